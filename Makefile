@@ -1,0 +1,57 @@
+# What a developer does with this repository. Needs Go, a C compiler (for the race detector) and make; PostgreSQL is installed
+# if there is none. `make test PACKAGES=./slot/... FLAGS='-run Recut -v'` runs a part of the tests.
+
+GOLANGCI_LINT_VERSION = v2.15.0
+GOFUMPT_VERSION = v0.12.0
+
+PACKAGES = ./...
+FLAGS =
+
+BIN = .bin
+PGTEST = $(BIN)/pgtest
+GOLANGCI_LINT = $(BIN)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GOFUMPT = $(BIN)/gofumpt-$(GOFUMPT_VERSION)
+
+.DEFAULT_GOAL = help
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: postgres ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
+	$(PGTEST) run -- go test -race -count=1 -timeout 15m $(FLAGS) $(PACKAGES)
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt, go vet, golangci-lint
+	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then \
+		echo "not formatted, see make fmt:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files
+	$(GOFUMPT) -w .
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: demo
+demo: postgres ## Show processes that join, leave and die while they share a stream of events
+	go run ./test/demo
+
+.PHONY: postgres
+postgres: ## Install the PostgreSQL server if there is none
+	@go build -o $(PGTEST) ./test/pgtest/cmd/pgtest
+	@$(PGTEST) install
+
+.PHONY: clean
+clean: ## Remove the programs that make has built
+	rm -rf $(BIN)
+
+# The tools are built once per version, each in its module's own dependencies.
+$(GOLANGCI_LINT):
+	GOBIN='$(CURDIR)/$(BIN)' go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv $(BIN)/golangci-lint $@
+
+$(GOFUMPT):
+	GOBIN='$(CURDIR)/$(BIN)' go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
+	@mv $(BIN)/gofumpt $@

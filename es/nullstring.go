@@ -1,0 +1,10 @@
+package es
+
+import "database/sql"
+
+// NullString is a text that may be absent, which in the database is NULL. It
+// is [database/sql.NullString], so it scans and encodes with every driver.
+type NullString = sql.NullString
+
+// String returns a NullString that holds s; the empty string is present too.
+func String(s string) NullString { return NullString{String: s, Valid: true} }

@@ -1,0 +1,165 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+)
+
+// Variables of the environment that name the server to use; see the package's documentation.
+const (
+	DatabaseURLVariable = "DATABASE_URL"
+	ServerURLVariable   = "PGTEST_URL"
+)
+
+const (
+	poolSize       = 16
+	cleanupTimeout = 30 * time.Second
+)
+
+// shared is the server of a test binary's databases.
+var shared struct {
+	inMain  bool // set by Main before the first test
+	once    sync.Once
+	dsn     string
+	cluster *Cluster // nil if the server is somebody else's
+	err     error
+}
+
+// Main is the body of TestMain in a package that uses databases: it runs the tests, stops the server if one was started, fails
+// if goroutines are left over, and exits. leaks are goleak's options, for goroutines that the code under test cannot end.
+func Main(m *testing.M, leaks ...goleak.Option) {
+	shared.inMain = true
+	code := m.Run()
+	if shared.cluster != nil {
+		if err := shared.cluster.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, "pgtest:", err)
+			code = max(code, 1)
+		}
+	}
+	if code == 0 {
+		if err := goleak.Find(leaks...); err != nil {
+			fmt.Fprintln(os.Stderr, "pgtest: goroutines are left after the last test:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// IgnoreServer is for a goleak check inside a test: it ignores the goroutine that waits for a server of this package.
+func IgnoreServer() goleak.Option {
+	return goleak.IgnoreAnyFunction("github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest.(*process).run")
+}
+
+// NewDSN creates an empty database for the test and returns its connection string. When the test ends the database is dropped,
+// with the sessions that are still in it.
+func NewDSN(t testing.TB) string {
+	t.Helper()
+	server := serverDSN(t)
+	name := newName()
+	dsn, err := createDatabase(t.Context(), server, name)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+		defer cancel()
+		if err := dropDatabase(ctx, server, name); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	return dsn
+}
+
+// NewDatabase creates an empty database for the test and returns a pool of at most 16 connections to it. When the test ends the
+// pool is closed, which fails the test if connections were not given back, and the database is dropped.
+func NewDatabase(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(NewDSN(t))
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	config.MaxConns = poolSize
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	t.Cleanup(func() {
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			pool.Close()
+		}()
+		timer := time.NewTimer(cleanupTimeout)
+		defer timer.Stop()
+		select {
+		case <-closed:
+		case <-timer.C:
+			t.Errorf("pgtest: %d connections of the pool were not given back", pool.Stat().AcquiredConns())
+		}
+	})
+	return pool
+}
+
+// Own starts a server for one test, to be stopped and killed as the test likes, and closes it when the test ends. Of a test
+// that failed the server's log is shown.
+func Own(t testing.TB, opts Options) *Cluster {
+	t.Helper()
+	c, err := Start(t.Context(), opts)
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("PostgreSQL's log:\n%s", c.Log())
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("pgtest: %v", err)
+		}
+	})
+	return c
+}
+
+// PostgresVersion returns the version of the server that the test's databases are on, as the setting server_version_num has it:
+// 150013 for 15.13.
+func PostgresVersion(t testing.TB) int {
+	t.Helper()
+	conn, err := connect(t.Context(), serverDSN(t))
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	var version int
+	if err := conn.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		t.Fatalf("pgtest: reading the server's version: %v", err)
+	}
+	return version
+}
+
+// serverDSN returns the connection string of the test binary's server, which it starts if there is none.
+func serverDSN(t testing.TB) string {
+	t.Helper()
+	if !shared.inMain {
+		t.Fatal("pgtest: the package needs: func TestMain(m *testing.M) { pgtest.Main(m) }")
+	}
+	shared.once.Do(func() {
+		for _, variable := range []string{DatabaseURLVariable, ServerURLVariable} {
+			if shared.dsn = os.Getenv(variable); shared.dsn != "" {
+				return
+			}
+		}
+		if shared.cluster, shared.err = Start(context.Background(), Options{}); shared.err == nil {
+			shared.dsn = shared.cluster.DSN(superuser)
+		}
+	})
+	if shared.err != nil {
+		t.Fatalf("pgtest: %v", shared.err)
+	}
+	return shared.dsn
+}

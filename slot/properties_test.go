@@ -1,0 +1,187 @@
+package slot_test
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// totals draws a number of partitions: mostly a usual one, sometimes many.
+func totals() *rapid.Generator[int] {
+	return rapid.OneOf(rapid.IntRange(1, 64), rapid.IntRange(1, 64), rapid.IntRange(65, 1000))
+}
+
+// covers draws pieces that cover every slot once, in any order. Few positions
+// are drawn from, so that neighbours are often equal.
+func covers() *rapid.Generator[[]slot.Piece] {
+	return rapid.Custom(func(t *rapid.T) []slot.Piece {
+		borders := rapid.SliceOfNDistinct(rapid.IntRange(1, slot.Count-1), 0, 40, rapid.ID[int]).Draw(t, "borders")
+		borders = append(borders, 0, slot.Count)
+		slices.Sort(borders)
+		pieces := make([]slot.Piece, 0, len(borders))
+		for i, from := range borders[:len(borders)-1] {
+			pieces = append(pieces, piece(from, borders[i+1], rapid.Int64Range(0, 5).Draw(t, "position")))
+		}
+		return rapid.Permutation(pieces).Draw(t, "order")
+	})
+}
+
+// positions is the position of every slot, computed slot by slot.
+func positions(pieces []slot.Piece) []int64 {
+	at := make([]int64, slot.Count)
+	for _, p := range pieces {
+		for s := p.From; s < p.To; s++ {
+			at[s] = p.Position
+		}
+	}
+	return at
+}
+
+// checkCut fails unless cut is what Recut promises for total partitions.
+func checkCut(t *rapid.T, cut [][]slot.Piece, total int) {
+	if len(cut) != total {
+		t.Fatalf("%d partitions instead of %d", len(cut), total)
+	}
+	at := 0
+	for k, pieces := range cut {
+		own := slot.Partition{Key: k, Total: total}.Range()
+		for i, p := range pieces {
+			if !p.Valid() || p.From < own.From || p.To > own.To {
+				t.Fatalf("piece %v of partition %d/%d is not within %v", p, k, total, own)
+			}
+			if p.From != at {
+				t.Fatalf("after slot %d comes %v in partition %d/%d: a gap or an overlap", at, p, k, total)
+			}
+			if i > 0 && pieces[i-1].Position == p.Position {
+				t.Fatalf("neighbours %v and %v of partition %d/%d were not joined", pieces[i-1], p, k, total)
+			}
+			at = p.To
+		}
+	}
+	if at != slot.Count {
+		t.Fatalf("the pieces end at slot %d", at)
+	}
+}
+
+func TestPropertyEverySlotKeepsItsPosition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pieces := covers().Draw(t, "pieces")
+		given := slices.Clone(pieces)
+		want := positions(pieces)
+		for i := range rapid.IntRange(1, 5).Draw(t, "recuts") {
+			total := totals().Draw(t, "total")
+			cut, err := slot.Recut(pieces, total)
+			if err != nil {
+				t.Fatalf("recut %d into %d: %v", i, total, err)
+			}
+			checkCut(t, cut, total)
+			if i == 0 && !slices.Equal(given, pieces) {
+				t.Fatalf("the argument was changed")
+			}
+			pieces = slices.Concat(cut...)
+			if got := positions(pieces); !slices.Equal(want, got) {
+				t.Fatalf("recut %d into %d moved a slot's position", i, total)
+			}
+		}
+	})
+}
+
+// Handling events between the changes of N: the slots of a partition that
+// handled everything up to a position stand at it or above, no other slot moves.
+func TestPropertyLiftMovesOnlyItsPartition(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pieces := covers().Draw(t, "pieces")
+		for range rapid.IntRange(1, 5).Draw(t, "generations") {
+			want := positions(pieces)
+			total := totals().Draw(t, "total")
+			cut, err := slot.Recut(pieces, total)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := rapid.IntRange(0, total-1).Draw(t, "partition")
+			up := rapid.Int64Range(0, 8).Draw(t, "up to")
+			own := slot.Partition{Key: k, Total: total}.Range()
+			for s := own.From; s < own.To; s++ {
+				want[s] = max(want[s], up)
+			}
+			cut[k] = slot.Lift(cut[k], up)
+			pieces = slices.Concat(cut...)
+			if !slices.Equal(want, positions(pieces)) {
+				t.Fatalf("lifting partition %d/%d to %d gave wrong positions", k, total, up)
+			}
+		}
+	})
+}
+
+func TestPropertyLiftedPiecesMeetAgain(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pieces := covers().Draw(t, "pieces")
+		total := totals().Draw(t, "total")
+		cut, err := slot.Recut(pieces, total)
+		if err != nil {
+			t.Fatal(err)
+		}
+		top := int64(0)
+		for _, p := range pieces {
+			top = max(top, p.Position)
+		}
+		for k := range cut {
+			cut[k] = slot.Lift(cut[k], top)
+		}
+		again, err := slot.Recut(slices.Concat(cut...), total)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, pieces := range again {
+			own := slot.Partition{Key: k, Total: total}.Range()
+			if len(pieces) != 1 || pieces[0] != (slot.Piece{Range: own, Position: top}) {
+				t.Fatalf("partition %d/%d has %v instead of one piece at %d", k, total, pieces, top)
+			}
+		}
+	})
+}
+
+func TestPropertyPartitionsDivideTheSlots(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		total := rapid.OneOf(totals(), rapid.IntRange(1, slot.Count)).Draw(t, "total")
+		at, least, most := 0, slot.Count, 0
+		for k := range total {
+			r := slot.Partition{Key: k, Total: total}.Range()
+			if !r.Valid() || r.From != at {
+				t.Fatalf("partition %d/%d has %v, the one before ended at %d", k, total, r, at)
+			}
+			at = r.To
+			least, most = min(least, r.Len()), max(most, r.Len())
+		}
+		if at != slot.Count {
+			t.Fatalf("%d partitions end at slot %d", total, at)
+		}
+		if most-least > 1 {
+			t.Fatalf("the %d partitions have between %d and %d slots", total, least, most)
+		}
+	})
+}
+
+// A cover that is damaged anywhere is refused, never silently repaired.
+func TestPropertyDamagedCoverIsRefused(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		pieces := covers().Draw(t, "pieces")
+		i := rapid.IntRange(0, len(pieces)-1).Draw(t, "damaged")
+		switch rapid.SampledFrom([]string{"removed", "repeated", "shortened", "moved"}).Draw(t, "damage") {
+		case "removed":
+			pieces = slices.Delete(pieces, i, i+1)
+		case "repeated":
+			pieces = append(pieces, pieces[i])
+		case "shortened":
+			pieces[i].To--
+		case "moved":
+			pieces[i].From--
+		}
+		if cut, err := slot.Recut(pieces, totals().Draw(t, "total")); err == nil {
+			t.Fatalf("recut %v into %v", pieces, cut)
+		}
+	})
+}

@@ -1,0 +1,145 @@
+package slot
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Count is the number of slots. It must never change: checkpoints of running
+// deployments are expressed in it.
+const Count = 1 << 16
+
+// Range is a half open range of slots, [From, To).
+type Range struct {
+	From, To int
+}
+
+// All is the range of every slot.
+func All() Range { return Range{From: 0, To: Count} }
+
+// Len is the number of slots in the range.
+func (r Range) Len() int { return r.To - r.From }
+
+// Contains says whether the range holds slot s.
+func (r Range) Contains(s int) bool { return r.From <= s && s < r.To }
+
+// Valid says whether the range is not empty and lies within [0, Count).
+func (r Range) Valid() bool { return 0 <= r.From && r.From < r.To && r.To <= Count }
+
+// String writes the range as [from,to).
+func (r Range) String() string { return fmt.Sprintf("[%d,%d)", r.From, r.To) }
+
+// Intersect is the part that both ranges share; ok is false if there is none.
+func (r Range) Intersect(o Range) (both Range, ok bool) {
+	both = Range{From: max(r.From, o.From), To: min(r.To, o.To)}
+	return both, both.From < both.To
+}
+
+// Partition names part Key of Total of the stream in one generation.
+type Partition struct {
+	Key, Total int
+}
+
+// String writes the partition as k/N.
+func (p Partition) String() string { return fmt.Sprintf("%d/%d", p.Key, p.Total) }
+
+// Valid says whether the partition can exist: 0 ≤ Key < Total ≤ Count.
+func (p Partition) Valid() bool { return 0 <= p.Key && p.Key < p.Total && p.Total <= Count }
+
+// Range is the slots that the partition owns: [k·Count/N, (k+1)·Count/N).
+func (p Partition) Range() Range {
+	return Range{From: p.Key * Count / p.Total, To: (p.Key + 1) * Count / p.Total}
+}
+
+// Piece is a range of slots and the position up to which its events have been
+// handled.
+type Piece struct {
+	Range
+	Position int64
+}
+
+// Lowest is the lowest position among the pieces, where reading has to begin;
+// 0 if there are none.
+func Lowest(pieces []Piece) int64 {
+	if len(pieces) == 0 {
+		return 0
+	}
+	low := pieces[0].Position
+	for _, p := range pieces[1:] {
+		low = min(low, p.Position)
+	}
+	return low
+}
+
+// Lift returns the pieces after every event up to and including position has
+// been handled: pieces below it are raised, the others keep their position.
+// The argument is not changed.
+func Lift(pieces []Piece, position int64) []Piece {
+	lifted := slices.Clone(pieces)
+	for i := range lifted {
+		lifted[i].Position = max(lifted[i].Position, position)
+	}
+	return lifted
+}
+
+// Recut cuts the pieces along the borders of total partitions. Element k of the
+// result holds the pieces of partition k, ordered by slot; neighbours within a
+// partition that have the same position are joined. Every slot keeps exactly
+// the position that it had, so nothing is replayed and nothing skipped.
+//
+// The pieces must cover every slot once; Recut returns an error that names the
+// first slot where they do not, and leaves the argument unchanged.
+func Recut(pieces []Piece, total int) ([][]Piece, error) {
+	if total < 1 || total > Count {
+		return nil, fmt.Errorf("recutting the slots: the number of partitions must be between 1 and %d, got %d", Count, total)
+	}
+	ordered := slices.SortedFunc(slices.Values(pieces), func(a, b Piece) int { return cmp.Compare(a.From, b.From) })
+	if err := checkCover(ordered); err != nil {
+		return nil, fmt.Errorf("recutting the slots: %w", err)
+	}
+	cut := make([][]Piece, total)
+	next := 0
+	for k := range total {
+		own := Partition{Key: k, Total: total}.Range()
+		for i := next; i < len(ordered) && ordered[i].From < own.To; i++ {
+			both, ok := ordered[i].Intersect(own)
+			if !ok {
+				continue
+			}
+			cut[k] = appendJoined(cut[k], Piece{Range: both, Position: ordered[i].Position})
+			next = i
+		}
+	}
+	return cut, nil
+}
+
+// appendJoined appends p to the pieces, or lengthens the last of them if p
+// continues it at the same position.
+func appendJoined(pieces []Piece, p Piece) []Piece {
+	if n := len(pieces); n > 0 && pieces[n-1].To == p.From && pieces[n-1].Position == p.Position {
+		pieces[n-1].To = p.To
+		return pieces
+	}
+	return append(pieces, p)
+}
+
+// checkCover says whether the ordered pieces cover every slot exactly once.
+func checkCover(ordered []Piece) error {
+	at := 0
+	for _, p := range ordered {
+		switch {
+		case !p.Valid():
+			return fmt.Errorf("the range %v is empty or outside [0,%d)", p.Range, Count)
+		case p.From > at:
+			return fmt.Errorf("no checkpoint covers slot %d", at)
+		case p.From < at:
+			return fmt.Errorf("two checkpoints cover slot %d", p.From)
+		}
+		at = p.To
+	}
+	if at != Count {
+		return fmt.Errorf("no checkpoint covers slot %d", at)
+	}
+	return nil
+}

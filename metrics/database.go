@@ -1,0 +1,117 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Results of a notification that a worker sends to itself.
+const (
+	proofArrived = "arrived"
+	proofMissing = "missing"
+)
+
+// databaseSeries are the series of the horizon, the coordination session and
+// what fails in the database.
+type databaseSeries struct {
+	// horizon is made by the first probe: a position of 0 before it would be
+	// untrue.
+	horizon                     *children[struct{}, horizonMetrics]
+	databaseErrors              *children[string, prometheus.Counter]
+	sessionConnected            prometheus.Gauge
+	sessionReconnects           prometheus.Counter
+	notifications               *children[string, prometheus.Counter]
+	proofsArrived, proofsMissed prometheus.Counter
+}
+
+// horizonMetrics are the gauges of a probe.
+type horizonMetrics struct{ position, last, blocked, writers prometheus.Gauge }
+
+func (s *series) initDatabase() {
+	f := s.families
+	s.horizon = &children[struct{}, horizonMetrics]{owner: s, create: s.newHorizon}
+	s.databaseErrors = word(s, f.databaseErrors.WithLabelValues)
+	s.sessionConnected = f.sessionConnected.WithLabelValues(s.name)
+	s.sessionReconnects = f.sessionReconnects.WithLabelValues(s.name)
+	s.notifications = word(s, f.notifications.WithLabelValues)
+	s.proofsArrived = f.notificationProofs.WithLabelValues(s.name, proofArrived)
+	s.proofsMissed = f.notificationProofs.WithLabelValues(s.name, proofMissing)
+}
+
+func (s *series) newHorizon(struct{}) horizonMetrics {
+	f := s.families
+	return horizonMetrics{
+		position: f.horizonPosition.WithLabelValues(s.name),
+		last:     f.lastPosition.WithLabelValues(s.name),
+		blocked:  f.horizonBlocked.WithLabelValues(s.name),
+		writers:  f.horizonWriters.WithLabelValues(s.name),
+	}
+}
+
+// Horizon records a probe of the horizon: the horizon, the sequence's last
+// value, how long the oldest writer has held the horizon back (0 if none does),
+// and how many transactions are writing to the events table.
+func (r *ReplicaSet) Horizon(position, lastValue int64, blockedFor time.Duration, holders int) {
+	if r == nil {
+		return
+	}
+	h, ok := r.series.horizon.get(struct{}{})
+	if !ok {
+		return
+	}
+	h.position.Set(float64(position))
+	h.last.Set(float64(lastValue))
+	h.blocked.Set(seconds(blockedFor))
+	h.writers.Set(float64(holders))
+}
+
+// DatabaseError counts a database operation that failed. operation names it in a
+// word or two and must never hold values or the error's text.
+func (r *ReplicaSet) DatabaseError(operation string) {
+	if r == nil {
+		return
+	}
+	if c, ok := r.series.databaseErrors.get(operation); ok {
+		c.Inc()
+	}
+}
+
+// SessionConnected records whether the coordination session is connected.
+func (r *ReplicaSet) SessionConnected(connected bool) {
+	if r == nil {
+		return
+	}
+	r.series.sessionConnected.Set(boolValue(connected))
+}
+
+// SessionReconnected counts that the coordination session was connected anew.
+// The first connection is not counted. It does not change SessionConnected.
+func (r *ReplicaSet) SessionReconnected() {
+	if r == nil {
+		return
+	}
+	r.series.sessionReconnects.Inc()
+}
+
+// Notification counts a notification by the first word of its payload.
+func (r *ReplicaSet) Notification(kind string) {
+	if r == nil {
+		return
+	}
+	if c, ok := r.series.notifications.get(kind); ok {
+		c.Inc()
+	}
+}
+
+// NotificationProof counts a notification that this worker sent to itself to
+// prove that LISTEN works, and whether it arrived in time.
+func (r *ReplicaSet) NotificationProof(arrived bool) {
+	switch {
+	case r == nil:
+	case arrived:
+		r.series.proofsArrived.Inc()
+	default:
+		r.series.proofsMissed.Inc()
+	}
+}

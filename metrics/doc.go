@@ -1,0 +1,74 @@
+// Package metrics is what an orchestrator shows to Prometheus: its collectors,
+// and a handler that serves them.
+//
+// New registers the collectors with a Registerer of the caller's choice. Several
+// orchestrators of one process may share it: every series carries the label
+// replica_set. Each orchestrator records through its own ReplicaSet, and deletes
+// its series with Forget when it ends. A nil ReplicaSet records nothing.
+//
+// # What there is
+//
+// Every name begins with pupsourcing_orchestrator_, and every metric has the
+// label replica_set besides those that are listed.
+//
+//	name                            type       labels                 meaning
+//	workers                         gauge      state                  Workers of the replica set, by state, as this worker sees them.
+//	leader                          gauge                             1 if this worker leads the replica set, else 0.
+//	generation                      gauge                             Number of the generation that this worker follows; 0 before the first.
+//	generation_changes_total        counter    cause                  Changes of generation that this worker saw, by cause.
+//	partitions                      gauge                             Partitions that this worker handles.
+//	coordination_duration_seconds   histogram  phase                  Duration of the phases of a change of generation.
+//	paused_seconds_total            counter                           Time in which this worker handled no events because the generation changed.
+//	heartbeat_duration_seconds      histogram                         Duration of heartbeats, failed ones included.
+//	heartbeat_failures_total        counter                           Heartbeats that failed.
+//	lease_expired_total             counter                           Times that this worker stopped trusting itself, for want of a heartbeat.
+//	backends_terminated_total       counter                           Database backends that this worker ended because they held up a generation.
+//	events_handled_total            counter    projection             Events handled and committed.
+//	handler_errors_total            counter    projection, kind       Failures of handlers, by kind: error or panic.
+//	batch_duration_seconds          histogram  projection             Duration of committed batches, from BEGIN to COMMIT.
+//	batch_events                    histogram  projection             Events of committed batches.
+//	fenced_batches_total            counter                           Batches rolled back because the checkpoint belongs to another worker.
+//	position                        gauge      projection, partition  Global position up to which the partition is handled.
+//	lag_events                      gauge      projection, partition  Horizon minus position; an upper bound of the events to handle.
+//	retrying                        gauge      projection, partition  1 while the partition waits to retry an event that failed, else 0.
+//	horizon_position                gauge                             Global position up to which no event can still appear.
+//	stream_last_position            gauge                             Highest global position drawn, committed or not.
+//	horizon_blocked_seconds         gauge                             How long the oldest writer has held the horizon back; 0 if none does.
+//	horizon_writers                 gauge                             Transactions that are writing to the events table.
+//	database_errors_total           counter    operation              Failed database operations, by operation.
+//	session_connected               gauge                             1 while the coordination session is connected, else 0.
+//	session_reconnects_total        counter                           Times that the coordination session was connected anew.
+//	notifications_total             counter    kind                   Notifications received, by kind.
+//	notification_proofs_total       counter    result                 Notifications sent to itself to prove that LISTEN works, by result: arrived or missing.
+//	actor_message_duration_seconds  histogram  actor, message         Time that actors took to process a message.
+//	actor_starts_total              counter    actor                  Actors started, respawned ones included.
+//	actor_respawns_total            counter    actor                  Actors started in place of one that panicked.
+//	actor_panics_total              counter    actor, message         Panics of actors, by the message they were processing.
+//	actor_unknown_messages_total    counter    actor                  Messages that the actor does not accept.
+//	actor_dead_letters_total        counter                           Messages sent to an actor that is gone.
+//	actors                          gauge      actor                  Actors alive.
+//	actor_mailbox_length            gauge      actor                  Messages waiting in mailboxes, summed over the actors of a kind.
+//
+// # Labels
+//
+// All labels are bounded. projection is a projection's name, partition is k/N
+// and goes with the partition (ForgetPartition), actor is the kind of an actor,
+// and message the type of a message. The others are words; at most 100 values of
+// each are told apart.
+//
+// # Buckets
+//
+// The bounds of the histograms' buckets, in seconds or events:
+//
+//	coordination_duration_seconds   0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30 60 120
+//	heartbeat_duration_seconds      0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30
+//	batch_duration_seconds          0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30
+//	batch_events                    1 2 5 10 20 50 100 200 500 1000 2000 5000
+//	actor_message_duration_seconds  0.00001 0.00005 0.0001 0.0005 0.001 0.005 0.01 0.05 0.1 0.5 1 5 10
+//
+// # Cost
+//
+// The series of a label are found in a map that is read without a lock, so
+// recording costs a hash and an atomic addition and allocates nothing. The first
+// use of a label, Forget and ForgetPartition lock and copy that map.
+package metrics

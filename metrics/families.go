@@ -1,0 +1,176 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Prefix begins the name of every metric.
+const Prefix = "pupsourcing_orchestrator_"
+
+// labelReplicaSet is the first label of every metric.
+const labelReplicaSet = "replica_set"
+
+// Upper bounds of the histograms' buckets. Each covers what its measure is bound
+// by: a batch by the time a stop may wait, a coordination by
+// WithCoordinationTimeout (60s), a heartbeat by WithStaleWorkerTimeout (30s).
+var (
+	// batchSecondsBuckets: a durable empty transaction costs about 0.3 ms.
+	batchSecondsBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
+	// batchEventsBuckets: from a stream at rest to the largest useful batch.
+	batchEventsBuckets = []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000}
+	// coordinationBuckets: from an undisturbed phase to twice the timeout.
+	coordinationBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120}
+	// heartbeatBuckets: one small statement.
+	heartbeatBuckets = []float64{0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
+	// actorMessageBuckets: from passing a message on to running SQL. Two bounds
+	// per decade, because their number is multiplied by actors and messages.
+	actorMessageBuckets = []float64{0.00001, 0.00005, 0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10}
+)
+
+// description is what doc.go says about a metric.
+type description struct {
+	name, kind, help string
+	labels           []string // besides replica_set
+}
+
+// families are the metrics of all replica sets.
+type families struct {
+	described []description
+	vecs      []*prometheus.MetricVec
+
+	workers, leader, generation, partitions *prometheus.GaugeVec
+	generationChanges                       *prometheus.CounterVec
+	coordinationDuration                    *prometheus.HistogramVec
+	paused                                  *prometheus.CounterVec
+	heartbeatDuration                       *prometheus.HistogramVec
+	heartbeatFailures, leaseExpired         *prometheus.CounterVec
+	backendsTerminated                      *prometheus.CounterVec
+
+	eventsHandled, handlerErrors, fencedBatches *prometheus.CounterVec
+	batchDuration, batchEvents                  *prometheus.HistogramVec
+	position, lag, retrying                     *prometheus.GaugeVec
+
+	horizonPosition, lastPosition     *prometheus.GaugeVec
+	horizonBlocked, horizonWriters    *prometheus.GaugeVec
+	databaseErrors                    *prometheus.CounterVec
+	sessionConnected                  *prometheus.GaugeVec
+	sessionReconnects                 *prometheus.CounterVec
+	notifications, notificationProofs *prometheus.CounterVec
+	actorMessageDuration              *prometheus.HistogramVec
+	actorStarts, actorRespawns        *prometheus.CounterVec
+	actorPanics, actorUnknownMessages *prometheus.CounterVec
+	actorDeadLetters                  *prometheus.CounterVec
+	actors, mailboxLength             *prometheus.Desc
+}
+
+// Names are the full names of all metrics, in the order of the table in the package's
+// documentation. A
+// histogram's series have the suffixes _bucket, _sum and _count.
+func Names() []string {
+	described := newFamilies().described
+	names := make([]string, len(described))
+	for i, d := range described {
+		names[i] = Prefix + d.name
+	}
+	return names
+}
+
+func newFamilies() *families {
+	f := &families{}
+	f.addReplicaSet()
+	f.addProjections()
+	f.addDatabase()
+	f.addActors()
+	return f
+}
+
+func (f *families) addReplicaSet() {
+	f.workers = f.gauge("workers", "Workers of the replica set, by state, as this worker sees them.", "state")
+	f.leader = f.gauge("leader", "1 if this worker leads the replica set, else 0.")
+	f.generation = f.gauge("generation", "Number of the generation that this worker follows; 0 before the first.")
+	f.generationChanges = f.counter("generation_changes_total", "Changes of generation that this worker saw, by cause.", "cause")
+	f.partitions = f.gauge("partitions", "Partitions that this worker handles.")
+	f.coordinationDuration = f.histogram("coordination_duration_seconds",
+		"Duration of the phases of a change of generation.", coordinationBuckets, "phase")
+	f.paused = f.counter("paused_seconds_total", "Time in which this worker handled no events because the generation changed.")
+	f.heartbeatDuration = f.histogram("heartbeat_duration_seconds",
+		"Duration of heartbeats, failed ones included.", heartbeatBuckets)
+	f.heartbeatFailures = f.counter("heartbeat_failures_total", "Heartbeats that failed.")
+	f.leaseExpired = f.counter("lease_expired_total", "Times that this worker stopped trusting itself, for want of a heartbeat.")
+	f.backendsTerminated = f.counter("backends_terminated_total", "Database backends that this worker ended because they held up a generation.")
+}
+
+func (f *families) addProjections() {
+	f.eventsHandled = f.counter("events_handled_total", "Events handled and committed.", "projection")
+	f.handlerErrors = f.counter("handler_errors_total", "Failures of handlers, by kind: error or panic.", "projection", "kind")
+	f.batchDuration = f.histogram("batch_duration_seconds",
+		"Duration of committed batches, from BEGIN to COMMIT.", batchSecondsBuckets, "projection")
+	f.batchEvents = f.histogram("batch_events", "Events of committed batches.", batchEventsBuckets, "projection")
+	f.fencedBatches = f.counter("fenced_batches_total", "Batches rolled back because the checkpoint belongs to another worker.")
+	f.position = f.gauge("position", "Global position up to which the partition is handled.", "projection", "partition")
+	f.lag = f.gauge("lag_events", "Horizon minus position; an upper bound of the events to handle.", "projection", "partition")
+	f.retrying = f.gauge("retrying", "1 while the partition waits to retry an event that failed, else 0.", "projection", "partition")
+}
+
+func (f *families) addDatabase() {
+	f.horizonPosition = f.gauge("horizon_position", "Global position up to which no event can still appear.")
+	f.lastPosition = f.gauge("stream_last_position", "Highest global position drawn, committed or not.")
+	f.horizonBlocked = f.gauge("horizon_blocked_seconds", "How long the oldest writer has held the horizon back; 0 if none does.")
+	f.horizonWriters = f.gauge("horizon_writers", "Transactions that are writing to the events table.")
+	f.databaseErrors = f.counter("database_errors_total", "Failed database operations, by operation.", "operation")
+	f.sessionConnected = f.gauge("session_connected", "1 while the coordination session is connected, else 0.")
+	f.sessionReconnects = f.counter("session_reconnects_total", "Times that the coordination session was connected anew.")
+	f.notifications = f.counter("notifications_total", "Notifications received, by kind.", "kind")
+	f.notificationProofs = f.counter("notification_proofs_total",
+		"Notifications sent to itself to prove that LISTEN works, by result: arrived or missing.", "result")
+}
+
+func (f *families) addActors() {
+	f.actorMessageDuration = f.histogram("actor_message_duration_seconds",
+		"Time that actors took to process a message.", actorMessageBuckets, "actor", "message")
+	f.actorStarts = f.counter("actor_starts_total", "Actors started, respawned ones included.", "actor")
+	f.actorRespawns = f.counter("actor_respawns_total", "Actors started in place of one that panicked.", "actor")
+	f.actorPanics = f.counter("actor_panics_total", "Panics of actors, by the message they were processing.", "actor", "message")
+	f.actorUnknownMessages = f.counter("actor_unknown_messages_total", "Messages that the actor does not accept.", "actor")
+	f.actorDeadLetters = f.counter("actor_dead_letters_total", "Messages sent to an actor that is gone.")
+	f.actors = f.computed("actors", "Actors alive.", "actor")
+	f.mailboxLength = f.computed("actor_mailbox_length", "Messages waiting in mailboxes, summed over the actors of a kind.", "actor")
+}
+
+// deleteReplicaSet deletes every series of a replica set.
+func (f *families) deleteReplicaSet(name string) {
+	labels := prometheus.Labels{labelReplicaSet: name}
+	for _, v := range f.vecs {
+		v.DeletePartialMatch(labels)
+	}
+}
+
+func (f *families) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: Prefix + name, Help: help}, f.describe(name, "gauge", help, labels))
+	f.vecs = append(f.vecs, v.MetricVec)
+	return v
+}
+
+func (f *families) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: Prefix + name, Help: help}, f.describe(name, "counter", help, labels))
+	f.vecs = append(f.vecs, v.MetricVec)
+	return v
+}
+
+func (f *families) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	opts := prometheus.HistogramOpts{Name: Prefix + name, Help: help, Buckets: buckets}
+	v := prometheus.NewHistogramVec(opts, f.describe(name, "histogram", help, labels))
+	f.vecs = append(f.vecs, v.MetricVec)
+	return v
+}
+
+// computed describes a gauge whose values are made at scrape time.
+func (f *families) computed(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(Prefix+name, help, f.describe(name, "gauge", help, labels), nil)
+}
+
+// describe remembers a metric and returns all its labels.
+func (f *families) describe(name, kind, help string, labels []string) []string {
+	f.described = append(f.described, description{name: name, kind: kind, help: help, labels: labels})
+	return append([]string{labelReplicaSet}, labels...)
+}

@@ -1,0 +1,153 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Kinds of failure of a handler, as HandlerError takes them.
+const (
+	KindError = "error" // the handler returned an error
+	KindPanic = "panic" // the handler panicked
+)
+
+// projectionSeries are the series of what the projections do.
+type projectionSeries struct {
+	projections             *children[string, projectionMetrics]
+	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
+	fencedBatches           prometheus.Counter
+}
+
+// projectionMetrics are the metrics of one projection.
+type projectionMetrics struct {
+	handled        prometheus.Counter
+	errors, panics prometheus.Counter
+	batchDuration  prometheus.Observer
+	batchEvents    prometheus.Observer
+}
+
+// projectionPartition is a projection in a partition.
+type projectionPartition struct{ projection, partition string }
+
+func (k projectionPartition) labels(s *series) []string {
+	return []string{s.name, labelValue(k.projection), labelValue(k.partition)}
+}
+
+func (s *series) initProjections() {
+	f := s.families
+	s.projections = &children[string, projectionMetrics]{owner: s, create: s.newProjection}
+	s.position = perPartition(s, f.position)
+	s.lag = perPartition(s, f.lag)
+	s.retrying = perPartition(s, f.retrying)
+	s.fencedBatches = f.fencedBatches.WithLabelValues(s.name)
+}
+
+func (s *series) newProjection(projection string) projectionMetrics {
+	f, projection := s.families, labelValue(projection)
+	return projectionMetrics{
+		handled:       f.eventsHandled.WithLabelValues(s.name, projection),
+		errors:        f.handlerErrors.WithLabelValues(s.name, projection, KindError),
+		panics:        f.handlerErrors.WithLabelValues(s.name, projection, KindPanic),
+		batchDuration: f.batchDuration.WithLabelValues(s.name, projection),
+		batchEvents:   f.batchEvents.WithLabelValues(s.name, projection),
+	}
+}
+
+// EventsHandled counts n events that were handled and committed. n below 1
+// counts nothing.
+func (r *ReplicaSet) EventsHandled(projection string, n int) {
+	if r == nil || n < 1 {
+		return
+	}
+	if p, ok := r.series.projections.get(projection); ok {
+		p.handled.Add(float64(n))
+	}
+}
+
+// HandlerError counts a failure of a projection's handler: KindPanic, or
+// KindError for any other kind.
+func (r *ReplicaSet) HandlerError(projection, kind string) {
+	if r == nil {
+		return
+	}
+	p, ok := r.series.projections.get(projection)
+	switch {
+	case !ok:
+	case kind == KindPanic:
+		p.panics.Inc()
+	default:
+		p.errors.Inc()
+	}
+}
+
+// Batch records a committed batch: how many events it held and how long it took
+// from BEGIN to COMMIT. It does not count the events as handled.
+func (r *ReplicaSet) Batch(projection string, events int, d time.Duration) {
+	if r == nil {
+		return
+	}
+	if p, ok := r.series.projections.get(projection); ok {
+		p.batchDuration.Observe(seconds(d))
+		p.batchEvents.Observe(float64(events))
+	}
+}
+
+// Fenced counts a batch that was rolled back because its checkpoint belongs to
+// another worker.
+func (r *ReplicaSet) Fenced() {
+	if r == nil {
+		return
+	}
+	r.series.fencedBatches.Inc()
+}
+
+// Position records the global position up to which a projection has handled a
+// partition. partition is the partition's name, k/N.
+func (r *ReplicaSet) Position(projection, partition string, position int64) {
+	if r == nil {
+		return
+	}
+	if g, ok := r.series.position.get(projectionPartition{projection, partition}); ok {
+		g.Set(float64(position))
+	}
+}
+
+// Lag records the horizon minus the position of a projection in a partition: an
+// upper bound of the events it has yet to handle, for positions of other
+// partitions, of events out of scope and of rolled-back transactions lie in
+// between. A negative number, from a horizon older than the position, is
+// recorded as 0.
+func (r *ReplicaSet) Lag(projection, partition string, events int64) {
+	if r == nil {
+		return
+	}
+	if g, ok := r.series.lag.get(projectionPartition{projection, partition}); ok {
+		g.Set(float64(max(events, 0)))
+	}
+}
+
+// Retrying records whether a projection waits in a partition to retry an event
+// that failed.
+func (r *ReplicaSet) Retrying(projection, partition string, retrying bool) {
+	if r == nil {
+		return
+	}
+	if g, ok := r.series.retrying.get(projectionPartition{projection, partition}); ok {
+		g.Set(boolValue(retrying))
+	}
+}
+
+// ForgetPartition deletes the position, the lag and the retrying of a projection
+// in a partition. To be called when this worker has stopped handling it: a later
+// record makes them anew.
+func (r *ReplicaSet) ForgetPartition(projection, partition string) {
+	if r == nil {
+		return
+	}
+	s, f, key := r.series, r.series.families, projectionPartition{projection, partition}
+	labels := key.labels(s)
+	s.position.remove(key, func() { f.position.DeleteLabelValues(labels...) })
+	s.lag.remove(key, func() { f.lag.DeleteLabelValues(labels...) })
+	s.retrying.remove(key, func() { f.retrying.DeleteLabelValues(labels...) })
+}

@@ -1,0 +1,33 @@
+// Package eventstore appends events to PostgreSQL and reads them, on the tables
+// that the pupsourcing library creates: events, aggregate_heads and, for its
+// own progress only, projection_checkpoints. Existing tables work unchanged;
+// RunMigrations creates them where there are none.
+//
+// # Appending
+//
+// Append stores any number of events of one aggregate, in one round trip, inside
+// the caller's transaction:
+//
+//	result, err := store.Append(ctx, tx, es.NoStream(), []es.Event{…})
+//
+// One statement lifts the aggregate's row in aggregate_heads and inserts the
+// events. The row's lock, held until the transaction ends, puts appends to one
+// aggregate in a row; the version is compared under it, so two transactions that
+// expect the same version cannot both win. The unique constraint of the events
+// table is the last net, for writers that do it otherwise. pupsourcing's own
+// appender, which inserts first and lifts the head last, may run beside this
+// one: nothing is lost or doubled, but where both meet in one aggregate one of
+// them fails, by the unique constraint or as the victim of a deadlock.
+//
+// Positions are drawn by the column's default inside the INSERT, never before:
+// the table's RowExclusiveLock is then held before a number exists, on which the
+// computation of the horizon (package horizon) rests.
+//
+// # Reading
+//
+// Positions become visible out of order when transactions overlap, so whoever
+// follows the stream must not read past the horizon. Read takes it as
+// Query.UpTo; ReadEvents leaves it to the caller. Both read the stream by the
+// primary key in pages; filters by slot, aggregate type and bounded context are
+// evaluated by the database, so unwanted events are never sent.
+package eventstore

@@ -1,0 +1,42 @@
+package eventstore
+
+import "log/slog"
+
+// Option changes a Store that New makes.
+type Option func(*Store)
+
+// WithSchema sets the schema of the tables. Defaults to none: the connection's
+// search_path decides.
+func WithSchema(schema string) Option {
+	return func(s *Store) { s.schema = schema }
+}
+
+// WithEventsTable sets the name, without schema, of the table of events.
+// Defaults to "events".
+func WithEventsTable(name string) Option {
+	return func(s *Store) { s.events = name }
+}
+
+// WithAggregateHeadsTable sets the name, without schema, of the table that holds
+// each aggregate's version. Defaults to "aggregate_heads".
+func WithAggregateHeadsTable(name string) Option {
+	return func(s *Store) { s.heads = name }
+}
+
+// WithCheckpointsTable sets the name, without schema, of the table in which
+// pupsourcing's own processors keep their positions. Defaults to
+// "projection_checkpoints". The store itself never reads or writes it.
+func WithCheckpointsTable(name string) Option {
+	return func(s *Store) { s.checkpoints = name }
+}
+
+// WithLogger sets the logger: migrations are logged at Info, version conflicts
+// at Debug. Defaults to slog.Default(); nil logs nothing.
+func WithLogger(log *slog.Logger) Option {
+	return func(s *Store) {
+		if log == nil {
+			log = slog.New(slog.DiscardHandler)
+		}
+		s.log = log
+	}
+}

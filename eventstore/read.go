@@ -1,0 +1,156 @@
+package eventstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// ReadEvents reads up to limit events of the whole stream with positions above
+// fromPosition, in order; none, and no error, at its end. Limit must be at least
+// 1.
+//
+// A caller that remembers the last position and reads on from there loses the
+// events of transactions that commit late: bound what it remembers by the
+// horizon, or use Read.
+func (s *Store) ReadEvents(ctx context.Context, db DB, fromPosition int64, limit int) ([]es.PersistedEvent, error) {
+	if s.invalid != nil {
+		return nil, s.invalid
+	}
+	if limit < 1 {
+		return nil, fmt.Errorf("reading events: limit must be at least 1, got %d", limit)
+	}
+	rows, err := db.Query(ctx, s.sql.readAll, fromPosition, int64(limit))
+	if err != nil {
+		return nil, fmt.Errorf("reading events after position %d: %w", fromPosition, err)
+	}
+	events, err := collect(rows, limit)
+	if err != nil {
+		return nil, fmt.Errorf("reading events after position %d: %w", fromPosition, err)
+	}
+	return events, nil
+}
+
+// ReadAggregateStream reads an aggregate's events from fromVersion up to
+// toVersion, both inclusive; nil means from the first and up to the last. An
+// aggregate that does not exist gives an empty stream and no error.
+func (s *Store) ReadAggregateStream(ctx context.Context, db DB, boundedContext, aggregateType, aggregateID string, fromVersion, toVersion *int64) (es.Stream, error) {
+	if s.invalid != nil {
+		return es.Stream{}, s.invalid
+	}
+	from, to := int64(0), int64(math.MaxInt64)
+	if fromVersion != nil {
+		from = *fromVersion
+	}
+	if toVersion != nil {
+		to = *toVersion
+	}
+	rows, err := db.Query(ctx, s.sql.stream, boundedContext, aggregateType, aggregateID, from, to)
+	if err != nil {
+		return es.Stream{}, fmt.Errorf("reading %s: %w", aggregate(boundedContext, aggregateType, aggregateID), err)
+	}
+	events, err := collect(rows, 0)
+	if err != nil {
+		return es.Stream{}, fmt.Errorf("reading %s: %w", aggregate(boundedContext, aggregateType, aggregateID), err)
+	}
+	return es.Stream{BoundedContext: boundedContext, AggregateType: aggregateType, AggregateID: aggregateID, Events: events}, nil
+}
+
+// LatestPosition is the highest position that is visible, 0 if there are no
+// events. Lower ones may still appear.
+func (s *Store) LatestPosition(ctx context.Context, db DB) (int64, error) {
+	if s.invalid != nil {
+		return 0, s.invalid
+	}
+	var position int64
+	if err := db.QueryRow(ctx, s.sql.latest).Scan(&position); err != nil {
+		return 0, fmt.Errorf("reading the latest position: %w", err)
+	}
+	return position, nil
+}
+
+// Query says which events a filtered read wants.
+type Query struct {
+	// Pieces are the wanted slots, each with the position after which its events
+	// are wanted, in any order. There must be at least one, and none may overlap.
+	Pieces []slot.Piece
+	// UpTo is the last position that may be read: the horizon.
+	UpTo int64
+	// AggregateTypes are the wanted types. Empty means all.
+	AggregateTypes []string
+	// BoundedContexts are the wanted contexts. Empty means all.
+	BoundedContexts []string
+	// Limit is the highest number of events to return; at least 1.
+	Limit int
+	// MaxBytes ends the page after the event that brings Page.Bytes to it. It
+	// costs the connection, so choose Limit such that it happens seldom. 0 means
+	// no bound.
+	MaxBytes int64
+	// WithSlots asks for Page.Slots.
+	WithSlots bool
+}
+
+// Page is what a filtered read found.
+type Page struct {
+	// Events are the wanted events in order of their positions.
+	Events []es.PersistedEvent
+	// UpTo is the position that the page reaches: of the wanted events up to and
+	// including it none is missing. It is the query's UpTo, or the last event's
+	// position if the limit or the bytes cut the page.
+	UpTo int64
+	// Slots are the events' slots, in their order, if the query asked for them.
+	Slots []uint16
+	// Bytes is about the memory that the events take.
+	Bytes int64
+}
+
+// Read reads a page of the events that q wants: in one of its slots, above that
+// slot's position, up to and including q.UpTo, within its scope.
+func (s *Store) Read(ctx context.Context, db DB, q Query) (Page, error) {
+	if s.invalid != nil {
+		return Page{}, s.invalid
+	}
+	if err := q.validate(); err != nil {
+		return Page{}, fmt.Errorf("reading events: %w", err)
+	}
+	if q.UpTo <= slot.Lowest(q.Pieces) {
+		return Page{UpTo: q.UpTo}, nil
+	}
+	ctx, abandon := context.WithCancel(ctx)
+	defer abandon()
+	sql, args := s.filtered(q)
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return Page{}, fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
+	}
+	page, err := collectPage(rows, q, abandon)
+	if err != nil {
+		return Page{}, fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
+	}
+	return page, nil
+}
+
+func (q Query) validate() error {
+	if len(q.Pieces) == 0 {
+		return errors.New("Pieces must not be empty")
+	}
+	for i, p := range q.Pieces {
+		if !p.Valid() {
+			return fmt.Errorf("Pieces[%d] must be a range that is not empty and lies in %v, got %v", i, slot.All(), p.Range)
+		}
+	}
+	ordered := inOrder(q.Pieces)
+	for i := 1; i < len(ordered); i++ {
+		if ordered[i].From < ordered[i-1].To {
+			return fmt.Errorf("Pieces must not overlap, got %v and %v", ordered[i-1].Range, ordered[i].Range)
+		}
+	}
+	if q.Limit < 1 {
+		return fmt.Errorf("Limit must be at least 1, got %d", q.Limit)
+	}
+	return nil
+}

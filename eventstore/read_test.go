@@ -1,0 +1,342 @@
+package eventstore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+func TestReadEventsReadsTheStreamInPages(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	var want []es.PersistedEvent
+	for i := range 5 {
+		want = append(want, mustAppend(t, s, pool, es.NoStream(), eventsOf(fmt.Sprintf("order-%d", i), 5)...).Events...)
+	}
+	var got []es.PersistedEvent
+	from := int64(0)
+	for range 4 {
+		page, err := s.ReadEvents(t.Context(), pool, from, 7)
+		require.NoError(t, err)
+		got = append(got, page...)
+		from = page[len(page)-1].GlobalPosition
+	}
+	assert.Equal(t, want, got)
+	page, err := s.ReadEvents(t.Context(), pool, from, 7)
+	require.NoError(t, err)
+	assert.Empty(t, page)
+	_, err = s.ReadEvents(t.Context(), pool, 0, 0)
+	require.ErrorContains(t, err, "limit must be at least 1, got 0")
+}
+
+func TestReadAggregateStreamReadsARangeOfVersions(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	mustAppend(t, s, pool, es.NoStream(), eventsOf("order-1", 10)...)
+	mustAppend(t, s, pool, es.NoStream(), eventsOf("order-2", 1)...)
+	version := func(v int64) *int64 { return &v }
+	tests := []struct {
+		name     string
+		id       string
+		from, to *int64
+		first    int64
+		count    int
+	}{
+		{"all of it", "order-1", nil, nil, 1, 10},
+		{"from a version on", "order-1", version(4), nil, 4, 7},
+		{"up to a version", "order-1", nil, version(3), 1, 3},
+		{"one version", "order-1", version(10), version(10), 10, 1},
+		{"beyond the last", "order-1", version(11), nil, 0, 0},
+		{"bounds the wrong way round", "order-1", version(5), version(4), 0, 0},
+		{"an unknown aggregate", "order-3", nil, nil, 0, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			stream, err := s.ReadAggregateStream(t.Context(), pool, "sales", "Order", tt.id, tt.from, tt.to)
+			require.NoError(t, err)
+			assert.Equal(t, tt.id, stream.AggregateID)
+			assert.Equal(t, "sales", stream.BoundedContext)
+			assert.Equal(t, "Order", stream.AggregateType)
+			require.Equal(t, tt.count, stream.Len())
+			for i, e := range stream.Events {
+				assert.Equal(t, tt.first+int64(i), e.AggregateVersion)
+				assert.Equal(t, tt.id, e.AggregateID)
+			}
+		})
+	}
+}
+
+func TestLatestPositionIsTheHighestVisibleOne(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	position, err := s.LatestPosition(t.Context(), pool)
+	require.NoError(t, err)
+	assert.Zero(t, position)
+	result := mustAppend(t, s, pool, es.Any(), eventsOf("order-1", 3)...)
+	position, err = s.LatestPosition(t.Context(), pool)
+	require.NoError(t, err)
+	assert.Equal(t, result.GlobalPositions[2], position)
+}
+
+// world is a stream over several contexts and types, and the slot of each event.
+func world(t *testing.T) (*Store, *pgxpool.Pool, []es.PersistedEvent, map[string]int) {
+	t.Helper()
+	s, pool := newStore(t)
+	for i := range 120 {
+		e := event(fmt.Sprintf("aggregate-%d", i%40))
+		e.BoundedContext = []string{"sales", "billing", "it's {odd},\"\\"}[i%3]
+		e.AggregateType = []string{"Order", "User", "Ünï, \"x\" NULL", "Invoice"}[i%4]
+		mustAppend(t, s, pool, es.Any(), e, e)
+	}
+	all, err := s.ReadEvents(t.Context(), pool, 0, 1000)
+	require.NoError(t, err)
+	require.Len(t, all, 240)
+	slots := make(map[string]int)
+	rows, err := pool.Query(t.Context(), "SELECT DISTINCT aggregate_id, hashtextextended(aggregate_id, 0) & 65535 FROM events")
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var at int
+		require.NoError(t, rows.Scan(&id, &at))
+		slots[id] = at
+	}
+	require.NoError(t, rows.Err())
+	return s, pool, all, slots
+}
+
+// wanted says in Go what Query says in SQL.
+func wanted(q Query, e es.PersistedEvent, at int) bool {
+	in := func(list []string, value string) bool { return len(list) == 0 || slices.Contains(list, value) }
+	if e.GlobalPosition > q.UpTo || !in(q.AggregateTypes, e.AggregateType) || !in(q.BoundedContexts, e.BoundedContext) {
+		return false
+	}
+	for _, p := range q.Pieces {
+		if p.Contains(at) && e.GlobalPosition > p.Position {
+			return true
+		}
+	}
+	return false
+}
+
+func TestReadFindsExactlyTheWantedEvents(t *testing.T) {
+	t.Parallel()
+	s, pool, all, slots := world(t)
+	last := all[len(all)-1].GlobalPosition
+	rapid.Check(t, func(r *rapid.T) {
+		q := Query{
+			Pieces:          somePieces(last).Draw(r, "pieces"),
+			UpTo:            rapid.Int64Range(0, last+3).Draw(r, "up to"),
+			AggregateTypes:  rapid.SliceOfDistinct(rapid.SampledFrom([]string{"Order", "User", "Ünï, \"x\" NULL", "Nothing", ""}), rapid.ID[string]).Draw(r, "types"),
+			BoundedContexts: rapid.SliceOfDistinct(rapid.SampledFrom([]string{"sales", "it's {odd},\"\\", "NULL"}), rapid.ID[string]).Draw(r, "contexts"),
+			Limit:           rapid.IntRange(1, 300).Draw(r, "limit"),
+		}
+		var want []es.PersistedEvent
+		for _, e := range all {
+			if wanted(q, e, slots[e.AggregateID]) {
+				want = append(want, e)
+			}
+		}
+		upTo := q.UpTo
+		if len(want) >= q.Limit {
+			want = want[:q.Limit]
+			upTo = want[len(want)-1].GlobalPosition
+		}
+		page, err := s.Read(t.Context(), pool, q)
+		require.NoError(r, err)
+		require.Equal(r, want, page.Events)
+		require.Equal(r, upTo, page.UpTo)
+	})
+}
+
+// A reader that lifts its pieces to each page's UpTo sees every event once.
+func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
+	t.Parallel()
+	s, pool, all, slots := world(t)
+	half := slot.Count / 2
+	q := Query{
+		Pieces: []slot.Piece{
+			{Range: slot.Range{From: half, To: slot.Count}, Position: all[99].GlobalPosition},
+			{Range: slot.Range{From: 0, To: half}, Position: all[19].GlobalPosition},
+		},
+		UpTo:  all[200].GlobalPosition,
+		Limit: 7,
+	}
+	var want []es.PersistedEvent
+	for _, e := range all {
+		if wanted(q, e, slots[e.AggregateID]) {
+			want = append(want, e)
+		}
+	}
+	var got []es.PersistedEvent
+	for slot.Lowest(q.Pieces) < q.UpTo {
+		page, err := s.Read(t.Context(), pool, q)
+		require.NoError(t, err)
+		got = append(got, page.Events...)
+		q.Pieces = slot.Lift(q.Pieces, page.UpTo)
+	}
+	assert.Equal(t, want, got)
+}
+
+func TestReadRefusesAQueryThatCannotBeMeant(t *testing.T) {
+	t.Parallel()
+	s := New()
+	all := []slot.Piece{{Range: slot.All()}}
+	tests := []struct {
+		name string
+		q    Query
+		want string
+	}{
+		{"no pieces", Query{Limit: 1, UpTo: 1}, "Pieces must not be empty"},
+		{"an empty range", Query{Pieces: append(all, slot.Piece{Range: slot.Range{From: 5, To: 5}}), Limit: 1}, "Pieces[1] must be a range that is not empty"},
+		{"a range beyond the slots", Query{Pieces: []slot.Piece{{Range: slot.Range{From: 0, To: slot.Count + 1}}}, Limit: 1}, "Pieces[0] must be"},
+		{
+			"pieces that overlap", Query{Pieces: []slot.Piece{{Range: slot.Range{From: 9, To: 20}}, {Range: slot.Range{From: 0, To: 10}}}, Limit: 1},
+			"Pieces must not overlap, got [0,10) and [9,20)",
+		},
+		{"no limit", Query{Pieces: all}, "Limit must be at least 1, got 0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := s.Read(t.Context(), nil, tt.q)
+			require.ErrorContains(t, err, tt.want)
+		})
+	}
+}
+
+func TestAReadThatCannotFindAnythingAsksNobody(t *testing.T) {
+	t.Parallel()
+	q := Query{Pieces: []slot.Piece{{Range: slot.All(), Position: 10}}, UpTo: 10, Limit: 5}
+	page, err := New().Read(t.Context(), nil, q)
+	require.NoError(t, err)
+	assert.Equal(t, Page{UpTo: 10}, page)
+}
+
+// somePieces draws pieces that do not overlap, in any order.
+func somePieces(last int64) *rapid.Generator[[]slot.Piece] {
+	return rapid.Custom(func(t *rapid.T) []slot.Piece {
+		borders := rapid.SliceOfNDistinct(rapid.IntRange(1, slot.Count-1), 0, 6, rapid.ID[int]).Draw(t, "borders")
+		borders = append(borders, 0, slot.Count)
+		slices.Sort(borders)
+		var pieces []slot.Piece
+		for i, to := range borders[1:] {
+			p := slot.Piece{Range: slot.Range{From: borders[i], To: to}, Position: rapid.Int64Range(0, last).Draw(t, "position")}
+			if rapid.IntRange(0, 3).Draw(t, "keep") > 0 {
+				pieces = append(pieces, p)
+			}
+		}
+		if len(pieces) == 0 {
+			pieces = []slot.Piece{{Range: slot.All(), Position: rapid.Int64Range(0, last).Draw(t, "position")}}
+		}
+		return rapid.Permutation(pieces).Draw(t, "order")
+	})
+}
+
+func TestStepsGiveEverySlotThePositionOfItsPiece(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		pieces := somePieces(3).Draw(t, "pieces")
+		before := slices.Clone(pieces)
+		s := newSteps(pieces)
+		filtered := false
+		for _, at := range bordersOf(pieces) {
+			want := int64(math.MaxInt64)
+			for _, p := range pieces {
+				if p.Contains(at) {
+					want = p.Position
+				}
+			}
+			filtered = filtered || want != slot.Lowest(pieces)
+			if got := stepAt(s, at); got != want {
+				t.Fatalf("slot %d has position %d, want %d", at, got, want)
+			}
+		}
+		if s.level() == filtered {
+			t.Fatalf("level() = %v for %v", s.level(), s)
+		}
+		if !slices.Equal(before, pieces) {
+			t.Fatal("the query's pieces were changed")
+		}
+	})
+}
+
+// bordersOf are the slots at which a piece begins or ends, and those beside them.
+func bordersOf(pieces []slot.Piece) []int {
+	at := []int{0, slot.Count - 1}
+	for _, p := range pieces {
+		at = append(at, p.From, max(p.From-1, 0), p.To-1, min(p.To, slot.Count-1))
+	}
+	return at
+}
+
+// stepAt does what width_bucket does in the statement.
+func stepAt(s steps, at int) int64 {
+	position := int64(math.MaxInt64)
+	for i := range s.from {
+		if int64(at) >= s.from[i] {
+			position = s.position[i]
+		}
+	}
+	return position
+}
+
+func TestNamesAreSharedBetweenRowsUpToABound(t *testing.T) {
+	t.Parallel()
+	var n sharedText
+	for i := range 2 * maxKnown {
+		text := fmt.Sprint(i)
+		require.NoError(t, n.ScanBytes([]byte(text)))
+		require.Equal(t, text, n.value)
+		require.NoError(t, n.ScanBytes([]byte("same")))
+		require.Equal(t, "same", n.value)
+	}
+	require.LessOrEqual(t, len(n.known), maxKnown)
+}
+
+func TestErrorsOfTheDatabaseAreWrapped(t *testing.T) {
+	t.Parallel()
+	s, pool := New(WithLogger(nil)), pgtest.NewDatabase(t)
+	operations := map[string]func() error{
+		"reading events after position 3": func() error {
+			_, err := s.ReadEvents(t.Context(), pool, 3, 1)
+			return err
+		},
+		`reading aggregate "c" of type "b" in context "a"`: func() error {
+			_, err := s.ReadAggregateStream(t.Context(), pool, "a", "b", "c", nil, nil)
+			return err
+		},
+		"reading the latest position": func() error {
+			_, err := s.LatestPosition(t.Context(), pool)
+			return err
+		},
+		"reading events up to position 9": func() error {
+			_, err := s.Read(t.Context(), pool, Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: 9, Limit: 1})
+			return err
+		},
+		`appending 1 events to aggregate "order-1" of type "Order" in context "sales", expecting any version`: func() error {
+			_, err := tryAppend(t.Context(), s, pool, es.Any(), event("order-1"))
+			return err
+		},
+	}
+	for what, operate := range operations {
+		err := operate()
+		require.ErrorContains(t, err, what)
+		pgErr, ok := errors.AsType[*pgconn.PgError](err)
+		require.True(t, ok, what)
+		assert.Equal(t, "42P01", pgErr.Code, what)
+	}
+}

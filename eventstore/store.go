@@ -1,0 +1,94 @@
+package eventstore
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/migrate"
+)
+
+// Names of the tables unless an option says otherwise.
+const (
+	defaultEvents      = "events"
+	defaultHeads       = "aggregate_heads"
+	defaultCheckpoints = "projection_checkpoints"
+)
+
+// DB is what reading needs. *pgxpool.Pool, *pgx.Conn and pgx.Tx satisfy it.
+type DB interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Store appends and reads events. It holds no connection, only names and the
+// statements made from them, and may be used by several goroutines. Use New:
+// the zero value is of no use.
+type Store struct {
+	schema      string
+	events      string
+	heads       string
+	checkpoints string
+	log         *slog.Logger
+	invalid     error
+	sql         statements
+}
+
+// New makes a Store. It cannot fail: an option's bad value is kept and returned
+// by Validate and by every operation.
+func New(opts ...Option) *Store {
+	s := &Store{
+		events:      defaultEvents,
+		heads:       defaultHeads,
+		checkpoints: defaultCheckpoints,
+		log:         slog.Default(),
+	}
+	for _, opt := range opts {
+		opt(s)
+	}
+	s.log = s.log.With("component", "eventstore")
+	s.invalid = s.checkNames()
+	s.sql = newStatements(s.EventsTable().Sanitize(), s.AggregateHeadsTable().Sanitize())
+	return s
+}
+
+// Validate is the first fault of the options, naming the field and its rule, or
+// nil.
+func (s *Store) Validate() error { return s.invalid }
+
+// EventsTable is the events table's name, with the schema as the first of two
+// parts if one is set.
+func (s *Store) EventsTable() pgx.Identifier { return migrate.Qualify(s.schema, s.events) }
+
+// AggregateHeadsTable is the name of the table of aggregates' versions, with the
+// schema as the first of two parts if one is set.
+func (s *Store) AggregateHeadsTable() pgx.Identifier { return migrate.Qualify(s.schema, s.heads) }
+
+// CheckpointsTable is the name of pupsourcing's table of positions, with the
+// schema as the first of two parts if one is set.
+func (s *Store) CheckpointsTable() pgx.Identifier { return migrate.Qualify(s.schema, s.checkpoints) }
+
+func (s *Store) checkNames() error {
+	err := cmp.Or(
+		migrate.ValidateSchema("Schema", s.schema),
+		migrate.ValidateName("EventsTable", s.events),
+		migrate.ValidateName("AggregateHeadsTable", s.heads),
+		migrate.ValidateName("CheckpointsTable", s.checkpoints),
+		s.checkDistinct(),
+	)
+	if err != nil {
+		return fmt.Errorf("the event store's options: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) checkDistinct() error {
+	if s.events == s.heads || s.events == s.checkpoints || s.heads == s.checkpoints {
+		return fmt.Errorf("EventsTable, AggregateHeadsTable and CheckpointsTable must differ, got %q, %q and %q",
+			s.events, s.heads, s.checkpoints)
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+// Package migrations holds the coordination tables' definitions, numbered .sql
+// files compiled into the program, and applies them. The version that a
+// database is at stands in its table orchestrator_schema_version.
+//
+// Applications call orchestrator.RunMigrations, which calls Run.
+package migrations
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/migrate"
+)
+
+// VersionTable is the table that records the applied migrations.
+const VersionTable = "orchestrator_schema_version"
+
+//go:embed *.sql
+var files embed.FS
+
+var (
+	// ErrMissing says that the coordination tables are not there, or not in the
+	// schema that was asked for.
+	ErrMissing = errors.New("the orchestrator's tables are missing: create them with orchestrator.RunMigrations(db), and give the same schema there and here")
+	// ErrOutdated says that the tables are of an older version of the library.
+	ErrOutdated = errors.New("the orchestrator's tables are outdated: update them with orchestrator.RunMigrations(db)")
+	// ErrNewer says that a newer version of the library has updated the tables.
+	ErrNewer = errors.New("the orchestrator's tables are newer than this program: update the program; orchestrator.RunMigrations(db) of the newer version made them")
+)
+
+// Run brings the coordination tables in schema up to date, creating the schema
+// if it is missing; empty means what the connection's search_path says. It can
+// be repeated, and run by any number of processes at once. The error is
+// ErrNewer if the tables are newer than this program.
+func Run(ctx context.Context, db *pgxpool.Pool, schema string) error {
+	runner, err := newRunner(schema)
+	if err != nil {
+		return err
+	}
+	return named(runner.Up(ctx, db))
+}
+
+// Down takes back the newest steps migrations and everything stored in the
+// tables that they made; at the first one, all checkpoints. Steps must be at
+// least 1; more than were applied means all. No worker may be running.
+func Down(ctx context.Context, db *pgxpool.Pool, schema string, steps int) error {
+	runner, err := newRunner(schema)
+	if err != nil {
+		return err
+	}
+	return named(runner.Down(ctx, db, steps))
+}
+
+// DB is what Check needs: a pool, a connection or a transaction.
+type DB interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Check says whether the tables in schema are those that this program works
+// with: nil, or an error that wraps ErrMissing, ErrOutdated or ErrNewer, or
+// what went wrong when asking the database.
+func Check(ctx context.Context, db DB, schema string) error {
+	runner, err := newRunner(schema)
+	if err != nil {
+		return err
+	}
+	version, _, err := runner.Version(ctx, db)
+	if err != nil {
+		return fmt.Errorf("checking the orchestrator's tables: %w", err)
+	}
+	return judge(version, runner.Latest(), schema)
+}
+
+// judge compares a database's version with the program's. Version 0 is a
+// database without the tables, with a version table or without one.
+func judge(version, latest int, schema string) error {
+	switch {
+	case version == 0 && schema == "":
+		return fmt.Errorf("%w (no schema is given, so the connection's search_path was searched)", ErrMissing)
+	case version == 0:
+		return fmt.Errorf("%w (the schema is %q)", ErrMissing, schema)
+	case version < latest:
+		return fmt.Errorf("%w (they are at version %d of %d)", ErrOutdated, version, latest)
+	case version > latest:
+		return fmt.Errorf("%w (they are at version %d, the program knows versions up to %d)", ErrNewer, version, latest)
+	}
+	return nil
+}
+
+// Latest is the version that Run migrates to.
+func Latest() int {
+	runner, err := newRunner("")
+	if err != nil {
+		panic(err) // The embedded files are wrong; the package's tests find that.
+	}
+	return runner.Latest()
+}
+
+func newRunner(schema string) (*migrate.Runner, error) {
+	runner, err := migrate.New(migrate.Config{Files: files, Schema: schema, VersionTable: VersionTable})
+	if err != nil {
+		return nil, fmt.Errorf("the orchestrator's migrations: %w", err)
+	}
+	return runner, nil
+}
+
+// named gives a runner's error the name that this package gives it.
+func named(err error) error {
+	if errors.Is(err, migrate.ErrNewer) {
+		return fmt.Errorf("%w: %w", ErrNewer, err)
+	}
+	return err
+}

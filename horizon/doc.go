@@ -1,0 +1,72 @@
+// Package horizon finds the position up to which a stream of events is settled.
+//
+// # The problem
+//
+// Positions are drawn from a sequence before the transaction commits, so 102 can
+// be visible while 101 is still in flight. A reader that has seen 102 and goes on
+// from there never sees 101. The horizon is the highest position at and below
+// which no event can still appear; who reads no further loses nothing.
+//
+// # The rule
+//
+// An INSERT takes RowExclusiveLock on the events table before it draws its number,
+// and the transaction keeps the lock until its outcome is visible to others. So:
+//
+//  1. read v, the last value that the sequence gave;
+//  2. in a later statement read the holders of that lock: the transactions that
+//     have drawn numbers or can. Each gets a bound, a position that all its numbers
+//     are above. A holder that the previous probe did not see took the lock after
+//     that probe, so it draws numbers above the v of the previous probe. A holder
+//     that was seen keeps its bound;
+//  3. the horizon is the least bound, or v if there is no holder.
+//
+// The events must be read in a snapshot taken after step 2.
+//
+// # Why it is exact
+//
+// Let n be a number at or below the horizon, drawn by transaction X. If X is no
+// holder in step 2, then n ≤ v says that it drew n, hence took the lock, before
+// step 1, so it has given the lock back: its outcome is visible to any later
+// snapshot, or it was rolled back and n is dead. If X is a holder, then n is above
+// X's bound, so above the horizon: a contradiction. And every number that is not
+// drawn yet is above v. No clock, timeout or lock on the writers is involved.
+//
+// Three cases need more:
+//
+//   - A first probe has no previous v. The holders that it meets get the floor, a
+//     position that is settled already: the highest checkpoint that any reader by
+//     horizon has stored, read before the probe. If all numbers from the floor to
+//     v turn out to be visible, without a hole, they are settled as well.
+//   - A prepared transaction that was not seen before may have been, under another
+//     name: older servers rename it when it is prepared, and every server when it
+//     restarts. Its old bound was not below the horizon then, so the previous
+//     horizon is a bound for it.
+//   - A server that crashed may give numbers a second time, because the end of its
+//     log was lost, and names of transactions too. What earlier probes saw says
+//     nothing then. A [Prober] therefore starts afresh, from the floor, unless its
+//     connection was there already at the previous probe, on the same server: no
+//     session outlives a crash.
+//
+// Numbers at or below the horizon without a visible event were rolled back. They are
+// dead for ever, so readers need no logic to wait for or skip them.
+//
+// # Preconditions
+//
+// [Check] verifies what can be verified and says what to do:
+//
+//   - Positions are drawn by the default of the column, within the INSERT, from one
+//     sequence that counts upwards with CACHE 1 and does not cycle. A writer that
+//     calls nextval by itself before it inserts is invisible in between.
+//   - The connection is to the primary: locks and sequences of a standby are not
+//     those of the writers.
+//   - The events table is an ordinary or a partitioned table and no partition of
+//     another one, since an insert into a parent draws its number before it locks
+//     the partition.
+//   - Partitions are attached empty.
+//
+// An INSERT holds RowExclusiveLock even where its transaction holds a stronger lock
+// on the table already, since PostgreSQL keeps and shows each mode by itself; so this
+// one mode is enough to look for. It is mostly taken by the fast path, which pg_locks
+// shows too. UPDATE and DELETE on the events table take it as well: they hold the horizon
+// back while they run, to no purpose but without harm.
+package horizon

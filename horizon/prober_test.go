@@ -1,0 +1,298 @@
+package horizon
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestProbeOfAnEmptyTable(t *testing.T) {
+	p, _ := newProber(t, newEvents(t), 0)
+	assert.Equal(t, Reading{Epoch: 1}, probe(t, p), "a sequence that was never called stands at 0")
+}
+
+func TestProbeFollowsTheWriters(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	insert(t, pool)
+	assert.Equal(t, Reading{Position: 1, LastValue: 1, Epoch: 1}, probe(t, p))
+
+	tx := begin(t, pool)
+	insert(t, tx)
+	insert(t, pool)
+	r := probe(t, p)
+	assert.Equal(t, int64(1), r.Position, "position 2 is in flight")
+	assert.Equal(t, int64(3), r.LastValue)
+	assert.Equal(t, 1, r.Holders)
+
+	require.NoError(t, tx.Rollback(t.Context()))
+	r = probe(t, p)
+	assert.Equal(t, int64(3), r.Position, "position 2 is dead")
+	assert.Zero(t, r.Holders)
+}
+
+// The writers' locks are fast-path locks, which live outside the lock table.
+func TestProbeSeesFastPathLocks(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	probe(t, p)
+	tx := begin(t, pool)
+	insert(t, tx)
+	var fast bool
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT fastpath FROM pg_locks
+		WHERE relation = 'events'::regclass AND mode = 'RowExclusiveLock'`).Scan(&fast))
+	require.True(t, fast, "the test needs a fast-path lock")
+	assert.Equal(t, 1, probe(t, p).Holders)
+}
+
+func TestProbeSeesWritersWithStrongerLocks(t *testing.T) {
+	for _, mode := range []string{"SHARE ROW EXCLUSIVE", "ACCESS EXCLUSIVE"} {
+		t.Run(mode, func(t *testing.T) {
+			pool := newEvents(t)
+			p, _ := newProber(t, pool, 0)
+			probe(t, p)
+			tx := begin(t, pool)
+			exec(t, tx, `LOCK TABLE events IN `+mode+` MODE`)
+			assert.Zero(t, probe(t, p).Holders, "it has not inserted")
+			insert(t, tx)
+			r := probe(t, p)
+			assert.Equal(t, 1, r.Holders)
+			assert.Zero(t, r.Position)
+		})
+	}
+}
+
+func TestProbeNamesTheBlocker(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	insert(t, pool)
+	probe(t, p)
+
+	conn := dial(t, pool)
+	exec(t, conn, `SET application_name = 'slow-import'`)
+	slow := begin(t, conn)
+	insert(t, slow)
+	probe(t, p)
+	insert(t, begin(t, pool))
+
+	r := probe(t, p)
+	require.NotNil(t, r.Blocker)
+	assert.Equal(t, int32(conn.PgConn().PID()), r.Blocker.PID)
+	assert.Equal(t, "slow-import", r.Blocker.Application)
+	assert.Positive(t, r.Blocker.Age)
+	assert.Less(t, r.Blocker.Age, time.Minute)
+	assert.Empty(t, r.Blocker.PreparedGID)
+	assert.Equal(t, 2, r.Holders)
+}
+
+func TestProbeNamesNoBlockerBeforeItsTime(t *testing.T) {
+	pool := newEvents(t)
+	p := NewProber(dial(t, pool), events, (&checkpoint{}).read, Options{BlockerAfter: time.Hour})
+	probe(t, p)
+	insert(t, begin(t, pool))
+	for range 3 {
+		r := probe(t, p)
+		assert.Less(t, r.Position, r.LastValue)
+		assert.Nil(t, r.Blocker)
+	}
+}
+
+func TestProbeCountsAHolderThatHoldsNothingBack(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	insert(t, pool)
+	probe(t, p)
+	exec(t, begin(t, pool), `UPDATE events SET body = 'y'`)
+	for range 2 {
+		assert.Equal(t, Reading{Position: 1, LastValue: 1, Holders: 1, Epoch: 1}, probe(t, p))
+	}
+}
+
+func TestProbeDoesNotCountItsOwnSession(t *testing.T) {
+	pool := newEvents(t)
+	tx := begin(t, pool)
+	insert(t, tx)
+	own := NewProber(tx, events, (&checkpoint{}).read, Options{})
+	assert.Equal(t, Reading{Position: 1, LastValue: 1, Epoch: 1}, probe(t, own))
+
+	other, _ := newProber(t, pool, 0)
+	assert.Zero(t, probe(t, other).Position, "for others the event is in flight")
+}
+
+func TestProbeIgnoresOtherDatabases(t *testing.T) {
+	here, there := newEvents(t), newEvents(t)
+	var a, b uint32
+	require.NoError(t, here.QueryRow(t.Context(), `SELECT 'events'::regclass::oid`).Scan(&a))
+	require.NoError(t, there.QueryRow(t.Context(), `SELECT 'events'::regclass::oid`).Scan(&b))
+	if a != b {
+		t.Skip("the two tables have different oids")
+	}
+	insert(t, begin(t, there))
+	p, _ := newProber(t, here, 0)
+	assert.Zero(t, probe(t, p).Holders)
+}
+
+func TestFirstProbeAmongOpenTransactions(t *testing.T) {
+	t.Run("a hole: the floor", func(t *testing.T) {
+		pool := newEvents(t)
+		for range 3 {
+			insert(t, pool)
+		}
+		tx := begin(t, pool)
+		insert(t, tx)
+		insert(t, pool)
+		p, _ := newProber(t, pool, 2)
+		assert.Equal(t, int64(2), probe(t, p).Position)
+		require.NoError(t, tx.Commit(t.Context()))
+		assert.Equal(t, int64(5), probe(t, p).Position)
+	})
+	t.Run("no hole: the last value", func(t *testing.T) {
+		pool := newEvents(t)
+		for range 3 {
+			insert(t, pool)
+		}
+		tx := begin(t, pool)
+		exec(t, tx, `UPDATE events SET body = 'y'`)
+		p, _ := newProber(t, pool, 0)
+		r := probe(t, p)
+		assert.Equal(t, int64(3), r.Position)
+		assert.Equal(t, 1, r.Holders)
+
+		assert.Equal(t, int64(4), insert(t, tx))
+		assert.Equal(t, int64(3), probe(t, p).Position, "what it draws from now on is above")
+	})
+}
+
+func TestProbePartitionedEvents(t *testing.T) {
+	pool := newEvents(t)
+	exec(t, pool, `DROP TABLE events`)
+	exec(t, pool, `CREATE TABLE events (global_position bigserial PRIMARY KEY, body text) PARTITION BY RANGE (global_position)`)
+	exec(t, pool, `CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (1000) PARTITION BY RANGE (global_position)`)
+	exec(t, pool, `CREATE TABLE events_1_1 PARTITION OF events_1 FOR VALUES FROM (0) TO (1000)`)
+	require.NoError(t, Check(t.Context(), pool, events))
+
+	p, _ := newProber(t, pool, 0)
+	probe(t, p)
+	t.Run("insert into the parent", func(t *testing.T) {
+		tx := begin(t, pool)
+		insert(t, tx)
+		r := probe(t, p)
+		assert.Equal(t, 1, r.Holders, "locks on two tables, one holder")
+		assert.Less(t, r.Position, r.LastValue)
+		require.NoError(t, tx.Rollback(t.Context()))
+	})
+	t.Run("insert into a partition below a partition", func(t *testing.T) {
+		tx := begin(t, pool)
+		exec(t, tx, `INSERT INTO events_1_1 (body) VALUES ('x')`)
+		r := probe(t, p)
+		assert.Equal(t, 1, r.Holders)
+		assert.Less(t, r.Position, r.LastValue)
+		require.NoError(t, tx.Rollback(t.Context()))
+	})
+	t.Run("insert into a partition that came later", func(t *testing.T) {
+		exec(t, pool, `CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM (1000) TO (2000)`)
+		tx := begin(t, pool)
+		exec(t, tx, `INSERT INTO events_2 (global_position, body) VALUES (nextval('events_global_position_seq') + 1000, 'x')`)
+		assert.Equal(t, 1, probe(t, p).Holders)
+		require.NoError(t, tx.Rollback(t.Context()))
+	})
+}
+
+func TestProbeWithSchemaAndOddNames(t *testing.T) {
+	pool := newEvents(t)
+	exec(t, pool, `CREATE SCHEMA "My ""Schema"`)
+	exec(t, pool, `CREATE TABLE "My ""Schema"."Odd.Events" (global_position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY)`)
+	table := pgx.Identifier{`My "Schema`, "Odd.Events"}
+	require.NoError(t, Check(t.Context(), pool, table))
+	tx := begin(t, pool)
+	exec(t, tx, `INSERT INTO `+table.Sanitize()+` DEFAULT VALUES`)
+	p := NewProber(dial(t, pool), table, (&checkpoint{}).read, Options{})
+	r := probe(t, p)
+	assert.Equal(t, int64(1), r.LastValue)
+	assert.Equal(t, 1, r.Holders)
+}
+
+func TestProbeRewound(t *testing.T) {
+	pool := newEvents(t)
+	p, floor := newProber(t, pool, 0)
+	for range 5 {
+		insert(t, pool)
+	}
+	probe(t, p)
+	exec(t, pool, `SELECT setval('events_global_position_seq', 3)`)
+
+	_, err := p.Probe(t.Context())
+	var rewound *RewoundError
+	require.ErrorAs(t, err, &rewound)
+	assert.Equal(t, RewoundError{Reached: 5, LastValue: 3}, *rewound)
+
+	floor.at.Store(4)
+	for range 2 {
+		_, err = p.Probe(t.Context())
+		require.ErrorAs(t, err, &rewound, "a checkpoint is ahead: this needs a person")
+		assert.Equal(t, RewoundError{Reached: 4, LastValue: 3, Floor: true}, *rewound)
+	}
+
+	floor.at.Store(3)
+	r := probe(t, p)
+	assert.Equal(t, int64(3), r.Position)
+	assert.Greater(t, r.Epoch, uint64(1))
+}
+
+func TestProbeStartsAfreshAfterAnError(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	probe(t, p)
+	exec(t, pool, `ALTER TABLE events RENAME TO events_old`)
+	exec(t, pool, `CREATE TABLE events (global_position bigint PRIMARY KEY DEFAULT nextval('events_global_position_seq'))`)
+	tx := begin(t, pool)
+	exec(t, tx, `INSERT INTO events DEFAULT VALUES`)
+	r := probe(t, p)
+	assert.Equal(t, 1, r.Holders, "the lock on the new table is found")
+	assert.Equal(t, uint64(2), r.Epoch)
+}
+
+func TestProbeReportsTheFloorsError(t *testing.T) {
+	broken := errors.New("no checkpoints")
+	p := NewProber(newEvents(t), events, func(context.Context) (int64, error) { return 0, broken }, Options{})
+	_, err := p.Probe(t.Context())
+	require.ErrorIs(t, err, broken)
+	assert.ErrorContains(t, err, "highest checkpoint")
+}
+
+func TestProbeOverAPool(t *testing.T) {
+	pool := newEvents(t)
+	p := NewProber(pool, events, (&checkpoint{}).read, Options{})
+	assert.Equal(t, uint64(1), probe(t, p).Epoch)
+	held, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	r := probe(t, p)
+	assert.Equal(t, uint64(2), r.Epoch, "a new session proves nothing about a crash")
+	held.Release()
+	assert.Equal(t, uint64(2), probe(t, p).Epoch, "both sessions are older than the previous probe")
+}
+
+func TestServerFollows(t *testing.T) {
+	at := func(second int) time.Time { return time.Date(2026, 1, 2, 3, 4, second, 0, time.UTC) }
+	session := func(second int) *time.Time { s := at(second); return &s }
+	earlier := server{started: at(0), now: at(30), session: session(10)}
+	tests := map[string]struct {
+		now  server
+		want bool
+	}{
+		"the same session":                  {server{at(0), at(31), session(10)}, true},
+		"another old session":               {server{at(0), at(31), session(30)}, true},
+		"a session from after":              {server{at(0), at(32), session(31)}, false},
+		"a session that may not be seen":    {server{at(0), at(31), nil}, false},
+		"another server with an old clock":  {server{at(1), at(31), session(10)}, false},
+		"the postmaster started afresh too": {server{at(31), at(33), session(32)}, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) { assert.Equal(t, tt.want, tt.now.follows(earlier)) })
+	}
+}

@@ -1,0 +1,139 @@
+package horizon
+
+import "fmt"
+
+// Holder is a transaction that holds the lock which every writer takes.
+type Holder struct {
+	// Name is its virtualtransaction.
+	Name string
+	// Prepared says that it belongs to no session: it is a prepared
+	// transaction, and may have had another name before.
+	Prepared bool
+}
+
+// RewoundError says that the sequence of positions stands lower than it is
+// known to have stood: the server lost the end of its log (a crash, a failover
+// to a replica that was behind), a backup was restored, or the sequence was
+// set back by hand. Positions above LastValue will be given a second time.
+type RewoundError struct {
+	// Reached is the position that was reached before.
+	Reached int64
+	// LastValue is where the sequence stands now.
+	LastValue int64
+	// Floor says that Reached is the floor: a checkpoint is ahead of the
+	// sequence, so new events would be skipped. A person has to decide: lift
+	// the sequence above Reached with setval, or set the checkpoints back.
+	Floor bool
+}
+
+// Error names both positions.
+func (e *RewoundError) Error() string {
+	if e.Floor {
+		return fmt.Sprintf("the sequence of global positions stands at %d, but a checkpoint has reached %d: "+
+			"events were lost, or the sequence was set back; lift it above the checkpoint with setval, or set the checkpoints back",
+			e.LastValue, e.Reached)
+	}
+	return fmt.Sprintf("the sequence of global positions went back from %d to %d: the server lost the end of its log, or the sequence was set back",
+		e.Reached, e.LastValue)
+}
+
+// Tracker computes the horizon from what successive probes see. It is a pure
+// function of its inputs and not safe for concurrent use. See the package's
+// comment for the rule.
+type Tracker struct {
+	started bool
+	// reached is the last value of the previous probe; the floor before the first.
+	reached int64
+	// horizon is the result of the previous probe; the floor before the first.
+	horizon int64
+	// bounds holds for each holder of the previous probe a position that all
+	// its numbers are above.
+	bounds map[string]int64
+}
+
+// NewTracker returns a tracker that has seen no probe. floor is a position
+// known to be settled, read before the first probe: the highest checkpoint
+// that a reader by horizon has stored, or 0.
+func NewTracker(floor int64) *Tracker {
+	return &Tracker{reached: floor, horizon: floor}
+}
+
+// Observe takes one probe in: lastValue, and the holders that were read after
+// it. It returns the horizon, which never decreases. If lastValue is below an
+// earlier one, or below the floor, it returns a [*RewoundError] and changes
+// nothing; the tracker's knowledge is void then.
+func (t *Tracker) Observe(lastValue int64, holders []Holder) (int64, error) {
+	if lastValue < t.reached {
+		return 0, &RewoundError{Reached: t.reached, LastValue: lastValue, Floor: !t.started}
+	}
+	bounds := make(map[string]int64, len(holders))
+	for _, h := range holders {
+		bound := t.boundOf(h)
+		if seen, twice := bounds[h.Name]; twice {
+			bound = min(bound, seen)
+		}
+		bounds[h.Name] = bound
+	}
+	t.bounds, t.reached, t.started = bounds, lastValue, true
+	t.horizon = least(bounds, lastValue)
+	return t.horizon, nil
+}
+
+// boundOf is the position that all numbers of h are above.
+func (t *Tracker) boundOf(h Holder) int64 {
+	if bound, known := t.bounds[h.Name]; known {
+		return bound
+	}
+	if h.Prepared {
+		return t.boundOfNewPrepared()
+	}
+	return t.boundOfNew()
+}
+
+// boundOfNew bounds a holder that the previous probe did not see: it took the
+// lock later, so it draws numbers above what the sequence stood at then. At the
+// first probe that is the floor.
+func (t *Tracker) boundOfNew() int64 { return t.reached }
+
+// boundOfNewPrepared bounds a prepared transaction with a new name. It may have
+// been a holder with another name before, and every such bound was at or above
+// the horizon.
+func (t *Tracker) boundOfNewPrepared() int64 { return t.horizon }
+
+// least is the lowest of the bounds; lastValue if there are none.
+func least(bounds map[string]int64, lastValue int64) int64 {
+	low := lastValue
+	for _, bound := range bounds {
+		low = min(low, bound)
+	}
+	return low
+}
+
+// Settle tells the tracker that every number up to position has been seen
+// committed or is dead, whoever holds the lock. It returns the horizon.
+// position must not exceed the last observed value.
+func (t *Tracker) Settle(position int64) int64 {
+	for name, bound := range t.bounds {
+		t.bounds[name] = max(bound, position)
+	}
+	t.horizon = max(t.horizon, least(t.bounds, t.reached))
+	return t.horizon
+}
+
+// Horizon is the result of the latest probe; the floor before the first.
+func (t *Tracker) Horizon() int64 { return t.horizon }
+
+// Blocking names the holders that keep the horizon from reaching the last
+// observed value: those with the least bound. It is empty if nothing does.
+func (t *Tracker) Blocking() []string {
+	if t.horizon >= t.reached {
+		return nil
+	}
+	var names []string
+	for name, bound := range t.bounds {
+		if bound == t.horizon {
+			names = append(names, name)
+		}
+	}
+	return names
+}

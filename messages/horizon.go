@@ -1,0 +1,27 @@
+package messages
+
+// HorizonAdvanced says up to which position events can be read: no event at or
+// below it can still appear. Horizon → supervisor → partition → processor; the
+// supervisor repeats the last one to new partitions.
+type HorizonAdvanced struct {
+	// Position never goes back within an epoch.
+	Position int64
+	// Epoch changes when the server may have crashed or been replaced: events
+	// that were read before and not handled must be read again.
+	Epoch uint64
+}
+
+// EventsAppended says that a transaction has appended events: look. Session →
+// supervisor → horizon.
+type EventsAppended struct{}
+
+// WakeUps says whether appends are notified from now on. If not, they must be
+// looked for. Supervisor → horizon, when the session is connected or lost.
+type WakeUps struct{ Connected bool }
+
+func (EventsAppended) toSupervisor()  {}
+func (EventsAppended) toHorizon()     {}
+func (WakeUps) toHorizon()            {}
+func (HorizonAdvanced) toSupervisor() {}
+func (HorizonAdvanced) toPartition()  {}
+func (HorizonAdvanced) toProcessor()  {}

@@ -1,0 +1,82 @@
+package pgcoord
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+const sqlAssignment = `
+SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions
+FROM {{schema}}orchestrator_checkpoints
+WHERE replica_set = $1 AND generation = $2 AND worker_id = $3
+ORDER BY projection, slot_from`
+
+// Assignment reads the checkpoints that the worker owns in the generation,
+// ordered by projection and slot.
+func (s *Store) Assignment(ctx context.Context, db DB, worker uuid.UUID, generation int64) ([]Checkpoint, error) {
+	rows, err := db.Query(ctx, s.q(sqlAssignment), s.replicaSet, generation, worker)
+	if err != nil {
+		return nil, fmt.Errorf("reading the assignment of worker %s in generation %d: %w", worker, generation, err)
+	}
+	checkpoints, err := pgx.CollectRows(rows, scanCheckpoint)
+	if err != nil {
+		return nil, fmt.Errorf("reading the assignment of worker %s in generation %d: %w", worker, generation, err)
+	}
+	return checkpoints, nil
+}
+
+const sqlReload = `
+SELECT slot_from, slot_to, position
+FROM {{schema}}orchestrator_checkpoints
+WHERE projection = $1 AND partition_key = $2 AND total_partitions = $3 AND generation = $4 AND worker_id = $5
+ORDER BY slot_from`
+
+// Pieces reads the checkpoints of one partition of a projection as they stand.
+// None means that the fence's worker does not own it any more in its generation.
+func (s *Store) Pieces(ctx context.Context, db DB, f Fence) ([]slot.Piece, error) {
+	rows, err := db.Query(ctx, s.q(sqlReload), f.Projection, f.Partition.Key, f.Partition.Total, f.Generation, f.Worker)
+	if err != nil {
+		return nil, fmt.Errorf("reading the checkpoints of %s: %w", f, err)
+	}
+	pieces, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p slot.Piece, err error) {
+		return p, row.Scan(&p.From, &p.To, &p.Position)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the checkpoints of %s: %w", f, err)
+	}
+	return pieces, nil
+}
+
+const sqlFloor = `
+SELECT coalesce(max(position), 0) FROM {{schema}}orchestrator_checkpoints WHERE events_table = $1`
+
+// Floor is the highest position that any checkpoint of the events table has
+// reached. No checkpoint passes a horizon, so all below it is settled.
+func (s *Store) Floor(ctx context.Context, db DB) (int64, error) {
+	var floor int64
+	if err := db.QueryRow(ctx, s.q(sqlFloor), s.events).Scan(&floor); err != nil {
+		return 0, fmt.Errorf("reading the highest checkpoint of %s: %w", s.events, err)
+	}
+	return floor, nil
+}
+
+func scanCheckpoint(row pgx.CollectableRow) (Checkpoint, error) {
+	var (
+		c          Checkpoint
+		owner      *uuid.UUID
+		key, total *int
+	)
+	err := row.Scan(&c.Projection, &c.From, &c.To, &c.Position, &owner, &key, &total)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	if owner != nil && key != nil && total != nil {
+		c.Owner, c.Partition = *owner, slot.Partition{Key: *key, Total: *total}
+	}
+	return c, nil
+}

@@ -1,0 +1,244 @@
+package pgcoord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SessionEvents is told what happens on a Session. The functions are called by
+// the session's goroutine and must not block.
+type SessionEvents struct {
+	// Connected is called after each connect, when the lock is held and the
+	// channel is listened to: whatever happened before must be looked for.
+	Connected func()
+	// Lost is called when the connection broke, and after each failed attempt.
+	Lost func(error)
+	// Notified is called with the payload of each notification of the replica
+	// set's channel.
+	Notified func(kind, worker string)
+	// Appended is called for each notification of the events' channel.
+	Appended func()
+}
+
+// SessionConfig is what a Session needs.
+type SessionConfig struct {
+	// Connect opens a connection of its own, not one of a pool.
+	Connect func(context.Context) (*pgx.Conn, error)
+	// Channel is the replica set's, and Appends the one on which appends are
+	// notified; both are listened to.
+	Channel, Appends string
+	// Key is the advisory lock that is held.
+	Key    int64
+	Events SessionEvents
+	Logger *slog.Logger
+}
+
+// Session is a worker's dedicated coordination connection: it holds the
+// worker's advisory lock, listens to the replica set's channel, and runs the
+// coordination statements, one at a time. When it breaks it connects again,
+// with backoff and jitter. It is safe for concurrent use.
+type Session struct {
+	cfg      SessionConfig
+	requests chan *request
+	stop     context.CancelFunc
+	stopped  chan struct{}
+}
+
+// request is one statement, or a few, to be run on the session's connection.
+type request struct {
+	ctx context.Context
+	run func(context.Context, *pgx.Conn) error
+	err chan error // room for one
+}
+
+// ErrSessionClosed says that the session was closed before or while the
+// statement waited for it.
+var ErrSessionClosed = errors.New("the coordination session is closed")
+
+// OpenSession starts a session; it connects in the background. ctx bounds only
+// values, not the session's life: Close ends it.
+func OpenSession(ctx context.Context, cfg SessionConfig) *Session {
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Session{cfg: cfg, requests: make(chan *request), stop: stop, stopped: make(chan struct{})}
+	go s.run(ctx)
+	return s
+}
+
+// Close ends the session, and with it the locks it holds, and waits for that.
+func (s *Session) Close() {
+	s.stop()
+	<-s.stopped
+}
+
+// Do runs statements on the session's connection, after those that came before.
+// It waits for a connection until ctx ends.
+func (s *Session) Do(ctx context.Context, run func(context.Context, *pgx.Conn) error) error {
+	r := &request{ctx: ctx, run: run, err: make(chan error, 1)}
+	select {
+	case s.requests <- r:
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for the coordination session: %w", context.Cause(ctx))
+	case <-s.stopped:
+		return ErrSessionClosed
+	}
+	return <-r.err
+}
+
+const (
+	sessionBackoffMin  = 50 * time.Millisecond
+	sessionBackoffMax  = 5 * time.Second
+	sessionOpenTimeout = 10 * time.Second
+	sessionStatement   = 10 * time.Second
+)
+
+// run connects and serves until the session is closed.
+func (s *Session) run(ctx context.Context) {
+	defer close(s.stopped)
+	backoff := sessionBackoffMin
+	for {
+		conn, err := s.open(ctx)
+		if err == nil {
+			backoff = sessionBackoffMin
+			s.cfg.Events.Connected()
+			err = s.serve(ctx, conn)
+			closeConn(conn)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.cfg.Events.Lost(err)
+		s.cfg.Logger.WarnContext(ctx, "coordination session lost, connecting again", "error", err, "backoff", backoff)
+		if !wait(ctx, backoff/2+rand.N(backoff)) { //nolint:gosec // jitter needs no secrecy
+			return
+		}
+		backoff = min(2*backoff, sessionBackoffMax)
+	}
+}
+
+// sqlSessionSettings lets the server notice soon that the worker is gone. Where
+// the platform has no such setting, it is left out or refused.
+const sqlSessionSettings = `
+SELECT set_config(s.name, v.setting, false)
+FROM (VALUES ('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3'),
+             ('tcp_user_timeout', '10000'), ('client_connection_check_interval', '2000')) AS v (name, setting)
+JOIN pg_settings AS s ON s.name = v.name`
+
+// sqlEndHolder ends the worker's own previous session, which the server has not
+// noticed to be broken.
+const sqlEndHolder = `
+SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND ((l.classid::bigint << 32) | l.objid::bigint) = $1`
+
+// open connects, takes the worker's lock and listens.
+func (s *Session) open(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, sessionOpenTimeout)
+	defer cancel()
+	conn, err := s.cfg.Connect(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connecting the coordination session: %w", err)
+	}
+	if _, err := conn.Exec(ctx, sqlSessionSettings); err != nil {
+		s.cfg.Logger.DebugContext(ctx, "the server does not take the coordination session's settings", "error", err)
+	}
+	var locked bool
+	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", s.cfg.Key).Scan(&locked)
+	if err == nil && !locked {
+		_, _ = conn.Exec(ctx, sqlEndHolder, s.cfg.Key)
+		err = errors.New("the worker's previous session still held its lock; ended it")
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "LISTEN "+pgx.Identifier{s.cfg.Channel}.Sanitize()+"; LISTEN "+pgx.Identifier{s.cfg.Appends}.Sanitize())
+	}
+	if err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("opening the coordination session: %w", err)
+	}
+	return conn, nil
+}
+
+// serve waits for notifications and runs requests, until the connection breaks
+// or the session is closed.
+func (s *Session) serve(ctx context.Context, conn *pgx.Conn) error {
+	for {
+		var r *request
+		waiting, interrupt := context.WithCancel(ctx)
+		waited := make(chan error, 1)
+		go func() {
+			n, err := conn.WaitForNotification(waiting)
+			if n != nil {
+				s.notified(n)
+			}
+			waited <- err
+		}()
+		select {
+		case err := <-waited:
+			interrupt()
+			if err != nil {
+				return fmt.Errorf("waiting for notifications: %w", err)
+			}
+			continue
+		case r = <-s.requests:
+			interrupt()
+			<-waited
+		}
+		err := s.serveOne(ctx, conn, r)
+		r.err <- err
+		if conn.IsClosed() {
+			if err == nil {
+				err = errors.New("the connection was closed")
+			}
+			return err
+		}
+	}
+}
+
+// notified passes a notification on.
+func (s *Session) notified(n *pgconn.Notification) {
+	if n.Channel == s.cfg.Appends {
+		s.cfg.Events.Appended()
+		return
+	}
+	kind, worker, _ := strings.Cut(n.Payload, " ")
+	s.cfg.Events.Notified(kind, worker)
+}
+
+// serveOne runs one request, bounded by its own context, the session's, and a
+// limit: a statement that is answered later than that has lost its server.
+func (s *Session) serveOne(ctx context.Context, conn *pgx.Conn, r *request) error {
+	runCtx, cancel := context.WithTimeout(r.ctx, sessionStatement)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	if conn.IsClosed() {
+		return errors.New("the coordination session broke before the statement was sent")
+	}
+	return r.run(runCtx, conn)
+}
+
+// closeConn closes a connection without waiting long for a server that may be gone.
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// wait waits for d and returns false if ctx ends before.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,96 @@
+package pgcoord
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// DB is what the statements of this package run on: a pool, a connection or a
+// transaction.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// Store runs the coordination statements of one replica set. It holds names
+// only and is safe for concurrent use.
+type Store struct {
+	replicaSet string
+	schema     string // as the database resolved it, never empty
+	events     string // the events table as schema.table
+	qualify    *strings.Replacer
+}
+
+// Open resolves the schema on db and returns the replica set's Store. schema
+// is the one the coordination tables are in; empty means the connection's.
+// events is the events table that the replica set reads.
+func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Identifier) (*Store, error) {
+	var resolved, eventsSchema *string
+	eventsIn := ""
+	if len(events) > 1 {
+		eventsIn = events[0]
+	}
+	const resolve = `SELECT coalesce(nullif($1, ''), current_schema()), coalesce(nullif($2, ''), current_schema())`
+	if err := db.QueryRow(ctx, resolve, schema, eventsIn).Scan(&resolved, &eventsSchema); err != nil {
+		return nil, fmt.Errorf("resolving the schema of the coordination tables: %w", err)
+	}
+	if resolved == nil || eventsSchema == nil {
+		return nil, errors.New("resolving the schema of the coordination tables: no schema is configured and the connection's search_path names none that exists")
+	}
+	return &Store{
+		replicaSet: replicaSet,
+		schema:     *resolved,
+		events:     *eventsSchema + "." + events[len(events)-1],
+		qualify:    strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+"."),
+	}, nil
+}
+
+// q fills the schema into a statement of this package.
+func (s *Store) q(sql string) string { return s.qualify.Replace(sql) }
+
+// ReplicaSet is the name of the replica set.
+func (s *Store) ReplicaSet() string { return s.replicaSet }
+
+// Channel is the NOTIFY channel of the replica set. Its notifications are hints:
+// everything they say is found by looking as well.
+func (s *Store) Channel() string {
+	sum := sha256.Sum256([]byte("channel\x00" + s.schema + "\x00" + s.replicaSet))
+	return "pupsourcing_orchestrator_" + hex.EncodeToString(sum[:8])
+}
+
+// leaderKey is the advisory lock that the leader of the replica set holds.
+func (s *Store) leaderKey() int64 {
+	return lockKey("leader", s.schema, s.replicaSet)
+}
+
+// SessionKey is the advisory lock that a worker's coordination session holds
+// for as long as it lives.
+func (s *Store) SessionKey(worker uuid.UUID) int64 {
+	return lockKey("worker", s.schema, worker.String())
+}
+
+// lockKey derives an advisory lock's key from names. Workers of different
+// versions must agree on it, so it must not change.
+func lockKey(kind, schema, name string) int64 {
+	sum := sha256.Sum256([]byte("pupsourcing-orchestrator\x00" + kind + "\x00" + schema + "\x00" + name))
+	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // the bits are the key, whatever their sign
+}
+
+// applicationPrefix begins the application_name of every transaction and
+// session that the library opens; the worker's id follows.
+const applicationPrefix = "pupsourcing-worker "
+
+// ApplicationName is the application_name under which a worker's sessions and
+// batches appear in pg_stat_activity.
+func ApplicationName(worker uuid.UUID) string { return applicationPrefix + worker.String() }

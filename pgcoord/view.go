@@ -1,0 +1,162 @@
+package pgcoord
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// GenerationState is the phase of a generation.
+type GenerationState string
+
+// The phases of a generation.
+const (
+	Preparing  GenerationState = "preparing"  // the workers stop and report ready
+	Active     GenerationState = "active"     // its members handle their partitions
+	Superseded GenerationState = "superseded" // over
+)
+
+// Generation is the replica set's current configuration.
+type Generation struct {
+	Number  int64 // 0 before the first
+	State   GenerationState
+	Cause   string
+	Reason  string
+	Members []uuid.UUID
+	// Age is how long ago it was prepared, ActiveFor how long it has been
+	// active; 0 if it is not.
+	Age, ActiveFor time.Duration
+}
+
+// Worker is another worker, or oneself, as the tables show it.
+type Worker struct {
+	ID            uuid.UUID
+	Name          string
+	State         WorkerState
+	Generation    int64
+	Projections   []string
+	Unpartitioned []string
+	Partitions    int
+	// HeartbeatAge is the time since the last heartbeat.
+	HeartbeatAge time.Duration
+	// HasSession says whether the worker announced a session lock at all, and
+	// SessionPID which backend holds it now; 0 if none does.
+	HasSession bool
+	SessionPID int
+}
+
+// View is what a coordinator sees at one moment.
+type View struct {
+	// Generation is the current one; its Number is 0 if there is none.
+	Generation Generation
+	// Workers are those that have neither left nor been declared dead, and
+	// oneself in any case, ordered by id.
+	Workers []Worker
+	// LeaderPID is the backend that holds the replica set's advisory lock; 0 if
+	// none does.
+	LeaderPID int
+	// Leading says whether it is the backend that was asked.
+	Leading bool
+	// SessionAge is how long the backend that was asked has been connected.
+	SessionAge time.Duration
+}
+
+// Worker is the worker with the id; ok is false if the view has none.
+func (v View) Worker(id uuid.UUID) (w Worker, ok bool) {
+	for _, w := range v.Workers {
+		if w.ID == id {
+			return w, true
+		}
+	}
+	return Worker{}, false
+}
+
+// One statement, whatever the number of workers, so that an idle worker costs
+// little. The advisory lock is tried for only if this session does not hold it
+// yet: a session that takes it twice must release it twice.
+const sqlObserve = `
+WITH locks AS MATERIALIZED (
+    SELECT (l.classid::bigint << 32) | l.objid::bigint AS key, l.pid
+    FROM pg_locks AS l
+    WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+), leader AS MATERIALIZED (
+    SELECT CASE
+        WHEN EXISTS (SELECT 1 FROM locks WHERE key = $3 AND pid = pg_backend_pid()) THEN true
+        WHEN $4 AND NOT EXISTS (SELECT 1 FROM locks WHERE key = $3) THEN pg_try_advisory_lock($3)
+        ELSE false END AS held
+), session AS (
+    SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 * 1000 AS age
+    FROM pg_stat_get_activity(pg_backend_pid())
+)
+SELECT leader.held,
+       CASE WHEN leader.held THEN pg_backend_pid()
+            ELSE coalesce((SELECT max(pid) FROM locks WHERE key = $3), 0) END,
+       coalesce((SELECT age FROM session), 0),
+       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
+       coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
+       coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
+       w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
+       coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
+       w.session_key IS NOT NULL,
+       coalesce((SELECT max(pid) FROM locks WHERE key = w.session_key), 0)
+FROM leader
+LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
+LEFT JOIN {{schema}}orchestrator_workers AS w
+       ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2)
+LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
+ORDER BY w.worker_id`
+
+// Observe reads the state of the replica set as worker sees it. With lead it
+// also takes the leader's lock if that is free; db must be the worker's own
+// session then, since the lock lasts as long as the session.
+func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (View, error) {
+	rows, err := db.Query(ctx, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead)
+	if err != nil {
+		return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
+	}
+	defer rows.Close()
+	var v View
+	for rows.Next() {
+		if err := v.scan(rows.Scan); err != nil {
+			return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
+	}
+	return v, nil
+}
+
+// scan takes one row of sqlObserve: the replica set's state, repeated, and one
+// worker, or NULLs if there is none.
+func (v *View) scan(scan func(...any) error) error {
+	var (
+		sessionAge, age, activeFor, heartbeatAge float64
+		id                                       *uuid.UUID
+		name                                     *string
+		state, generationState                   *string
+		generation                               *int64
+		partitions                               *int
+		w                                        Worker
+	)
+	g := &v.Generation
+	err := scan(&v.Leading, &v.LeaderPID, &sessionAge,
+		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
+		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
+		&heartbeatAge, &w.HasSession, &w.SessionPID)
+	if err != nil {
+		return err
+	}
+	v.SessionAge = milliseconds(sessionAge)
+	g.State, g.Age, g.ActiveFor = GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
+	if id == nil {
+		return nil
+	}
+	w.ID, w.Name, w.State, w.Generation, w.Partitions = *id, *name, WorkerState(*state), *generation, *partitions
+	w.HeartbeatAge = milliseconds(heartbeatAge)
+	v.Workers = append(v.Workers, w)
+	return nil
+}

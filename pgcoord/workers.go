@@ -1,0 +1,234 @@
+package pgcoord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// WorkerState is what a worker is doing.
+type WorkerState string
+
+// The states of a worker.
+const (
+	Pending  WorkerState = "pending"  // joined; waits for a generation that includes it
+	Ready    WorkerState = "ready"    // handles nothing; waits for the generation to be activated
+	Running  WorkerState = "running"  // handles its partitions
+	Stopping WorkerState = "stopping" // finishes its batches and leaves
+	Stopped  WorkerState = "stopped"  // left
+	Dead     WorkerState = "dead"     // declared dead by the leader
+)
+
+// Membership is how a worker describes itself when it joins.
+type Membership struct {
+	ID            uuid.UUID
+	Name          string
+	Projections   []string
+	Unpartitioned []string
+	Partitions    int  // how many partitions of each projection it takes
+	HasSession    bool // false in poll-only mode
+	Hostname      string
+	ProcessID     int
+	Version       string
+}
+
+// ClaimedError says that a projection belongs to another replica set, or was
+// fed from another events table.
+type ClaimedError struct {
+	Projection  string
+	ReplicaSet  string // that has the projection
+	EventsTable string // that its checkpoints speak of
+	Own         string // the events table of the replica set that asks
+}
+
+// Error names the projection and who has it.
+func (e *ClaimedError) Error() string {
+	if e.EventsTable != e.Own {
+		return fmt.Sprintf("projection %q: its checkpoints in replica set %q speak of the events table %s, this replica set reads %s", e.Projection, e.ReplicaSet, e.EventsTable, e.Own)
+	}
+	return fmt.Sprintf("projection %q belongs to replica set %q already; a projection runs in one replica set only", e.Projection, e.ReplicaSet)
+}
+
+// Notification kinds: the first word of a notification's payload.
+const (
+	NotifyJoined     = "joined"     // a worker came
+	NotifyLeft       = "left"       // a worker went
+	NotifyReady      = "ready"      // a worker is ready for the generation in preparation
+	NotifyGeneration = "generation" // a generation was prepared or activated
+)
+
+// The insert is the claim: the row that begins at slot 0 exists for every
+// projection that was ever claimed, whatever its ranges are now, so of two
+// replica sets only one inserts.
+const sqlClaim = `
+INSERT INTO {{schema}}orchestrator_checkpoints (projection, slot_from, slot_to, replica_set, events_table)
+SELECT name, 0, 65536, $2, $3 FROM unnest($1::text[]) AS name ORDER BY name
+ON CONFLICT DO NOTHING`
+
+const sqlClaims = `
+SELECT DISTINCT projection, replica_set, events_table FROM {{schema}}orchestrator_checkpoints
+WHERE projection = ANY($1) AND (replica_set <> $2 OR events_table <> $3)
+ORDER BY projection LIMIT 1`
+
+const sqlJoin = `
+WITH worker AS (
+    INSERT INTO {{schema}}orchestrator_workers (worker_id, replica_set, name, state, projections, unpartitioned,
+        partitions, session_key, hostname, process_id, library_version)
+    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10)
+    RETURNING worker_id
+), heartbeat AS (
+    INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker
+)
+SELECT pg_notify($11, 'joined ' || $1::text)`
+
+// Join claims the projections for the replica set and enters the worker, state
+// pending. It returns a *ClaimedError if a projection belongs to another
+// replica set.
+func (s *Store) Join(ctx context.Context, db DB, m Membership) error {
+	if err := s.Claim(ctx, db, m.Projections); err != nil {
+		return err
+	}
+	var key *int64
+	if m.HasSession {
+		k := s.SessionKey(m.ID)
+		key = &k
+	}
+	_, err := db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, m.Name, m.Projections, nonNil(m.Unpartitioned),
+		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, s.Channel())
+	if err != nil {
+		return fmt.Errorf("joining replica set %q as worker %s: %w", s.replicaSet, m.ID, err)
+	}
+	return nil
+}
+
+// Claim makes the projections the replica set's, with checkpoints at the
+// beginning of the stream if they have none. It returns a *ClaimedError if one
+// belongs to another replica set; those named before it may be claimed then.
+func (s *Store) Claim(ctx context.Context, db DB, projections []string) error {
+	if _, err := db.Exec(ctx, s.q(sqlClaim), projections, s.replicaSet, s.events); err != nil {
+		return fmt.Errorf("claiming the projections of replica set %q: %w", s.replicaSet, err)
+	}
+	claimed := ClaimedError{Own: s.events}
+	err := db.QueryRow(ctx, s.q(sqlClaims), projections, s.replicaSet, s.events).
+		Scan(&claimed.Projection, &claimed.ReplicaSet, &claimed.EventsTable)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("checking the claims of replica set %q: %w", s.replicaSet, err)
+	}
+	return &claimed
+}
+
+const sqlSetState = `
+WITH changed AS (
+    UPDATE {{schema}}orchestrator_workers
+    SET state = $2, generation = $3, state_changed_at = now(), detail = ''
+    WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
+    RETURNING worker_id
+), told AS (
+    SELECT pg_notify($4, $5 || ' ' || $1::text) FROM changed WHERE $5 <> ''
+)
+SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+
+// SetState records what the worker is doing for a generation, and tells the
+// others where they wait for it. It returns false, and changes nothing, if the
+// worker has been declared dead or has left.
+func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state WorkerState, generation int64) (bool, error) {
+	notify := ""
+	if state == Ready {
+		notify = NotifyReady
+	}
+	var changed, told int
+	err := db.QueryRow(ctx, s.q(sqlSetState), worker, string(state), generation, s.Channel(), notify).Scan(&changed, &told)
+	if err != nil {
+		return false, fmt.Errorf("recording that worker %s is %s: %w", worker, state, err)
+	}
+	return changed == 1, nil
+}
+
+const sqlRejoin = `
+WITH changed AS (
+    UPDATE {{schema}}orchestrator_workers
+    SET state = 'pending', generation = 0, state_changed_at = now(), detail = 'rejoined after: ' || detail
+    WHERE worker_id = $1 AND state = 'dead'
+    RETURNING worker_id
+), heartbeat AS (
+    INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM changed
+    ON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()
+), told AS (
+    SELECT pg_notify($2, 'joined ' || worker_id::text) FROM changed
+)
+SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+
+// Rejoin makes a worker that was declared dead pending again. The caller must
+// have stopped all its processors; what they had in flight is fenced already,
+// since the generation has moved on.
+func (s *Store) Rejoin(ctx context.Context, db DB, worker uuid.UUID) error {
+	var changed, told int
+	if err := db.QueryRow(ctx, s.q(sqlRejoin), worker, s.Channel()).Scan(&changed, &told); err != nil {
+		return fmt.Errorf("rejoining as worker %s: %w", worker, err)
+	}
+	return nil
+}
+
+const sqlHeartbeat = `
+UPDATE {{schema}}orchestrator_heartbeats AS h SET last_heartbeat = now()
+FROM {{schema}}orchestrator_workers AS w
+WHERE h.worker_id = $1 AND w.worker_id = h.worker_id AND w.state NOT IN ('stopped', 'dead')`
+
+// Heartbeat renews the worker's lease. It returns false if the worker has been
+// declared dead or has left, and has no lease to renew.
+func (s *Store) Heartbeat(ctx context.Context, db DB, worker uuid.UUID) (bool, error) {
+	tag, err := db.Exec(ctx, s.q(sqlHeartbeat), worker)
+	if err != nil {
+		return false, fmt.Errorf("writing the heartbeat of worker %s: %w", worker, err)
+	}
+	return tag.RowsAffected() == 1, nil
+}
+
+// The leader's lock goes first, so that whoever hears of the departure finds
+// it free.
+const sqlStop = `
+WITH released AS MATERIALIZED (
+    SELECT pg_advisory_unlock($3) WHERE EXISTS (
+        SELECT 1 FROM pg_locks AS l
+        WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.objsubid = 1
+          AND ((l.classid::bigint << 32) | l.objid::bigint) = $3)
+), changed AS (
+    UPDATE {{schema}}orchestrator_workers
+    SET state = 'stopped', state_changed_at = now(), detail = $4
+    WHERE worker_id = $1 AND state <> 'stopped'
+    RETURNING worker_id
+), told AS (
+    SELECT pg_notify($2, 'left ' || worker_id::text) FROM changed
+)
+SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+
+// Stop records that the worker has left, gives up leadership if it has it, and
+// tells the others. detail says why, for people.
+func (s *Store) Stop(ctx context.Context, db DB, worker uuid.UUID, detail string) error {
+	var released, changed, told int
+	if err := db.QueryRow(ctx, s.q(sqlStop), worker, s.Channel(), s.leaderKey(), detail).Scan(&released, &changed, &told); err != nil {
+		return fmt.Errorf("recording that worker %s has left: %w", worker, err)
+	}
+	return nil
+}
+
+// milliseconds turns a database's double into a duration; the tables' ages
+// leave the database as milliseconds.
+func milliseconds(ms float64) time.Duration {
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+// nonNil makes an absent list an empty array rather than NULL.
+func nonNil(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

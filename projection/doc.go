@@ -1,0 +1,15 @@
+// Package projection says what a projection is and runs one by hand.
+//
+// A [Projection] handles events one by one; optional interfaces let it take whole
+// batches ([BatchProjection]), only some events ([ScopedProjection]), or all aggregates
+// in one order ([UnpartitionedProjection]). The same value runs under the orchestrator
+// and under the manual [PostgresProcessor], which knows nothing of other workers.
+//
+// A batch is one transaction. Its first statement lifts the checkpoint, comparing it
+// with where this processor believes it to be, which locks the row: of two processors
+// one waits and then finds that it was late. Then the events are handled in that
+// transaction, then it is committed: read model and checkpoint together, or neither.
+// Handlers get the transaction by [GuardTx], so that only its owner ends it, and are
+// called by [HandleSafely], which turns what they may do (panic, Goexit, hide a failed
+// statement) into errors that name it. How far may be read is the horizon's to say.
+package projection

@@ -1,0 +1,180 @@
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+)
+
+// ErrHandlerExited is returned by [HandleSafely] when a handler ended its
+// goroutine with [runtime.Goexit], as testing.T.FailNow does.
+var ErrHandlerExited = errors.New("the handler ended its goroutine instead of returning")
+
+// ErrTransactionAborted is returned by [HandleSafely] when a handler reported
+// success although one of its statements had failed, which makes PostgreSQL
+// refuse everything that follows in the transaction. A handler that expects a
+// statement to fail wraps it in a savepoint (tx.Begin).
+var ErrTransactionAborted = errors.New("the handler returned no error, but a statement of it failed and aborted the transaction")
+
+// ErrResultLeftOpen is returned by [HandleSafely] when a handler returned
+// without reading or closing a result (pgx.Rows, pgx.BatchResults), so that the
+// connection cannot be used.
+var ErrResultLeftOpen = errors.New("the handler returned no error, but left a result of a query open")
+
+// PanicError is a panic of a handler, as an error.
+type PanicError struct {
+	// Value is what the handler panicked with.
+	Value any
+	// Stack is the stack of the handler's goroutine at the panic.
+	Stack []byte
+}
+
+// Error describes the panic without its stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("the handler panicked: %v", e.Value) }
+
+// Unwrap is the panic's value if that is an error, else nil.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// HandleSafely has p handle the events in order within tx, which is handed on
+// as it is (see [GuardTx]). A [BatchProjection] gets them in one call of
+// HandleBatch, any other projection one by one.
+//
+// next, unless nil, is called with i before events[i] is handled, and with 0
+// before HandleBatch: for the caller to record progress, and to stop softly by
+// returning false. It must not use tx.
+//
+// It returns how many events were handled without an error. With a nil error
+// that is all of them, or fewer if next said stop. With an error, events[handled] is
+// the event that failed (with HandleBatch, handled is 0 and any event may be the
+// culprit), and tx must be rolled back: it holds what came before the failure too.
+// The error is
+//   - what the handler returned, unchanged;
+//   - a [*PanicError] if it panicked;
+//   - [ErrHandlerExited] if it ended its goroutine;
+//   - [ErrTransactionAborted] or [ErrResultLeftOpen] if it reported a success that
+//     the transaction contradicts;
+//   - wrapping [ErrBatchTransaction] if it ended the transaction by SQL, after which
+//     whatever the transaction held has been committed or lost;
+//   - the cause of ctx, if ctx ended before events[handled] was begun.
+//
+// Handlers run on a goroutine of their own, one for the call, so that Goexit
+// ends only that one; HandleSafely returns when it has ended, however long a
+// handler takes after ctx has ended.
+func HandleSafely(ctx context.Context, p Projection, tx pgx.Tx, events []es.PersistedEvent,
+	next func(i int) bool,
+) (handled int, err error) {
+	if len(events) == 0 {
+		return 0, nil
+	}
+	if next == nil {
+		next = func(int) bool { return true }
+	}
+	r := run{projection: p, tx: tx, events: events, next: next}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.guarded(ctx)
+	}()
+	<-done
+	return r.handled, r.err
+}
+
+// run is one call of HandleSafely. The caller reads it after its goroutine has ended.
+type run struct {
+	projection Projection
+	tx         pgx.Tx
+	events     []es.PersistedEvent
+	next       func(i int) bool
+
+	handled int
+	err     error
+}
+
+// guarded handles the events and turns a panic or Goexit into r.err.
+func (r *run) guarded(ctx context.Context) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		if value := recover(); value != nil {
+			r.err = &PanicError{Value: value, Stack: debug.Stack()}
+			return
+		}
+		r.err = ErrHandlerExited
+	}()
+	if b, ok := r.projection.(BatchProjection); ok {
+		r.err = r.whole(ctx, b)
+	} else {
+		r.err = r.oneByOne(ctx)
+	}
+	returned = true
+}
+
+// whole hands all events to HandleBatch.
+func (r *run) whole(ctx context.Context, b BatchProjection) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if !r.next(0) {
+		return nil
+	}
+	if err := verdict(r.tx, b.HandleBatch(ctx, r.tx, r.events)); err != nil {
+		return err
+	}
+	r.handled = len(r.events)
+	return nil
+}
+
+// oneByOne hands each event to Handle.
+func (r *run) oneByOne(ctx context.Context) error {
+	for i := range r.events {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !r.next(i) {
+			return nil
+		}
+		if err := verdict(r.tx, r.projection.Handle(ctx, r.tx, r.events[i])); err != nil {
+			return err
+		}
+		r.handled = i + 1
+	}
+	return nil
+}
+
+// Transaction states as the server reports them after each statement.
+const (
+	txIdle    = 'I'
+	txAborted = 'E'
+)
+
+// verdict is the outcome of a handler that returned err: a success is doubted
+// if tx does not look as a transaction does between two statements. A tx
+// without a connection (a test double) is not looked at.
+func verdict(tx pgx.Tx, err error) error {
+	if tx == nil || tx.Conn() == nil {
+		return err
+	}
+	conn := tx.Conn().PgConn()
+	switch {
+	case conn.TxStatus() == txIdle:
+		return errors.Join(err, fmt.Errorf("%w, but the handler ended it by SQL", ErrBatchTransaction))
+	case err != nil:
+		return err
+	case conn.IsBusy():
+		return ErrResultLeftOpen
+	case conn.TxStatus() == txAborted:
+		return ErrTransactionAborted
+	default:
+		return nil
+	}
+}

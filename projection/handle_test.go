@@ -1,0 +1,193 @@
+package projection_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+var errBad = errors.New("bad event")
+
+// eventsAt are events at positions.
+func eventsAt(positions ...int64) []es.PersistedEvent {
+	events := make([]es.PersistedEvent, len(positions))
+	for i, position := range positions {
+		events[i].GlobalPosition = position
+	}
+	return events
+}
+
+func TestHandleSafelyCallsInOrder(t *testing.T) {
+	var calls []int64
+	p := &each{"p", func(_ context.Context, _ pgx.Tx, e es.PersistedEvent) error {
+		calls = append(calls, e.GlobalPosition)
+		return nil
+	}}
+	handled, err := projection.HandleSafely(t.Context(), p, nil, eventsAt(3, 5, 8), func(i int) bool {
+		calls = append(calls, int64(-i))
+		return true
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 3, handled)
+	assert.Equal(t, []int64{0, 3, -1, 5, -2, 8}, calls)
+}
+
+func TestHandleSafelyNoEvents(t *testing.T) {
+	handled, err := projection.HandleSafely(t.Context(), &whole{}, nil, nil, nil)
+	require.NoError(t, err)
+	assert.Zero(t, handled)
+}
+
+func TestHandleSafelyFailures(t *testing.T) {
+	tests := map[string]struct {
+		fail  func() error
+		check func(t *testing.T, err error)
+	}{
+		"an error": {
+			func() error { return errBad },
+			func(t *testing.T, err error) { assert.Equal(t, errBad, err) },
+		},
+		"a panic": {
+			func() error { panic("no such user") },
+			func(t *testing.T, err error) {
+				var panicked *projection.PanicError
+				require.ErrorAs(t, err, &panicked)
+				assert.Equal(t, "no such user", panicked.Value)
+				assert.Contains(t, string(panicked.Stack), "handle_test.go")
+				assert.NotContains(t, err.Error(), "handle_test.go")
+			},
+		},
+		"a panic with an error": {
+			func() error { panic(errBad) },
+			func(t *testing.T, err error) { assert.ErrorIs(t, err, errBad) },
+		},
+		"a panic with nil": {
+			func() error { panic(nil) }, //nolint:govet // this is what is tested
+			func(t *testing.T, err error) {
+				var none *runtime.PanicNilError
+				assert.ErrorAs(t, err, &none)
+			},
+		},
+		"Goexit": {
+			func() error { runtime.Goexit(); return nil },
+			func(t *testing.T, err error) { assert.ErrorIs(t, err, projection.ErrHandlerExited) },
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			one := &each{"p", func(_ context.Context, _ pgx.Tx, e es.PersistedEvent) error {
+				if e.GlobalPosition == 5 {
+					return tt.fail()
+				}
+				return nil
+			}}
+			handled, err := projection.HandleSafely(t.Context(), one, nil, eventsAt(3, 5, 8), nil)
+			tt.check(t, err)
+			assert.Equal(t, 1, handled)
+
+			all := &whole{batch: func(context.Context, pgx.Tx, []es.PersistedEvent) error { return tt.fail() }}
+			handled, err = projection.HandleSafely(t.Context(), all, nil, eventsAt(3, 5, 8), nil)
+			tt.check(t, err)
+			assert.Zero(t, handled)
+		})
+	}
+}
+
+func TestHandleSafelyStopsSoftly(t *testing.T) {
+	p := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }}
+	handled, err := projection.HandleSafely(t.Context(), p, nil, eventsAt(3, 5, 8), func(i int) bool { return i < 2 })
+	require.NoError(t, err)
+	assert.Equal(t, 2, handled)
+
+	batches := 0
+	b := &whole{batch: func(context.Context, pgx.Tx, []es.PersistedEvent) error { batches++; return nil }}
+	handled, err = projection.HandleSafely(t.Context(), b, nil, eventsAt(3, 5, 8), func(int) bool { return false })
+	require.NoError(t, err)
+	assert.Zero(t, handled)
+	assert.Zero(t, batches)
+}
+
+func TestHandleSafelyStopsWithItsContext(t *testing.T) {
+	why := errors.New("fenced")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	p := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { cancel(why); return nil }}
+	handled, err := projection.HandleSafely(ctx, p, nil, eventsAt(3, 5), nil)
+	require.ErrorIs(t, err, why)
+	assert.Equal(t, 1, handled, "the first event was handled in full")
+
+	handled, err = projection.HandleSafely(ctx, &whole{}, nil, eventsAt(3, 5), nil)
+	require.ErrorIs(t, err, why)
+	assert.Zero(t, handled)
+}
+
+func TestHandleSafelyBatch(t *testing.T) {
+	var got [][]es.PersistedEvent
+	p := &whole{batch: func(_ context.Context, _ pgx.Tx, events []es.PersistedEvent) error {
+		got = append(got, events)
+		return nil
+	}}
+	handled, err := projection.HandleSafely(t.Context(), p, nil, eventsAt(3, 5), nil)
+	require.NoError(t, err)
+	assert.Equal(t, 2, handled)
+	assert.Equal(t, [][]es.PersistedEvent{eventsAt(3, 5)}, got)
+}
+
+// Handlers that report a success which the transaction contradicts.
+func TestHandleSafelyDoubtsSuccess(t *testing.T) {
+	tests := map[string]struct {
+		sql  string
+		open bool // leave the result open
+		want error
+	}{
+		"a failed statement":       {`SELECT 1/0`, false, projection.ErrTransactionAborted},
+		"a result left open":       {`SELECT generate_series(1, 100000)`, true, projection.ErrResultLeftOpen},
+		"a transaction committed":  {`COMMIT`, false, projection.ErrBatchTransaction},
+		"a transaction given up":   {`ROLLBACK`, false, projection.ErrBatchTransaction},
+		"nothing to be doubted of": {`SELECT 1`, false, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			conn, err := pgtest.NewDatabase(t).Acquire(t.Context())
+			require.NoError(t, err)
+			defer conn.Release()
+			tx, err := conn.Begin(t.Context())
+			require.NoError(t, err)
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			var left pgx.Rows
+			p := &each{"p", func(ctx context.Context, tx pgx.Tx, _ es.PersistedEvent) error {
+				rows, err := tx.Query(ctx, tt.sql)
+				if err != nil || tt.open {
+					left = rows
+					return nil
+				}
+				rows.Close()
+				return nil
+			}}
+			handled, err := projection.HandleSafely(t.Context(), p, projection.GuardTx(tx), eventsAt(3), nil)
+			if left != nil {
+				left.Close()
+			}
+			require.ErrorIs(t, err, tt.want)
+			if tt.want != nil {
+				assert.Zero(t, handled)
+			}
+		})
+	}
+}
+
+func BenchmarkHandleSafely(b *testing.B) {
+	p := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }}
+	events := eventsAt(1)
+	for b.Loop() {
+		_, _ = projection.HandleSafely(b.Context(), p, nil, events, nil)
+	}
+}

@@ -1,0 +1,99 @@
+package projection
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+)
+
+// Projection turns events into something else: a read model, a message, a
+// search document.
+type Projection interface {
+	// Name identifies the projection. Its checkpoints are kept under this name,
+	// so renaming a projection starts it again from the first event.
+	Name() string
+
+	// Handle applies one event. tx is the transaction of the batch: what is
+	// written through it is committed together with the checkpoint, so it
+	// happens exactly once. Effects elsewhere happen at least once.
+	//
+	// tx belongs to the caller: Commit and Rollback on it return an error. A
+	// returned error, or a panic, makes the event be handled again; what the
+	// handler wrote through tx for it is rolled back first.
+	//
+	// ctx ends when the handler must give up. Handle must not keep tx or event
+	// after it returned, and may be called by several goroutines at once for
+	// events of different partitions, never for two events of one aggregate.
+	Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error
+}
+
+// ScopedProjection is a Projection that wants only some events. The database
+// filters: events out of scope are never sent to the worker.
+//
+// Either method may be left out; see AggregateScoped and ContextScoped.
+type ScopedProjection interface {
+	Projection
+	AggregateScoped
+	ContextScoped
+}
+
+// AggregateScoped limits a projection to aggregates of some types.
+type AggregateScoped interface {
+	// AggregateTypes are the wanted types. Empty means all.
+	AggregateTypes() []string
+}
+
+// ContextScoped limits a projection to some bounded contexts.
+type ContextScoped interface {
+	// BoundedContexts are the wanted contexts. Empty means all.
+	BoundedContexts() []string
+}
+
+// BatchProjection is a Projection that handles a whole batch at once, so that
+// it can write it with one statement. Handle is not called for it.
+type BatchProjection interface {
+	Projection
+
+	// HandleBatch applies the events, which are in order, not empty, and all of
+	// one partition. The rules of Handle hold for the batch as a whole. After an
+	// error the batch is retried in smaller parts, down to the one event that
+	// fails.
+	HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error
+}
+
+// UnpartitionedProjection is a Projection that must see all aggregates in one
+// order: it gets a single partition, on one worker, whatever their number.
+type UnpartitionedProjection interface {
+	Projection
+
+	// Unpartitioned says whether the projection must not be divided.
+	Unpartitioned() bool
+}
+
+// Scope is the events that a projection wants. The zero value wants all.
+type Scope struct {
+	// AggregateTypes are the wanted types. Empty means all.
+	AggregateTypes []string
+	// BoundedContexts are the wanted contexts. Empty means all.
+	BoundedContexts []string
+}
+
+// ScopeOf is the scope that p declares by the optional interfaces.
+func ScopeOf(p Projection) Scope {
+	var s Scope
+	if a, ok := p.(AggregateScoped); ok {
+		s.AggregateTypes = a.AggregateTypes()
+	}
+	if c, ok := p.(ContextScoped); ok {
+		s.BoundedContexts = c.BoundedContexts()
+	}
+	return s
+}
+
+// IsUnpartitioned says whether p declares that it must not be divided.
+func IsUnpartitioned(p Projection) bool {
+	u, ok := p.(UnpartitionedProjection)
+	return ok && u.Unpartitioned()
+}

@@ -1,0 +1,169 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// batch handles events at hand in one transaction: as many as it may, until
+// they took long enough, or it is to stop.
+func (p *processor) batch(ctx context.Context) (next, error) {
+	release, err := p.worker.acquireBatch(ctx)
+	if err != nil {
+		return next{}, err
+	}
+	defer release()
+	events, upTo := p.head()
+	b, err := p.begin(ctx, upTo)
+	if err != nil {
+		return next{}, err
+	}
+	began := time.Now()
+	watch := p.worker.handlers.watch(p, events)
+	handled, handlerErr := projection.HandleSafely(ctx, p.handler, b.Tx(), events, func(i int) bool {
+		watch.at(i)
+		return p.run.soft.Err() == nil && (i == 0 || time.Since(began) < p.worker.Batch.Time)
+	})
+	watch.end()
+	if handlerErr != nil || handled == 0 {
+		alive := b.Alive()
+		b.Rollback(ctx)
+		if handlerErr == nil || ctx.Err() != nil {
+			return next{}, nil // it is stopping
+		}
+		if !alive {
+			return next{}, handlerErr
+		}
+		return p.handlerFailed(ctx, events, handled, handlerErr), nil
+	}
+	if handled < len(events) {
+		upTo = events[handled-1].GlobalPosition
+	}
+	if err := p.commit(ctx, b, upTo); err != nil {
+		return next{}, err
+	}
+	p.succeeded(ctx, handled, len(events), time.Since(began))
+	return next{more: true}, nil
+}
+
+// head is the events of the next batch, and the position that it reaches.
+func (p *processor) head() ([]es.PersistedEvent, int64) {
+	first := p.supply.pages[0]
+	if p.take < len(first.events) {
+		return first.events[:p.take], first.events[p.take-1].GlobalPosition
+	}
+	return first.events, first.upTo
+}
+
+// begin opens a batch's transaction, which lifts the checkpoint to upTo.
+func (p *processor) begin(ctx context.Context, upTo int64) (*pgcoord.Batch, error) {
+	return p.worker.Store.BeginBatch(ctx, p.worker.Pool, p.fence, p.pieces, upTo, p.worker.Batch.Settings)
+}
+
+// commitTimeout bounds a commit; it goes on when the handlers' time is over,
+// since what they did is done.
+const commitTimeout = 10 * time.Second
+
+// commit commits what was handled up to and including handled.
+func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	if err := b.Commit(ctx, handled); err != nil {
+		p.known = false // the commit may have happened
+		return err
+	}
+	p.pieces = slot.Lift(p.pieces, handled)
+	p.readTo = max(p.readTo, handled)
+	p.trouble = 0
+	p.showPosition()
+	return nil
+}
+
+// succeeded drops what was committed and lets the next batch be larger, or
+// smaller if this one was cut.
+func (p *processor) succeeded(ctx context.Context, handled, offered int, took time.Duration) {
+	name, m := p.fence.Projection, p.worker.Metrics
+	m.EventsHandled(name, handled)
+	m.Batch(name, handled, took)
+	last := p.supply.pages[0].events[handled-1].GlobalPosition
+	p.supply.handled(handled)
+	switch {
+	case handled < offered:
+		p.take = handled
+	case took < p.worker.Batch.Time/2:
+		p.take = min(2*p.take, p.worker.Batch.Size)
+	}
+	if p.failing.position != 0 && last >= p.failing.position {
+		p.recovered(ctx)
+	}
+}
+
+// atFailing says whether the next event is the one that failed.
+func (p *processor) atFailing() bool {
+	first, ok := p.supply.first()
+	return ok && p.failing.position != 0 && len(first.events) > 0 && first.events[0].GlobalPosition == p.failing.position
+}
+
+// handlerFailed arranges for what came before the failing event to be committed
+// first, and for the event to be retried. A batch of which only the whole is
+// known to fail is halved until one event is left.
+func (p *processor) handlerFailed(ctx context.Context, events []es.PersistedEvent, handled int, err error) next {
+	if errors.Is(err, projection.ErrBatchTransaction) {
+		p.known = false // the handler has ended the transaction itself
+	}
+	if _, whole := p.handler.(projection.BatchProjection); whole && len(events) > 1 {
+		p.take = len(events) / 2
+		p.log.Warn("a batch failed, trying a smaller one", "error", err, "events", len(events),
+			"first_position", events[0].GlobalPosition, "last_position", events[len(events)-1].GlobalPosition)
+		return next{more: true}
+	}
+	event := events[handled]
+	if p.failing.position != event.GlobalPosition {
+		p.failing = failing{position: event.GlobalPosition}
+	}
+	p.failing.attempts++
+	delay := backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.after(p.failing.attempts)
+	p.failing.resume = time.Now().Add(delay)
+	p.take = max(handled, 1)
+	p.report(ctx, event, delay, err)
+	return next{more: true}
+}
+
+// report tells of a failed event: log, metrics, table.
+func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
+	kind := "error"
+	attrs := []any{
+		"error", err, "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
+		"attempt", p.failing.attempts, "next_try", delay,
+	}
+	var panicked *projection.PanicError
+	if errors.As(err, &panicked) {
+		kind = "panic"
+		attrs = append(attrs, "stack", string(panicked.Stack))
+	}
+	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
+	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
+	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
+	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: err.Error()}
+	if err := p.worker.Store.RecordFailure(ctx, p.worker.Pool, p.fence, failure); err != nil && ctx.Err() == nil {
+		p.log.Warn("the failure could not be recorded", "error", err, "position", event.GlobalPosition)
+	}
+}
+
+// recovered tells that the event that had failed went through.
+func (p *processor) recovered(ctx context.Context) {
+	p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
+	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	if err := p.worker.Store.RecordHandled(ctx, p.worker.Pool, p.fence, p.failing.position); err != nil {
+		p.log.Warn("the recovery could not be recorded", "error", err, "position", p.failing.position)
+	}
+	p.failing = failing{}
+}

@@ -1,0 +1,117 @@
+package actors
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// Config is what a worker needs. The orchestrator has validated it.
+type Config struct {
+	Pool        *pgxpool.Pool
+	EventStore  *eventstore.Store
+	Store       *pgcoord.Store
+	Membership  pgcoord.Membership
+	Projections []projection.Projection
+	// Connect opens the coordination session's connection. It is not used in
+	// poll-only mode.
+	Connect func(context.Context) (*pgx.Conn, error)
+	Timing  Timing
+	Batch   BatchConfig
+	Logger  *slog.Logger
+	// Metrics may be nil.
+	Metrics *metrics.ReplicaSet
+}
+
+// Timing is every interval and bound of a worker.
+type Timing struct {
+	// Heartbeat is the interval between heartbeats.
+	Heartbeat time.Duration
+	// Stale is the age of a heartbeat from which on its worker is held for dead.
+	Stale time.Duration
+	// Coordination is how long a generation change waits for a worker.
+	Coordination time.Duration
+	// Poll is the longest interval between two looks for new events.
+	Poll time.Duration
+	// Observe is the leader's interval between two looks at its replica set,
+	// Follow everybody else's.
+	Observe, Follow time.Duration
+	// Settle is how long a change waits that follows another closely.
+	Settle time.Duration
+	// Drain is how long processors have to finish before they are cancelled.
+	Drain time.Duration
+	// SessionGrace is how old the leader's own session must be before others'
+	// missing sessions count: right after a restart of the database nobody has one.
+	SessionGrace time.Duration
+}
+
+// trust is how long after the start of a heartbeat the worker trusts itself:
+// it stops by itself a margin before others may hold it for dead.
+func (t Timing) trust() time.Duration { return t.Stale - t.Stale/6 }
+
+// BatchConfig is how events are handled.
+type BatchConfig struct {
+	// Size is the most events of a batch.
+	Size int
+	// Time is when a batch is cut, so that a stop does not wait long.
+	Time time.Duration
+	// Settings are the batch transaction's.
+	Settings pgcoord.BatchSettings
+	// Retry is the backoff after a handler's error, Trouble after the database's.
+	RetryFirst, RetryMax time.Duration
+	// HangAfter is how long a handler may take before it is logged.
+	HangAfter time.Duration
+	// FlushAfter and FlushEvery bound how far the checkpoint may stay behind
+	// while nothing is in scope: in time, and in positions.
+	FlushAfter time.Duration
+	FlushEvery int64
+}
+
+// worker is what all actors of one worker have in common. It is not changed
+// after the start.
+type worker struct {
+	Config
+	// session is nil in poll-only mode.
+	session *pgcoord.Session
+	// batches has a token for each batch that may be in flight at once, so that
+	// handlers and readers find connections in the pool.
+	batches  chan struct{}
+	handlers *handlers
+}
+
+// self is the worker's id.
+func (w *worker) self() uuid.UUID { return w.Membership.ID }
+
+// logger is the worker's logger for one kind of actor.
+func (w *worker) logger(component string) *slog.Logger {
+	return w.Logger.With("component", component)
+}
+
+// coordinate runs coordination statements: on the session, or on the pool in
+// poll-only mode.
+func (w *worker) coordinate(ctx context.Context, run func(context.Context, pgcoord.DB) error) error {
+	if w.session == nil {
+		return run(ctx, w.Pool)
+	}
+	return w.session.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error { return run(ctx, conn) })
+}
+
+// acquireBatch waits until another batch may be in flight. The caller must call
+// the function that it returns.
+func (w *worker) acquireBatch(ctx context.Context) (release func(), err error) {
+	select {
+	case w.batches <- struct{}{}:
+		return func() { <-w.batches }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}

@@ -1,0 +1,245 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// coordinator is the only actor that speaks to the tables of generations and
+// workers.
+//
+//	receives  PartitionsRunning   what it finds when it is spawned anew
+//	          PartitionsStopped   nothing is handled any more
+//	          Fenced              a checkpoint is somebody else's: look
+//	          SessionConnected, SessionLost, Notified   hints: look
+//	          LeaseRenewed, LeaseExpired, DeclaredDead   the heartbeat's verdicts
+//	          Leave               finish and say goodbye
+//	sends     StopPartitions, StartPartitions, Joined, Left   to the supervisor
+//	itself    lookDue, looked, acted
+//
+// It works in rounds: look at the tables, decide, act, and look again if
+// anything was done. Looking and acting run on a goroutine, one at a time.
+type coordinator struct {
+	worker *worker
+	log    *slog.Logger
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	state   state
+	view    pgcoord.View // the last one
+	busy    bool         // looking or acting
+	again   bool         // something happened meanwhile
+	left    bool         // the goodbye is said
+	due     *time.Timer  // of the next look
+	seen    seen
+	failure int // looks or acts that failed in a row
+}
+
+type (
+	// lookDue says that it is time for another look.
+	lookDue struct{}
+	// looked is what was seen.
+	looked struct {
+		view pgcoord.View
+		err  error
+	}
+	// acted is what came of a round's actions.
+	acted struct {
+		joined     bool                 // the worker's row is there
+		left       bool                 // the goodbye is said
+		assignment *messages.Assignment // to be started
+		again      bool                 // look again after delay
+		delay      time.Duration
+		err        error
+	}
+)
+
+// newCoordinator makes a coordinator that has been told what it finds, before
+// it looks for the first time.
+func newCoordinator(w *worker, told ...messages.ToCoordinator) *coordinator {
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &coordinator{
+		worker: w, log: w.logger(kindCoordinator), ctx: ctx, cancel: cancel,
+		state: state{self: w.self(), pollOnly: w.session == nil, timing: w.Timing},
+	}
+	for _, m := range told {
+		k.note(m)
+	}
+	return k
+}
+
+// Receive is the actor's protocol.
+func (k *coordinator) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *actor.Started, *lookDue:
+		k.look(c)
+	case *looked:
+		k.looked(c, m)
+	case *acted:
+		k.acted(c, m)
+	case messages.ToCoordinator:
+		k.note(m)
+		k.look(c)
+	case *actor.Stopping:
+		k.cancel()
+		stopTimers(k.due)
+	default:
+		unknown(c, k.worker, kindCoordinator)
+	}
+}
+
+// note takes in what the supervisor says. A look follows.
+func (k *coordinator) note(m messages.ToCoordinator) {
+	switch m := m.(type) {
+	case messages.PartitionsRunning:
+		k.state.partitions, k.state.generation = running, m.Generation
+		if m.Stopping {
+			k.state.partitions = draining
+		}
+	case messages.PartitionsStopped:
+		if m.Generation >= k.state.generation {
+			k.state.partitions, k.state.fenced = idle, false
+			k.seen.drained(k.worker.Metrics)
+		}
+	case messages.Fenced:
+		k.state.fenced = k.state.fenced || m.Generation == k.state.generation
+	case messages.LeaseRenewed:
+		k.state.trusted = true
+	case messages.LeaseExpired:
+		k.state.trusted = false
+	case messages.Leave:
+		k.state.leaving = true
+	case messages.Notified:
+		k.worker.Metrics.Notification(m.Kind)
+	case messages.SessionConnected, messages.SessionLost, messages.DeclaredDead:
+	}
+}
+
+// lookTimeout bounds one look, actTimeout one change of a table.
+const (
+	lookTimeout = 10 * time.Second
+	actTimeout  = 15 * time.Second
+)
+
+// look reads the tables, now or after what is in progress.
+func (k *coordinator) look(c actor.Context) {
+	if k.left {
+		return
+	}
+	if k.busy {
+		k.again = true
+		return
+	}
+	k.busy, k.again = true, false
+	stopTimers(k.due)
+	root, self, w := c.ActorSystem().Root, c.Self(), k.worker
+	ctx, cancel := context.WithTimeout(k.ctx, lookTimeout)
+	lead := k.mayLead()
+	go func() {
+		defer cancel()
+		result := &looked{}
+		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) (err error) {
+			result.view, err = w.Store.Observe(ctx, db, w.self(), lead && w.session != nil)
+			return err
+		})
+		root.Send(self, result)
+	}()
+}
+
+// mayLead says whether to take the leader's lock if it is free: only as a worker
+// that the others can see, since a frozen leader that nobody sees cannot be ended.
+func (k *coordinator) mayLead() bool {
+	me, known := k.view.Worker(k.state.self)
+	return known && present(me) && !k.state.leaving
+}
+
+// looked decides what follows and begins it.
+func (k *coordinator) looked(c actor.Context, m *looked) {
+	if m.err != nil {
+		k.busy = false
+		k.failed(c, "looking at the replica set", m.err)
+		return
+	}
+	k.view = m.view
+	k.seen.observe(k, m.view)
+	var actions []action
+	k.state, actions = decide(k.state, m.view)
+	for _, a := range actions {
+		if stop, ok := a.(stopPartitions); ok {
+			k.log.Info("stopping the partitions", "generation", stop.Generation, "reason", stop.Reason)
+			k.seen.stopping()
+			c.Send(c.Parent(), messages.StopPartitions(stop))
+		}
+	}
+	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, m.view, k.log)
+	go func() { root.Send(self, exec.run(k.ctx, actions)) }()
+}
+
+// acted ends the round.
+func (k *coordinator) acted(c actor.Context, m *acted) {
+	k.busy = false
+	if m.joined {
+		c.Send(c.Parent(), messages.Joined{})
+	}
+	if m.assignment != nil {
+		k.starting(m.assignment.Generation)
+		k.seen.started(k.worker.Metrics)
+		c.Send(c.Parent(), messages.StartPartitions{Assignment: *m.assignment})
+	}
+	switch {
+	case m.left:
+		k.left = true
+		c.Send(c.Parent(), messages.Left{})
+	case m.err != nil:
+		k.failed(c, "coordinating", m.err)
+	default:
+		k.failure = 0
+		if k.again || (m.again && m.delay <= 0) {
+			k.look(c)
+			return
+		}
+		k.schedule(c, m)
+	}
+}
+
+// starting takes note that the supervisor is asked to start a generation.
+func (k *coordinator) starting(generation int64) {
+	k.state.partitions, k.state.generation, k.state.fenced = running, generation, false
+}
+
+// schedule arms the next look: the leader's is soon, so that a death is
+// noticed, everybody else's is later, or as soon as an action asked for.
+func (k *coordinator) schedule(c actor.Context, m *acted) {
+	next := k.worker.Timing.Follow
+	if k.view.Leading || k.state.pollOnly {
+		next = k.worker.Timing.Observe
+	}
+	if m.again {
+		next = min(next, m.delay)
+	}
+	k.lookAfter(c, next)
+}
+
+func (k *coordinator) lookAfter(c actor.Context, d time.Duration) {
+	root, self := c.ActorSystem().Root, c.Self()
+	k.due = time.AfterFunc(d, func() { root.Send(self, &lookDue{}) })
+}
+
+// failed waits longer after each failure in a row.
+func (k *coordinator) failed(c actor.Context, doing string, err error) {
+	if k.ctx.Err() != nil || errors.Is(err, pgcoord.ErrSessionClosed) {
+		return
+	}
+	k.failure++
+	delay := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(k.failure)
+	k.worker.Metrics.DatabaseError("coordination")
+	k.log.Warn(doing+" failed, trying again", "error", err, "next_try", delay)
+	k.lookAfter(c, delay)
+}

@@ -1,0 +1,204 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// execution performs the actions of one round of the coordinator, in order, on
+// a goroutine of its own.
+type execution struct {
+	worker *worker
+	view   pgcoord.View
+	log    *slog.Logger
+	result acted
+}
+
+func newExecution(w *worker, v pgcoord.View, log *slog.Logger) *execution {
+	return &execution{worker: w, view: v, log: log}
+}
+
+// run performs the actions until one fails.
+func (e *execution) run(ctx context.Context, actions []action) *acted {
+	for _, a := range actions {
+		if e.result.err = e.perform(ctx, a); e.result.err != nil {
+			break
+		}
+	}
+	return &e.result
+}
+
+// perform does one action. Whatever changed a table asks for another look.
+func (e *execution) perform(ctx context.Context, a action) error {
+	switch a := a.(type) {
+	case stopPartitions: // the coordinator has sent it
+		return nil
+	case lookAgain:
+		e.lookAgain(a.After)
+		return nil
+	case startPartitions:
+		return e.readAssignment(ctx, a.Generation)
+	case activate:
+		return e.activate(ctx, a)
+	}
+	w := e.worker
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	return w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) error {
+		switch a := a.(type) {
+		case join:
+			return e.joined(w.Store.Join(ctx, db, w.Membership))
+		case rejoin:
+			e.log.Info("rejoining the replica set after having been declared dead")
+			return e.joined(w.Store.Rejoin(ctx, db, w.self()))
+		case report:
+			e.lookAgain(0)
+			_, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
+			return err
+		case leave:
+			if err := w.Store.Stop(ctx, db, w.self(), "left gracefully"); err != nil {
+				return err
+			}
+			e.result.left = true
+			return nil
+		case prepare:
+			return e.prepare(ctx, db, a.Change)
+		case declareDead:
+			e.logLosses(a.Losses)
+			e.lookAgain(0)
+			return w.Store.MarkDead(ctx, db, a.Losses)
+		case endLeader:
+			e.log.Warn("ending the session of a leader that has stopped", "leader", a.Worker, "pid", a.PID)
+			w.Metrics.BackendTerminated()
+			return w.Store.EndBackend(ctx, db, a.PID, a.Worker)
+		default:
+			return fmt.Errorf("the coordinator does not know the action %T", a)
+		}
+	})
+}
+
+// joined notes that the worker's row is there, unless err says it is not.
+func (e *execution) joined(err error) error {
+	e.result.joined = err == nil
+	e.lookAgain(0)
+	return err
+}
+
+// lookAgain asks for a look after d; the soonest that was asked for counts.
+func (e *execution) lookAgain(d time.Duration) {
+	if !e.result.again || d < e.result.delay {
+		e.result.again, e.result.delay = true, d
+	}
+}
+
+func (e *execution) logLosses(losses []pgcoord.Loss) {
+	for _, l := range losses {
+		e.log.Warn("a worker is lost", "worker", l.Worker, "detail", l.Detail)
+	}
+}
+
+// prepare enters the next generation, unless somebody was faster.
+func (e *execution) prepare(ctx context.Context, db pgcoord.DB, change pgcoord.Change) error {
+	e.logLosses(change.Lost)
+	number, err := e.worker.Store.Prepare(ctx, db, change)
+	if err != nil {
+		return err
+	}
+	e.lookAgain(0)
+	if number != 0 {
+		e.log.Info("prepared a generation", "generation", number, "cause", change.Cause, "reason", change.Reason)
+	}
+	return nil
+}
+
+// readAssignment reads what the worker handles in the generation.
+func (e *execution) readAssignment(ctx context.Context, generation int64) error {
+	w := e.worker
+	ctx, cancel := context.WithTimeout(ctx, actTimeout)
+	defer cancel()
+	var rows []pgcoord.Checkpoint
+	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) (err error) {
+		rows, err = w.Store.Assignment(ctx, db, w.self(), generation)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	assignment := toAssignment(generation, rows)
+	e.result.assignment = &assignment
+	e.lookAgain(0) // report it
+	return nil
+}
+
+// toAssignment groups checkpoints by partition.
+func toAssignment(generation int64, rows []pgcoord.Checkpoint) messages.Assignment {
+	assignment := messages.Assignment{Generation: generation}
+	for _, row := range rows {
+		p := partitionOf(&assignment, row.Partition)
+		last := len(p.Projections) - 1
+		if last < 0 || p.Projections[last].Projection != row.Projection {
+			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection})
+			last++
+		}
+		p.Projections[last].Pieces = append(p.Projections[last].Pieces, row.Piece)
+	}
+	return assignment
+}
+
+// partitionOf is the assignment's entry for the partition, made if it is not there.
+func partitionOf(a *messages.Assignment, p slot.Partition) *messages.PartitionAssignment {
+	i := slices.IndexFunc(a.Partitions, func(have messages.PartitionAssignment) bool { return have.Partition == p })
+	if i < 0 {
+		i = len(a.Partitions)
+		a.Partitions = append(a.Partitions, messages.PartitionAssignment{Partition: p})
+	}
+	return &a.Partitions[i]
+}
+
+// activate activates the generation on a connection of the pool, since it may
+// wait for batches in flight while the session stays free. A watch ends the
+// backends that hold it up.
+func (e *execution) activate(ctx context.Context, a activate) error {
+	w := e.worker
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, w.Timing.Coordination+actTimeout)
+	defer cancel()
+	activated := false
+	err := w.Pool.AcquireFunc(ctx, func(conn poolConn) error {
+		watch := watchBlockers(ctx, w, int(conn.Conn().PgConn().PID()), a.Lost, e.log)
+		defer watch.end()
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
+			activated, err = w.Store.Activate(ctx, tx, a.Activation)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	e.lookAgain(0)
+	if activated {
+		w.Metrics.Coordination(metrics.PhaseActivate, time.Since(began))
+		e.log.Info("activated a generation", "generation", a.Activation.Number, "took", time.Since(began),
+			"excluded", idsOf(a.Activation.Exclude), "cause", e.view.Generation.Cause, "reason", e.view.Generation.Reason)
+	}
+	return nil
+}
+
+func idsOf(ids []uuid.UUID) []string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return texts
+}

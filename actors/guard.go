@@ -1,0 +1,76 @@
+package actors
+
+import (
+	"fmt"
+	"reflect"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+)
+
+// crash is what a panic in an actor becomes: the library drops the stack.
+type crash struct {
+	Value   any
+	Message string
+	Stack   []byte
+}
+
+// Error says what the actor was doing.
+func (c *crash) Error() string { return fmt.Sprintf("panic in %s: %v", c.Message, c.Value) }
+
+// guard is every actor's outermost receiver middleware: it measures, counts
+// panics and gives them a stack. A panic in an actor that is ending is counted
+// and swallowed, since it would hang the parent's stop for ever.
+func guard(kind, name string, m *metrics.ReplicaSet) actor.ReceiverMiddleware {
+	return func(next actor.ReceiverFunc) actor.ReceiverFunc {
+		return func(c actor.ReceiverContext, env *actor.MessageEnvelope) {
+			ending := false
+			switch env.Message.(type) {
+			case *actor.Started:
+				m.ActorStarted(kind)
+			case *actor.Stopping, *actor.Restarting, *actor.Terminated:
+				ending = true
+			case *actor.Stopped:
+				ending = true
+				m.UnregisterMailbox(name)
+			}
+			label := messageLabel(env.Message)
+			began := time.Now()
+			defer func() {
+				m.ActorMessage(kind, label, time.Since(began))
+				if value := recover(); value != nil {
+					m.ActorPanicked(kind, label)
+					if !ending {
+						panic(&crash{Value: value, Message: label, Stack: debug.Stack()})
+					}
+				}
+			}()
+			next(c, env)
+		}
+	}
+}
+
+// properties is the actor's props: its guard and its measured mailbox. name is
+// never used twice.
+func properties(kind, name string, m *metrics.ReplicaSet, produce actor.Producer, options ...actor.PropsOption) *actor.Props {
+	options = append([]actor.PropsOption{
+		actor.WithReceiverMiddleware(guard(kind, name, m)),
+		actor.WithMailbox(func() actor.Mailbox {
+			mailbox := actor.Unbounded()()
+			m.RegisterMailbox(kind, name, func() int { return max(0, mailbox.UserMessageCount()) })
+			return mailbox
+		}),
+	}, options...)
+	return actor.PropsFromProducer(produce, options...)
+}
+
+// messageLabel is a message's type without its package: a metric's label. The
+// set of types is closed.
+func messageLabel(message any) string {
+	name := reflect.TypeOf(message).String()
+	return name[strings.LastIndexByte(name, '.')+1:]
+}

@@ -1,0 +1,194 @@
+package actors
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+)
+
+// horizonActor finds out up to where events can be read.
+//
+//	receives  EventsAppended     look now
+//	          WakeUps            whether appends are notified, so that looking seldom is enough
+//	sends     HorizonAdvanced    to the supervisor, whenever it moved
+//	itself    probeDue, probed
+//
+// It probes often while events come and seldom while they don't: the interval
+// grows with the time since the horizon moved, up to the poll interval. While a
+// transaction that may have appended is open it keeps to the poll interval,
+// notified or not, since its wake-up may have been left to another.
+type horizonActor struct {
+	worker *worker
+	log    *slog.Logger
+
+	ctx       context.Context
+	cancel    context.CancelFunc
+	prober    *horizon.Prober // used by one goroutine at a time
+	moved     time.Time       // when the horizon last did
+	woken     bool            // an append was notified after the probe in flight began
+	probing   bool            // a probe is in flight
+	notified  bool            // appends are
+	connected bool            // the session, which brings the notifications
+	position  int64
+	life      uint64 // which horizon of this worker it is; part of the epoch
+	epoch     uint64
+	due       *time.Timer
+	blocked   time.Time // since when a transaction holds the horizon back; zero if none
+	named     time.Time // when it was last logged
+	failures  int
+}
+
+type (
+	// probeDue says that it is time for a probe.
+	probeDue struct{}
+	// probed is a probe's result.
+	probed struct {
+		reading  horizon.Reading
+		notified bool // appends are, as far as the database is concerned
+		err      error
+	}
+)
+
+const (
+	horizonBusy         = 5 * time.Millisecond
+	horizonTimeout      = 10 * time.Second
+	horizonBlockedAfter = 5 * time.Second
+	horizonNameEvery    = time.Minute
+	// horizonIdle is the interval where appends are notified.
+	horizonIdle = 5 * time.Second
+	// horizonSlow is how many times longer the horizon has stood still than
+	// the next probe waits.
+	horizonSlow = 20
+)
+
+func newHorizon(w *worker, life uint64) *horizonActor {
+	ctx, cancel := context.WithCancel(context.Background())
+	floor := func(ctx context.Context) (int64, error) { return w.Store.Floor(ctx, w.Pool) }
+	return &horizonActor{
+		worker: w, log: w.logger(kindHorizon), ctx: ctx, cancel: cancel,
+		prober: horizon.NewProber(w.Pool, w.EventStore.EventsTable(), floor, horizon.Options{BlockerAfter: horizonBlockedAfter}),
+		life:   life,
+		moved:  time.Now(),
+	}
+}
+
+// Receive is the actor's protocol.
+func (h *horizonActor) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *actor.Started, *probeDue:
+		h.probe(c)
+	case messages.EventsAppended:
+		h.woken = true
+		h.probe(c)
+	case messages.WakeUps:
+		h.connected = m.Connected
+		h.notified = false // until the next probe has looked for the trigger
+		h.woken = true
+		h.probe(c)
+	case *probed:
+		h.probed(c, m)
+	case *actor.Stopping:
+		h.cancel()
+		stopTimers(h.due)
+	default:
+		unknown(c, h.worker, kindHorizon)
+	}
+}
+
+// probe looks, unless it is looking.
+func (h *horizonActor) probe(c actor.Context) {
+	if h.probing {
+		return
+	}
+	h.probing, h.woken = true, false
+	stopTimers(h.due)
+	root, self := c.ActorSystem().Root, c.Self()
+	ctx, cancel := context.WithTimeout(h.ctx, horizonTimeout)
+	lookForTrigger := h.connected && !h.notified
+	result := &probed{notified: h.connected && !lookForTrigger}
+	go func() {
+		defer cancel()
+		if lookForTrigger {
+			result.notified, result.err = h.worker.EventStore.HasWakeUp(ctx, h.worker.Pool)
+		}
+		if result.err == nil {
+			result.reading, result.err = h.prober.Probe(ctx)
+		}
+		root.Send(self, result)
+	}()
+}
+
+func (h *horizonActor) probed(c actor.Context, m *probed) {
+	h.probing = false
+	next := h.failed(m.err)
+	if m.err == nil {
+		h.failures = 0
+		h.notified = h.connected && m.notified
+		h.read(c, m.reading)
+		next = h.interval(m.reading)
+	}
+	if h.woken {
+		h.probe(c)
+		return
+	}
+	root, self := c.ActorSystem().Root, c.Self()
+	h.due = time.AfterFunc(next, func() { root.Send(self, &probeDue{}) })
+}
+
+// interval is how long to wait for the next probe.
+func (h *horizonActor) interval(r horizon.Reading) time.Duration {
+	still := time.Since(h.moved)
+	poll := h.worker.Timing.Poll
+	if h.notified && r.Holders == 0 && still > horizonSlow*poll {
+		return max(poll, horizonIdle)
+	}
+	return min(max(horizonBusy, still/horizonSlow), poll)
+}
+
+// failed is how long to wait after a failure: longer after each in a row.
+func (h *horizonActor) failed(err error) time.Duration {
+	if err == nil || h.ctx.Err() != nil {
+		return 0
+	}
+	h.failures++
+	next := backoff{First: 50 * time.Millisecond, Max: 5 * time.Second}.after(h.failures)
+	h.worker.Metrics.DatabaseError("horizon")
+	h.log.Warn("finding the horizon failed, trying again", "error", err, "next_try", next)
+	return next
+}
+
+// read announces the horizon if it moved.
+func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
+	epoch := h.life<<32 | r.Epoch
+	if r.Position > h.position || epoch != h.epoch {
+		h.position, h.epoch, h.moved = r.Position, epoch, time.Now()
+		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Epoch: epoch})
+	}
+	blockedFor := h.watch(r)
+	h.worker.Metrics.Horizon(r.Position, r.LastValue, blockedFor, r.Holders)
+}
+
+// watch names a transaction that holds the horizon back for long, and returns
+// for how long it has.
+func (h *horizonActor) watch(r horizon.Reading) time.Duration {
+	if r.Blocker == nil {
+		h.blocked, h.named = time.Time{}, time.Time{}
+		return 0
+	}
+	if h.blocked.IsZero() {
+		h.blocked = time.Now()
+	}
+	blockedFor := time.Since(h.blocked)
+	if time.Since(h.named) >= horizonNameEvery {
+		h.named = time.Now()
+		h.log.Warn("an open transaction that may have appended events holds all projections back",
+			"pid", r.Blocker.PID, "application_name", r.Blocker.Application, "transaction_age", r.Blocker.Age,
+			"prepared_as", r.Blocker.PreparedGID, "horizon", r.Position, "last_position", r.LastValue)
+	}
+	return blockedFor
+}

@@ -1,0 +1,13 @@
+package actors
+
+import (
+	"testing"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// deadline bounds every wait for something that happens in another goroutine.
+const deadline = 20 * time.Second

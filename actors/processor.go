@@ -1,0 +1,274 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// processor handles the events of one projection in one partition, one batch a
+// message.
+//
+//	receives  HorizonAdvanced   from its partition: there may be events
+//	          ReaderReady       from its partition: where to ask for them
+//	          EventsRead        from the reader
+//	sends     ReadEvents        to the reader: one question at a time, a page ahead of what it handles
+//	          Fenced            to its partition: the checkpoint is somebody else's; it stays still from then on
+//	itself    proceed, flushDue
+//
+// A batch runs within Receive, so that the actor is idle when it says that it
+// has stopped. The run's contexts end a batch early: soft after the event it is
+// at, hard by the handler's own context.
+type processor struct {
+	worker  *worker
+	log     *slog.Logger
+	run     *run
+	fence   pgcoord.Fence
+	handler projection.Projection
+
+	pieces  []slot.Piece // the checkpoints as the tables have them
+	known   bool         // pieces are what the tables say; if not, read them
+	readTo  int64        // everything wanted up to here has been handled
+	horizon int64        // up to which events can be read
+	epoch   uint64       // of the horizon
+	supply  supply       // what has been read and not been committed
+	take    int          // how many events the next batch may have
+	failing failing
+	trouble int // failures of the database in a row
+
+	halted    bool        // fenced
+	wakened   bool        // a proceed is on its way
+	flushSoon bool        // write the checkpoint though nothing was in scope
+	wake      *time.Timer // sends proceed after a backoff
+	flush     *time.Timer // sends flushDue
+}
+
+// failing is the event that a handler fails on.
+type failing struct {
+	position int64 // 0 if there is none
+	attempts int
+	resume   time.Time // not before
+}
+
+type (
+	// proceed asks for one batch.
+	proceed struct{}
+	// flushDue says that the checkpoint has stayed behind long enough.
+	flushDue struct{}
+)
+
+// next is what follows a step.
+type next struct {
+	more  bool          // there is more to do at once
+	after time.Duration // or after this, unless it is 0
+}
+
+// newProcessor makes a processor that begins with the pieces; with none, it
+// reads them first.
+func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Projection, pieces []slot.Piece) *processor {
+	return &processor{
+		worker: w, run: r, fence: fence, handler: handler,
+		log: w.logger(kindProcessor).With("projection", fence.Projection,
+			"partition", fence.Partition.String(), "generation", fence.Generation),
+		pieces: pieces, known: len(pieces) > 0, readTo: slot.Lowest(pieces),
+		supply: supply{
+			consumer: fence.Projection + " " + fence.Partition.String(),
+			scope:    projection.ScopeOf(handler), end: slot.Lowest(pieces),
+		},
+		take: w.Batch.Size,
+	}
+}
+
+// Receive is the actor's protocol.
+func (p *processor) Receive(c actor.Context) {
+	switch m := c.Message().(type) {
+	case *actor.Started:
+		p.showPosition()
+		p.proceed(c)
+	case messages.HorizonAdvanced:
+		p.advance(m)
+		p.proceed(c)
+	case messages.ReaderReady:
+		p.supply.reader = actor.NewPID(c.Self().Address, m.Reader)
+		p.supply.reset(p.readTo)
+		p.proceed(c)
+	case messages.EventsRead:
+		p.receive(c, m)
+	case *proceed:
+		p.wakened = false
+		p.work(c)
+	case *flushDue:
+		p.flush = nil
+		p.flushSoon = true
+		p.proceed(c)
+	case *actor.Stopping:
+		stopTimers(p.wake, p.flush)
+		p.worker.Metrics.ForgetPartition(p.fence.Projection, p.fence.Partition.String())
+	default:
+		unknown(c, p.worker, kindProcessor)
+	}
+}
+
+// advance takes in the horizon. In a new epoch, what was read and not handled
+// may be gone, and its positions in use again.
+func (p *processor) advance(m messages.HorizonAdvanced) {
+	if m.Epoch != p.epoch {
+		p.known, p.horizon = p.known && p.epoch == 0, 0
+		p.epoch = m.Epoch
+		p.supply.reset(p.readTo)
+	}
+	p.horizon = max(p.horizon, m.Position)
+}
+
+// receive takes in an answer of the reader.
+func (p *processor) receive(c actor.Context, m messages.EventsRead) {
+	if err := p.supply.take(m, p.pieces); err != nil {
+		p.resume(c, p.failed(c, err))
+		return
+	}
+	p.proceed(c)
+}
+
+// proceed asks itself for a batch, unless it has, or a backoff is running.
+func (p *processor) proceed(c actor.Context) {
+	if !p.wakened && !p.halted {
+		p.wakened = true
+		c.Send(c.Self(), &proceed{})
+	}
+}
+
+// work does one step and arranges for what follows.
+func (p *processor) work(c actor.Context) {
+	if p.halted || p.run.soft.Err() != nil {
+		return
+	}
+	n, err := p.step(c)
+	if err != nil {
+		n = p.failed(c, err)
+	}
+	p.resume(c, n)
+}
+
+// resume arranges for what follows a step.
+func (p *processor) resume(c actor.Context, n next) {
+	root, self := c.ActorSystem().Root, c.Self()
+	switch {
+	case p.halted || p.run.soft.Err() != nil:
+	case n.after > 0:
+		p.wakened = true // until the timer's message: new events don't cut a backoff short
+		p.wake = time.AfterFunc(n.after, func() { root.Send(self, &proceed{}) })
+	case n.more:
+		p.proceed(c)
+	case p.behind() > 0 && p.flush == nil:
+		p.flush = time.AfterFunc(p.worker.Batch.FlushAfter, func() { root.Send(self, &flushDue{}) })
+	}
+}
+
+// step reads the checkpoints if they are not known, asks for events, and
+// handles a batch of those at hand.
+func (p *processor) step(c actor.Context) (next, error) {
+	ctx := p.run.hard
+	if !p.known {
+		if err := p.reload(ctx); err != nil {
+			return next{}, err
+		}
+	}
+	for {
+		p.supply.ask(c, p.pieces, p.horizon, p.epoch)
+		first, ok := p.supply.first()
+		if !ok {
+			return p.catchUp(ctx)
+		}
+		if len(first.events) > 0 {
+			break
+		}
+		p.readTo = max(p.readTo, first.upTo) // nothing is wanted up to there
+		p.supply.handled(0)
+		p.showPosition()
+	}
+	if wait := time.Until(p.failing.resume); wait > 0 && p.atFailing() {
+		return next{after: wait}, nil
+	}
+	return p.batch(ctx)
+}
+
+// errFenced says that the partition is somebody else's.
+var errFenced = errors.New("the checkpoints do not belong to this worker any more")
+
+// reload reads the checkpoints as they stand: after a crash, after a batch
+// whose outcome is not known, or when they were not as believed.
+func (p *processor) reload(ctx context.Context) error {
+	pieces, err := p.worker.Store.Pieces(ctx, p.worker.Pool, p.fence)
+	if err != nil {
+		return err
+	}
+	if len(pieces) == 0 {
+		return errFenced
+	}
+	p.pieces, p.known, p.readTo = pieces, true, slot.Lowest(pieces)
+	p.supply.reset(p.readTo)
+	return nil
+}
+
+// behind is how far the checkpoint stays behind what has been handled, because
+// nothing was in scope since.
+func (p *processor) behind() int64 {
+	if !p.known {
+		return 0
+	}
+	return p.readTo - slot.Lowest(p.pieces)
+}
+
+// catchUp lifts the checkpoint over positions where nothing was in scope, if
+// they are many or it is time.
+func (p *processor) catchUp(ctx context.Context) (next, error) {
+	due := p.flushSoon || p.behind() >= p.worker.Batch.FlushEvery
+	if !due || p.behind() == 0 {
+		p.flushSoon = false
+		return next{}, nil
+	}
+	p.flushSoon = false
+	b, err := p.begin(ctx, p.readTo)
+	if err != nil {
+		return next{}, err
+	}
+	return next{}, p.commit(ctx, b, p.readTo)
+}
+
+// failed decides what follows an error that is not the handler's.
+func (p *processor) failed(c actor.Context, err error) next {
+	switch {
+	case p.run.hard.Err() != nil:
+		return next{}
+	case errors.Is(err, errFenced):
+		p.halted = true
+		p.worker.Metrics.Fenced()
+		p.log.Warn("fenced: another generation owns the partition", "error", err)
+		c.Send(c.Parent(), messages.Fenced{Generation: p.fence.Generation, Projection: p.fence.Projection, Partition: p.fence.Partition})
+		return next{}
+	case errors.Is(err, pgcoord.ErrMoved):
+		p.known = false
+		return next{more: true}
+	}
+	p.known = false
+	p.trouble++
+	after := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(p.trouble)
+	p.worker.Metrics.DatabaseError("batch")
+	p.log.Warn("the database failed, trying again", "error", err, "next_try", after)
+	return next{after: after}
+}
+
+// showPosition sets the metrics of how far the partition is.
+func (p *processor) showPosition() {
+	name := p.fence.Partition.String()
+	p.worker.Metrics.Position(p.fence.Projection, name, p.readTo)
+	p.worker.Metrics.Lag(p.fence.Projection, name, max(0, p.horizon-p.readTo))
+}

@@ -1,0 +1,68 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// seen is what the coordinator has told people: it turns looks into metrics
+// and log lines where something changed. It belongs to the coordinator's
+// goroutine.
+type seen struct {
+	generation pgcoord.Generation
+	leading    bool
+	stopBegan  time.Time // when the partitions were asked to stop; zero if they were not
+	pauseBegan time.Time // the same, until partitions start again
+}
+
+// observe records what a look shows.
+func (s *seen) observe(k *coordinator, v pgcoord.View) {
+	m := k.worker.Metrics
+	states := map[string]int{}
+	for _, w := range v.Workers {
+		states[string(w.State)]++
+	}
+	m.WorkerStates(states)
+	m.Leader(v.Leading)
+	m.Generation(v.Generation.Number)
+	if v.Leading != s.leading {
+		s.leading = v.Leading
+		k.log.Info("leadership changed", "leading", v.Leading)
+	}
+	g := v.Generation
+	if g.Number != s.generation.Number && g.Number != 0 {
+		m.GenerationChanged(g.Cause)
+		k.log.Info("a new generation is in preparation", "generation", g.Number, "cause", g.Cause, "reason", g.Reason)
+	}
+	if g.State == pgcoord.Active && (g.Number != s.generation.Number || s.generation.State != pgcoord.Active) {
+		m.Coordination(metrics.PhasePrepare, g.Age-g.ActiveFor)
+		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "prepared_in", g.Age-g.ActiveFor)
+	}
+	s.generation = g
+}
+
+// stopping begins to measure a pause.
+func (s *seen) stopping() {
+	s.stopBegan = time.Now()
+	if s.pauseBegan.IsZero() {
+		s.pauseBegan = s.stopBegan
+	}
+}
+
+// drained says that nothing is handled any more.
+func (s *seen) drained(m *metrics.ReplicaSet) {
+	if !s.stopBegan.IsZero() {
+		m.Coordination(metrics.PhaseStop, time.Since(s.stopBegan))
+		s.stopBegan = time.Time{}
+	}
+}
+
+// started says that partitions handle events again.
+func (s *seen) started(m *metrics.ReplicaSet) {
+	if !s.pauseBegan.IsZero() {
+		m.Paused(time.Since(s.pauseBegan))
+		s.pauseBegan = time.Time{}
+	}
+}

@@ -1,0 +1,100 @@
+package actors
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// union is all that the processors of an assignment want together.
+type union struct {
+	slots []slot.Range
+	scope projection.Scope
+	// several says that not all want the same, severalSlots that it is their
+	// slots that differ: then each event's slot must be known.
+	several, severalSlots bool
+}
+
+// unionOf is the union of an assignment's slots and of its projections' scopes.
+func unionOf(w *worker, a messages.Assignment) union {
+	var u union
+	var scopes []projection.Scope
+	var ranges [][]slot.Range
+	for _, p := range a.Partitions {
+		for _, assigned := range p.Projections {
+			own := []slot.Range{p.Partition.Range()}
+			if !slices.ContainsFunc(ranges, func(r []slot.Range) bool { return slices.Equal(r, own) }) {
+				ranges = append(ranges, own)
+			}
+			if handler := w.projectionNamed(assigned.Projection); handler != nil {
+				scopes = append(scopes, projection.ScopeOf(handler))
+			}
+		}
+	}
+	for _, r := range ranges {
+		u.slots = append(u.slots, r...)
+	}
+	u.slots = joined(u.slots)
+	u.severalSlots = len(ranges) > 1
+	u.scope = joinedScope(scopes)
+	u.several = u.severalSlots || slices.ContainsFunc(scopes, func(s projection.Scope) bool { return !sameScope(s, u.scope) })
+	return u
+}
+
+// piecesAfter is the union's slots, each from one position on.
+func (u union) piecesAfter(position int64) []slot.Piece {
+	pieces := make([]slot.Piece, len(u.slots))
+	for i, r := range u.slots {
+		pieces[i] = slot.Piece{Range: r, Position: position}
+	}
+	return pieces
+}
+
+// joined merges ranges that overlap or touch.
+func joined(ranges []slot.Range) []slot.Range {
+	slices.SortFunc(ranges, func(a, b slot.Range) int { return cmp.Compare(a.From, b.From) })
+	var merged []slot.Range
+	for _, r := range ranges {
+		if n := len(merged); n > 0 && r.From <= merged[n-1].To {
+			merged[n-1].To = max(merged[n-1].To, r.To)
+			continue
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
+
+// joinedScope is the least scope that includes all.
+func joinedScope(scopes []projection.Scope) projection.Scope {
+	var u projection.Scope
+	types, contexts := true, true // every scope names some
+	for _, s := range scopes {
+		types = types && len(s.AggregateTypes) > 0
+		contexts = contexts && len(s.BoundedContexts) > 0
+		u.AggregateTypes = append(u.AggregateTypes, s.AggregateTypes...)
+		u.BoundedContexts = append(u.BoundedContexts, s.BoundedContexts...)
+	}
+	if !types {
+		u.AggregateTypes = nil
+	}
+	if !contexts {
+		u.BoundedContexts = nil
+	}
+	u.AggregateTypes = sorted(u.AggregateTypes)
+	u.BoundedContexts = sorted(u.BoundedContexts)
+	return u
+}
+
+// sorted is the list in order, each text once.
+func sorted(list []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(list)))
+}
+
+// sameScope says whether two scopes want the same events.
+func sameScope(a, b projection.Scope) bool {
+	return slices.Equal(sorted(a.AggregateTypes), sorted(b.AggregateTypes)) &&
+		slices.Equal(sorted(a.BoundedContexts), sorted(b.BoundedContexts))
+}

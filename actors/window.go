@@ -1,0 +1,135 @@
+package actors
+
+import (
+	"slices"
+	"sort"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+)
+
+// chunk is decoded events of one read: all that the worker's partitions want of
+// the positions above After, up to and including UpTo. It is never changed.
+type chunk struct {
+	After, UpTo int64
+	Events      []es.PersistedEvent
+	Slots       []uint16 // nil where nobody needs them
+	Bytes       int64
+}
+
+// tail is the part of the chunk above a position.
+func (k chunk) tail(after int64) chunk {
+	first := sort.Search(len(k.Events), func(i int) bool { return k.Events[i].GlobalPosition > after })
+	rest := chunk{After: after, UpTo: k.UpTo, Events: k.Events[first:]}
+	if k.Slots != nil {
+		rest.Slots = k.Slots[first:]
+	}
+	return rest
+}
+
+// window is the stretch of the stream that a worker holds decoded for all its
+// processors: chunks without a gap, bounded in bytes. It knows how far each
+// consumer has asked, to run ahead of the first and to drop what the last has
+// behind it. It is a value of the reader's goroutine and does no I/O.
+type window struct {
+	limit     int64 // bytes
+	ahead     int   // chunks that are read before anybody asks
+	start     int64 // position before the first chunk
+	head      int64 // position that the last chunk reaches
+	bytes     int64
+	chunks    []chunk
+	consumers map[string]int64 // the position after which each asked last
+}
+
+func newWindow(limit int64, ahead int) *window {
+	return &window{limit: limit, ahead: ahead, consumers: map[string]int64{}}
+}
+
+// place says where a position is, seen from the window.
+type place int
+
+const (
+	behindWindow place = iota // before what is held: read for it alone
+	insideWindow              // held
+	atHead                    // held next
+	beyondWindow              // further on than the window
+)
+
+// find says where the position is.
+func (w *window) find(after int64) place {
+	switch {
+	case after == w.head:
+		return atHead
+	case after > w.head:
+		return beyondWindow
+	case after < w.start:
+		return behindWindow
+	default:
+		return insideWindow
+	}
+}
+
+// from is what is held above a position inside the window, up to the end of a
+// chunk.
+func (w *window) from(after int64) chunk {
+	i := sort.Search(len(w.chunks), func(i int) bool { return w.chunks[i].UpTo > after })
+	return w.chunks[i].tail(after)
+}
+
+// ask takes note of how far a consumer has come.
+func (w *window) ask(consumer string, after int64) {
+	w.consumers[consumer] = after
+	w.drop()
+}
+
+// leave forgets a consumer that reads for itself.
+func (w *window) leave(consumer string) {
+	delete(w.consumers, consumer)
+	w.drop()
+}
+
+// restart empties the window and lets it begin at a position.
+func (w *window) restart(after int64) {
+	w.start, w.head, w.bytes, w.chunks = after, after, 0, nil
+}
+
+// add appends a chunk that begins at the head.
+func (w *window) add(k chunk) {
+	w.head = k.UpTo
+	if len(k.Events) == 0 && len(w.chunks) > 0 { // a stretch without wanted events
+		w.chunks[len(w.chunks)-1].UpTo = k.UpTo
+		return
+	}
+	w.chunks = append(w.chunks, k)
+	w.bytes += k.Bytes
+	w.drop()
+}
+
+// drop lets go of the chunks that every consumer has behind it, and of the
+// oldest while there are too many bytes. The last one stays.
+func (w *window) drop() {
+	passed := w.head
+	for _, after := range w.consumers {
+		passed = min(passed, after)
+	}
+	gone := 0
+	for gone < len(w.chunks)-1 && (w.chunks[gone].UpTo <= passed || w.bytes > w.limit) {
+		w.bytes -= w.chunks[gone].Bytes
+		w.start = w.chunks[gone].UpTo
+		gone++
+	}
+	w.chunks = slices.Delete(w.chunks, 0, gone)
+}
+
+// wantsMore says whether it is worth to read on: the consumer that is furthest
+// has fewer than ahead chunks before it.
+func (w *window) wantsMore() bool {
+	furthest := w.start
+	for _, after := range w.consumers {
+		furthest = max(furthest, after)
+	}
+	unread := 0
+	for i := len(w.chunks) - 1; i >= 0 && w.chunks[i].UpTo > furthest; i-- {
+		unread++
+	}
+	return unread < w.ahead
+}

@@ -1,0 +1,150 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// Worker is a running worker: an actor system of its own, and its coordination
+// session.
+type Worker struct {
+	worker  *worker
+	system  *actor.ActorSystem
+	top     *actor.PID
+	done    chan struct{}
+	cleanup sync.Once
+}
+
+// reservedConnections is how many connections of the pool are kept from
+// batches: for reading, for the horizon, and for handlers that use the pool.
+const reservedConnections = 2
+
+// Start starts a worker. It joins its replica set in the background, and tries
+// for as long as it takes.
+func Start(cfg Config) (*Worker, error) {
+	w := &worker{
+		Config:   cfg,
+		batches:  make(chan struct{}, max(1, int(cfg.Pool.Config().MaxConns)-reservedConnections)),
+		handlers: newHandlers(cfg.Batch.HangAfter),
+	}
+	system := actor.NewActorSystem(
+		actor.WithDeadLetterThrottleInterval(time.Millisecond), // the default keeps a goroutine asleep for a second
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }),
+	)
+	system.EventStream.Subscribe(func(event any) {
+		if _, ok := event.(*actor.DeadLetterEvent); ok {
+			cfg.Metrics.ActorDeadLetter()
+		}
+	})
+	started := &Worker{worker: w, system: system, done: make(chan struct{})}
+	ready := make(chan struct{})
+	if cfg.Connect != nil {
+		w.session = pgcoord.OpenSession(context.Background(), started.sessionConfig(ready))
+	}
+	stopped := make(chan struct{})
+	name := "worker." + cfg.Membership.ID.String()
+	props := properties(kindSupervisor, name, cfg.Metrics,
+		func() actor.Actor { return newSupervisor(w, stopped) }, actor.WithGuardian(guardian{log: cfg.Logger}))
+	top, err := system.Root.SpawnNamed(props, name)
+	started.top = top
+	close(ready)
+	if err != nil {
+		close(stopped)
+		started.close()
+		return nil, fmt.Errorf("starting the worker's supervisor: %w", err)
+	}
+	go func() {
+		<-stopped
+		started.close()
+		close(started.done)
+	}()
+	return started, nil
+}
+
+// sessionConfig sends the session's events to the supervisor, once there is one.
+func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
+	send := func(m messages.ToSupervisor) {
+		<-ready
+		if w.top != nil {
+			w.system.Root.Send(w.top, m)
+		}
+	}
+	cfg := w.worker.Config
+	connected := false
+	return pgcoord.SessionConfig{
+		Connect: cfg.Connect,
+		Channel: cfg.Store.Channel(),
+		Appends: cfg.EventStore.WakeUpChannel(),
+		Key:     cfg.Store.SessionKey(cfg.Membership.ID),
+		Logger:  w.worker.logger("session"),
+		Events: pgcoord.SessionEvents{
+			Connected: func() {
+				cfg.Metrics.SessionConnected(true)
+				if connected {
+					cfg.Metrics.SessionReconnected()
+				}
+				connected = true
+				send(messages.SessionConnected{})
+			},
+			Lost: func(err error) {
+				cfg.Metrics.SessionConnected(false)
+				send(messages.SessionLost{Err: err})
+			},
+			Notified: func(kind, worker string) {
+				if worker != cfg.Membership.ID.String() {
+					send(messages.Notified{Kind: kind, Worker: worker})
+				}
+			},
+			Appended: func() { send(messages.EventsAppended{}) },
+		},
+	}
+}
+
+// close ends the session and the actor system, after the last actor.
+func (w *Worker) close() {
+	w.cleanup.Do(func() {
+		if w.worker.session != nil {
+			w.worker.session.Close()
+		}
+		w.system.Shutdown()
+	})
+}
+
+// Leave asks the worker to leave its replica set: finish what is in flight, say
+// so, and end. Done tells when it has.
+func (w *Worker) Leave() { w.system.Root.Send(w.top, messages.Leave{}) }
+
+// Stop ends the worker without a goodbye: what is in flight is cancelled. Done
+// tells when it has ended, which no handler that ignores its context lets it.
+func (w *Worker) Stop() { w.system.Root.Stop(w.top) }
+
+// Done is closed when nothing of the worker is alive. If neither Leave nor Stop
+// was called before, the supervisor has panicked.
+func (w *Worker) Done() <-chan struct{} { return w.done }
+
+// Busy describes the handlers that are running at the moment.
+func (w *Worker) Busy() []string { return w.worker.handlers.running() }
+
+// guardian stops a supervisor that panicked: everything below it is started
+// anew by whoever waits for Done.
+type guardian struct{ log *slog.Logger }
+
+// HandleFailure stops the supervisor.
+func (g guardian) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, pid *actor.PID, _ *actor.RestartStatistics, reason, _ any) {
+	attrs := []any{"error", reason}
+	var crashed *crash
+	if err, ok := reason.(error); ok && errors.As(err, &crashed) {
+		attrs = append(attrs, "stack", string(crashed.Stack))
+	}
+	g.log.Error("the supervisor panicked; the worker starts anew", attrs...)
+	parent.StopChildren(pid)
+}

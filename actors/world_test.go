@@ -1,0 +1,258 @@
+package actors
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// chooser makes the simulation's choices: rapid's draws, or a seeded generator.
+type chooser interface{ intN(n int) int }
+
+// world is a replica set as the tables have it, and the workers that share it.
+// The real decide and the real coordinator.note run in it; the supervisor, the
+// heartbeat and the tables are modelled. Every change of the tables is one step,
+// as it is one transaction in PostgreSQL.
+type world struct {
+	choose   chooser
+	decide   func(state, pgcoord.View) (state, []action)
+	timing   Timing
+	pollOnly bool
+
+	now         time.Duration
+	generations []*simGeneration
+	rows        map[uuid.UUID]*simRow
+	owners      []uuid.UUID // of the checkpoints
+	ownedIn     int64       // the generation that the checkpoints name
+	leader      int         // the backend that holds the leader's lock; 0 if none
+	lastPID     int
+	nodes       []*node
+	late        []func() // what crashed coordinators had sent to the server
+
+	// unchecked makes Prepare believe the caller: for the test that the test can fail.
+	unchecked bool
+	violation string
+	trace     []string
+}
+
+// simGeneration is a row of the generations.
+type simGeneration struct {
+	number             int64
+	state              pgcoord.GenerationState
+	members            []uuid.UUID
+	created, activated time.Duration
+}
+
+// simRow is a row of the workers, with its heartbeat.
+type simRow struct {
+	state      pgcoord.WorkerState
+	generation int64
+	beat       time.Duration
+}
+
+func newWorld(c chooser, pollOnly bool) *world {
+	return &world{
+		choose: c, decide: decide, pollOnly: pollOnly, rows: map[uuid.UUID]*simRow{},
+		timing: Timing{
+			Stale: 1200 * time.Millisecond, Coordination: 2 * time.Second,
+			Settle: 150 * time.Millisecond, SessionGrace: 200 * time.Millisecond,
+		},
+	}
+}
+
+// logf remembers what happened, for the report of a violation.
+func (w *world) logf(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf("%6d ", w.now.Milliseconds())+fmt.Sprintf(format, args...))
+}
+
+// broken notes the first violation of an invariant.
+func (w *world) broken(format string, args ...any) {
+	if w.violation == "" {
+		w.violation = fmt.Sprintf(format, args...)
+		w.logf("VIOLATION: %s", w.violation)
+	}
+}
+
+// current is the generation that is not superseded; nil if there is none.
+func (w *world) current() *simGeneration {
+	i := slices.IndexFunc(w.generations, func(g *simGeneration) bool { return g.state != pgcoord.Superseded })
+	if i < 0 {
+		return nil
+	}
+	return w.generations[i]
+}
+
+// view is what node n sees: Store.Observe.
+func (w *world) view(n *node) pgcoord.View {
+	v := pgcoord.View{SessionAge: w.now - n.connected}
+	if !w.pollOnly {
+		if w.leader == 0 && n.k.mayLead() {
+			w.leader = n.pid
+		}
+		v.LeaderPID, v.Leading = w.leader, w.leader == n.pid
+	}
+	if g := w.current(); g != nil {
+		v.Generation = pgcoord.Generation{Number: g.number, State: g.state, Members: slices.Clone(g.members), Age: w.now - g.created}
+		if g.state == pgcoord.Active {
+			v.Generation.ActiveFor = w.now - g.activated
+		}
+	}
+	for _, other := range w.nodes {
+		row := w.rows[other.id]
+		if row == nil || (!alive(row) && other != n) {
+			continue
+		}
+		v.Workers = append(v.Workers, pgcoord.Worker{
+			ID: other.id, Name: other.name, State: row.state, Generation: row.generation,
+			HeartbeatAge: w.now - row.beat, HasSession: !w.pollOnly, SessionPID: other.pid,
+		})
+	}
+	slices.SortFunc(v.Workers, func(a, b pgcoord.Worker) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return v
+}
+
+// alive says whether the row is one of a worker that is there.
+func alive(row *simRow) bool { return row.state != pgcoord.Dead && row.state != pgcoord.Stopped }
+
+// node is the worker with the id.
+func (w *world) node(id uuid.UUID) *node {
+	return w.nodes[slices.IndexFunc(w.nodes, func(n *node) bool { return n.id == id })]
+}
+
+// perform is one action's change of the tables, as pgcoord makes it. pid is the
+// backend that it runs on.
+func (w *world) perform(n *node, pid int, a action) {
+	row := w.rows[n.id]
+	switch a := a.(type) {
+	case join:
+		if row == nil {
+			w.rows[n.id] = &simRow{state: pgcoord.Pending, beat: w.now}
+		}
+	case rejoin:
+		if row.state == pgcoord.Dead {
+			row.state, row.generation, row.beat = pgcoord.Pending, 0, w.now
+		}
+	case report:
+		if alive(row) {
+			row.state, row.generation = a.State, a.Generation
+		}
+	case leave:
+		if row != nil {
+			row.state = pgcoord.Stopped
+		}
+		if w.leader == pid {
+			w.leader = 0
+		}
+	case prepare:
+		w.prepare(a.Change)
+	case declareDead:
+		w.markDead(a.Losses)
+	case activate:
+		w.activate(a.Activation)
+	case endLeader:
+		if holder := w.node(a.Worker); holder.pid == a.PID {
+			w.endSession(holder)
+		}
+	}
+}
+
+// prepare is Store.Prepare.
+func (w *world) prepare(change pgcoord.Change) {
+	g := w.current()
+	number := int64(0)
+	if g != nil {
+		number = g.number
+	}
+	if !w.unchecked && (number != change.From || (g != nil && g.state != pgcoord.Active)) {
+		return
+	}
+	if g != nil {
+		g.state = pgcoord.Superseded
+	}
+	w.markDead(change.Lost)
+	w.generations = append(w.generations, &simGeneration{number: change.From + 1, state: pgcoord.Preparing, created: w.now})
+}
+
+// markDead is Store.MarkDead: the evidence is looked at again.
+func (w *world) markDead(losses []pgcoord.Loss) {
+	for _, l := range losses {
+		row := w.rows[l.Worker]
+		gone := w.now-row.beat > l.Stale
+		if l.SessionGone {
+			gone = w.node(l.Worker).pid == 0
+		}
+		if alive(row) && gone {
+			row.state = pgcoord.Dead
+		}
+	}
+}
+
+// activate is Store.Activate.
+func (w *world) activate(a pgcoord.Activation) {
+	g := w.current()
+	if g == nil || g.number != a.Number || g.state != pgcoord.Preparing {
+		return
+	}
+	var ready []uuid.UUID
+	for id, row := range w.rows {
+		if row.state == pgcoord.Ready && row.generation == a.Number {
+			ready = append(ready, id)
+		}
+	}
+	if len(ready) == 0 {
+		return
+	}
+	slices.SortFunc(ready, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range a.Exclude {
+		row := w.rows[id]
+		w.node(id).excluded = row.state == pgcoord.Stopping
+		if alive(row) && row.state != pgcoord.Stopping && !slices.Contains(ready, id) {
+			row.state = pgcoord.Dead
+		}
+	}
+	g.state, g.members, g.activated = pgcoord.Active, ready, w.now
+	w.owners, w.ownedIn = ready, g.number
+}
+
+// endSession ends a node's backend.
+func (w *world) endSession(n *node) {
+	if n.pid != 0 && w.leader == n.pid {
+		w.leader = 0
+	}
+	n.pid = 0
+}
+
+// check looks for violations of what must hold at every moment.
+func (w *world) check() {
+	current := 0
+	for i, g := range w.generations {
+		if g.state != pgcoord.Superseded {
+			current++
+		}
+		if i > 0 && g.number <= w.generations[i-1].number {
+			w.broken("generation %d follows %d", g.number, w.generations[i-1].number)
+		}
+	}
+	if current > 1 {
+		w.broken("%d generations are not superseded", current)
+	}
+	for _, n := range w.nodes {
+		row := w.rows[n.id]
+		if n.run == nil || row == nil || !alive(row) || n.excluded {
+			continue // fenced: declared dead, or not waited for any longer
+		}
+		for _, other := range w.nodes {
+			if other.run != nil && other.run.generation > n.run.generation {
+				w.broken("%s runs generation %d, %s still runs %d", other.name, other.run.generation, n.name, n.run.generation)
+			}
+		}
+		if row.state == pgcoord.Ready && row.generation > n.run.generation {
+			w.broken("%s is ready for generation %d, and runs %d", n.name, row.generation, n.run.generation)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package orchestrator
+
+import (
+	"errors"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+var (
+	// ErrInvalidOption is wrapped by what New returns for an option, or a
+	// combination of options, that cannot work. The text names the option and
+	// the rule.
+	ErrInvalidOption = errors.New("invalid option")
+
+	// ErrInvalidProjections is wrapped by what Run returns for a list of
+	// projections that cannot work: empty, with a nil, an empty name, an
+	// over-long name, or one name twice.
+	ErrInvalidProjections = errors.New("invalid projections")
+
+	// ErrAlreadyRunning is returned by Run while another Run of the same
+	// Orchestrator has not returned.
+	ErrAlreadyRunning = errors.New("this orchestrator is running already: make another one for another worker")
+
+	// ErrProjectionClaimed is wrapped by what Run returns for a projection that
+	// belongs to another replica set. The text names it.
+	ErrProjectionClaimed = errors.New("the projection belongs to another replica set")
+
+	// ErrNotStopped is wrapped by what Run returns if handlers did not return
+	// within the shutdown timeout, or if the goodbye could not be written. The
+	// text says which.
+	ErrNotStopped = errors.New("the worker did not stop in time")
+
+	// ErrMigrationsMissing is wrapped by what Run returns where the coordination
+	// tables do not exist.
+	ErrMigrationsMissing = migrations.ErrMissing
+
+	// ErrMigrationsOutdated is wrapped by what Run returns where the
+	// coordination tables are of an older version than the library.
+	ErrMigrationsOutdated = migrations.ErrOutdated
+
+	// ErrMigrationsNewer is wrapped by what Run returns where the coordination
+	// tables are of a newer version than the library.
+	ErrMigrationsNewer = migrations.ErrNewer
+)
+
+// claimedError joins the face's sentinel to the details.
+type claimedError struct{ *pgcoord.ClaimedError }
+
+// Unwrap is the sentinel and the details.
+func (e claimedError) Unwrap() []error { return []error{ErrProjectionClaimed, e.ClaimedError} }

@@ -1,0 +1,245 @@
+package orchestrator
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// Option changes an Orchestrator from its defaults.
+type Option func(*config)
+
+// config is every setting of an Orchestrator.
+type config struct {
+	heartbeatInterval   time.Duration
+	staleWorkerTimeout  time.Duration
+	coordinationTimeout time.Duration
+	pollInterval        time.Duration
+	shutdownTimeout     time.Duration
+	batchSize           int
+	partitions          int
+	retryFirst          time.Duration
+	retryMax            time.Duration
+	synchronousCommit   bool
+	pollOnly            bool
+	schema              string
+	workerName          string
+	logger              *slog.Logger
+	metricsEnabled      bool
+	registerer          prometheus.Registerer
+}
+
+func defaults() config {
+	hostname, _ := os.Hostname()
+	return config{
+		heartbeatInterval:   5 * time.Second,
+		staleWorkerTimeout:  30 * time.Second,
+		coordinationTimeout: 60 * time.Second,
+		pollInterval:        100 * time.Millisecond,
+		shutdownTimeout:     15 * time.Second,
+		batchSize:           1000,
+		partitions:          1,
+		retryFirst:          100 * time.Millisecond,
+		retryMax:            30 * time.Second,
+		workerName:          cmp.Or(hostname, "worker"),
+		logger:              slog.New(slog.DiscardHandler),
+		metricsEnabled:      true,
+	}
+}
+
+// WithHeartbeatInterval sets how often the worker writes its heartbeat.
+// Defaults to 5s. It must be at least 50ms and at most a third of the stale
+// worker timeout, so that one lost heartbeat kills nobody.
+func WithHeartbeatInterval(d time.Duration) Option {
+	return func(c *config) { c.heartbeatInterval = d }
+}
+
+// WithStaleWorkerTimeout sets the age of a heartbeat from which on its worker
+// is held for dead. Defaults to 30s. It bounds how long the partitions of a
+// frozen or vanished host stand still; a killed process is noticed at once,
+// without it. It must be the same for all workers of a replica set.
+func WithStaleWorkerTimeout(d time.Duration) Option {
+	return func(c *config) { c.staleWorkerTimeout = d }
+}
+
+// WithCoordinationTimeout sets how long a generation change waits for a worker
+// to stop handling events before it goes on without it. Defaults to 60s. It
+// must be at least 100ms.
+func WithCoordinationTimeout(d time.Duration) Option {
+	return func(c *config) { c.coordinationTimeout = d }
+}
+
+// WithPollInterval sets the longest interval between two looks for new events.
+// Defaults to 100ms. While events come the worker looks more often. It must be
+// at least 1ms.
+func WithPollInterval(d time.Duration) Option {
+	return func(c *config) { c.pollInterval = d }
+}
+
+// WithShutdownTimeout sets how long Run may take to return after its context
+// ended. Handlers have half of it to finish, then their context is cancelled.
+// Defaults to 15s. It must be at least 10ms.
+func WithShutdownTimeout(d time.Duration) Option {
+	return func(c *config) { c.shutdownTimeout = d }
+}
+
+// WithBatchSize sets the most events that are handled in one transaction.
+// Defaults to 1000. Batches are cut earlier where handlers are slow, so that a
+// stop never waits long. It must be between 1 and 100000.
+func WithBatchSize(events int) Option {
+	return func(c *config) { c.batchSize = events }
+}
+
+// WithPartitionsPerWorker sets how many partitions of each projection this
+// worker handles at the same time. Defaults to 1. More make sense for handlers
+// that wait for something other than the CPU. It must be between 1 and 1024,
+// and the pool must have connections for them.
+func WithPartitionsPerWorker(n int) Option {
+	return func(c *config) { c.partitions = n }
+}
+
+// WithRetryBackoff sets the delay before an event is handled again on which a
+// handler failed: first after the first failure, doubling up to max. Events are
+// retried for ever. Defaults to 100ms and 30s. first must be at least 1ms and
+// not above max.
+func WithRetryBackoff(first, maximum time.Duration) Option {
+	return func(c *config) { c.retryFirst, c.retryMax = first, maximum }
+}
+
+// WithSynchronousCommit sets whether the commit of a batch waits for the disk.
+// Defaults to false, which is safe for what a handler writes through its
+// transaction: after a crash of the server the last batches may be missing,
+// read model and checkpoint together, and their events are handled again. Set
+// it where handlers have effects elsewhere that should be repeated as seldom
+// as possible.
+func WithSynchronousCommit(on bool) Option {
+	return func(c *config) { c.synchronousCommit = on }
+}
+
+// WithPollOnly makes the worker do without what needs a session of its own:
+// notifications and session locks. It is for connections through PgBouncer in
+// transaction mode. Everything is found by looking, and the dead by their
+// heartbeats, so changes take longer to notice.
+func WithPollOnly() Option {
+	return func(c *config) { c.pollOnly = true }
+}
+
+// WithSchema sets the schema of the coordination tables. Defaults to the
+// connection's, which is the first of its search_path. It must be the one that
+// RunMigrations was given.
+func WithSchema(schema string) Option {
+	return func(c *config) { c.schema = schema }
+}
+
+// WithWorkerName sets the name under which people see this worker, in tables
+// and logs. Defaults to the host's name. Names need not be unique. It must not
+// be empty and have at most 255 bytes.
+func WithWorkerName(name string) Option {
+	return func(c *config) { c.workerName = name }
+}
+
+// WithLogger sets the logger. Defaults to one that discards everything.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) { c.logger = l }
+}
+
+// WithMetricsEnabled sets whether metrics are collected. Defaults to true.
+func WithMetricsEnabled(enabled bool) Option {
+	return func(c *config) { c.metricsEnabled = enabled }
+}
+
+// WithMetricsRegisterer sets where the metrics are registered. Orchestrators of
+// one process may share it. Defaults to a registry of the Orchestrator's own,
+// which MetricsHandler serves; the library never uses the default registerer by
+// itself.
+func WithMetricsRegisterer(r prometheus.Registerer) Option {
+	return func(c *config) { c.registerer = r }
+}
+
+// validate says which option is impossible, or which two are together.
+func (c *config) validate() error {
+	for _, check := range []struct {
+		ok   bool
+		text string
+		args []any
+	}{
+		{c.heartbeatInterval >= 50*time.Millisecond, "WithHeartbeatInterval must be at least 50ms, got %s", []any{c.heartbeatInterval}},
+		{c.staleWorkerTimeout >= 3*c.heartbeatInterval, "WithStaleWorkerTimeout (%s) must be at least three times WithHeartbeatInterval (%s)", []any{c.staleWorkerTimeout, c.heartbeatInterval}},
+		{c.coordinationTimeout >= 100*time.Millisecond, "WithCoordinationTimeout must be at least 100ms, got %s", []any{c.coordinationTimeout}},
+		{c.pollInterval >= time.Millisecond, "WithPollInterval must be at least 1ms, got %s", []any{c.pollInterval}},
+		{c.shutdownTimeout >= 10*time.Millisecond, "WithShutdownTimeout must be at least 10ms, got %s", []any{c.shutdownTimeout}},
+		{c.batchSize >= 1 && c.batchSize <= 100_000, "WithBatchSize must be between 1 and 100000, got %d", []any{c.batchSize}},
+		{c.partitions >= 1 && c.partitions <= 1024, "WithPartitionsPerWorker must be between 1 and 1024, got %d", []any{c.partitions}},
+		{c.retryFirst >= time.Millisecond, "WithRetryBackoff: the first delay must be at least 1ms, got %s", []any{c.retryFirst}},
+		{c.retryMax >= c.retryFirst, "WithRetryBackoff: the longest delay (%s) must not be below the first (%s)", []any{c.retryMax, c.retryFirst}},
+		{validName(c.workerName), "WithWorkerName must have between 1 and 255 bytes of valid UTF-8 without NUL, got %q", []any{c.workerName}},
+		{c.logger != nil, "WithLogger must not be nil; leave it out to log nothing", nil},
+		{len(c.schema) <= 63, "WithSchema must have at most 63 bytes, got %q", []any{c.schema}},
+	} {
+		if !check.ok {
+			return fmt.Errorf("%w: %s", ErrInvalidOption, fmt.Sprintf(check.text, check.args...))
+		}
+	}
+	return nil
+}
+
+// maxNameLength bounds names, in bytes.
+const maxNameLength = 255
+
+// validName says whether a name can be stored and shown.
+func validName(name string) bool {
+	if name == "" || len(name) > maxNameLength || !utf8.ValidString(name) {
+		return false
+	}
+	for _, r := range name {
+		if r == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// minimumConnections is what a worker needs of its pool: one for a batch, one
+// for reading, one for the horizon, a generation change, or a handler that uses
+// the pool.
+const minimumConnections = 3
+
+// timing is the intervals and bounds of the worker that follow from the options.
+func (c *config) timing() actors.Timing {
+	return actors.Timing{
+		Heartbeat:    c.heartbeatInterval,
+		Stale:        c.staleWorkerTimeout,
+		Coordination: c.coordinationTimeout,
+		Poll:         c.pollInterval,
+		Observe:      250 * time.Millisecond,
+		Follow:       500 * time.Millisecond,
+		Settle:       300 * time.Millisecond,
+		Drain:        min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
+		SessionGrace: 2 * time.Second,
+	}
+}
+
+// batch is how events are handled, as it follows from the options.
+func (c *config) batch() actors.BatchConfig {
+	return actors.BatchConfig{
+		Size: c.batchSize,
+		Time: 50 * time.Millisecond,
+		Settings: pgcoord.BatchSettings{
+			IdleTimeout:       max(c.staleWorkerTimeout, c.coordinationTimeout),
+			SynchronousCommit: c.synchronousCommit,
+		},
+		RetryFirst: c.retryFirst,
+		RetryMax:   c.retryMax,
+		HangAfter:  10 * time.Second,
+		FlushAfter: time.Second,
+		FlushEvery: 10_000,
+	}
+}

@@ -1,0 +1,210 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// Orchestrator runs projections as one worker of a replica set.
+type Orchestrator struct {
+	db         *pgxpool.Pool
+	eventStore *eventstore.Store
+	replicaSet string
+	config     config
+	metrics    *metrics.Metrics    // nil if disabled
+	gatherer   prometheus.Gatherer // nil if there is none to serve
+	running    atomic.Bool
+}
+
+// New makes a worker of the replica set with that name. Workers of the same
+// name and database share the work; each replica set scales by itself. The name
+// must have between 1 and 255 bytes. New does not touch the database.
+//
+// The pool is used for reading, for batches and for generation changes, and must
+// allow at least 3 connections. Beside it a worker opens one connection of its
+// own for coordination (see WithPollOnly).
+func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, options ...Option) (*Orchestrator, error) {
+	switch {
+	case db == nil:
+		return nil, errors.New("making an orchestrator: the pool must not be nil")
+	case eventStore == nil:
+		return nil, errors.New("making an orchestrator: the event store must not be nil")
+	case !validName(replicaSet):
+		return nil, fmt.Errorf("making an orchestrator: the replica set's name must have between 1 and %d bytes of valid UTF-8 without NUL, got %q", maxNameLength, abridged(replicaSet))
+	}
+	if err := eventStore.Validate(); err != nil {
+		return nil, fmt.Errorf("making an orchestrator for replica set %q: %w", replicaSet, err)
+	}
+	o := &Orchestrator{db: db, eventStore: eventStore, replicaSet: replicaSet, config: defaults()}
+	for _, option := range options {
+		option(&o.config)
+	}
+	if err := o.config.validate(); err != nil {
+		return nil, fmt.Errorf("making an orchestrator for replica set %q: %w", replicaSet, err)
+	}
+	if most := db.Config().MaxConns; most < minimumConnections {
+		return nil, fmt.Errorf("making an orchestrator for replica set %q: the pool's MaxConns is %d, a worker needs at least %d", replicaSet, most, minimumConnections)
+	}
+	if err := o.registerMetrics(); err != nil {
+		return nil, fmt.Errorf("making an orchestrator for replica set %q: %w", replicaSet, err)
+	}
+	return o, nil
+}
+
+// RunMigrations creates the coordination tables, or brings them to the
+// library's version. It may be called by any number of processes at once, and
+// again. WithSchema is the only option that it looks at; the schema is created
+// if it does not exist.
+func RunMigrations(db *pgxpool.Pool, options ...Option) error {
+	if db == nil {
+		return errors.New("running the migrations: the pool must not be nil")
+	}
+	c := defaults()
+	for _, option := range options {
+		option(&c)
+	}
+	if err := migrations.Run(context.Background(), db, c.schema); err != nil {
+		return fmt.Errorf("running the migrations: %w", err)
+	}
+	return nil
+}
+
+// Run joins the replica set and handles events until ctx ends; it returns nil
+// then, after this worker has left: batches in flight are finished or cancelled,
+// checkpoints kept, the others told. It returns an error wrapping ErrNotStopped
+// if that took longer than the shutdown timeout.
+//
+// Before that it returns only if the configuration is impossible: projections
+// that cannot work, missing or outdated tables, a projection of another replica
+// set. Whatever else happens is retried and logged: a lost database, a handler
+// that fails or panics.
+//
+// Run may be called again after it returned, which makes a new worker.
+func (o *Orchestrator) Run(ctx context.Context, projections []projection.Projection) error {
+	if err := validateProjections(projections); err != nil {
+		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
+	}
+	if !o.running.CompareAndSwap(false, true) {
+		return fmt.Errorf("running replica set %q: %w", o.replicaSet, ErrAlreadyRunning)
+	}
+	defer o.running.Store(false)
+	recorder := o.metrics.ReplicaSet(o.replicaSet)
+	defer recorder.Forget()
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("running replica set %q: drawing the worker's id: %w", o.replicaSet, err)
+	}
+	store, err := o.open(ctx, projections)
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err != nil:
+		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
+	}
+	return o.work(ctx, o.workerConfig(id, store, projections, recorder))
+}
+
+// work keeps a worker running until ctx ends. A worker ends before only if its
+// supervisor panicked; another takes its place.
+func (o *Orchestrator) work(ctx context.Context, cfg actors.Config) error {
+	log := cfg.Logger
+	log.InfoContext(ctx, "joining the replica set", "projections", cfg.Membership.Projections, "version", cfg.Membership.Version)
+	for {
+		w, err := actors.Start(cfg)
+		if err != nil {
+			return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
+		}
+		select {
+		case <-ctx.Done():
+			return o.leave(w, cfg)
+		case <-w.Done():
+			log.ErrorContext(ctx, "the worker ended unexpectedly and is started anew")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// leave asks the worker to go and waits for it: first softly, then hard.
+func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
+	cfg.Logger.Info("leaving the replica set")
+	w.Leave()
+	patience := time.NewTimer(o.config.shutdownTimeout)
+	defer patience.Stop()
+	select {
+	case <-w.Done():
+		cfg.Logger.Info("left the replica set")
+		return nil
+	case <-patience.C:
+	}
+	busy := w.Busy()
+	w.Stop()
+	patience.Reset(hardStop)
+	select {
+	case <-w.Done():
+	case <-patience.C:
+	}
+	if len(busy) == 0 {
+		return fmt.Errorf("leaving replica set %q: %w: the goodbye could not be written within %s; the others will notice by themselves", o.replicaSet, ErrNotStopped, o.config.shutdownTimeout)
+	}
+	return fmt.Errorf("leaving replica set %q: %w: after %s handlers were still running: %s", o.replicaSet, ErrNotStopped, o.config.shutdownTimeout, strings.Join(busy, "; "))
+}
+
+// hardStop is how long cancelled handlers have to return.
+const hardStop = 500 * time.Millisecond
+
+// MetricsHandler serves the metrics in Prometheus' text format: those of the
+// Orchestrator's own registry, or of the given registerer if that can be
+// gathered from, as a *prometheus.Registry can. Otherwise, and with metrics
+// disabled, it answers 404.
+func (o *Orchestrator) MetricsHandler() http.Handler {
+	if o.gatherer == nil {
+		return http.NotFoundHandler()
+	}
+	return metrics.Handler(o.gatherer)
+}
+
+// registerMetrics registers the metrics where the options say.
+func (o *Orchestrator) registerMetrics() error {
+	if !o.config.metricsEnabled {
+		return nil
+	}
+	registerer := o.config.registerer
+	if registerer == nil {
+		registerer = prometheus.NewRegistry()
+	}
+	o.gatherer, _ = registerer.(prometheus.Gatherer)
+	m, err := metrics.New(registerer)
+	if err != nil {
+		return fmt.Errorf("registering the metrics: %w", err)
+	}
+	o.metrics = m
+	return nil
+}
+
+// abridged is a text short enough for a message.
+func abridged(text string) string {
+	const most = 40
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + "…"
+}

@@ -1,0 +1,236 @@
+package face
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+)
+
+var errBad = errors.New("the event is bad")
+
+// gate lets a handler fail on the event of one position until it is opened.
+type gate struct {
+	position int64
+	fail     func() error
+	opened   atomic.Bool
+	failures atomic.Int64
+}
+
+func (g *gate) check(_ context.Context, event es.PersistedEvent) error {
+	if event.GlobalPosition != g.position || g.opened.Load() {
+		return nil
+	}
+	g.failures.Add(1)
+	return g.fail()
+}
+
+func TestHandlerThatFails(t *testing.T) {
+	for kind, fail := range map[string]func() error{
+		"error": func() error { return fmt.Errorf("writing the row: %w", errBad) },
+		"panic": func() error { panic(errBad) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			w := newWorld(t)
+			orch := w.orchestrator("set")
+			g := &gate{position: 4, fail: fail}
+			w.append("ada", 6)
+			r := start(t, orch, recorder{name: "bad", before: g.check}, recorder{name: "good"})
+
+			w.awaitHandled("bad", 3)
+			w.awaitHandled("good", 6)
+			w.await("true", "SELECT coalesce(bool_or(attempts >= 3), false) FROM orchestrator_dead_letters")
+			assert.Equal(t, "bad 4 set Something User ada retrying",
+				w.value("SELECT projection, global_position, replica_set, event_type, aggregate_type, aggregate_id, state FROM orchestrator_dead_letters"))
+			assert.Contains(t, w.value("SELECT last_error FROM orchestrator_dead_letters"), errBad.Error())
+			assert.Equal(t, "bad 3, good 6", w.value("SELECT projection, position FROM orchestrator_checkpoints ORDER BY projection"))
+			assert.Equal(t, "1", metric(t, orch, `retrying{partition="0/1",projection="bad",replica_set="set"}`))
+			w.append("grace", 2)
+			w.awaitHandled("good", 8)
+			assert.Equal(t, "3", w.value("SELECT count(*) FROM handled WHERE projection = 'bad'"), "nothing passes the event")
+
+			g.opened.Store(true)
+			w.awaitHandled("bad", 8)
+			w.await("handled true", "SELECT state, handled_at IS NOT NULL FROM orchestrator_dead_letters")
+			failures := fmt.Sprint(g.failures.Load())
+			assert.Equal(t, failures, w.value("SELECT attempts FROM orchestrator_dead_letters"))
+			assert.Equal(t, failures, metric(t, orch, `handler_errors_total{kind="`+kind+`",projection="bad",replica_set="set"}`))
+			assert.Equal(t, "0", metric(t, orch, `retrying{partition="0/1",projection="bad",replica_set="set"}`))
+			assert.Equal(t, "8", metric(t, orch, `events_handled_total{projection="bad",replica_set="set"}`))
+			assert.Contains(t, []string{"", "0"}, metric(t, orch, `handler_errors_total{kind="`+kind+`",projection="good",replica_set="set"}`))
+			require.NoError(t, r.stop())
+			w.requireOrder("bad")
+		})
+	}
+}
+
+// What fails in one partition of a projection does not hold up the others.
+func TestHandlerThatFailsInOnePartition(t *testing.T) {
+	w := newWorld(t)
+	g := &gate{position: 1, fail: func() error { return errBad }}
+	w.append("ada", 1)
+	for i := range 20 {
+		w.append(fmt.Sprint("user ", i), 1)
+	}
+	partition := "(hashtextextended(aggregate_id, 0) & 65535) * 4 / 65536"
+	others := w.value("SELECT count(*) FROM events WHERE " + partition + " <> (SELECT " + partition + " FROM events WHERE global_position = 1)")
+	require.NotEqual(t, "0", others)
+	r := start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(4)), recorder{name: "bad", before: g.check})
+	w.await("retrying "+others, "SELECT state, (SELECT count(*) FROM handled) FROM orchestrator_dead_letters")
+	g.opened.Store(true)
+	w.awaitHandled("bad", 21)
+	require.NoError(t, r.stop())
+}
+
+// A worker that stops while an event is failing leaves it to the next one.
+func TestHandlerThatFailsOverARestart(t *testing.T) {
+	w := newWorld(t)
+	g := &gate{position: 2, fail: func() error { return errBad }}
+	w.append("ada", 3)
+	orch := w.orchestrator("set")
+	r := start(t, orch, recorder{name: "bad", before: g.check})
+	w.await("retrying", "SELECT state FROM orchestrator_dead_letters")
+	require.NoError(t, r.stop())
+	assert.Equal(t, "1", w.value("SELECT position FROM orchestrator_checkpoints"))
+	assert.Equal(t, "retrying", w.value("SELECT state FROM orchestrator_dead_letters"))
+
+	failures := g.failures.Load()
+	r = start(t, orch, recorder{name: "bad", before: g.check})
+	eventually(t, func() bool { return g.failures.Load() > failures }, func() string { return "the event to fail again" })
+	g.opened.Store(true)
+	w.awaitHandled("bad", 3)
+	w.await("handled", "SELECT state FROM orchestrator_dead_letters")
+	require.NoError(t, r.stop())
+}
+
+// A handler that writes, then fails, has written nothing; one that hides a
+// failed statement has not succeeded.
+func TestHandlerWhoseStatementFails(t *testing.T) {
+	w := newWorld(t)
+	var opened atomic.Bool
+	w.append("ada", 1)
+	r := start(t, w.orchestrator("set"), function{name: "hides", handle: func(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+		if err := (recorder{name: "hides"}).Handle(ctx, tx, event); err != nil {
+			return err
+		}
+		if !opened.Load() {
+			_, _ = tx.Exec(ctx, "SELECT 1/0")
+		}
+		return nil
+	}})
+	w.await("retrying", "SELECT state FROM orchestrator_dead_letters")
+	assert.Equal(t, "0", w.value("SELECT count(*) FROM handled"))
+	assert.Contains(t, w.value("SELECT last_error FROM orchestrator_dead_letters"), "aborted")
+	opened.Store(true)
+	w.awaitHandled("hides", 1)
+	require.NoError(t, r.stop())
+}
+
+// A handler cannot commit the batch.
+func TestHandlerThatCommits(t *testing.T) {
+	w := newWorld(t)
+	var refused atomic.Int64
+	w.append("ada", 3)
+	r := start(t, w.orchestrator("set"), function{name: "commits", handle: func(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+		if err := (recorder{name: "commits"}).Handle(ctx, tx, event); err != nil {
+			return err
+		}
+		if tx.Commit(ctx) != nil && tx.Rollback(ctx) != nil {
+			refused.Add(1)
+		}
+		return nil
+	}})
+	w.awaitHandled("commits", 3)
+	assert.Equal(t, int64(3), refused.Load())
+	require.NoError(t, r.stop())
+}
+
+// function is a projection made of a function.
+type function struct {
+	name   string
+	handle func(context.Context, pgx.Tx, es.PersistedEvent) error
+}
+
+func (f function) Name() string { return f.name }
+
+func (f function) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	return f.handle(ctx, tx, event)
+}
+
+// batches is a projection that takes whole batches and remembers those that it
+// was given.
+type batches struct {
+	recorder
+	mu    sync.Mutex
+	given [][]int64
+}
+
+func (b *batches) Handle(context.Context, pgx.Tx, es.PersistedEvent) error {
+	return errors.New("Handle was called, though there is HandleBatch")
+}
+
+func (b *batches) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error {
+	positions := make([]int64, len(events))
+	for i, event := range events {
+		positions[i] = event.GlobalPosition
+	}
+	b.mu.Lock()
+	b.given = append(b.given, positions)
+	b.mu.Unlock()
+	for _, event := range events {
+		if err := b.recorder.Handle(ctx, tx, event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batches) all() [][]int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.given)
+}
+
+func TestBatchProjection(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 25)
+	b := &batches{recorder: recorder{name: "batches"}}
+	r := start(t, w.orchestrator("set", orchestrator.WithBatchSize(10)), b)
+	w.awaitHandled("batches", 25)
+	require.NoError(t, r.stop())
+	given := b.all()
+	require.Len(t, given, 3)
+	all := slices.Concat(given...)
+	require.Len(t, all, 25)
+	assert.True(t, slices.IsSorted(all))
+	for _, batch := range given {
+		assert.LessOrEqual(t, len(batch), 10)
+	}
+}
+
+func TestBatchProjectionThatFails(t *testing.T) {
+	w := newWorld(t)
+	orch := w.orchestrator("set")
+	g := &gate{position: 6, fail: func() error { panic("a bad batch") }}
+	w.append("ada", 9)
+	r := start(t, orch, &batches{recorder: recorder{name: "batches", before: g.check}})
+	w.awaitHandled("batches", 5)
+	w.await("6 retrying", "SELECT global_position, state FROM orchestrator_dead_letters")
+	assert.Contains(t, w.value("SELECT last_error FROM orchestrator_dead_letters"), "a bad batch")
+	assert.Equal(t, "5", w.value("SELECT position FROM orchestrator_checkpoints"))
+	g.opened.Store(true)
+	w.awaitHandled("batches", 9)
+	w.await("handled", "SELECT state FROM orchestrator_dead_letters")
+	assert.NotContains(t, scrape(t, orch.MetricsHandler()), "pupsourcing_orchestrator_actor_panics_total{", "a handler's panic is no actor's")
+	require.NoError(t, r.stop())
+}

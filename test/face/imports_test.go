@@ -1,0 +1,100 @@
+package face
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/typecheck"
+)
+
+const (
+	actorLibrary = "github.com/asynkron/protoactor-go"
+	driver       = "github.com/jackc/pgx/v5"
+	collectors   = "github.com/prometheus/client_golang"
+)
+
+// mayImport says which of the module's packages each package may import, by
+// the name of their directory: imports point downwards only. The root is ".".
+var mayImport = map[string][]string{
+	".":                {"actors", "eventstore", "horizon", "metrics", "migrations", "pgcoord", "projection", "slot", "es"},
+	"actors":           {"eventstore", "horizon", "messages", "metrics", "pgcoord", "projection", "slot", "es"},
+	"pgcoord":          {"horizon", "messages", "projection", "slot", "es"},
+	"projection":       {"eventstore", "horizon", "slot", "es"},
+	"eventstore":       {"internal/migrate", "slot", "es"},
+	"horizon":          {"slot", "es"},
+	"migrations":       {"internal/migrate"},
+	"internal/migrate": {},
+	"messages":         {"slot", "es"},
+	"metrics":          {"slot", "es"},
+	"slot":             {},
+	"es":               {},
+}
+
+// onlyIn says where libraries may be imported.
+var onlyIn = map[string][]string{
+	actorLibrary: {"actors"},
+	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "horizon", "migrations", "internal/migrate"},
+	collectors:   {".", "metrics"},
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	output, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, typecheck.Module+"/...").Output()
+	require.NoError(t, err)
+	seen := map[string]bool{}
+	for line := range strings.Lines(string(output)) {
+		paths := strings.Fields(line)
+		directory := directoryOf(paths[0])
+		if first, _, _ := strings.Cut(directory, "/"); first == "test" || first == "examples" {
+			continue
+		}
+		seen[directory] = true
+		assert.Empty(t, wrongImports(directory, paths[1:]), "imports of %s", directory)
+	}
+	for directory := range mayImport {
+		assert.True(t, seen[directory], "there is a rule for %s, which does not exist", directory)
+	}
+}
+
+func TestWrongImportsAreFound(t *testing.T) {
+	for directory, path := range map[string]string{
+		"es":         typecheck.Module + "/eventstore",
+		"eventstore": typecheck.Module + "/pgcoord",
+		"projection": typecheck.Module + "/pgcoord",
+		"pgcoord":    typecheck.Module + "/actors",
+		"actors":     typecheck.Module,
+		"messages":   driver,
+		"metrics":    driver + "/pgxpool",
+		".":          actorLibrary + "/actor",
+		"slot":       typecheck.Module + "/test/pgtest",
+		"new":        typecheck.Module + "/es",
+	} {
+		assert.Equal(t, []string{path}, wrongImports(directory, []string{"context", path, "github.com/google/uuid"}), directory)
+	}
+}
+
+// wrongImports is those of a package's imports that the rules forbid.
+func wrongImports(directory string, imports []string) []string {
+	return slices.DeleteFunc(slices.Clone(imports), func(path string) bool {
+		for library, allowed := range onlyIn {
+			if path == library || strings.HasPrefix(path, library+"/") {
+				return slices.Contains(allowed, directory)
+			}
+		}
+		own := path == typecheck.Module || strings.HasPrefix(path, typecheck.Module+"/")
+		return !own || slices.Contains(mayImport[directory], directoryOf(path))
+	})
+}
+
+// directoryOf is the directory of a package of the module; "." is the root.
+func directoryOf(path string) string {
+	directory := strings.TrimPrefix(strings.TrimPrefix(path, typecheck.Module), "/")
+	if directory == "" {
+		return "."
+	}
+	return directory
+}

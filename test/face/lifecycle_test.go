@@ -1,0 +1,247 @@
+package face
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+func TestRunHandlesOldAndNewEvents(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 3)
+	w.append("grace", 2)
+	r := start(t, w.orchestrator("set", orchestrator.WithWorkerName("worker of the test")), recorder{name: "users"})
+	w.awaitHandled("users", 5)
+	w.append("ada", 2)
+	w.append("barbara", 1)
+	w.awaitHandled("users", 8)
+	w.requireOrder("users")
+
+	require.NoError(t, r.stop())
+
+	assert.Equal(t, "stopped worker of the test", w.value("SELECT state, name FROM orchestrator_workers"))
+	assert.Equal(t, "0 65536 "+w.lastPosition(), w.value("SELECT slot_from, slot_to, position FROM orchestrator_checkpoints WHERE projection = 'users'"))
+	assert.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_dead_letters"))
+	w.append("ada", 1)
+	assert.Equal(t, "8", w.value("SELECT count(*) FROM handled"))
+}
+
+func TestRunAgain(t *testing.T) {
+	w := newWorld(t)
+	orch := w.orchestrator("set")
+	for run := range 3 {
+		w.append("ada", 2)
+		r := start(t, orch, recorder{name: "users"})
+		w.awaitHandled("users", 2*(run+1))
+		require.NoError(t, r.stop())
+		assert.Equal(t, fmt.Sprint(run+1), w.value("SELECT count(*) FROM orchestrator_workers WHERE state = 'stopped'"))
+		assert.Equal(t, fmt.Sprint(run+1), w.value("SELECT max(number) FROM orchestrator_generations"))
+	}
+	w.requireOrder("users")
+	assert.Empty(t, metric(t, orch, `events_handled_total{projection="users",replica_set="set"}`), "the series go with the worker")
+}
+
+// Without the tables' default schema, and with events in a third one.
+func TestRunInSchemas(t *testing.T) {
+	db := pgtest.NewDatabase(t)
+	w := &world{t: t, db: db, store: eventstore.New(eventstore.WithSchema("facts")), logs: newLogs()}
+	require.NoError(t, eventstore.RunMigrations(db, eventstore.WithSchema("facts")))
+	require.NoError(t, orchestrator.RunMigrations(db, orchestrator.WithSchema("Co-ordination")))
+	w.exec("CREATE TABLE handled (projection text, position bigint, aggregate_id text, aggregate_version bigint)")
+	w.append("ada", 3)
+	r := start(t, w.orchestrator("set", orchestrator.WithSchema("Co-ordination")), recorder{name: "users"})
+	w.awaitHandled("users", 3)
+	require.NoError(t, r.stop())
+	assert.Equal(t, "users 3 facts.events", w.value(`SELECT projection, position, events_table FROM "Co-ordination".orchestrator_checkpoints`))
+}
+
+func TestRunPollOnly(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 3)
+	r := start(t, w.orchestrator("set", orchestrator.WithPollOnly()), recorder{name: "users"})
+	w.awaitHandled("users", 3)
+	w.append("ada", 2)
+	w.awaitHandled("users", 5)
+	assert.Equal(t, "0", w.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"))
+	require.NoError(t, r.stop())
+	w.requireOrder("users")
+}
+
+// The smallest pool that New accepts is enough.
+func TestRunWithTheSmallestPool(t *testing.T) {
+	w := newWorld(t)
+	config := w.db.Config()
+	config.MaxConns = 3
+	small, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(small.Close)
+	orch, err := orchestrator.New(small, w.store, "set", orchestrator.WithLogger(w.logs.logger()), orchestrator.WithPartitionsPerWorker(8))
+	require.NoError(t, err)
+	for i := range 20 {
+		w.append(fmt.Sprint("user ", i), 3)
+	}
+	r := start(t, orch, recorder{name: "a"}, recorder{name: "b"}, recorder{name: "c"})
+	for _, name := range []string{"a", "b", "c"} {
+		w.awaitHandled(name, 60)
+		w.requireOrder(name)
+	}
+	require.NoError(t, r.stop())
+}
+
+func TestTwoReplicaSetsAreIndependent(t *testing.T) {
+	w := newWorld(t)
+	registry := prometheus.NewRegistry()
+	w.append("ada", 3)
+	first := start(t, w.orchestrator("first", orchestrator.WithMetricsRegisterer(registry)), recorder{name: "a"})
+	second := start(t, w.orchestrator("second", orchestrator.WithMetricsRegisterer(registry)), recorder{name: "b"})
+	w.awaitHandled("a", 3)
+	w.awaitHandled("b", 3)
+	eventually(t, func() bool {
+		page := scrape(t, metrics.Handler(registry))
+		return strings.Contains(page, "pupsourcing_orchestrator_"+`events_handled_total{projection="a",replica_set="first"} 3`) &&
+			strings.Contains(page, "pupsourcing_orchestrator_"+`events_handled_total{projection="b",replica_set="second"} 3`)
+	}, func() string { return "the handled events of both in one registry" })
+
+	require.NoError(t, first.stop())
+	w.append("ada", 2)
+	w.awaitHandled("b", 5)
+
+	assert.Equal(t, "3", w.value("SELECT count(*) FROM handled WHERE projection = 'a'"))
+	assert.Equal(t, "second 1 active", w.value("SELECT replica_set, number, state FROM orchestrator_generations WHERE replica_set = 'second'"),
+		"the departure of the first is nothing to the second")
+	assert.NotContains(t, scrape(t, metrics.Handler(registry)), `replica_set="first"`)
+	require.NoError(t, second.stop())
+}
+
+func TestTwoWorkersShareTheStream(t *testing.T) {
+	w := newWorld(t)
+	const aggregates = 40
+	appendAll := func(n int) {
+		for i := range aggregates {
+			w.append(fmt.Sprint("user ", i), n)
+		}
+	}
+	appendAll(1)
+	first := start(t, w.orchestrator("set"), recorder{name: "users"})
+	w.awaitHandled("users", aggregates)
+	second := start(t, w.orchestrator("set"), recorder{name: "users"})
+	w.awaitRunning("set", 2)
+	assert.Equal(t, "2 2", w.value("SELECT count(DISTINCT worker_id), max(total_partitions) FROM orchestrator_checkpoints"))
+	appendAll(2)
+	w.awaitHandled("users", 3*aggregates)
+	require.NoError(t, first.stop())
+	w.awaitRunning("set", 1)
+	appendAll(1)
+	w.awaitHandled("users", 4*aggregates)
+	require.NoError(t, second.stop())
+	w.requireOrder("users")
+	assert.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_dead_letters"), "no event was handled twice")
+}
+
+// A handler that is at work when the context ends may finish.
+func TestStopWaitsForTheHandler(t *testing.T) {
+	w := newWorld(t)
+	begun, finish := make(chan struct{}), make(chan struct{})
+	r := start(t, w.orchestrator("set"), recorder{name: "users", before: func(context.Context, es.PersistedEvent) error {
+		begun <- struct{}{}
+		<-finish
+		return nil
+	}})
+	w.append("ada", 2)
+	await(t, begun, "the handler")
+	r.cancel()
+	w.logs.await(t, "leaving the replica set")
+	close(finish)
+	require.NoError(t, r.stop())
+	assert.Equal(t, "1 1", w.value("SELECT position, (SELECT count(*) FROM handled) FROM orchestrator_checkpoints"), "the event at work, and no more")
+	assert.Equal(t, "stopped", w.value("SELECT state FROM orchestrator_workers"))
+}
+
+// Handlers that are slow get smaller batches, and none is handled in vain.
+func TestSlowHandler(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 12)
+	var calls atomic.Int64
+	orch := w.orchestrator("set")
+	r := start(t, orch, recorder{name: "users", before: func(ctx context.Context, _ es.PersistedEvent) error {
+		calls.Add(1)
+		work := time.NewTimer(20 * time.Millisecond)
+		defer work.Stop()
+		select {
+		case <-work.C:
+		case <-ctx.Done():
+		}
+		return nil
+	}})
+	w.awaitHandled("users", 12)
+	require.NoError(t, r.stop())
+	w.requireOrder("users")
+	assert.Equal(t, int64(12), calls.Load())
+	assert.NotEqual(t, "1", w.value("SELECT count(DISTINCT xmin::text) FROM handled"), "transactions that the events were handled in")
+}
+
+// A handler that takes longer is told by its context, and what it did is undone.
+func TestStopCancelsTheHandler(t *testing.T) {
+	w := newWorld(t)
+	begun := make(chan struct{}, 1)
+	r := start(t, w.orchestrator("set", orchestrator.WithShutdownTimeout(2*time.Second)), recorder{name: "users", before: func(ctx context.Context, _ es.PersistedEvent) error {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}})
+	w.append("ada", 1)
+	await(t, begun, "the handler")
+	require.NoError(t, r.stop())
+	assert.Equal(t, "0 0", w.value("SELECT position, (SELECT count(*) FROM handled) FROM orchestrator_checkpoints"))
+	assert.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_dead_letters"), "to be stopped is no failure")
+	assert.Equal(t, "stopped", w.value("SELECT state FROM orchestrator_workers"))
+}
+
+// A handler that ignores its context is named by the error.
+func TestStopWithoutTheHandler(t *testing.T) {
+	w := newWorld(t)
+	begun, finish := make(chan struct{}), make(chan struct{})
+	r := start(t, w.orchestrator("set", orchestrator.WithShutdownTimeout(200*time.Millisecond)), recorder{name: "users", before: func(context.Context, es.PersistedEvent) error {
+		begun <- struct{}{}
+		<-finish
+		return nil
+	}})
+	w.append("ada", 1)
+	await(t, begun, "the handler")
+	err := r.stop()
+	close(finish)
+	require.ErrorIs(t, err, orchestrator.ErrNotStopped)
+	require.ErrorContains(t, err, "users")
+	require.ErrorContains(t, err, "position 1")
+	require.ErrorContains(t, err, `replica set "set"`)
+}
+
+func TestMetricsHandlerWithoutMetrics(t *testing.T) {
+	pool := unconnected(t, 10)
+	for name, options := range map[string][]orchestrator.Option{
+		"disabled":                             {orchestrator.WithMetricsEnabled(false)},
+		"a registerer that cannot be gathered": {orchestrator.WithMetricsRegisterer(prometheus.WrapRegistererWithPrefix("app_", prometheus.NewRegistry()))},
+	} {
+		orch, err := orchestrator.New(pool, eventstore.New(), "set", options...)
+		require.NoError(t, err, name)
+		answer := httptest.NewRecorder()
+		orch.MetricsHandler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+		assert.Equal(t, http.StatusNotFound, answer.Code, name)
+	}
+}

@@ -1,0 +1,169 @@
+package face
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+// named is a projection that does nothing.
+type named string
+
+func (n named) Name() string { return string(n) }
+
+func (named) Handle(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }
+
+func TestRunRefusesProjections(t *testing.T) {
+	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set")
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		projections []projection.Projection
+		text        string
+	}{
+		"nil":                {nil, "at least one"},
+		"none":               {[]projection.Projection{}, "at least one"},
+		"a nil":              {[]projection.Projection{named("a"), nil}, "index 1 is nil"},
+		"no name":            {[]projection.Projection{named("")}, "index 0 must have between 1 and 255 bytes"},
+		"an over-long name":  {[]projection.Projection{named(strings.Repeat("x", 256))}, "between 1 and 255 bytes"},
+		"a name with NUL":    {[]projection.Projection{named("\x00")}, "without NUL"},
+		"a name not UTF-8":   {[]projection.Projection{named("\xff")}, "valid UTF-8"},
+		"one name two times": {[]projection.Projection{named("a"), named("b"), named("a")}, `index 0 and 2 are both named "a"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := orch.Run(t.Context(), test.projections)
+			require.ErrorIs(t, err, orchestrator.ErrInvalidProjections)
+			require.ErrorContains(t, err, test.text)
+			require.ErrorContains(t, err, `replica set "set"`)
+		})
+	}
+}
+
+func TestRunWithAnEndedContext(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, pool := range map[string]*pgxpool.Pool{
+		"no database":        unconnected(t, 10),
+		"no tables":          pgtest.NewDatabase(t),
+		"all that is needed": newWorld(t).db,
+	} {
+		t.Run(name, func(t *testing.T) {
+			orch, err := orchestrator.New(pool, eventstore.New(), "set")
+			require.NoError(t, err)
+			require.NoError(t, orch.Run(ended, []projection.Projection{named("a")}))
+		})
+	}
+}
+
+// A database that cannot be reached is waited for, not given up.
+func TestRunEndsWhileItWaitsForTheDatabase(t *testing.T) {
+	logs := newLogs()
+	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set", orchestrator.WithLogger(logs.logger()))
+	require.NoError(t, err)
+	r := start(t, orch, named("a"))
+	logs.await(t, "the database cannot be reached, trying again")
+	require.NoError(t, r.stop())
+}
+
+func TestRunTwiceAtOnce(t *testing.T) {
+	w := newWorld(t)
+	orch := w.orchestrator("set")
+	r := start(t, orch, named("a"))
+	w.awaitRunning("set", 1)
+
+	err := orch.Run(t.Context(), []projection.Projection{named("b")})
+	require.ErrorIs(t, err, orchestrator.ErrAlreadyRunning)
+	require.ErrorContains(t, err, `replica set "set"`)
+
+	require.NoError(t, r.stop())
+	again := start(t, orch, named("a"))
+	w.awaitRunning("set", 1)
+	require.NoError(t, again.stop())
+}
+
+func TestRunSaysWhatIsMissing(t *testing.T) {
+	run := func(db *pgxpool.Pool, store *eventstore.Store, options ...orchestrator.Option) error {
+		orch, err := orchestrator.New(db, store, "set", options...)
+		require.NoError(t, err)
+		return orch.Run(t.Context(), []projection.Projection{named("a")})
+	}
+	t.Run("all", func(t *testing.T) {
+		err := run(pgtest.NewDatabase(t), eventstore.New())
+		require.ErrorIs(t, err, orchestrator.ErrMigrationsMissing)
+		require.ErrorContains(t, err, "orchestrator.RunMigrations")
+	})
+	t.Run("the events table", func(t *testing.T) {
+		db := pgtest.NewDatabase(t)
+		require.NoError(t, orchestrator.RunMigrations(db))
+		err := run(db, eventstore.New())
+		require.ErrorContains(t, err, "events table")
+		require.NotErrorIs(t, err, orchestrator.ErrMigrationsMissing)
+	})
+	t.Run("the schema", func(t *testing.T) {
+		w := newWorld(t)
+		err := run(w.db, w.store, orchestrator.WithSchema("elsewhere"))
+		require.ErrorIs(t, err, orchestrator.ErrMigrationsMissing)
+		require.ErrorContains(t, err, `"elsewhere"`)
+	})
+	t.Run("a migration", func(t *testing.T) {
+		w := newWorld(t)
+		w.exec("DELETE FROM orchestrator_schema_version")
+		w.exec("INSERT INTO orchestrator_schema_version (version, name) VALUES (0, 'before the first')")
+		require.ErrorIs(t, run(w.db, w.store), orchestrator.ErrMigrationsMissing)
+	})
+	t.Run("a newer program", func(t *testing.T) {
+		w := newWorld(t)
+		w.exec("INSERT INTO orchestrator_schema_version (version, name) VALUES (999, 'of the future')")
+		err := run(w.db, w.store)
+		require.ErrorIs(t, err, orchestrator.ErrMigrationsNewer)
+		require.ErrorIs(t, orchestrator.RunMigrations(w.db), orchestrator.ErrMigrationsNewer)
+	})
+	t.Run("a sequence that positions can follow", func(t *testing.T) {
+		w := newWorld(t)
+		w.exec("ALTER SEQUENCE events_global_position_seq CACHE 20")
+		require.ErrorContains(t, run(w.db, w.store), "CACHE 1")
+	})
+}
+
+func TestProjectionOfAnotherReplicaSet(t *testing.T) {
+	w := newWorld(t)
+	first := start(t, w.orchestrator("first"), named("shared"), named("own"))
+	w.awaitRunning("first", 1)
+
+	err := w.orchestrator("second").Run(t.Context(), []projection.Projection{named("another"), named("shared")})
+	require.ErrorIs(t, err, orchestrator.ErrProjectionClaimed)
+	require.ErrorContains(t, err, `"first"`)
+	require.ErrorContains(t, err, `"shared"`)
+	require.ErrorContains(t, err, `replica set "second"`)
+
+	require.NoError(t, first.stop())
+	err = w.orchestrator("second").Run(t.Context(), []projection.Projection{named("shared")})
+	require.ErrorIs(t, err, orchestrator.ErrProjectionClaimed, "it is the first's while its checkpoints are, not while it runs")
+}
+
+// One events table feeds a projection's checkpoints.
+func TestProjectionOfAnotherEventsTable(t *testing.T) {
+	w := newWorld(t)
+	r := start(t, w.orchestrator("set"), named("a"))
+	w.awaitRunning("set", 1)
+	require.NoError(t, r.stop())
+
+	options := []eventstore.Option{eventstore.WithEventsTable("other_events"), eventstore.WithAggregateHeadsTable("other_heads")}
+	require.NoError(t, eventstore.RunMigrations(w.db, options...))
+	orch, err := orchestrator.New(w.db, eventstore.New(options...), "set")
+	require.NoError(t, err)
+	err = orch.Run(t.Context(), []projection.Projection{named("a")})
+	require.ErrorIs(t, err, orchestrator.ErrProjectionClaimed)
+	require.ErrorContains(t, err, "other_events")
+	assert.NotContains(t, err.Error(), "belongs to replica set", "the reason is the table")
+}

@@ -38,6 +38,14 @@ fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files
 demo: postgres ## Show processes that join, leave and die while they share a stream of events
 	go run ./test/demo
 
+.PHONY: bench-recovery
+bench-recovery: postgres ## Measure how soon joins, departures and deaths are noticed; ONLY=kill,join SEED=1 REPETITIONS=50 POLLONLY=1
+	go run ./test/recovery
+
+.PHONY: model
+model: ## Check the models of the protocol with spin, and that each guard is needed
+	test/model/run.sh
+
 .PHONY: postgres
 postgres: ## Install the PostgreSQL server if there is none
 	@go build -o $(PGTEST) ./test/pgtest/cmd/pgtest

@@ -26,6 +26,10 @@ var (
 	// belongs to another replica set. The text names it.
 	ErrProjectionClaimed = errors.New("the projection belongs to another replica set")
 
+	// ErrNoSession is wrapped by what Run returns if the database is reached
+	// through a pooler that keeps no sessions, and WithPollOnly was not given.
+	ErrNoSession = pgcoord.ErrNoSession
+
 	// ErrNotStopped is wrapped by what Run returns if handlers did not return
 	// within the shutdown timeout, or if the goodbye could not be written. The
 	// text says which.

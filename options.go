@@ -32,6 +32,7 @@ type config struct {
 	pollOnly            bool
 	schema              string
 	workerName          string
+	history             int
 	logger              *slog.Logger
 	metricsEnabled      bool
 	registerer          prometheus.Registerer
@@ -49,6 +50,7 @@ func defaults() config {
 		partitions:          1,
 		retryFirst:          100 * time.Millisecond,
 		retryMax:            30 * time.Second,
+		history:             100,
 		workerName:          cmp.Or(hostname, "worker"),
 		logger:              slog.New(slog.DiscardHandler),
 		metricsEnabled:      true,
@@ -139,9 +141,17 @@ func WithSchema(schema string) Option {
 	return func(c *config) { c.schema = schema }
 }
 
+// WithHistory sets how many superseded generations, workers that are gone, and
+// failed events that were handled later are kept in the tables, of each; older
+// ones are deleted. Defaults to 100. It must be between 1 and 100000.
+func WithHistory(rows int) Option {
+	return func(c *config) { c.history = rows }
+}
+
 // WithWorkerName sets the name under which people see this worker, in tables
-// and logs. Defaults to the host's name. Names need not be unique. It must not
-// be empty and have at most 255 bytes.
+// and logs. A worker that comes back under its name, as the pods of a StatefulSet
+// do, gets the partitions back that it had. Defaults to the host's name. Names
+// need not be unique. It must not be empty and have at most 255 bytes.
 func WithWorkerName(name string) Option {
 	return func(c *config) { c.workerName = name }
 }
@@ -180,6 +190,7 @@ func (c *config) validate() error {
 		{c.partitions >= 1 && c.partitions <= 1024, "WithPartitionsPerWorker must be between 1 and 1024, got %d", []any{c.partitions}},
 		{c.retryFirst >= time.Millisecond, "WithRetryBackoff: the first delay must be at least 1ms, got %s", []any{c.retryFirst}},
 		{c.retryMax >= c.retryFirst, "WithRetryBackoff: the longest delay (%s) must not be below the first (%s)", []any{c.retryMax, c.retryFirst}},
+		{c.history >= 1 && c.history <= 100_000, "WithHistory must be between 1 and 100000, got %d", []any{c.history}},
 		{validName(c.workerName), "WithWorkerName must have between 1 and 255 bytes of valid UTF-8 without NUL, got %q", []any{c.workerName}},
 		{c.logger != nil, "WithLogger must not be nil; leave it out to log nothing", nil},
 		{len(c.schema) <= 63, "WithSchema must have at most 63 bytes, got %q", []any{c.schema}},
@@ -224,6 +235,7 @@ func (c *config) timing() actors.Timing {
 		Settle:       300 * time.Millisecond,
 		Drain:        min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
 		SessionGrace: 2 * time.Second,
+		History:      c.history,
 	}
 }
 

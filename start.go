@@ -57,7 +57,7 @@ func (o *Orchestrator) open(ctx context.Context, projections []projection.Projec
 			"replica_set", o.replicaSet, "error", err, "next_try", delay)
 		select {
 		case <-ctx.Done():
-		case <-time.After(delay/2 + rand.N(delay/2)): //nolint:gosec // jitter needs no secrecy
+		case <-time.After(delay/2 + rand.N(delay/2)):
 		}
 		delay = min(2*delay, 5*time.Second)
 	}
@@ -75,13 +75,18 @@ func (o *Orchestrator) check(ctx context.Context, projections []projection.Proje
 	if err := horizon.Check(ctx, o.db, o.eventStore.EventsTable()); err != nil {
 		return nil, fmt.Errorf("checking the events table: %w", err)
 	}
+	if !o.config.pollOnly {
+		connect := func(ctx context.Context) (*pgx.Conn, error) { return o.connect(ctx, uuid.Nil) }
+		if err := pgcoord.CheckSession(ctx, o.db, connect); err != nil {
+			return nil, fmt.Errorf("checking the coordination session: %w", err)
+		}
+	}
 	store, err := pgcoord.Open(ctx, o.db, o.config.schema, o.replicaSet, o.eventStore.EventsTable())
 	if err != nil {
 		return nil, err
 	}
 	err = store.Claim(ctx, o.db, namesOf(projections, nil))
-	var claimed *pgcoord.ClaimedError
-	if errors.As(err, &claimed) {
+	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
 		return nil, claimedError{claimed}
 	}
 	return store, err
@@ -90,8 +95,7 @@ func (o *Orchestrator) check(ctx context.Context, projections []projection.Proje
 // unreachable says whether the database could not be asked, rather than that
 // its answer was no.
 func unreachable(err error) bool {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch {
 		case strings.HasPrefix(pgErr.Code, "08"), // connection exceptions
 			strings.HasPrefix(pgErr.Code, "53"),  // too many connections, no memory, no disk
@@ -101,8 +105,8 @@ func unreachable(err error) bool {
 		}
 		return false
 	}
-	var connectErr *pgconn.ConnectError
-	return errors.As(err, &connectErr) || pgconn.SafeToRetry(err) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return connecting || pgconn.SafeToRetry(err) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // namesOf is the names of those projections for which is holds, or of all.

@@ -10,14 +10,14 @@ type backoff struct {
 	First, Max time.Duration
 }
 
-// after is the delay after failures failures in a row, counted from 1, with
+// after is the delay after so many failures in a row, counted from 1, with
 // jitter: between half of First·2^(failures-1), or of Max, and the whole.
 func (b backoff) after(failures int) time.Duration {
 	whole := b.ceiling(failures)
-	return whole/2 + rand.N(whole/2+1) //nolint:gosec // jitter needs no secrecy
+	return whole/2 + rand.N(whole/2+1)
 }
 
-// ceiling is the longest delay after failures failures in a row.
+// ceiling is the longest delay after so many failures in a row.
 func (b backoff) ceiling(failures int) time.Duration {
 	whole := b.First
 	for range failures - 1 {

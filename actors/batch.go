@@ -142,8 +142,7 @@ func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay t
 		"error", err, "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
 		"attempt", p.failing.attempts, "next_try", delay,
 	}
-	var panicked *projection.PanicError
-	if errors.As(err, &panicked) {
+	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {
 		kind = "panic"
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}

@@ -3,10 +3,8 @@ package actors
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -26,7 +24,7 @@ type blockerWatch struct {
 // blocks is over before its first look.
 const blockerInterval = 100 * time.Millisecond
 
-func watchBlockers(ctx context.Context, w *worker, pid int, lost []uuid.UUID, log *slog.Logger) *blockerWatch {
+func watchBlockers(ctx context.Context, w *worker, pid int, log *slog.Logger) *blockerWatch {
 	ctx, cancel := context.WithCancel(ctx)
 	watch := &blockerWatch{cancel: cancel, done: make(chan struct{})}
 	go func() {
@@ -41,7 +39,7 @@ func watchBlockers(ctx context.Context, w *worker, pid int, lost []uuid.UUID, lo
 			case <-ticks.C:
 			}
 			patient := time.Since(began) < w.Timing.Coordination
-			if err := endBlockers(ctx, w, pid, lost, patient, log); err != nil && ctx.Err() == nil {
+			if err := endBlockers(ctx, w, pid, patient, log); err != nil && ctx.Err() == nil {
 				log.Warn("looking for what holds up the generation failed", "error", err)
 			}
 		}
@@ -57,14 +55,14 @@ func (b *blockerWatch) end() {
 
 // endBlockers ends the backends that the activation waits for: of the dead, and
 // of the living too if it is not patient any more.
-func endBlockers(ctx context.Context, w *worker, pid int, lost []uuid.UUID, patient bool, log *slog.Logger) error {
-	return w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) error {
+func endBlockers(ctx context.Context, w *worker, pid int, patient bool, log *slog.Logger) error {
+	return w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) error {
 		blockers, err := w.Store.Blockers(ctx, db, pid)
 		if err != nil {
 			return err
 		}
 		for _, b := range blockers {
-			dead := b.State == pgcoord.Dead || b.State == pgcoord.Stopped || slices.Contains(lost, b.Worker)
+			dead := b.State == pgcoord.Dead || b.State == pgcoord.Stopped
 			if !dead && patient {
 				continue
 			}

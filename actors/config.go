@@ -52,6 +52,9 @@ type Timing struct {
 	// SessionGrace is how old the leader's own session must be before others'
 	// missing sessions count: right after a restart of the database nobody has one.
 	SessionGrace time.Duration
+	// History is how many superseded generations, workers that are gone, and
+	// failed events that were handled are kept.
+	History int
 }
 
 // trust is how long after the start of a heartbeat the worker trusts itself:
@@ -98,7 +101,7 @@ func (w *worker) logger(component string) *slog.Logger {
 
 // coordinate runs coordination statements: on the session, or on the pool in
 // poll-only mode.
-func (w *worker) coordinate(ctx context.Context, run func(context.Context, pgcoord.DB) error) error {
+func (w *worker) coordinate(ctx context.Context, run func(context.Context, pgcoord.Conn) error) error {
 	if w.session == nil {
 		return run(ctx, w.Pool)
 	}

@@ -145,7 +145,7 @@ func (k *coordinator) look(c actor.Context) {
 	go func() {
 		defer cancel()
 		result := &looked{}
-		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) (err error) {
+		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 			result.view, err = w.Store.Observe(ctx, db, w.self(), lead && w.session != nil)
 			return err
 		})
@@ -198,7 +198,7 @@ func (k *coordinator) acted(c actor.Context, m *acted) {
 		k.left = true
 		c.Send(c.Parent(), messages.Left{})
 	case m.err != nil:
-		k.failed(c, "coordinating", m.err)
+		k.failed(c, "acting on what was seen", m.err)
 	default:
 		k.failure = 0
 		if k.again || (m.again && m.delay <= 0) {
@@ -240,6 +240,6 @@ func (k *coordinator) failed(c actor.Context, doing string, err error) {
 	k.failure++
 	delay := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(k.failure)
 	k.worker.Metrics.DatabaseError("coordination")
-	k.log.Warn(doing+" failed, trying again", "error", err, "next_try", delay)
+	k.log.Warn("coordination failed, trying again", "doing", doing, "error", err, "next_try", delay)
 	k.lookAfter(c, delay)
 }

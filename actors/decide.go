@@ -3,7 +3,6 @@ package actors
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +30,9 @@ type state struct {
 	fenced     bool  // a checkpoint of that generation was not ours any more
 	trusted    bool  // the lease holds
 	leaving    bool
+
+	// pruned is the generation in which this worker deleted old rows last.
+	pruned int64
 
 	// absent counts for how many looks in a row a worker's session was missing.
 	absent map[uuid.UUID]int
@@ -65,16 +67,14 @@ type (
 	// declareDead marks workers dead while a generation is in preparation.
 	declareDead struct{ Losses []pgcoord.Loss }
 	// activate activates the generation in preparation.
-	activate struct {
-		Activation pgcoord.Activation
-		// Lost are known to be dead: what they still hold is ended at once.
-		Lost []uuid.UUID
-	}
+	activate struct{ Activation pgcoord.Activation }
 	// endLeader ends the session of a leader that is frozen or cut off.
 	endLeader struct {
 		PID    int
 		Worker uuid.UUID
 	}
+	// prune deletes old rows.
+	prune struct{}
 	// lookAgain asks for another look sooner than usual.
 	lookAgain struct{ After time.Duration }
 )
@@ -89,15 +89,8 @@ func (prepare) action()         {}
 func (declareDead) action()     {}
 func (activate) action()        {}
 func (endLeader) action()       {}
+func (prune) action()           {}
 func (lookAgain) action()       {}
-
-// absences is how many looks in a row a session must be missing: a connection
-// that only broke is back by then.
-const absences = 2
-
-// absenceInterval is the time between these looks: longer than a session that
-// only broke takes to connect again.
-const absenceInterval = 150 * time.Millisecond
 
 // decide is what follows from what the coordinator sees: its next state and
 // what to do. It is a pure function.
@@ -114,7 +107,12 @@ func decide(s state, v pgcoord.View) (state, []action) {
 	}
 	s.absent = countAbsent(s, v)
 	s, actions := decideOwn(s, v, me)
-	return s, append(actions, decideLeader(s, v)...)
+	actions = append(actions, decideLeader(s, v)...)
+	if len(actions) == 0 && prunes(s, v) {
+		s.pruned = v.Generation.Number
+		actions = append(actions, prune{})
+	}
+	return s, actions
 }
 
 // stopping asks for the partitions to be stopped, once.
@@ -131,8 +129,7 @@ func decideOwn(s state, v pgcoord.View, me pgcoord.Worker) (state, []action) {
 	if s.leaving {
 		return decideLeaving(s, me)
 	}
-	switch me.State {
-	case pgcoord.Dead, pgcoord.Stopped:
+	if !present(me) {
 		if s.partitions != idle {
 			return stopping(s, true, "the worker was declared dead")
 		}
@@ -189,195 +186,3 @@ func decideMember(s state, g pgcoord.Generation, me pgcoord.Worker) (state, []ac
 	}
 	return s, nil
 }
-
-// decideLeader is what the worker does for the replica set, if it is the one to act.
-func decideLeader(s state, v pgcoord.View) []action {
-	lost := losses(s, v)
-	if s.leaving {
-		return nil
-	}
-	if !acts(s, v) {
-		return endFrozenLeader(s, v, lost)
-	}
-	switch v.Generation.State {
-	case pgcoord.Preparing:
-		return finishPreparing(s, v, lost)
-	default:
-		return considerChange(s, v, lost)
-	}
-}
-
-// acts says whether this worker leads: it holds the lock, or, where there are
-// no session locks, it is the live worker with the least id.
-func acts(s state, v pgcoord.View) bool {
-	if !s.pollOnly {
-		return v.Leading
-	}
-	return leastLive(s, v) == s.self
-}
-
-// leastLive is the least id among the workers whose heartbeat is fresh.
-func leastLive(s state, v pgcoord.View) uuid.UUID {
-	for _, w := range v.Workers { // ordered by id
-		if present(w) && w.HeartbeatAge < s.timing.Stale {
-			return w.ID
-		}
-	}
-	return uuid.Nil
-}
-
-// present says whether the worker's state is one of a worker that is there.
-func present(w pgcoord.Worker) bool {
-	return w.State != pgcoord.Dead && w.State != pgcoord.Stopped
-}
-
-// endFrozenLeader ends the session of a leader whose heartbeat is stale though
-// its lock is held: the next look finds the lock free. The live worker with the
-// least id does it.
-func endFrozenLeader(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
-	if s.pollOnly || leastLive(s, v) != s.self {
-		return nil
-	}
-	for _, w := range v.Workers {
-		stale := slices.ContainsFunc(lost, func(l pgcoord.Loss) bool { return l.Worker == w.ID && !l.SessionGone })
-		if stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
-			return []action{endLeader{PID: w.SessionPID, Worker: w.ID}, lookAgain{}}
-		}
-	}
-	return nil
-}
-
-// countAbsent counts the looks in a row at which a worker's session was
-// missing. Nothing counts while one's own session is young: after a restart of
-// the database nobody holds anything.
-func countAbsent(s state, v pgcoord.View) map[uuid.UUID]int {
-	absent := map[uuid.UUID]int{}
-	if s.pollOnly || v.SessionAge < s.timing.SessionGrace {
-		return absent
-	}
-	for _, w := range v.Workers {
-		if w.ID != s.self && w.HasSession && w.SessionPID == 0 && present(w) {
-			absent[w.ID] = s.absent[w.ID] + 1
-		}
-	}
-	return absent
-}
-
-// losses are the workers that must be held for dead, and why.
-func losses(s state, v pgcoord.View) []pgcoord.Loss {
-	var lost []pgcoord.Loss
-	for _, w := range v.Workers {
-		switch {
-		case w.ID == s.self || !present(w):
-		case s.absent[w.ID] >= absences:
-			lost = append(lost, pgcoord.Loss{Worker: w.ID, SessionGone: true, Detail: "its coordination session has ended"})
-		case w.HeartbeatAge >= s.timing.Stale:
-			lost = append(lost, pgcoord.Loss{Worker: w.ID, Stale: s.timing.Stale, Detail: fmt.Sprintf("its last heartbeat is older than %s", s.timing.Stale)})
-		}
-	}
-	return lost
-}
-
-// considerChange prepares a new generation if the members are not the live workers.
-func considerChange(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
-	change, needed := difference(v, lost)
-	if !needed {
-		if len(lost) > 0 { // they were never members: nothing of theirs is to be handed on
-			return []action{declareDead{Losses: lost}}
-		}
-		if len(s.absent) > 0 {
-			return []action{lookAgain{After: absenceInterval}}
-		}
-		return nil
-	}
-	if g := v.Generation; g.Number != 0 && g.ActiveFor < s.timing.Settle {
-		return []action{lookAgain{After: s.timing.Settle - g.ActiveFor}}
-	}
-	change.By = s.self
-	return []action{prepare{Change: change}, lookAgain{}}
-}
-
-// difference compares the active generation's members with the live workers.
-func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, needed bool) {
-	g := v.Generation
-	var reasons, causes []string
-	note := func(cause, format string, args ...any) {
-		if !slices.Contains(causes, cause) {
-			causes = append(causes, cause)
-		}
-		reasons = append(reasons, fmt.Sprintf(format, args...))
-	}
-	live := false
-	for _, w := range v.Workers {
-		loss := slices.IndexFunc(lost, func(l pgcoord.Loss) bool { return l.Worker == w.ID })
-		member := slices.Contains(g.Members, w.ID)
-		switch {
-		case loss >= 0 && !member:
-		case loss >= 0:
-			note(pgcoord.CauseLost, "worker %s (%s) was lost: %s", w.Name, short(w.ID), lost[loss].Detail)
-		case !present(w):
-		case !member && w.State != pgcoord.Stopping:
-			live = true
-			note(pgcoord.CauseJoined, "worker %s (%s) joined", w.Name, short(w.ID))
-		default:
-			live = live || w.State != pgcoord.Stopping
-		}
-	}
-	for _, id := range g.Members {
-		if w, seen := v.Worker(id); !seen || !present(w) {
-			note(pgcoord.CauseLeft, "worker %s left", short(id))
-		}
-	}
-	cause := pgcoord.CauseChanged
-	switch {
-	case g.Number == 0:
-		cause = pgcoord.CauseFirst
-	case len(causes) == 1:
-		cause = causes[0]
-	}
-	change = pgcoord.Change{From: g.Number, Cause: cause, Reason: strings.Join(reasons, "; "), Lost: lost}
-	return change, live && len(reasons) > 0
-}
-
-// finishPreparing activates the generation when everybody who is waited for is
-// ready, or the time is up.
-func finishPreparing(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
-	g := v.Generation
-	var waiting []string
-	var late, gone []uuid.UUID
-	anyReady := false
-	for _, w := range v.Workers {
-		switch {
-		case slices.ContainsFunc(lost, func(l pgcoord.Loss) bool { return l.Worker == w.ID }):
-			gone = append(gone, w.ID)
-		case !present(w):
-		case w.State == pgcoord.Ready && w.Generation == g.Number:
-			anyReady = true
-		default:
-			// A worker on its way out is waited for like any other: until it
-			// has left, or the time is up.
-			waiting = append(waiting, short(w.ID))
-			late = append(late, w.ID)
-		}
-	}
-	var actions []action
-	if len(lost) > 0 {
-		actions = append(actions, declareDead{Losses: lost})
-	}
-	timedOut := g.Age >= s.timing.Coordination
-	if !anyReady || (len(waiting) > 0 && !timedOut) {
-		if len(s.absent) > 0 {
-			actions = append(actions, lookAgain{After: absenceInterval})
-		}
-		return actions
-	}
-	activation := pgcoord.Activation{Number: g.Number, By: s.self}
-	if len(late) > 0 {
-		activation.Exclude = late
-		activation.Detail = fmt.Sprintf("did not stop within %s for generation %d", s.timing.Coordination, g.Number)
-	}
-	return append(actions, activate{Activation: activation, Lost: gone}, lookAgain{})
-}
-
-// short is the beginning of a worker's id, for people.
-func short(id uuid.UUID) string { return id.String()[:8] }

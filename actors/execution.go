@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
@@ -55,7 +54,7 @@ func (e *execution) perform(ctx context.Context, a action) error {
 	w := e.worker
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	return w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) error {
+	return w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) error {
 		switch a := a.(type) {
 		case join:
 			return e.joined(w.Store.Join(ctx, db, w.Membership))
@@ -78,6 +77,8 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			e.logLosses(a.Losses)
 			e.lookAgain(0)
 			return w.Store.MarkDead(ctx, db, a.Losses)
+		case prune:
+			return w.Store.Prune(ctx, db, w.Timing.History)
 		case endLeader:
 			e.log.Warn("ending the session of a leader that has stopped", "leader", a.Worker, "pid", a.PID)
 			w.Metrics.BackendTerminated()
@@ -109,7 +110,7 @@ func (e *execution) logLosses(losses []pgcoord.Loss) {
 }
 
 // prepare enters the next generation, unless somebody was faster.
-func (e *execution) prepare(ctx context.Context, db pgcoord.DB, change pgcoord.Change) error {
+func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, change pgcoord.Change) error {
 	e.logLosses(change.Lost)
 	number, err := e.worker.Store.Prepare(ctx, db, change)
 	if err != nil {
@@ -128,7 +129,7 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	var rows []pgcoord.Checkpoint
-	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) (err error) {
+	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 		rows, err = w.Store.Assignment(ctx, db, w.self(), generation)
 		return err
 	})
@@ -176,12 +177,11 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 	defer cancel()
 	activated := false
 	err := w.Pool.AcquireFunc(ctx, func(conn poolConn) error {
-		watch := watchBlockers(ctx, w, int(conn.Conn().PgConn().PID()), a.Lost, e.log)
+		watch := watchBlockers(ctx, w, int(conn.Conn().PgConn().PID()), e.log)
 		defer watch.end()
-		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
-			activated, err = w.Store.Activate(ctx, tx, a.Activation)
-			return err
-		})
+		var err error
+		activated, err = w.Store.Activate(ctx, conn, a.Activation)
+		return err
 	})
 	if err != nil {
 		return err

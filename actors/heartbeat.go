@@ -89,7 +89,7 @@ func (h *heartbeat) beat(c actor.Context) {
 	go func() {
 		defer cancel()
 		result := &beaten{began: time.Now()}
-		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.DB) (err error) {
+		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 			result.began = time.Now()
 			result.alive, err = w.Store.Heartbeat(ctx, db, w.self())
 			return err

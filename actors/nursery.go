@@ -48,6 +48,7 @@ type nursery struct {
 	waiting  map[string]pendingChild
 	crashes  map[string]*crashes // by kind and key
 	sequence int
+	closed   bool // the parent is ending
 }
 
 // pendingChild is a crashed child that is due again.
@@ -99,18 +100,18 @@ func (n *nursery) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, p
 }
 
 // terminated takes note that a child ended. If it crashed, it is spawned again
-// after the backoff. It returns the child's kind and key; ok is false if it was
-// not one of the nursery's.
-func (n *nursery) terminated(c actor.Context, pid *actor.PID) (kid childSpec, crashed, ok bool) {
+// after the backoff. It returns the child's kind; "" if it was not one of the
+// nursery's.
+func (n *nursery) terminated(c actor.Context, pid *actor.PID) (kind string) {
 	gone := n.alive[pid.Id]
 	if gone == nil {
-		return childSpec{}, false, false
+		return ""
 	}
 	delete(n.alive, pid.Id)
-	if gone.crashed && !gone.stopping {
+	if gone.crashed && !gone.stopping && !n.closed {
 		n.schedule(c, gone.childSpec)
 	}
-	return gone.childSpec, gone.crashed, true
+	return gone.kind
 }
 
 // schedule arms the timer that spawns a crashed child again.
@@ -186,9 +187,10 @@ func (n *nursery) send(c actor.Context, kind string, message any) {
 	}
 }
 
-// close forgets the children that wait for their next life. The library stops
-// those that are alive.
+// close forgets the children that wait for their next life, and lets no other
+// wait for one. The library stops those that are alive.
 func (n *nursery) close() {
+	n.closed = true
 	for id, pending := range n.waiting {
 		pending.timer.Stop()
 		delete(n.waiting, id)

@@ -15,10 +15,12 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// drawn makes choices that rapid can shrink.
-type drawn struct{ t *rapid.T }
+// seeded makes the choices of a seed.
+type seeded struct{ *rand.Rand }
 
-func (d drawn) intN(n int) int { return rapid.IntRange(0, n-1).Draw(d.t, "choice") }
+func newSeeded(seed uint64) seeded { return seeded{rand.New(rand.NewPCG(seed, 1))} }
+
+func (s seeded) intN(n int) int { return s.IntN(n) }
 
 // steps are what a node may do at any moment.
 var steps = []func(*node){
@@ -198,7 +200,10 @@ func (w *world) live() []uuid.UUID {
 	return ids
 }
 
-const longest = 400
+const (
+	longest   = 700 // steps of a history
+	histories = 15  // of each check
+)
 
 // TestReplicaSetKeepsItsPromises runs random histories of a replica set: late
 // and repeated actions, crashes, freezes, broken sessions.
@@ -206,20 +211,18 @@ func TestReplicaSetKeepsItsPromises(t *testing.T) {
 	for name, pollOnly := range map[string]bool{"sessions": false, "poll only": true} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
-				w := newWorld(drawn{rt}, pollOnly)
-				w.history(rapid.IntRange(0, longest).Draw(rt, "length"))
-				if w.violation != "" {
-					rt.Fatalf("%s\n%s", w.violation, strings.Join(w.trace, "\n"))
+				// A shorter length is the beginning of the same history.
+				seed, length := rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(0, longest).Draw(rt, "length")
+				for i := range uint64(histories) {
+					w := newWorld(newSeeded(seed+i), pollOnly)
+					if w.history(length); w.violation != "" {
+						rt.Fatalf("%s\n%s", w.violation, strings.Join(w.trace, "\n"))
+					}
 				}
 			})
 		})
 	}
 }
-
-// seeded makes the choices of a seed.
-type seeded struct{ *rand.Rand }
-
-func (s seeded) intN(n int) int { return s.IntN(n) }
 
 // TestSimulationNotices shows that the simulation finds mistakes: each spoils
 // one rule, and some history must break a promise.
@@ -267,7 +270,7 @@ func TestSimulationNotices(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(2000) {
-				w := newWorld(seeded{rand.New(rand.NewPCG(seed, 1))}, false)
+				w := newWorld(newSeeded(seed), false)
 				spoil(w)
 				if w.history(longest); w.violation != "" {
 					t.Logf("seed %d: %s", seed, w.violation)

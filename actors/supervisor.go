@@ -35,7 +35,7 @@ const (
 //	          Joined             from the coordinator: for the heartbeat
 //	          Left               from the coordinator: stop everything
 //	sends     PartitionsStopped, PartitionsRunning   to the coordinator
-//	itself    respawn, drainDue
+//	itself    respawn, drainDue, leaseDue
 //
 // It is its children's supervision strategy: see nursery.
 type supervisor struct {
@@ -52,6 +52,7 @@ type supervisor struct {
 	horizonLives           uint64                   // how many horizons there have been
 	connected              bool                     // the session
 	leaving                bool
+	expiry                 *time.Timer // ends the lease while there is no heartbeat to do it
 }
 
 // run is the life of one generation's partitions on this worker.
@@ -92,10 +93,15 @@ func (s *supervisor) Receive(c actor.Context) {
 		s.respawned(c, m)
 	case *drainDue:
 		m.run.hardStop(errDrained)
+	case *leaseDue:
+		if m.until.Equal(s.lease) {
+			s.receive(c, messages.LeaseExpired{})
+		}
 	case *actor.Terminated:
 		s.childEnded(c, m.Who)
 	case *actor.Stopping:
 		s.close()
+		stopTimers(s.expiry)
 		if s.run != nil {
 			s.run.cancel(errShutdown)
 		}
@@ -269,13 +275,24 @@ func (s *supervisor) stopped(c actor.Context) {
 
 // childEnded takes note that a child ended, as asked or by a crash.
 func (s *supervisor) childEnded(c actor.Context, pid *actor.PID) {
-	kid, _, ok := s.terminated(c, pid)
-	if !ok || (kid.kind != kindPartition && kid.kind != kindReader) {
+	kind := s.terminated(c, pid)
+	if kind == kindHeartbeat && !s.lease.IsZero() {
+		s.armExpiry(c)
+	}
+	if kind != kindPartition && kind != kindReader {
 		return
 	}
 	if s.run != nil && s.run.stopping && s.count(kindPartition)+s.count(kindReader) == 0 {
 		s.stopped(c)
 	}
+}
+
+// armExpiry sees to the end of the lease when the heartbeat has crashed: it may
+// be long until there is another, which does it too.
+func (s *supervisor) armExpiry(c actor.Context) {
+	stopTimers(s.expiry)
+	root, self, due := c.ActorSystem().Root, c.Self(), &leaseDue{until: s.lease}
+	s.expiry = time.AfterFunc(time.Until(s.lease), func() { root.Send(self, due) })
 }
 
 // respawned spawns a crashed child anew and tells it what it has missed.

@@ -104,6 +104,7 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 					send(messages.Notified{Kind: kind, Worker: worker})
 				}
 			},
+			Proved:   cfg.Metrics.NotificationProof,
 			Appended: func() { send(messages.EventsAppended{}) },
 		},
 	}

@@ -11,15 +11,12 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// chooser makes the simulation's choices: rapid's draws, or a seeded generator.
-type chooser interface{ intN(n int) int }
-
 // world is a replica set as the tables have it, and the workers that share it.
 // The real decide and the real coordinator.note run in it; the supervisor, the
 // heartbeat and the tables are modelled. Every change of the tables is one step,
 // as it is one transaction in PostgreSQL.
 type world struct {
-	choose   chooser
+	choose   seeded
 	decide   func(state, pgcoord.View) (state, []action)
 	timing   Timing
 	pollOnly bool
@@ -55,7 +52,7 @@ type simRow struct {
 	beat       time.Duration
 }
 
-func newWorld(c chooser, pollOnly bool) *world {
+func newWorld(c seeded, pollOnly bool) *world {
 	return &world{
 		choose: c, decide: decide, pollOnly: pollOnly, rows: map[uuid.UUID]*simRow{},
 		timing: Timing{

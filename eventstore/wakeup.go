@@ -116,7 +116,7 @@ func (s *Store) triggerNames() *strings.Replacer {
 		function = pgx.Identifier{events[0], triggerName}
 	}
 	sum := s.wakeUpSum()
-	key := int64(binary.BigEndian.Uint64(sum[8:16])) //nolint:gosec // the bits are the key, whatever their sign
+	key := int64(binary.BigEndian.Uint64(sum[8:16]))
 	return strings.NewReplacer(
 		"{{function}}", function.Sanitize(),
 		"{{trigger}}", pgx.Identifier{triggerName}.Sanitize(),

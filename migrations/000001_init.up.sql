@@ -39,6 +39,9 @@ CREATE TABLE {{schema}}orchestrator_workers (
     projections      text[]      NOT NULL,
     unpartitioned    text[]      NOT NULL DEFAULT '{}',
     partitions       integer     NOT NULL DEFAULT 1 CHECK (partitions BETWEEN 1 AND 1024),
+    -- Which partition numbers the worker had when there were so many partitions,
+    -- as {"3": [1]}. A worker that comes back under its name inherits them.
+    partition_keys   jsonb       NOT NULL DEFAULT '{}',
     -- The advisory lock that the worker's coordination session holds; null in
     -- poll-only mode, where there is none.
     session_key      bigint,

@@ -1,9 +1,11 @@
 package pgcoord
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -62,7 +64,7 @@ WHERE projection = $2 AND slot_from = $3 AND slot_to = $4 AND position = $5 AND 
 // sqlCut takes the lifted rows back to where the batch really ended. The row
 // locks are held, so what sqlLift compared still holds.
 const sqlCut = `
-UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1, $5)
+UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $5::bigint)
 WHERE projection = $2 AND slot_from = $3 AND generation = $4 AND worker_id = $6`
 
 // Batch is a transaction in which one partition's checkpoint rows are lifted
@@ -70,6 +72,7 @@ WHERE projection = $2 AND slot_from = $3 AND generation = $4 AND worker_id = $6`
 type Batch struct {
 	store  *Store
 	conn   *pgxpool.Conn
+	tx     pgx.Tx
 	fence  Fence
 	lifted []slot.Piece // the pieces below the batch's position, as they were
 	upTo   int64
@@ -91,6 +94,7 @@ func (s *Store) BeginBatch(ctx context.Context, pool *pgxpool.Pool, f Fence, pie
 			b.lifted = append(b.lifted, p)
 		}
 	}
+	slices.SortFunc(b.lifted, func(p, q slot.Piece) int { return cmp.Compare(p.From, q.From) })
 	if err := b.begin(ctx, settings); err != nil {
 		b.Rollback(ctx)
 		return nil, err
@@ -100,7 +104,7 @@ func (s *Store) BeginBatch(ctx context.Context, pool *pgxpool.Pool, f Fence, pie
 
 func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 	var batch pgx.Batch
-	batch.Queue("BEGIN")
+	batch.BeginTx(transaction)
 	batch.Queue(sqlBatchSettings, ApplicationName(b.fence.Worker),
 		strconv.FormatInt(settings.IdleTimeout.Milliseconds(), 10), settings.SynchronousCommit)
 	lift := b.store.q(sqlLift)
@@ -108,6 +112,7 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 		batch.Queue(lift, b.upTo, b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker)
 	}
 	results := b.conn.SendBatch(ctx, &batch)
+	b.tx = results.Tx()
 	for range 2 {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()
@@ -133,7 +138,7 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 }
 
 // Tx is the transaction for the handlers. They cannot end it.
-func (b *Batch) Tx() pgx.Tx { return projection.NewBatchTx(b.conn.Conn()) }
+func (b *Batch) Tx() pgx.Tx { return projection.GuardTx(b.tx) }
 
 // Alive says whether the connection still stands; if not, an error that a
 // handler returned says nothing about its event.
@@ -176,8 +181,12 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 // rollbackTimeout bounds a rollback; the connection is closed if it passes.
 const rollbackTimeout = 5 * time.Second
 
-// Rollback undoes the batch and returns the connection, also after ctx ended.
+// Rollback undoes the batch and returns the connection, also after ctx ended. It
+// does nothing if the batch has ended already.
 func (b *Batch) Rollback(ctx context.Context) {
+	if b.conn == nil {
+		return
+	}
 	defer b.release()
 	if b.conn.Conn().IsClosed() || b.conn.Conn().PgConn().TxStatus() == 'I' {
 		return

@@ -7,12 +7,14 @@
 //   - store.go: the names of tables, locks and the channel of one replica set
 //   - workers.go: joining, states, heartbeats, leaving
 //   - view.go: what a coordinator sees of its replica set, in one statement
-//   - generations.go: the two transitions of the Recreate strategy
+//   - generations.go, activation.go: the two transitions of the Recreate strategy
 //   - plan.go: the new assignment, a pure function
 //   - checkpoints.go: reading checkpoints, and the floor of a fresh horizon
 //   - batch.go: the fence: one batch of events in one transaction
 //   - deadletters.go: the events that a handler failed on
 //   - session.go: the dedicated coordination connection
+//   - pooler.go: finding out whether connections are sessions
+//   - prune.go: deleting what is long over
 //   - blockers.go: ending backends that hold up a generation
 //
 // # The fence

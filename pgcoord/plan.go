@@ -29,6 +29,9 @@ type Member struct {
 	Projections   []string
 	Unpartitioned []string
 	Partitions    int
+	// Keys is the partition numbers that the worker, or one of its name before
+	// it, had when there were so many partitions.
+	Keys map[int][]int
 }
 
 // runs says whether the member runs the projection.
@@ -36,8 +39,9 @@ func (m Member) runs(projection string) bool { return slices.Contains(m.Projecti
 
 // Plan divides every projection among the members that run it and returns the
 // new checkpoints, ordered by projection and slot. Every slot keeps its
-// position. A member keeps the partition numbers that it has, as far as the new
-// number of partitions allows. A projection that no member runs is owned by
+// position. A member gets the partition numbers that it had when there were as
+// many partitions before, else keeps those that it has, as far as the new number
+// allows. A projection that no member runs is owned by
 // nobody and keeps its ranges.
 //
 // The old checkpoints of each projection must cover every slot once.
@@ -136,8 +140,8 @@ func singleOwner(rows []Checkpoint, eligible []Member, singles map[uuid.UUID]int
 }
 
 // assignKeys gives every member as many partition numbers as it takes: first
-// those it prefers, then what is free, in order. The result is indexed by
-// partition number.
+// those that it had with as many partitions, then those that it has, then what
+// is free, in order. The result is indexed by partition number.
 func assignKeys(members []Member, preferred map[uuid.UUID][]int) []uuid.UUID {
 	total := 0
 	for _, m := range members {
@@ -146,14 +150,20 @@ func assignKeys(members []Member, preferred map[uuid.UUID][]int) []uuid.UUID {
 	total = min(total, slot.Count)
 	owners := make([]uuid.UUID, total)
 	missing := make([]int, len(members))
-	for i, m := range members {
-		missing[i] = max(m.Partitions, 1)
-		for _, key := range preferred[m.ID] {
-			if missing[i] > 0 && key < total && owners[key] == uuid.Nil {
-				owners[key] = m.ID
+	give := func(i int, keys []int) {
+		for _, key := range keys {
+			if missing[i] > 0 && 0 <= key && key < total && owners[key] == uuid.Nil {
+				owners[key] = members[i].ID
 				missing[i]--
 			}
 		}
+	}
+	for i, m := range members {
+		missing[i] = max(m.Partitions, 1)
+		give(i, m.Keys[total])
+	}
+	for i, m := range members {
+		give(i, preferred[m.ID])
 	}
 	next := 0
 	for key := range owners {
@@ -167,6 +177,18 @@ func assignKeys(members []Member, preferred map[uuid.UUID][]int) []uuid.UUID {
 		missing[next]--
 	}
 	return owners
+}
+
+// keysOf is the partition numbers of a worker in a plan, by the number of
+// partitions, for Member.Keys of later plans.
+func keysOf(planned []Checkpoint, worker uuid.UUID) map[int][]int {
+	keys := map[int][]int{}
+	for _, c := range planned {
+		if n := c.Partition.Total; c.Owner == worker && n > 1 && !slices.Contains(keys[n], c.Partition.Key) {
+			keys[n] = append(keys[n], c.Partition.Key)
+		}
+	}
+	return keys
 }
 
 // divide cuts the rows of one projection along the borders of len(owners)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,6 +27,9 @@ type SessionEvents struct {
 	Notified func(kind, worker string)
 	// Appended is called for each notification of the events' channel.
 	Appended func()
+	// Proved is called now and then with whether a notification that the session
+	// sent to itself has arrived.
+	Proved func(arrived bool)
 }
 
 // SessionConfig is what a Session needs.
@@ -48,6 +52,7 @@ type SessionConfig struct {
 type Session struct {
 	cfg      SessionConfig
 	requests chan *request
+	proving  bool // a notification to itself is on its way; only the serving goroutines', one at a time
 	stop     context.CancelFunc
 	stopped  chan struct{}
 }
@@ -116,7 +121,7 @@ func (s *Session) run(ctx context.Context) {
 		}
 		s.cfg.Events.Lost(err)
 		s.cfg.Logger.WarnContext(ctx, "coordination session lost, connecting again", "error", err, "backoff", backoff)
-		if !wait(ctx, backoff/2+rand.N(backoff)) { //nolint:gosec // jitter needs no secrecy
+		if !wait(ctx, backoff/2+rand.N(backoff)) {
 			return
 		}
 		backoff = min(2*backoff, sessionBackoffMax)
@@ -166,9 +171,19 @@ func (s *Session) open(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// proofInterval is how often the session sends a notification to itself. It
+// must have arrived when the next is due.
+const proofInterval = time.Minute
+
+// notifyProof is the kind of that notification.
+const notifyProof = "proof"
+
 // serve waits for notifications and runs requests, until the connection breaks
 // or the session is closed.
 func (s *Session) serve(ctx context.Context, conn *pgx.Conn) error {
+	due := time.NewTimer(0)
+	defer due.Stop()
+	s.proving = false
 	for {
 		var r *request
 		waiting, interrupt := context.WithCancel(ctx)
@@ -187,9 +202,17 @@ func (s *Session) serve(ctx context.Context, conn *pgx.Conn) error {
 				return fmt.Errorf("waiting for notifications: %w", err)
 			}
 			continue
-		case r = <-s.requests:
+		case <-due.C:
 			interrupt()
 			<-waited
+			if err := s.prove(ctx, conn); err != nil {
+				return err
+			}
+			due.Reset(proofInterval)
+			continue
+		case r = <-s.requests:
+			interrupt()
+			_, _ = <-waited // the request that comes now finds out by itself
 		}
 		err := s.serveOne(ctx, conn, r)
 		r.err <- err
@@ -202,6 +225,22 @@ func (s *Session) serve(ctx context.Context, conn *pgx.Conn) error {
 	}
 }
 
+// prove sends a notification to itself, after it has looked whether the last
+// one has arrived.
+func (s *Session) prove(ctx context.Context, conn *pgx.Conn) error {
+	if s.proving {
+		s.cfg.Events.Proved(false)
+		return fmt.Errorf("a notification that the session sent to itself did not arrive: %w", ErrNoSession)
+	}
+	s.proving = true
+	ctx, cancel := context.WithTimeout(ctx, sessionStatement)
+	defer cancel()
+	if _, err := conn.Exec(ctx, sqlNotify, s.cfg.Channel, notifyProof+" "+strconv.FormatInt(s.cfg.Key, 10)); err != nil {
+		return fmt.Errorf("sending a notification to itself: %w", err)
+	}
+	return nil
+}
+
 // notified passes a notification on.
 func (s *Session) notified(n *pgconn.Notification) {
 	if n.Channel == s.cfg.Appends {
@@ -209,6 +248,13 @@ func (s *Session) notified(n *pgconn.Notification) {
 		return
 	}
 	kind, worker, _ := strings.Cut(n.Payload, " ")
+	if kind == notifyProof {
+		if worker == strconv.FormatInt(s.cfg.Key, 10) && s.proving {
+			s.proving = false
+			s.cfg.Events.Proved(true)
+		}
+		return
+	}
 	s.cfg.Events.Notified(kind, worker)
 }
 

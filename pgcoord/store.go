@@ -14,14 +14,24 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// DB is what the statements of this package run on: a pool, a connection or a
-// transaction.
+// DB is what single statements of this package run on: a pool, a connection or
+// a transaction.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-	Begin(ctx context.Context) (pgx.Tx, error)
 }
+
+// Conn is what can begin a transaction: a pool or a connection.
+type Conn interface {
+	DB
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// transaction is how every transaction of this package begins, whatever the
+// connection's defaults are. What waited for a row must see it as it is then,
+// which the higher levels refuse.
+var transaction = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
 // Store runs the coordination statements of one replica set. It holds names
 // only and is safe for concurrent use.
@@ -84,7 +94,7 @@ func (s *Store) SessionKey(worker uuid.UUID) int64 {
 // versions must agree on it, so it must not change.
 func lockKey(kind, schema, name string) int64 {
 	sum := sha256.Sum256([]byte("pupsourcing-orchestrator\x00" + kind + "\x00" + schema + "\x00" + name))
-	return int64(binary.BigEndian.Uint64(sum[:8])) //nolint:gosec // the bits are the key, whatever their sign
+	return int64(binary.BigEndian.Uint64(sum[:8]))
 }
 
 // applicationPrefix begins the application_name of every transaction and

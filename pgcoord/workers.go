@@ -77,8 +77,11 @@ ORDER BY projection LIMIT 1`
 const sqlJoin = `
 WITH worker AS (
     INSERT INTO {{schema}}orchestrator_workers (worker_id, replica_set, name, state, projections, unpartitioned,
-        partitions, session_key, hostname, process_id, library_version)
-    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10)
+        partitions, session_key, hostname, process_id, library_version, partition_keys)
+    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, coalesce((
+        SELECT before.partition_keys FROM {{schema}}orchestrator_workers AS before
+        WHERE before.replica_set = $2 AND before.name = $3
+        ORDER BY before.started_at DESC LIMIT 1), '{}'))
     RETURNING worker_id
 ), heartbeat AS (
     INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker

@@ -31,16 +31,6 @@ var forms = map[string]func(t *testing.T, conn *pgx.Conn) (tx pgx.Tx, end func()
 		require.NoError(t, results.Close())
 		return projection.GuardTx(own), func() { require.NoError(t, own.Commit(t.Context())) }
 	},
-	"of a connection": func(t *testing.T, conn *pgx.Conn) (pgx.Tx, func()) {
-		var batch pgx.Batch
-		batch.Queue(`BEGIN`)
-		batch.Queue(`SELECT 1`)
-		require.NoError(t, conn.SendBatch(t.Context(), &batch).Close())
-		return projection.NewBatchTx(conn), func() {
-			_, err := conn.Exec(t.Context(), `COMMIT`)
-			require.NoError(t, err)
-		}
-	},
 }
 
 // inEachForm runs a test with a transaction of each form on a database with an
@@ -132,6 +122,7 @@ func TestBatchTxBeginWhenAborted(t *testing.T) {
 			tx, _ := open(t, conn.Conn())
 			_, err = tx.Exec(t.Context(), `SELECT 1/0`)
 			require.Error(t, err)
+			assert.NotPanics(t, func() { tx.LargeObjects() })
 			_, err = tx.Begin(t.Context())
 			require.Error(t, err)
 			assert.False(t, conn.Conn().IsClosed())

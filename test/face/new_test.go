@@ -137,6 +137,10 @@ func TestOptionsRules(t *testing.T) {
 			good: values{"none": orchestrator.WithSchema(""), "longest": orchestrator.WithSchema(long[:63])},
 			bad:  values{"too long": orchestrator.WithSchema(long)},
 		},
+		"WithHistory": {
+			good: values{"least": orchestrator.WithHistory(1), "most": orchestrator.WithHistory(100_000)},
+			bad:  values{"none": orchestrator.WithHistory(0), "too many": orchestrator.WithHistory(100_001)},
+		},
 		"WithWorkerName": {
 			good: values{"longest": orchestrator.WithWorkerName(strings.Repeat("x", 255))},
 			bad:  values{"empty": orchestrator.WithWorkerName(""), "too long": orchestrator.WithWorkerName(strings.Repeat("x", 256)), "with NUL": orchestrator.WithWorkerName("\x00"), "not UTF-8": orchestrator.WithWorkerName("\xff")},

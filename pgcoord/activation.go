@@ -1,0 +1,254 @@
+package pgcoord
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+const sqlReadyWorkers = `
+SELECT worker_id, projections, unpartitioned, partitions, partition_keys::text
+FROM {{schema}}orchestrator_workers
+WHERE replica_set = $1 AND state = 'ready' AND generation = $2
+ORDER BY worker_id FOR SHARE`
+
+const sqlLockCheckpoints = `
+SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions
+FROM {{schema}}orchestrator_checkpoints
+WHERE replica_set = $1
+ORDER BY projection, slot_from FOR UPDATE`
+
+const sqlDeleteRanges = `
+DELETE FROM {{schema}}orchestrator_checkpoints AS c
+USING unnest($1::text[], $2::int[]) AS gone (projection, slot_from)
+WHERE c.projection = gone.projection AND c.slot_from = gone.slot_from`
+
+const sqlInsertRanges = `
+INSERT INTO {{schema}}orchestrator_checkpoints (replica_set, events_table, generation,
+    projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions)
+SELECT $1, $2, $3, * FROM unnest($4::text[], $5::int[], $6::int[], $7::bigint[], $8::text[]::uuid[], $9::int[], $10::int[])`
+
+const sqlReassignRanges = `
+UPDATE {{schema}}orchestrator_checkpoints AS c
+SET generation = $1, worker_id = new.worker_id, partition_key = new.partition_key,
+    total_partitions = new.total_partitions, updated_at = now()
+FROM unnest($2::text[], $3::int[], $4::text[]::uuid[], $5::int[], $6::int[])
+    AS new (projection, slot_from, worker_id, partition_key, total_partitions)
+WHERE c.projection = new.projection AND c.slot_from = new.slot_from`
+
+const sqlActivate = `
+UPDATE {{schema}}orchestrator_generations
+SET state = 'active', activated_at = now(), members = $3::text[]::uuid[]
+WHERE replica_set = $1 AND number = $2`
+
+const sqlExclude = `
+UPDATE {{schema}}orchestrator_workers
+SET state = 'dead', state_changed_at = now(), detail = $4
+WHERE replica_set = $1 AND worker_id = ANY($3::text[]::uuid[])
+  AND state IN ('pending', 'ready', 'running') AND NOT (state = 'ready' AND generation = $2)`
+
+const sqlRememberKeys = `
+UPDATE {{schema}}orchestrator_workers AS w
+SET partition_keys = w.partition_keys || new.keys::jsonb
+FROM unnest($1::text[]::uuid[], $2::text[]) AS new (worker_id, keys)
+WHERE w.worker_id = new.worker_id`
+
+const sqlNotify = `SELECT pg_notify($1, $2)`
+
+// Activation is the request to activate a generation in preparation.
+type Activation struct {
+	Number int64
+	By     uuid.UUID
+	// Exclude are workers that are not ready and are not waited for any longer;
+	// Detail says why, for people.
+	Exclude []uuid.UUID
+	Detail  string
+}
+
+// Activate divides the projections among the workers that are ready and makes
+// the generation active. It waits for batches in flight, whose rows it
+// rewrites. It returns false if the generation is not in preparation any more,
+// or if nobody is ready.
+func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
+	activated := false
+	err := s.inTransaction(ctx, db, a.By, func(tx pgx.Tx) (err error) {
+		activated, err = s.activate(ctx, tx, a)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("activating generation %d of replica set %q: %w", a.Number, s.replicaSet, err)
+	}
+	return activated, nil
+}
+
+func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, error) {
+	current, state, err := s.lockCurrent(ctx, tx)
+	if err != nil || current != a.Number || state != Preparing {
+		return false, err
+	}
+	members, err := s.readyMembers(ctx, tx, a.Number)
+	if err != nil || len(members) == 0 {
+		return false, err
+	}
+	old, err := s.lockCheckpoints(ctx, tx)
+	if err != nil {
+		return false, err
+	}
+	planned, err := Plan(old, members)
+	if err != nil {
+		return false, err
+	}
+	if err := s.rewrite(ctx, tx, a.Number, old, planned); err != nil {
+		return false, err
+	}
+	ids := make([]uuid.UUID, len(members))
+	keys := make([]string, len(members))
+	for i, m := range members {
+		ids[i] = m.ID
+		encoded, err := json.Marshal(keysOf(planned, m.ID))
+		if err != nil {
+			return false, fmt.Errorf("encoding the partition numbers of worker %s: %w", m.ID, err)
+		}
+		keys[i] = string(encoded)
+	}
+	var batch pgx.Batch
+	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys)
+	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail)
+	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids))
+	batch.Queue(sqlNotify, s.Channel(), NotifyGeneration+" "+a.By.String())
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return false, fmt.Errorf("recording it: %w", err)
+	}
+	return true, nil
+}
+
+// readyMembers is the workers that are ready for the generation. Their rows are
+// locked, so that none leaves before its partitions are its own.
+func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) ([]Member, error) {
+	rows, err := tx.Query(ctx, s.q(sqlReadyWorkers), s.replicaSet, generation)
+	if err != nil {
+		return nil, fmt.Errorf("reading the ready workers: %w", err)
+	}
+	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Member, err error) {
+		var keys string
+		if err := row.Scan(&m.ID, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys); err != nil {
+			return m, err
+		}
+		return m, json.Unmarshal([]byte(keys), &m.Keys)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the ready workers: %w", err)
+	}
+	return members, nil
+}
+
+// lockCheckpoints reads the replica set's checkpoints and locks them, after
+// every batch in flight has ended.
+func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx) ([]Checkpoint, error) {
+	rows, err := tx.Query(ctx, s.q(sqlLockCheckpoints), s.replicaSet)
+	if err != nil {
+		return nil, fmt.Errorf("locking the checkpoints: %w", err)
+	}
+	checkpoints, err := pgx.CollectRows(rows, scanCheckpoint)
+	if err != nil {
+		return nil, fmt.Errorf("locking the checkpoints: %w", err)
+	}
+	return checkpoints, nil
+}
+
+// rewrite replaces the old checkpoints by the planned ones. Ranges that stay
+// keep their row.
+func (s *Store) rewrite(ctx context.Context, tx pgx.Tx, generation int64, old, planned []Checkpoint) error {
+	gone, kept, added := compare(old, planned)
+	var batch pgx.Batch
+	if len(gone) > 0 {
+		c := columnsOf(gone)
+		batch.Queue(s.q(sqlDeleteRanges), c.projection, c.from)
+	}
+	if len(kept) > 0 {
+		c := columnsOf(kept)
+		batch.Queue(s.q(sqlReassignRanges), generation, c.projection, c.from, c.worker, c.key, c.total)
+	}
+	if len(added) > 0 {
+		c := columnsOf(added)
+		batch.Queue(s.q(sqlInsertRanges), s.replicaSet, s.events, generation,
+			c.projection, c.from, c.to, c.position, c.worker, c.key, c.total)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
+		return fmt.Errorf("rewriting the checkpoints: %w", err)
+	}
+	return nil
+}
+
+// compare sorts the rows of a change: those whose range is gone, those whose
+// range stays, with their new owner, and those whose range is new.
+func compare(old, planned []Checkpoint) (gone, kept, added []Checkpoint) {
+	type key struct {
+		projection string
+		slots      slot.Range
+	}
+	stays := map[key]bool{}
+	had := map[key]bool{}
+	for _, c := range old {
+		had[key{c.Projection, c.Range}] = true
+	}
+	for _, c := range planned {
+		k := key{c.Projection, c.Range}
+		if stays[k] = had[k]; had[k] {
+			kept = append(kept, c)
+		} else {
+			added = append(added, c)
+		}
+	}
+	for _, c := range old {
+		if !stays[key{c.Projection, c.Range}] {
+			gone = append(gone, c)
+		}
+	}
+	return gone, kept, added
+}
+
+// columns is checkpoints turned into one array a column, for unnest.
+type columns struct {
+	projection []string
+	from, to   []int32
+	position   []int64
+	worker     []*string // see texts
+	key, total []*int32
+}
+
+func columnsOf(checkpoints []Checkpoint) columns {
+	var c columns
+	for i := range checkpoints {
+		row := &checkpoints[i]
+		c.projection = append(c.projection, row.Projection)
+		c.from = append(c.from, int32(row.From))
+		c.to = append(c.to, int32(row.To))
+		c.position = append(c.position, row.Position)
+		if row.Owner == uuid.Nil {
+			c.worker, c.key, c.total = append(c.worker, nil), append(c.key, nil), append(c.total, nil)
+			continue
+		}
+		owner, key, total := row.Owner.String(), int32(row.Partition.Key), int32(row.Partition.Total)
+		c.worker, c.key, c.total = append(c.worker, &owner), append(c.key, &key), append(c.total, &total)
+	}
+	return c
+}
+
+// texts is ids as text. The driver's modes that prepare nothing cannot encode an
+// array of UUIDs.
+func texts(ids []uuid.UUID) []string {
+	list := make([]string, len(ids))
+	for i, id := range ids {
+		list[i] = id.String()
+	}
+	return list
+}

@@ -1,0 +1,239 @@
+package pgcoord
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// patience bounds every wait for something that must happen.
+const patience = 20 * time.Second
+
+var eventsTable = pgx.Identifier{"events"}
+
+// newPool creates a database with the coordination tables.
+func newPool(t testing.TB) *pgxpool.Pool {
+	t.Helper()
+	pool := pgtest.NewDatabase(t)
+	require.NoError(t, migrations.Run(t.Context(), pool, ""))
+	return pool
+}
+
+// open is the Store of a replica set in the connection's schema.
+func open(t testing.TB, pool *pgxpool.Pool, replicaSet string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), pool, "", replicaSet, eventsTable)
+	require.NoError(t, err)
+	return s
+}
+
+// newStore creates a database with the Store of the replica set "main".
+func newStore(t testing.TB) (*Store, *pgxpool.Pool) {
+	t.Helper()
+	pool := newPool(t)
+	return open(t, pool, "main"), pool
+}
+
+// membership is a worker that runs the projections.
+func membership(projections ...string) Membership {
+	return Membership{
+		ID: uuid.New(), Name: "a worker", Projections: projections, Partitions: 1, HasSession: true,
+		Hostname: "host", ProcessID: 7, Version: "test",
+	}
+}
+
+// join enters a worker that runs the projections.
+func join(t testing.TB, s *Store, db DB, projections ...string) uuid.UUID {
+	t.Helper()
+	m := membership(projections...)
+	require.NoError(t, s.Join(t.Context(), db, m))
+	return m.ID
+}
+
+// setState records a state that the worker must be able to take.
+func setState(t testing.TB, s *Store, db DB, worker uuid.UUID, state WorkerState, generation int64) {
+	t.Helper()
+	ok, err := s.SetState(t.Context(), db, worker, state, generation)
+	require.NoError(t, err)
+	require.True(t, ok, "worker %s cannot become %s", worker, state)
+}
+
+// prepare prepares the generation after from and returns its number.
+func prepare(t testing.TB, s *Store, db Conn, from int64) int64 {
+	t.Helper()
+	number, err := s.Prepare(t.Context(), db, Change{From: from, Cause: CauseJoined, Reason: "a test", By: uuid.New()})
+	require.NoError(t, err)
+	require.Equal(t, from+1, number)
+	return number
+}
+
+// generation prepares and activates the generation after from with the workers.
+func generation(t testing.TB, s *Store, db Conn, from int64, workers ...uuid.UUID) int64 {
+	t.Helper()
+	number := prepare(t, s, db, from)
+	for _, w := range workers {
+		setState(t, s, db, w, Ready, number)
+	}
+	activated, err := s.Activate(t.Context(), db, Activation{Number: number, By: uuid.New()})
+	require.NoError(t, err)
+	require.True(t, activated)
+	for _, w := range workers {
+		setState(t, s, db, w, Running, number)
+	}
+	return number
+}
+
+// owner is a replica set with one worker that owns the projection "orders".
+type owner struct {
+	*Store
+	pool   *pgxpool.Pool
+	worker uuid.UUID
+	fence  Fence
+}
+
+// newOwner creates a database where a worker runs the projection "orders" alone.
+func newOwner(t testing.TB) owner {
+	t.Helper()
+	s, pool := newStore(t)
+	w := join(t, s, pool, "orders")
+	number := generation(t, s, pool, 0, w)
+	return owner{s, pool, w, Fence{
+		Projection: "orders", Partition: slot.Partition{Key: 0, Total: 1}, Generation: number, Worker: w,
+	}}
+}
+
+// begin opens a batch that must begin. It is rolled back when the test ends, if
+// it was not ended before.
+func (o owner) begin(t testing.TB, pieces []slot.Piece, upTo int64) *Batch {
+	t.Helper()
+	b, err := o.BeginBatch(t.Context(), o.pool, o.fence, pieces, upTo, BatchSettings{})
+	require.NoError(t, err)
+	t.Cleanup(func() { b.Rollback(context.Background()) })
+	return b
+}
+
+// advance handles everything up to a position in the range that has it.
+func (o owner) advance(t testing.TB, pieces []slot.Piece, upTo int64) {
+	t.Helper()
+	require.NoError(t, o.begin(t, pieces, upTo).Commit(t.Context(), upTo))
+}
+
+// cut lays the positions of "orders" out in pieces that begin at the slots
+// 0, 1000, 2000 …, all of which the worker owns. In the table they lie in the
+// opposite order, so that who locks them as they come meets them backwards.
+func (o owner) cut(t testing.TB, positions ...int64) []slot.Piece {
+	t.Helper()
+	exec(t, o.pool, `DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`)
+	pieces := make([]slot.Piece, len(positions))
+	for i, position := range positions {
+		pieces[i] = slot.Piece{Range: slot.Range{From: 1000 * i, To: 1000 * (i + 1)}, Position: position}
+		if i == len(positions)-1 {
+			pieces[i].To = slot.Count
+		}
+	}
+	for i := range slices.Backward(pieces) {
+		exec(t, o.pool, `INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table,
+			generation, partition_key, total_partitions, worker_id) VALUES ('orders', $1, $2, $3, 'main', 'public.events', $4, 0, 1, $5)`,
+			pieces[i].From, pieces[i].To, pieces[i].Position, o.fence.Generation, o.worker)
+	}
+	return pieces
+}
+
+// pieces is the partition's checkpoints as they stand.
+func (o owner) pieces(t testing.TB) []slot.Piece {
+	t.Helper()
+	pieces, err := o.Pieces(t.Context(), o.pool, o.fence)
+	require.NoError(t, err)
+	return pieces
+}
+
+// whole is one piece of every slot.
+func whole(position int64) []slot.Piece {
+	return []slot.Piece{{Range: slot.All(), Position: position}}
+}
+
+func exec(t testing.TB, db DB, sql string, args ...any) {
+	t.Helper()
+	_, err := db.Exec(t.Context(), sql, args...)
+	require.NoError(t, err, sql)
+}
+
+// value is the one value that a query returns.
+func value[T any](t testing.TB, db DB, sql string, args ...any) T {
+	t.Helper()
+	var v T
+	require.NoError(t, db.QueryRow(t.Context(), sql, args...).Scan(&v), sql)
+	return v
+}
+
+// dial opens a connection outside the pool that is closed when the test ends.
+func dial(t testing.TB, pool *pgxpool.Pool) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig.Copy())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// eventually polls until the query returns true.
+func eventually(t testing.TB, db DB, what, sql string, args ...any) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		var is bool
+		return db.QueryRow(t.Context(), sql, args...).Scan(&is) == nil && is
+	}, patience, 5*time.Millisecond, what)
+}
+
+// awaitBlocked waits until the backend waits for a lock of another.
+func awaitBlocked(t testing.TB, db DB, pid uint32) {
+	t.Helper()
+	eventually(t, db, "the backend never waited", `SELECT cardinality(pg_blocking_pids($1)) > 0`, pid)
+}
+
+// awaitBlockedBy waits until some backend waits for a lock that pid holds.
+func awaitBlockedBy(t testing.TB, db DB, pid uint32) {
+	t.Helper()
+	eventually(t, db, "nobody ever waited for the backend",
+		`SELECT EXISTS (SELECT 1 FROM pg_stat_activity AS a WHERE $1 = ANY(pg_blocking_pids(a.pid)))`, pid)
+}
+
+// sqlState is the SQLSTATE of the error, empty if it has none.
+func sqlState(err error) string {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pgErr.Code
+	}
+	return ""
+}
+
+// await receives, or fails the test if nothing comes.
+func await[T any](t testing.TB, from <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(patience):
+		t.Fatalf("waited in vain for %s", what)
+		panic("unreachable")
+	}
+}
+
+// async runs f in a goroutine and returns where its result will be.
+func async[T any](f func() T) <-chan T {
+	result := make(chan T, 1)
+	go func() { result <- f() }()
+	return result
+}

@@ -1,0 +1,139 @@
+package pgcoord
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+// Behind PgBouncer applications choose a mode without prepared statements.
+func TestEveryQueryExecModeGoesThroughTheWholeCycle(t *testing.T) {
+	t.Parallel()
+	modes := []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
+		pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	}
+	for _, mode := range modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			config, err := pgxpool.ParseConfig(pgtest.NewDSN(t))
+			require.NoError(t, err)
+			config.ConnConfig.DefaultQueryExecMode = mode
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			t.Cleanup(pool.Close)
+			require.NoError(t, migrations.Run(t.Context(), pool, ""))
+			goThroughTheWholeCycle(t, pool)
+		})
+	}
+}
+
+func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	ctx := t.Context()
+	s := open(t, pool, "it's \\ a $1 name")
+	m, other := membership("ord'ers", `"q"`, "{a,b}", "NULL", ""), membership("ord'ers")
+	m.Unpartitioned = []string{`"q"`, "NULL"}
+	require.NoError(t, s.Join(ctx, pool, m))
+	require.NoError(t, s.Join(ctx, pool, other))
+	stranger := open(t, pool, "another")
+	claimed := &ClaimedError{}
+	require.ErrorAs(t, stranger.Claim(ctx, pool, []string{"mine", "ord'ers"}), &claimed)
+	assert.Equal(t, "it's \\ a $1 name", claimed.ReplicaSet)
+
+	alive, err := s.Heartbeat(ctx, pool, m.ID)
+	require.NoError(t, err)
+	assert.True(t, alive)
+	number := generation(t, s, pool, 0, m.ID, other.ID)
+	checkAssignments(t, s, pool, m.ID, other.ID)
+
+	f := Fence{Projection: "ord'ers", Generation: number, Worker: other.ID}
+	rows, err := s.Assignment(ctx, pool, other.ID, number)
+	require.NoError(t, err)
+	require.Len(t, rows, 1)
+	f.Partition = rows[0].Partition
+	pieces, err := s.Pieces(ctx, pool, f)
+	require.NoError(t, err)
+	require.Equal(t, []slot.Piece{rows[0].Piece}, pieces)
+	for i, settings := range []BatchSettings{{IdleTimeout: time.Minute}, {SynchronousCommit: true}} {
+		b, err := s.BeginBatch(ctx, pool, f, pieces, 10+int64(i), settings)
+		require.NoError(t, err)
+		exec(t, b.Tx(), `CREATE TABLE IF NOT EXISTS handled AS SELECT 1`)
+		require.NoError(t, b.Commit(ctx, 5+int64(i)))
+		pieces = slot.Lift(pieces, 5+int64(i))
+		again, err := s.Pieces(ctx, pool, f)
+		require.NoError(t, err)
+		require.Equal(t, pieces, again)
+	}
+	_, err = s.BeginBatch(ctx, pool, f, []slot.Piece{rows[0].Piece}, 11, BatchSettings{})
+	require.ErrorIs(t, err, ErrMoved)
+	floor, err := s.Floor(ctx, pool)
+	require.NoError(t, err)
+	assert.Equal(t, int64(6), floor)
+
+	event := es.PersistedEvent{GlobalPosition: 7, EventID: uuid.New(), EventType: "o'", AggregateID: "{}"}
+	require.NoError(t, s.RecordFailure(ctx, pool, f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"}))
+	require.NoError(t, s.RecordHandled(ctx, pool, f, 7))
+	assert.Equal(t, "handled", value[string](t, pool, `SELECT state FROM orchestrator_dead_letters WHERE last_error = $1`, "it's \\ $1"))
+	changeAndLeave(t, s, pool, number, m.ID, other.ID)
+}
+
+// checkAssignments observes a generation of two workers.
+func checkAssignments(t *testing.T, s *Store, pool *pgxpool.Pool, first, second uuid.UUID) {
+	t.Helper()
+	v, err := s.Observe(t.Context(), pool, first, false)
+	require.NoError(t, err)
+	assert.Equal(t, Active, v.Generation.State)
+	assert.ElementsMatch(t, []uuid.UUID{first, second}, v.Generation.Members)
+	require.Len(t, v.Workers, 2)
+	w, ok := v.Worker(first)
+	require.True(t, ok)
+	assert.Equal(t, Running, w.State)
+	assert.Equal(t, []string{"ord'ers", `"q"`, "{a,b}", "NULL", ""}, w.Projections)
+	assert.Equal(t, []string{`"q"`, "NULL"}, w.Unpartitioned)
+	assert.True(t, w.HasSession)
+	assert.Zero(t, w.SessionPID)
+	rows, err := s.Assignment(t.Context(), pool, first, v.Generation.Number)
+	require.NoError(t, err)
+	assert.Len(t, rows, 5)
+}
+
+// changeAndLeave declares one worker dead, excludes it, lets it come back, and
+// lets both leave.
+func changeAndLeave(t *testing.T, s *Store, pool *pgxpool.Pool, number int64, dead, stays uuid.UUID) {
+	t.Helper()
+	ctx := t.Context()
+	next, err := s.Prepare(ctx, pool, Change{
+		From: number, Cause: CauseLost, Reason: "it's", By: stays,
+		Lost: []Loss{{Worker: dead, Detail: "it's gone", SessionGone: true}, {Worker: stays, Stale: time.Hour}},
+	})
+	require.NoError(t, err)
+	require.Equal(t, number+1, next)
+	setState(t, s, pool, stays, Ready, next)
+	require.NoError(t, s.Rejoin(ctx, pool, dead))
+	activated, err := s.Activate(ctx, pool, Activation{Number: next, By: stays, Exclude: []uuid.UUID{dead}, Detail: "it's late"})
+	require.NoError(t, err)
+	require.True(t, activated)
+	v, err := s.Observe(ctx, pool, dead, false)
+	require.NoError(t, err)
+	assert.Equal(t, []uuid.UUID{stays}, v.Generation.Members)
+	w, _ := v.Worker(dead)
+	assert.Equal(t, Dead, w.State)
+	blockers, err := s.Blockers(ctx, pool, 1)
+	require.NoError(t, err)
+	assert.Empty(t, blockers)
+	require.NoError(t, s.EndBackend(ctx, pool, 1, dead))
+	require.NoError(t, s.Stop(ctx, pool, dead, "it's over"))
+	require.NoError(t, s.Stop(ctx, pool, stays, "it's over"))
+	assert.Equal(t, 2, value[int](t, pool, `SELECT count(*) FROM orchestrator_workers WHERE state = 'stopped' AND detail = $1`, "it's over"))
+}

@@ -1,0 +1,41 @@
+package pgcoord
+
+import (
+	"context"
+	"fmt"
+)
+
+const sqlPruneGenerations = `
+DELETE FROM {{schema}}orchestrator_generations
+WHERE replica_set = $1 AND state = 'superseded' AND number <= (
+    SELECT max(number) FROM {{schema}}orchestrator_generations WHERE replica_set = $1) - $2`
+
+const sqlPruneWorkers = `
+DELETE FROM {{schema}}orchestrator_workers AS w
+WHERE w.replica_set = $1 AND w.state IN ('stopped', 'dead')
+  AND w.worker_id NOT IN (
+    SELECT kept.worker_id FROM {{schema}}orchestrator_workers AS kept
+    WHERE kept.replica_set = $1 AND kept.state IN ('stopped', 'dead')
+    ORDER BY kept.state_changed_at DESC LIMIT $2)
+  AND NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints AS c WHERE c.worker_id = w.worker_id)`
+
+const sqlPruneDeadLetters = `
+DELETE FROM {{schema}}orchestrator_dead_letters AS d
+WHERE d.replica_set = $1 AND d.state = 'handled'
+  AND (d.projection, d.global_position) NOT IN (
+    SELECT kept.projection, kept.global_position FROM {{schema}}orchestrator_dead_letters AS kept
+    WHERE kept.replica_set = $1 AND kept.state = 'handled'
+    ORDER BY kept.handled_at DESC LIMIT $2)`
+
+// Prune deletes what is over but for the last keep of each: superseded
+// generations, workers that left or died, and events that failed and were
+// handled later. A worker that was declared dead and is pruned before it comes
+// back joins as a new one.
+func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
+	for _, sql := range []string{sqlPruneGenerations, sqlPruneWorkers, sqlPruneDeadLetters} {
+		if _, err := db.Exec(ctx, s.q(sql), s.replicaSet, keep); err != nil {
+			return fmt.Errorf("pruning the old rows of replica set %q: %w", s.replicaSet, err)
+		}
+	}
+	return nil
+}

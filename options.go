@@ -44,7 +44,7 @@ func defaults() config {
 		heartbeatInterval:   5 * time.Second,
 		staleWorkerTimeout:  30 * time.Second,
 		coordinationTimeout: 60 * time.Second,
-		pollInterval:        100 * time.Millisecond,
+		pollInterval:        250 * time.Millisecond,
 		shutdownTimeout:     15 * time.Second,
 		batchSize:           1000,
 		partitions:          1,
@@ -80,8 +80,9 @@ func WithCoordinationTimeout(d time.Duration) Option {
 }
 
 // WithPollInterval sets the longest interval between two looks for new events.
-// Defaults to 100ms. While events come the worker looks more often. It must be
-// at least 1ms.
+// Defaults to 250ms. While events come the worker looks every 5ms, and the longer
+// there were none the more seldom; where the wake-up trigger is installed
+// (eventstore.Store.InstallWakeUp) every few seconds. It must be at least 1ms.
 func WithPollInterval(d time.Duration) Option {
 	return func(c *config) { c.pollInterval = d }
 }
@@ -231,8 +232,9 @@ func (c *config) timing() actors.Timing {
 		Coordination: c.coordinationTimeout,
 		Poll:         c.pollInterval,
 		Observe:      250 * time.Millisecond,
-		Follow:       500 * time.Millisecond,
-		Settle:       300 * time.Millisecond,
+		Follow:       750 * time.Millisecond,
+		Settle:       400 * time.Millisecond,
+		Replace:      400 * time.Millisecond,
 		Drain:        min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
 		SessionGrace: 2 * time.Second,
 		History:      c.history,

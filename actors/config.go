@@ -47,6 +47,9 @@ type Timing struct {
 	Observe, Follow time.Duration
 	// Settle is how long a change waits that follows another closely.
 	Settle time.Duration
+	// Replace is how long the partitions of a worker that left wait for the one
+	// that takes its place.
+	Replace time.Duration
 	// Drain is how long processors have to finish before they are cancelled.
 	Drain time.Duration
 	// SessionGrace is how old the leader's own session must be before others'

@@ -86,7 +86,7 @@ func (k *coordinator) Receive(c actor.Context) {
 		k.acted(c, m)
 	case messages.ToCoordinator:
 		k.note(m)
-		k.look(c)
+		k.follow(c, m)
 	case *actor.Stopping:
 		k.cancel()
 		stopTimers(k.due)
@@ -120,6 +120,26 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 		k.worker.Metrics.Notification(m.Kind)
 	case messages.SessionConnected, messages.SessionLost, messages.DeclaredDead:
 	}
+}
+
+// follow does what a message calls for: mostly a look. Only the leader cares who
+// came or is ready. When the partitions have stopped, what the worker was to do
+// then follows from what it saw last; each further step is guarded in the table.
+func (k *coordinator) follow(c actor.Context, m messages.ToCoordinator) {
+	switch m := m.(type) {
+	case messages.Notified:
+		if !k.view.Leading && (m.Kind == pgcoord.NotifyReady || m.Kind == pgcoord.NotifyJoined) {
+			return
+		}
+	case messages.PartitionsStopped:
+		if me, known := k.view.Worker(k.state.self); known && !k.busy && !k.left {
+			var actions []action
+			k.state, actions = decideOwn(k.state, k.view, me)
+			k.act(c, actions)
+			return
+		}
+	}
+	k.look(c)
 }
 
 // lookTimeout bounds one look, actTimeout one change of a table.
@@ -171,6 +191,13 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 	k.seen.observe(k, m.view)
 	var actions []action
 	k.state, actions = decide(k.state, m.view)
+	k.act(c, actions)
+}
+
+// act sends what is for the supervisor, and does the rest on a goroutine.
+func (k *coordinator) act(c actor.Context, actions []action) {
+	k.busy = true
+	stopTimers(k.due)
 	for _, a := range actions {
 		if stop, ok := a.(stopPartitions); ok {
 			k.log.Info("stopping the partitions", "generation", stop.Generation, "reason", stop.Reason)
@@ -178,7 +205,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 			c.Send(c.Parent(), messages.StopPartitions(stop))
 		}
 	}
-	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, m.view, k.log)
+	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, k.log)
 	go func() { root.Send(self, exec.run(k.ctx, actions)) }()
 }
 

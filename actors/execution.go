@@ -62,8 +62,10 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			e.log.Info("rejoining the replica set after having been declared dead")
 			return e.joined(w.Store.Rejoin(ctx, db, w.self()))
 		case report:
-			e.lookAgain(0)
-			_, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
+			changed, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
+			if !changed || e.view.Leading || w.session == nil {
+				e.lookAgain(0) // what follows is up to this worker; others are notified of it
+			}
 			return err
 		case leave:
 			if err := w.Store.Stop(ctx, db, w.self(), "left gracefully"); err != nil {
@@ -123,6 +125,10 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, change pgcoord
 	return nil
 }
 
+// reportRunning is how long after the start a worker reports that it is running:
+// first the partitions, then the paperwork.
+const reportRunning = 50 * time.Millisecond
+
 // readAssignment reads what the worker handles in the generation.
 func (e *execution) readAssignment(ctx context.Context, generation int64) error {
 	w := e.worker
@@ -138,7 +144,7 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	}
 	assignment := toAssignment(generation, rows)
 	e.result.assignment = &assignment
-	e.lookAgain(0) // report it
+	e.lookAgain(reportRunning)
 	return nil
 }
 

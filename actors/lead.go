@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -122,8 +123,23 @@ func considerChange(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
 	if g := v.Generation; g.Number != 0 && g.ActiveFor < s.timing.Settle {
 		return []action{lookAgain{After: s.timing.Settle - g.ActiveFor}}
 	}
+	if wait := s.timing.Replace - sinceLeft(v); change.Cause == pgcoord.CauseLeft && wait > 0 {
+		return []action{lookAgain{After: wait}}
+	}
 	change.By = s.self
 	return []action{prepare{Change: change}, lookAgain{}}
+}
+
+// sinceLeft is how long ago a member left last. Its partitions wait a little for
+// whoever takes its place, as in a rolling restart, so that all pause once.
+func sinceLeft(v pgcoord.View) time.Duration {
+	since := time.Duration(math.MaxInt64)
+	for _, w := range v.Workers {
+		if w.State == pgcoord.Stopped && slices.Contains(v.Generation.Members, w.ID) {
+			since = min(since, w.StateAge)
+		}
+	}
+	return since
 }
 
 // difference compares the active generation's members with the live workers.
@@ -153,7 +169,11 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		}
 	}
 	for _, id := range g.Members {
-		if w, seen := v.Worker(id); !seen || !present(w) {
+		switch w, seen := v.Worker(id); {
+		case seen && present(w):
+		case seen && w.State == pgcoord.Dead:
+			note(pgcoord.CauseLost, "worker %s (%s) was declared dead", w.Name, short(id))
+		default:
 			note(pgcoord.CauseLeft, "worker %s left", short(id))
 		}
 	}

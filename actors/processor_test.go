@@ -324,25 +324,3 @@ func TestTerminatedBackendIsNoFailureOfTheEvent(t *testing.T) {
 	assert.Empty(t, r.log.find("a handler failed"))
 	assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`))
 }
-
-// TestRecoveryAfterAChangeOfGenerationIsRecorded: the worker that handles the
-// event at last is not the one that failed on it.
-func TestRecoveryByAnotherWorkerIsRecorded(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	want := f.append("Order", 5)
-	r := f.start(nil, &recorder{name: "p", before: func(_ context.Context, _ pgx.Tx, e es.PersistedEvent, _ int) error {
-		if e.GlobalPosition == want[2] {
-			return errors.New("a mistake of this version")
-		}
-		return nil
-	}})
-	r.log.await(t, "a handler failed")
-	eventually(t, func() bool { return query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`) == 1 }, "the failure is not recorded")
-	r.Leave()
-	r.awaitDone()
-	f.start(nil, &recorder{name: "p"})
-	f.awaitHandled("p", want)
-	eventually(t, func() bool { return query[string](f, `SELECT state FROM orchestrator_dead_letters`) == "handled" },
-		"the event has been handled, its row still says retrying")
-}

@@ -131,11 +131,11 @@ func (w *world) perform(n *node, pid int, a action) {
 			w.rows[n.id] = &simRow{state: pgcoord.Pending, beat: w.now}
 		}
 	case rejoin:
-		if row.state == pgcoord.Dead {
+		if row != nil && row.state == pgcoord.Dead {
 			row.state, row.generation, row.beat = pgcoord.Pending, 0, w.now
 		}
 	case report:
-		if alive(row) {
+		if row != nil && alive(row) {
 			row.state, row.generation = a.State, a.Generation
 		}
 	case leave:
@@ -151,6 +151,8 @@ func (w *world) perform(n *node, pid int, a action) {
 		w.markDead(a.Losses)
 	case activate:
 		w.activate(a.Activation)
+	case prune:
+		w.prune()
 	case endLeader:
 		if holder := w.node(a.Worker); holder.pid == a.PID {
 			w.endSession(holder)
@@ -179,6 +181,9 @@ func (w *world) prepare(change pgcoord.Change) {
 func (w *world) markDead(losses []pgcoord.Loss) {
 	for _, l := range losses {
 		row := w.rows[l.Worker]
+		if row == nil {
+			continue
+		}
 		gone := w.now-row.beat > l.Stale
 		if l.SessionGone {
 			gone = w.node(l.Worker).pid == 0
@@ -207,6 +212,9 @@ func (w *world) activate(a pgcoord.Activation) {
 	slices.SortFunc(ready, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	for _, id := range a.Exclude {
 		row := w.rows[id]
+		if row == nil {
+			continue
+		}
 		w.node(id).excluded = row.state == pgcoord.Stopping
 		if alive(row) && row.state != pgcoord.Stopping && !slices.Contains(ready, id) {
 			row.state = pgcoord.Dead
@@ -214,6 +222,15 @@ func (w *world) activate(a pgcoord.Activation) {
 	}
 	g.state, g.members, g.activated = pgcoord.Active, ready, w.now
 	w.owners, w.ownedIn = ready, g.number
+}
+
+// prune is Store.Prune that keeps nothing.
+func (w *world) prune() {
+	for id, row := range w.rows {
+		if !alive(row) && !slices.Contains(w.owners, id) {
+			delete(w.rows, id)
+		}
+	}
 }
 
 // endSession ends a node's backend.

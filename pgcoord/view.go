@@ -39,6 +39,8 @@ type Worker struct {
 	Projections   []string
 	Unpartitioned []string
 	Partitions    int
+	// StateAge is how long it has been in its state.
+	StateAge time.Duration
 	// HeartbeatAge is the time since the last heartbeat.
 	HeartbeatAge time.Duration
 	// HasSession says whether the worker announced a session lock at all, and
@@ -51,8 +53,8 @@ type Worker struct {
 type View struct {
 	// Generation is the current one; its Number is 0 if there is none.
 	Generation Generation
-	// Workers are those that have neither left nor been declared dead, and
-	// oneself in any case, ordered by id.
+	// Workers are those that have neither left nor been declared dead, the
+	// generation's members, and oneself in any case, ordered by id.
 	Workers []Worker
 	// LeaderPID is the backend that holds the replica set's advisory lock; 0 if
 	// none does.
@@ -99,13 +101,14 @@ SELECT leader.held,
        coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
        coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
        w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
+       coalesce(extract(epoch FROM now() - w.state_changed_at)::float8 * 1000, 0),
        coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
        w.session_key IS NOT NULL,
        coalesce((SELECT max(pid) FROM locks WHERE key = w.session_key), 0)
 FROM leader
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
 LEFT JOIN {{schema}}orchestrator_workers AS w
-       ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2)
+       ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members))
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 ORDER BY w.worker_id`
 
@@ -134,19 +137,20 @@ func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool)
 // worker, or NULLs if there is none.
 func (v *View) scan(scan func(...any) error) error {
 	var (
-		sessionAge, age, activeFor, heartbeatAge float64
-		id                                       *uuid.UUID
-		name                                     *string
-		state, generationState                   *string
-		generation                               *int64
-		partitions                               *int
-		w                                        Worker
+		sessionAge, age, activeFor float64
+		stateAge, heartbeatAge     float64
+		id                         *uuid.UUID
+		name                       *string
+		state, generationState     *string
+		generation                 *int64
+		partitions                 *int
+		w                          Worker
 	)
 	g := &v.Generation
 	err := scan(&v.Leading, &v.LeaderPID, &sessionAge,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&heartbeatAge, &w.HasSession, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.HasSession, &w.SessionPID)
 	if err != nil {
 		return err
 	}
@@ -156,7 +160,7 @@ func (v *View) scan(scan func(...any) error) error {
 		return nil
 	}
 	w.ID, w.Name, w.State, w.Generation, w.Partitions = *id, *name, WorkerState(*state), *generation, *partitions
-	w.HeartbeatAge = milliseconds(heartbeatAge)
+	w.StateAge, w.HeartbeatAge = milliseconds(stateAge), milliseconds(heartbeatAge)
 	v.Workers = append(v.Workers, w)
 	return nil
 }

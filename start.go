@@ -32,7 +32,10 @@ func validateProjections(projections []projection.Projection) error {
 		if p == nil {
 			return fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
 		}
-		name := p.Name()
+		name, err := describe(p)
+		if err != nil {
+			return fmt.Errorf("%w: the projection at index %d: %w", ErrInvalidProjections, i, err)
+		}
 		if !validName(name) {
 			return fmt.Errorf("%w: the name of the projection at index %d must have between 1 and %d bytes of valid UTF-8 without NUL, got %q", ErrInvalidProjections, i, maxNameLength, abridged(name))
 		}
@@ -42,6 +45,18 @@ func validateProjections(projections []projection.Projection) error {
 		seen[name] = i
 	}
 	return nil
+}
+
+// describe asks a projection for all that it says about itself, and returns its
+// name. A panic becomes an error.
+func describe(p projection.Projection) (name string, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("describing itself it panicked: %v", value)
+		}
+	}()
+	_, _ = projection.ScopeOf(p), projection.IsUnpartitioned(p)
+	return p.Name(), nil
 }
 
 // open checks that the database is as the library needs it, and claims the

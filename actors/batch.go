@@ -26,7 +26,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	}
 	began := time.Now()
 	watch := p.worker.handlers.watch(p, events)
-	handled, handlerErr := projection.HandleSafely(ctx, p.handler, b.Tx(), events, func(i int) bool {
+	handled, handlerErr := projection.HandleSafely(projection.WithDelivery(ctx, p.delivery()), p.handler, b.Tx(), events, func(i int) bool {
 		watch.at(i)
 		return p.run.soft.Err() == nil && (i == 0 || time.Since(began) < p.worker.Batch.Time)
 	})
@@ -50,6 +50,14 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	}
 	p.succeeded(ctx, handled, len(events), time.Since(began))
 	return next{more: true}, nil
+}
+
+// delivery is what handlers are told of the worker that calls them.
+func (p *processor) delivery() projection.Delivery {
+	return projection.Delivery{
+		ReplicaSet: p.worker.Store.ReplicaSet(), Worker: p.fence.Worker, Generation: p.fence.Generation,
+		PartitionKey: p.fence.Partition.Key, TotalPartitions: p.fence.Partition.Total,
+	}
 }
 
 // head is the events of the next batch, and the position that it reaches.
@@ -100,7 +108,12 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 		p.take = min(2*p.take, p.worker.Batch.Size)
 	}
 	if p.failing.position != 0 && last >= p.failing.position {
-		p.recovered(ctx)
+		p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
+		p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
+		p.failing.position = 0
+	}
+	if p.failing.recorded != 0 && p.readTo >= p.failing.recorded {
+		p.recordHandled(ctx)
 	}
 }
 
@@ -125,8 +138,9 @@ func (p *processor) handlerFailed(ctx context.Context, events []es.PersistedEven
 	}
 	event := events[handled]
 	if p.failing.position != event.GlobalPosition {
-		p.failing = failing{position: event.GlobalPosition}
+		p.failing.position, p.failing.attempts = event.GlobalPosition, 0
 	}
+	p.failing.recorded = max(p.failing.recorded, event.GlobalPosition)
 	p.failing.attempts++
 	delay := backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.after(p.failing.attempts)
 	p.failing.resume = time.Now().Add(delay)
@@ -155,14 +169,14 @@ func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay t
 	}
 }
 
-// recovered tells that the event that had failed went through.
-func (p *processor) recovered(ctx context.Context) {
-	p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
-	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
+// recordHandled records that what had failed, here or on another worker, went
+// through.
+func (p *processor) recordHandled(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	if err := p.worker.Store.RecordHandled(ctx, p.worker.Pool, p.fence, p.failing.position); err != nil {
-		p.log.Warn("the recovery could not be recorded", "error", err, "position", p.failing.position)
+	if err := p.worker.Store.RecordHandled(ctx, p.worker.Pool, p.fence.Projection); err != nil {
+		p.log.Warn("the recovery could not be recorded", "error", err, "position", p.failing.recorded)
+		return // with the next batch
 	}
-	p.failing = failing{}
+	p.failing.recorded = 0
 }

@@ -67,7 +67,7 @@ func endBlockers(ctx context.Context, w *worker, pid int, patient bool, log *slo
 				continue
 			}
 			log.Warn("ending a worker's backend, whose batch holds up the new generation",
-				"worker", b.Worker, "worker_state", string(b.State), "pid", b.PID)
+				"blocking_worker", b.Worker, "worker_state", string(b.State), "pid", b.PID)
 			w.Metrics.BackendTerminated()
 			if err := w.Store.EndBackend(ctx, db, b.PID, b.Worker); err != nil {
 				return err

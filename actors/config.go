@@ -17,10 +17,11 @@ import (
 
 // Config is what a worker needs. The orchestrator has validated it.
 type Config struct {
-	Pool        *pgxpool.Pool
-	EventStore  *eventstore.Store
-	Store       *pgcoord.Store
-	Membership  pgcoord.Membership
+	Pool       *pgxpool.Pool
+	EventStore *eventstore.Store
+	Store      *pgcoord.Store
+	Membership pgcoord.Membership
+	// Projections are in the order of Membership.Projections, which names them.
 	Projections []projection.Projection
 	// Connect opens the coordination session's connection. It is not used in
 	// poll-only mode.
@@ -90,7 +91,9 @@ type worker struct {
 	session *pgcoord.Session
 	// batches has a token for each batch that may be in flight at once, so that
 	// handlers and readers find connections in the pool.
-	batches  chan struct{}
+	batches chan struct{}
+	// scopes is what each projection wants, asked once.
+	scopes   map[string]projection.Scope
 	handlers *handlers
 }
 

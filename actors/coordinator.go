@@ -245,7 +245,7 @@ func (k *coordinator) starting(generation int64) {
 // noticed, everybody else's is later, or as soon as an action asked for.
 func (k *coordinator) schedule(c actor.Context, m *acted) {
 	next := k.worker.Timing.Follow
-	if k.view.Leading || k.state.pollOnly {
+	if (k.view.Leading && len(k.view.Workers) > 1) || k.state.pollOnly {
 		next = k.worker.Timing.Observe
 	}
 	if m.again {

@@ -34,8 +34,9 @@ type state struct {
 	// pruned is the generation in which this worker deleted old rows last.
 	pruned int64
 
-	// absent counts for how many looks in a row a worker's session was missing.
-	absent map[uuid.UUID]int
+	// absent is since when a worker's session has been missing at every look, as
+	// the age of one's own session.
+	absent map[uuid.UUID]time.Duration
 }
 
 // action is something that the coordinator is to do. Those that change tables
@@ -105,7 +106,7 @@ func decide(s state, v pgcoord.View) (state, []action) {
 		}
 		return s, []action{join{}}
 	}
-	s.absent = countAbsent(s, v)
+	s.absent = missingSince(s, v)
 	s, actions := decideOwn(s, v, me)
 	actions = append(actions, decideLeader(s, v)...)
 	if len(actions) == 0 && prunes(s, v) {

@@ -190,7 +190,7 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 			of(nil), sight(active(1, ann, bob), as(ann, pgcoord.Running, 1), as(bob, pgcoord.Stopped, 1)), pgcoord.CauseLeft, nil,
 		},
 		"a session is missing for the second time": {
-			of(func(s *state) { runs(1)(s); s.absent = map[uuid.UUID]int{ann: 1} }),
+			of(func(s *state) { runs(1)(s); s.absent = missingBefore }),
 			sight(active(1, ann, bob), gone(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLost, []uuid.UUID{ann},
 		},
 		"a heartbeat is stale": {
@@ -266,13 +266,16 @@ func TestLeaderLeavesWellAlone(t *testing.T) {
 	})
 }
 
+// missingBefore is a session that has been missing for long enough at the next look.
+var missingBefore = map[uuid.UUID]time.Duration{ann: time.Hour - absenceInterval}
+
 func TestMissingSessionsCount(t *testing.T) {
 	missing := as(ann, pgcoord.Running, 1)
 	missing.SessionPID = 0
 	v := leading(sight(active(1, ann, bob), missing, as(bob, pgcoord.Running, 1)))
 
 	s, actions := decide(of(func(s *state) { runs(1)(s); s.pruned = 1 }), v)
-	assert.Equal(t, map[uuid.UUID]int{ann: 1}, s.absent)
+	assert.Equal(t, map[uuid.UUID]time.Duration{ann: v.SessionAge}, s.absent)
 	assert.Equal(t, []action{lookAgain{After: absenceInterval}}, actions, "missing once is no loss")
 
 	back := v
@@ -281,6 +284,12 @@ func TestMissingSessionsCount(t *testing.T) {
 	assert.Empty(t, s2.absent, "it was only reconnecting")
 	assert.Empty(t, actions)
 
+	soon := v
+	soon.SessionAge += absenceInterval - 1
+	_, actions = decide(s, soon)
+	assert.Equal(t, []action{lookAgain{After: absenceInterval}}, actions, "two looks in quick succession are no proof")
+
+	v.SessionAge += absenceInterval
 	_, actions = decide(s, v)
 	assert.Equal(t, []uuid.UUID{ann}, []uuid.UUID{prepared(t, actions).Lost[0].Worker})
 
@@ -294,12 +303,12 @@ func TestMissingSessionsCount(t *testing.T) {
 		"it never had one":  {ID: ann, State: pgcoord.Running, Generation: 1},
 		"it is dead anyway": {ID: ann, State: pgcoord.Dead, HasSession: true},
 	} {
-		assert.Empty(t, countAbsent(of(nil), sight(active(1, ann, bob), w)), name)
+		assert.Empty(t, missingSince(of(nil), sight(active(1, ann, bob), w)), name)
 	}
 	own := as(bob, pgcoord.Running, 1)
 	own.SessionPID = 0
-	assert.Empty(t, countAbsent(of(nil), sight(active(1, bob), own)), "one's own absence is not for oneself to judge")
-	assert.Empty(t, countAbsent(of(func(s *state) { s.pollOnly = true }), v), "there are no sessions")
+	assert.Empty(t, missingSince(of(nil), sight(active(1, bob), own)), "one's own absence is not for oneself to judge")
+	assert.Empty(t, missingSince(of(func(s *state) { s.pollOnly = true }), v), "there are no sessions")
 }
 
 func TestLeaderActivates(t *testing.T) {
@@ -418,13 +427,13 @@ func TestFrozenLeadersSessionIsEndedByTheLeastLive(t *testing.T) {
 func TestDecideIsPure(t *testing.T) {
 	missing := as(ann, pgcoord.Running, 1)
 	missing.SessionPID = 0
-	s := of(func(s *state) { runs(1)(s); s.absent = map[uuid.UUID]int{ann: 1} })
+	s := of(func(s *state) { runs(1)(s); s.absent = missingBefore })
 	v := leading(sight(preparing(2), missing, as(bob, pgcoord.Running, 1)))
 	first, actions := decide(s, v)
 	second, again := decide(s, v)
 	assert.Equal(t, first, second)
 	assert.Equal(t, actions, again)
-	assert.Equal(t, map[uuid.UUID]int{ann: 1}, s.absent)
+	assert.Equal(t, missingBefore, s.absent)
 }
 
 func TestLeaderPrunesOnceAGeneration(t *testing.T) {

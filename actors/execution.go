@@ -107,7 +107,7 @@ func (e *execution) lookAgain(d time.Duration) {
 
 func (e *execution) logLosses(losses []pgcoord.Loss) {
 	for _, l := range losses {
-		e.log.Warn("a worker is lost", "worker", l.Worker, "detail", l.Detail)
+		e.log.Warn("a worker is lost", "lost_worker", l.Worker, "detail", l.Detail)
 	}
 }
 
@@ -135,27 +135,31 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	var rows []pgcoord.Checkpoint
+	var retrying map[string]int64
 	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
-		rows, err = w.Store.Assignment(ctx, db, w.self(), generation)
+		if rows, err = w.Store.Assignment(ctx, db, w.self(), generation); err != nil {
+			return err
+		}
+		retrying, err = w.Store.Retrying(ctx, db)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	assignment := toAssignment(generation, rows)
+	assignment := toAssignment(generation, rows, retrying)
 	e.result.assignment = &assignment
 	e.lookAgain(reportRunning)
 	return nil
 }
 
 // toAssignment groups checkpoints by partition.
-func toAssignment(generation int64, rows []pgcoord.Checkpoint) messages.Assignment {
+func toAssignment(generation int64, rows []pgcoord.Checkpoint, retrying map[string]int64) messages.Assignment {
 	assignment := messages.Assignment{Generation: generation}
 	for _, row := range rows {
 		p := partitionOf(&assignment, row.Partition)
 		last := len(p.Projections) - 1
 		if last < 0 || p.Projections[last].Projection != row.Projection {
-			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection})
+			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection, Retrying: retrying[row.Projection]})
 			last++
 		}
 		p.Projections[last].Pieces = append(p.Projections[last].Pieces, row.Piece)

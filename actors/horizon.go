@@ -34,6 +34,8 @@ type horizonActor struct {
 	probing   bool            // a probe is in flight
 	notified  bool            // appends are
 	connected bool            // the session, which brings the notifications
+	looked    time.Time       // when the wake-up trigger was last looked for
+	took      time.Duration   // the last probe
 	position  int64
 	life      uint64 // which horizon of this worker it is; part of the epoch
 	epoch     uint64
@@ -50,6 +52,7 @@ type (
 	probed struct {
 		reading  horizon.Reading
 		notified bool // appends are, as far as the database is concerned
+		took     time.Duration
 		err      error
 	}
 )
@@ -61,6 +64,11 @@ const (
 	horizonNameEvery    = time.Minute
 	// horizonIdle is the interval where appends are notified.
 	horizonIdle = 5 * time.Second
+	// horizonTriggerEvery is how often the wake-up trigger is looked for.
+	horizonTriggerEvery = time.Minute
+	// horizonShare is the part of its time that the horizon may spend probing:
+	// one in so many, so that a busy server is not kept busier.
+	horizonShare = 5
 	// horizonSlow is how many times longer the horizon has stood still than
 	// the next probe waits.
 	horizonSlow = 20
@@ -87,7 +95,7 @@ func (h *horizonActor) Receive(c actor.Context) {
 		h.probe(c)
 	case messages.WakeUps:
 		h.connected = m.Connected
-		h.notified = false // until the next probe has looked for the trigger
+		h.notified, h.looked = false, time.Time{} // until the next probe has looked for the trigger
 		h.woken = true
 		h.probe(c)
 	case *probed:
@@ -109,22 +117,26 @@ func (h *horizonActor) probe(c actor.Context) {
 	stopTimers(h.due)
 	root, self := c.ActorSystem().Root, c.Self()
 	ctx, cancel := context.WithTimeout(h.ctx, horizonTimeout)
-	lookForTrigger := h.connected && !h.notified
-	result := &probed{notified: h.connected && !lookForTrigger}
+	lookForTrigger := h.connected && time.Since(h.looked) > horizonTriggerEvery
+	if lookForTrigger {
+		h.looked = time.Now()
+	}
+	result := &probed{notified: h.notified}
+	began := time.Now()
 	go func() {
 		defer cancel()
+		defer func() { result.took = time.Since(began); root.Send(self, result) }()
 		if lookForTrigger {
 			result.notified, result.err = h.worker.EventStore.HasWakeUp(ctx, h.worker.Pool)
 		}
 		if result.err == nil {
 			result.reading, result.err = h.prober.Probe(ctx)
 		}
-		root.Send(self, result)
 	}()
 }
 
 func (h *horizonActor) probed(c actor.Context, m *probed) {
-	h.probing = false
+	h.probing, h.took = false, m.took
 	next := h.failed(m.err)
 	if m.err == nil {
 		h.failures = 0
@@ -147,7 +159,7 @@ func (h *horizonActor) interval(r horizon.Reading) time.Duration {
 	if h.notified && r.Holders == 0 && still > horizonSlow*poll {
 		return max(poll, horizonIdle)
 	}
-	return min(max(horizonBusy, still/horizonSlow), poll)
+	return min(max(horizonBusy, h.took*horizonShare, still/horizonSlow), max(poll, h.took*horizonShare))
 }
 
 // failed is how long to wait after a failure: longer after each in a row.

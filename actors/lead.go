@@ -12,12 +12,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// absences is how many looks in a row a session must be missing: a connection
-// that only broke is back by then.
-const absences = 2
-
-// absenceInterval is the time between these looks: longer than a session that
-// only broke takes to connect again.
+// absenceInterval is for how long a session must be missing, at two looks at
+// least: longer than one that only broke takes to connect again.
 const absenceInterval = 150 * time.Millisecond
 
 // decideLeader is what the worker does for the replica set, if it is the one to act.
@@ -27,7 +23,7 @@ func decideLeader(s state, v pgcoord.View) []action {
 		return nil
 	}
 	if !acts(s, v) {
-		return endFrozenLeader(s, v, lost)
+		return endFrozenLeader(s, v)
 	}
 	switch v.Generation.State {
 	case pgcoord.Preparing:
@@ -64,30 +60,32 @@ func present(w pgcoord.Worker) bool {
 // endFrozenLeader ends the session of a leader whose heartbeat is stale though
 // its lock is held: the next look finds the lock free. The live worker with the
 // least id does it.
-func endFrozenLeader(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
+func endFrozenLeader(s state, v pgcoord.View) []action {
 	if s.pollOnly || leastLive(s, v) != s.self {
 		return nil
 	}
 	for _, w := range v.Workers {
-		stale := slices.ContainsFunc(lost, func(l pgcoord.Loss) bool { return l.Worker == w.ID && !l.SessionGone })
-		if stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
+		if w.HeartbeatAge >= s.timing.Stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
 			return []action{endLeader{PID: w.SessionPID, Worker: w.ID}, lookAgain{}}
 		}
 	}
 	return nil
 }
 
-// countAbsent counts the looks in a row at which a worker's session was
-// missing. Nothing counts while one's own session is young: after a restart of
-// the database nobody holds anything.
-func countAbsent(s state, v pgcoord.View) map[uuid.UUID]int {
-	absent := map[uuid.UUID]int{}
+// missingSince is since when workers' sessions have been missing at every look.
+// Nothing counts while one's own session is young: after a restart of the
+// database nobody holds anything.
+func missingSince(s state, v pgcoord.View) map[uuid.UUID]time.Duration {
+	absent := map[uuid.UUID]time.Duration{}
 	if s.pollOnly || v.SessionAge < s.timing.SessionGrace {
 		return absent
 	}
 	for _, w := range v.Workers {
 		if w.ID != s.self && w.HasSession && w.SessionPID == 0 && present(w) {
-			absent[w.ID] = s.absent[w.ID] + 1
+			absent[w.ID] = v.SessionAge
+			if since, already := s.absent[w.ID]; already {
+				absent[w.ID] = min(since, v.SessionAge)
+			}
 		}
 	}
 	return absent
@@ -97,9 +95,10 @@ func countAbsent(s state, v pgcoord.View) map[uuid.UUID]int {
 func losses(s state, v pgcoord.View) []pgcoord.Loss {
 	var lost []pgcoord.Loss
 	for _, w := range v.Workers {
+		since, missing := s.absent[w.ID]
 		switch {
 		case w.ID == s.self || !present(w):
-		case s.absent[w.ID] >= absences:
+		case missing && v.SessionAge-since >= absenceInterval:
 			lost = append(lost, pgcoord.Loss{Worker: w.ID, SessionGone: true, Detail: "its coordination session has ended"})
 		case w.HeartbeatAge >= s.timing.Stale:
 			lost = append(lost, pgcoord.Loss{Worker: w.ID, Stale: s.timing.Stale, Detail: fmt.Sprintf("its last heartbeat is older than %s", s.timing.Stale)})
@@ -173,6 +172,8 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		case seen && present(w):
 		case seen && w.State == pgcoord.Dead:
 			note(pgcoord.CauseLost, "worker %s (%s) was declared dead", w.Name, short(id))
+		case seen:
+			note(pgcoord.CauseLeft, "worker %s (%s) left", w.Name, short(id))
 		default:
 			note(pgcoord.CauseLeft, "worker %s left", short(id))
 		}
@@ -225,8 +226,8 @@ func finishPreparing(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
 	return []action{activate{Activation: activation}, lookAgain{}}
 }
 
-// short is the beginning of a worker's id, for people.
-func short(id uuid.UUID) string { return id.String()[:8] }
+// short is the end of a worker's id, for people. (Its beginning is the time.)
+func short(id uuid.UUID) string { return id.String()[len(id.String())-8:] }
 
 // pruneAfter is how long a generation has been active when old rows are
 // deleted: not while there is something to do.

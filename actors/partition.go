@@ -2,6 +2,7 @@ package actors
 
 import (
 	"log/slog"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -78,16 +79,14 @@ func (p *partition) startProcessor(c actor.Context, a messages.ProjectionAssignm
 		if again || p.again {
 			a.Pieces = nil // to be read again
 		}
-		return newProcessor(p.worker, p.run, fence, handler, a.Pieces)
+		return newProcessor(p.worker, p.run, fence, handler, a)
 	}})
 }
 
 // projectionNamed is the projection with the name; nil if the worker has none.
 func (w *worker) projectionNamed(name string) projection.Projection {
-	for _, p := range w.Projections {
-		if p.Name() == name {
-			return p
-		}
+	if i := slices.Index(w.Membership.Projections, name); i >= 0 {
+		return w.Projections[i]
 	}
 	return nil
 }

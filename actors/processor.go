@@ -56,6 +56,7 @@ type failing struct {
 	position int64 // 0 if there is none
 	attempts int
 	resume   time.Time // not before
+	recorded int64     // highest position that is recorded as failed; 0 if there is none
 }
 
 type (
@@ -71,17 +72,18 @@ type next struct {
 	after time.Duration // or after this, unless it is 0
 }
 
-// newProcessor makes a processor that begins with the pieces; with none, it
-// reads them first.
-func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Projection, pieces []slot.Piece) *processor {
+// newProcessor makes a processor that begins with the assignment's pieces; with
+// none, it reads them first.
+func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Projection, a messages.ProjectionAssignment) *processor {
 	return &processor{
 		worker: w, run: r, fence: fence, handler: handler,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
-		pieces: pieces, known: len(pieces) > 0, readTo: slot.Lowest(pieces),
+		pieces: a.Pieces, known: len(a.Pieces) > 0, readTo: slot.Lowest(a.Pieces),
+		failing: failing{recorded: a.Retrying},
 		supply: supply{
 			consumer: fence.Projection + " " + fence.Partition.String(),
-			scope:    projection.ScopeOf(handler), end: slot.Lowest(pieces),
+			scope:    w.scopes[fence.Projection], end: slot.Lowest(a.Pieces),
 		},
 		take: w.Batch.Size,
 	}

@@ -29,8 +29,8 @@ func unionOf(w *worker, a messages.Assignment) union {
 			if !slices.ContainsFunc(ranges, func(r []slot.Range) bool { return slices.Equal(r, own) }) {
 				ranges = append(ranges, own)
 			}
-			if handler := w.projectionNamed(assigned.Projection); handler != nil {
-				scopes = append(scopes, projection.ScopeOf(handler))
+			if scope, runs := w.scopes[assigned.Projection]; runs {
+				scopes = append(scopes, scope)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // Worker is a running worker: an actor system of its own, and its coordination
@@ -35,6 +36,10 @@ func Start(cfg Config) (*Worker, error) {
 		Config:   cfg,
 		batches:  make(chan struct{}, max(1, int(cfg.Pool.Config().MaxConns)-reservedConnections)),
 		handlers: newHandlers(cfg.Batch.HangAfter),
+		scopes:   map[string]projection.Scope{},
+	}
+	for i, name := range cfg.Membership.Projections {
+		w.scopes[name] = projection.ScopeOf(cfg.Projections[i])
 	}
 	system := actor.NewActorSystem(
 		actor.WithDeadLetterThrottleInterval(time.Millisecond), // the default keeps a goroutine asleep for a second

@@ -102,15 +102,22 @@ func TestProbeNamesNoBlockerBeforeItsTime(t *testing.T) {
 	}
 }
 
-func TestProbeCountsAHolderThatHoldsNothingBack(t *testing.T) {
+func TestProbeSparesTheLocksWhileNothingIsDrawn(t *testing.T) {
 	pool := newEvents(t)
-	p, _ := newProber(t, pool, 0)
+	p := NewProber(dial(t, pool), events, (&checkpoint{}).read, Options{BlockerAfter: time.Hour})
 	insert(t, pool)
 	probe(t, p)
-	exec(t, begin(t, pool), `UPDATE events SET body = 'y'`)
+	late := begin(t, pool)
+	exec(t, late, `UPDATE events SET body = 'y'`)
 	for range 2 {
-		assert.Equal(t, Reading{Position: 1, LastValue: 1, Holders: 1, Epoch: 1}, probe(t, p))
+		assert.Equal(t, Reading{Position: 1, LastValue: 1, Epoch: 1}, probe(t, p), "it holds the lock but has drawn nothing")
 	}
+	insert(t, late)
+	for range 2 {
+		assert.Equal(t, Reading{Position: 1, LastValue: 2, Holders: 1, Epoch: 1}, probe(t, p))
+	}
+	require.NoError(t, late.Commit(t.Context()))
+	assert.Equal(t, Reading{Position: 2, LastValue: 2, Epoch: 1}, probe(t, p))
 }
 
 func TestProbeDoesNotCountItsOwnSession(t *testing.T) {

@@ -29,6 +29,14 @@ WHERE c.oid = to_regclass($1)`
 // first draw, last_value is the number that will be drawn.
 const sqlLastValue = `SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s`
 
+// sqlQuiet reads the highest number drawn, as sqlLastValue does, with the rest of
+// what sqlHolders reads apart from the holders.
+const sqlQuiet = `
+SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END,
+       coalesce(to_regclass($1)::oid, 0), pg_postmaster_start_time(), clock_timestamp(),
+       (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))
+FROM %s`
+
 // sqlHolders reads who holds the writers' lock on the events table ($1) or a
 // partition of it, and what tells whether the server is still the one of an
 // earlier probe. pg_locks covers all databases, hence the restriction.

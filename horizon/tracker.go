@@ -123,6 +123,13 @@ func (t *Tracker) Settle(position int64) int64 {
 // Horizon is the result of the latest probe; the floor before the first.
 func (t *Tracker) Horizon() int64 { return t.horizon }
 
+// Settled says that every number that the latest probe knew of is settled and
+// that it saw no holder. While the last value stays what it was, nothing can
+// change then: whoever takes the lock draws numbers above it.
+func (t *Tracker) Settled() bool {
+	return t.started && len(t.bounds) == 0 && t.horizon == t.reached
+}
+
 // Blocking names the holders that keep the horizon from reaching the last
 // observed value: those with the least bound. It is empty if nothing does.
 func (t *Tracker) Blocking() []string {

@@ -20,6 +20,9 @@ type PartitionAssignment struct {
 type ProjectionAssignment struct {
 	Projection string
 	Pieces     []slot.Piece
+	// Retrying is the highest position of an event that failed before and is not
+	// recorded as handled; 0 if there is none.
+	Retrying int64
 }
 
 // StartPartitions asks the supervisor to handle an assignment. Coordinator →

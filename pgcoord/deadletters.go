@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
@@ -37,14 +39,43 @@ func (s *Store) RecordFailure(ctx context.Context, db DB, f Fence, failure Failu
 	return nil
 }
 
+// It is the checkpoint that says what was handled, whoever did it.
 const sqlRecordHandled = `
-UPDATE {{schema}}orchestrator_dead_letters SET state = 'handled', handled_at = now()
-WHERE projection = $1 AND global_position = $2 AND state = 'retrying'`
+UPDATE {{schema}}orchestrator_dead_letters AS d SET state = 'handled', handled_at = now()
+FROM {{schema}}orchestrator_checkpoints AS c
+WHERE d.projection = $1 AND d.state = 'retrying' AND c.projection = d.projection AND d.global_position <= c.position
+  AND (hashtextextended(d.aggregate_id, 0) & 65535) >= c.slot_from
+  AND (hashtextextended(d.aggregate_id, 0) & 65535) < c.slot_to`
 
-// RecordHandled records that an event that had failed went through.
-func (s *Store) RecordHandled(ctx context.Context, db DB, f Fence, position int64) error {
-	if _, err := db.Exec(ctx, s.q(sqlRecordHandled), f.Projection, position); err != nil {
-		return fmt.Errorf("recording that %s got past position %d: %w", f, position, err)
+// RecordHandled records which events of a projection that had failed went
+// through since.
+func (s *Store) RecordHandled(ctx context.Context, db DB, projection string) error {
+	if _, err := db.Exec(ctx, s.q(sqlRecordHandled), projection); err != nil {
+		return fmt.Errorf("recording which failed events of projection %q went through: %w", projection, err)
 	}
 	return nil
+}
+
+const sqlRetrying = `
+SELECT projection, max(global_position) FROM {{schema}}orchestrator_dead_letters
+WHERE replica_set = $1 AND state = 'retrying' GROUP BY projection`
+
+// Retrying is the highest position of an event that failed and has not been
+// recorded as handled, for each projection that has one.
+func (s *Store) Retrying(ctx context.Context, db DB) (map[string]int64, error) {
+	rows, err := db.Query(ctx, s.q(sqlRetrying), s.replicaSet)
+	if err != nil {
+		return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
+	}
+	highest := map[string]int64{}
+	var projection string
+	var position int64
+	_, err = pgx.ForEachRow(rows, []any{&projection, &position}, func() error {
+		highest[projection] = position
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
+	}
+	return highest, nil
 }

@@ -183,7 +183,12 @@ func value[T any](t testing.TB, db DB, sql string, args ...any) T {
 // dial opens a connection outside the pool that is closed when the test ends.
 func dial(t testing.TB, pool *pgxpool.Pool) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig.Copy())
+	return dialWith(t, pool.Config().ConnConfig.Copy())
+}
+
+func dialWith(t testing.TB, config *pgx.ConnConfig) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
@@ -236,4 +241,41 @@ func async[T any](f func() T) <-chan T {
 	result := make(chan T, 1)
 	go func() { result <- f() }()
 	return result
+}
+
+// aggregateIn is the id of an aggregate whose slot lies in the range.
+func aggregateIn(t testing.TB, db DB, r slot.Range) string {
+	t.Helper()
+	return value[string](t, db, `SELECT id FROM (SELECT '{it''s "' || n AS id FROM generate_series(1, 100000) AS n) AS ids
+		WHERE (hashtextextended(id, 0) & 65535) >= $1 AND (hashtextextended(id, 0) & 65535) < $2 LIMIT 1`, r.From, r.To)
+}
+
+// listen opens a connection that hears the replica set's notifications.
+func listen(t testing.TB, s *Store, pool *pgxpool.Pool) *pgx.Conn {
+	t.Helper()
+	conn := dial(t, pool)
+	exec(t, conn, `LISTEN `+pgx.Identifier{s.Channel()}.Sanitize())
+	return conn
+}
+
+// hears waits for the next notification and returns what it says.
+func hears(t testing.TB, conn *pgx.Conn) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	n, err := conn.WaitForNotification(ctx)
+	require.NoError(t, err)
+	return n.Payload
+}
+
+// stateOf is the worker's state as the table has it.
+func stateOf(t testing.TB, db DB, worker uuid.UUID) WorkerState {
+	t.Helper()
+	return WorkerState(value[string](t, db, `SELECT state FROM orchestrator_workers WHERE worker_id = $1`, worker))
+}
+
+// detailOf is what happened to the worker last.
+func detailOf(t testing.TB, db DB, worker uuid.UUID) string {
+	t.Helper()
+	return value[string](t, db, `SELECT detail FROM orchestrator_workers WHERE worker_id = $1`, worker)
 }

@@ -81,10 +81,14 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool) {
 	require.NoError(t, err)
 	assert.Equal(t, int64(6), floor)
 
-	event := es.PersistedEvent{GlobalPosition: 7, EventID: uuid.New(), EventType: "o'", AggregateID: "{}"}
+	event := es.PersistedEvent{GlobalPosition: 6, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
 	require.NoError(t, s.RecordFailure(ctx, pool, f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"}))
-	require.NoError(t, s.RecordHandled(ctx, pool, f, 7))
+	require.NoError(t, s.RecordHandled(ctx, pool, f.Projection))
 	assert.Equal(t, "handled", value[string](t, pool, `SELECT state FROM orchestrator_dead_letters WHERE last_error = $1`, "it's \\ $1"))
+	retrying, err := s.Retrying(ctx, pool)
+	require.NoError(t, err)
+	assert.Empty(t, retrying)
+	require.NoError(t, s.Prune(ctx, pool, 10))
 	changeAndLeave(t, s, pool, number, m.ID, other.ID)
 }
 

@@ -54,7 +54,7 @@ type View struct {
 	// Generation is the current one; its Number is 0 if there is none.
 	Generation Generation
 	// Workers are those that have neither left nor been declared dead, the
-	// generation's members, and oneself in any case, ordered by id.
+	// generation's members, the leader, and oneself in any case, ordered by id.
 	Workers []Worker
 	// LeaderPID is the backend that holds the replica set's advisory lock; 0 if
 	// none does.
@@ -108,7 +108,8 @@ SELECT leader.held,
 FROM leader
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
 LEFT JOIN {{schema}}orchestrator_workers AS w
-       ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members))
+       ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members)
+            OR w.session_key IN (SELECT k.key FROM locks AS k JOIN locks AS l ON l.pid = k.pid WHERE l.key = $3))
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 ORDER BY w.worker_id`
 

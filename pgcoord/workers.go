@@ -63,10 +63,13 @@ const (
 
 // The insert is the claim: the row that begins at slot 0 exists for every
 // projection that was ever claimed, whatever its ranges are now, so of two
-// replica sets only one inserts.
+// replica sets only one inserts. Rows that are seen are not tried: an insert
+// would wait for whatever batch is in flight on them, one after the other.
 const sqlClaim = `
 INSERT INTO {{schema}}orchestrator_checkpoints (projection, slot_from, slot_to, replica_set, events_table)
-SELECT name, 0, 65536, $2, $3 FROM unnest($1::text[]) AS name ORDER BY name
+SELECT name, 0, 65536, $2, $3 FROM unnest($1::text[]) AS name
+WHERE NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE projection = name AND slot_from = 0)
+ORDER BY name
 ON CONFLICT DO NOTHING`
 
 const sqlClaims = `

@@ -23,8 +23,10 @@ type Projection interface {
 	// returned error, or a panic, makes the event be handled again; what the
 	// handler wrote through tx for it is rolled back first.
 	//
-	// ctx ends when the handler must give up. Handle must not keep tx or event
-	// after it returned, and may be called by several goroutines at once for
+	// ctx ends when the handler must give up; it carries a Delivery, with the
+	// fencing token for systems that can check one. Handle must not keep tx or event
+	// after it returned, nor change the event's bytes, which other projections
+	// share, and may be called by several goroutines at once for
 	// events of different partitions, never for two events of one aggregate.
 	Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error
 }

@@ -1,0 +1,36 @@
+package projection
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+)
+
+// Delivery says on whose behalf a handler is called. Its Generation is the
+// fencing token: a system outside PostgreSQL that remembers the highest token it
+// has seen for a projection, and refuses lower ones, is never written by a worker
+// that was replaced.
+type Delivery struct {
+	// ReplicaSet, Worker and Generation identify the worker and the configuration
+	// it works in. Generations are numbered 1, 2, 3 … per replica set.
+	ReplicaSet string
+	Worker     uuid.UUID
+	Generation int64
+	// PartitionKey and TotalPartitions name the partition, key of total.
+	PartitionKey, TotalPartitions int
+}
+
+type deliveryKey struct{}
+
+// WithDelivery returns a context that carries d, for what calls handlers.
+func WithDelivery(ctx context.Context, d Delivery) context.Context {
+	return context.WithValue(ctx, deliveryKey{}, d)
+}
+
+// DeliveryFrom is the delivery that a handler's context carries. ok is false
+// where the orchestrator does not call it: under the manual processor, and in the
+// tests of a handler.
+func DeliveryFrom(ctx context.Context) (d Delivery, ok bool) {
+	d, ok = ctx.Value(deliveryKey{}).(Delivery)
+	return d, ok
+}

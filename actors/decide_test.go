@@ -213,7 +213,7 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 			for _, l := range change.Lost {
 				lost = append(lost, l.Worker)
 				assert.NotEmpty(t, l.Detail)
-				assert.True(t, l.SessionGone != (l.Stale == decideTiming.Stale), "there is one kind of evidence")
+				assert.NotEqual(t, l.SessionGone, l.Stale == decideTiming.Stale, "there is one kind of evidence")
 			}
 			assert.Equal(t, test.lost, lost)
 

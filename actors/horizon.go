@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -170,6 +171,11 @@ func (h *horizonActor) failed(err error) time.Duration {
 	h.failures++
 	next := backoff{First: 50 * time.Millisecond, Max: 5 * time.Second}.after(h.failures)
 	h.worker.Metrics.DatabaseError("horizon")
+	if rewound, ok := errors.AsType[*horizon.RewoundError](err); ok && rewound.Floor {
+		h.log.Error("positions are lower than a checkpoint: nothing is handled until a person decides", "error", err,
+			"checkpoint", rewound.Reached, "last_position", rewound.LastValue, "next_try", next)
+		return next
+	}
 	h.log.Warn("finding the horizon failed, trying again", "error", err, "next_try", next)
 	return next
 }

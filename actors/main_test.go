@@ -11,3 +11,6 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 // deadline bounds every wait for something that happens in another goroutine.
 const deadline = 20 * time.Second
+
+// pass lets fake time pass. It is for synctest bubbles only.
+func pass(d time.Duration) { <-time.After(d) }

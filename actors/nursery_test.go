@@ -18,12 +18,13 @@ import (
 
 func TestBackoffGrowsToItsMaximum(t *testing.T) {
 	b := backoff{First: 10 * time.Millisecond, Max: 65 * time.Millisecond}
-	for i, want := range []time.Duration{10, 20, 40, 65, 65} {
-		assert.Equal(t, want*time.Millisecond, b.ceiling(i+1))
+	for i, milliseconds := range []int{10, 20, 40, 65, 65} {
+		want := time.Duration(milliseconds) * time.Millisecond
+		assert.Equal(t, want, b.ceiling(i+1))
 		for range 100 {
 			delay := b.after(i + 1)
-			assert.GreaterOrEqual(t, delay, want*time.Millisecond/2)
-			assert.LessOrEqual(t, delay, want*time.Millisecond)
+			assert.GreaterOrEqual(t, delay, want/2)
+			assert.LessOrEqual(t, delay, want)
 		}
 	}
 	assert.Equal(t, b.Max, b.ceiling(1_000_000))
@@ -89,7 +90,7 @@ func newHouse(t *testing.T) *house {
 		actor.WithGuardian(guardian{log: slog.New(h.log)})))
 	t.Cleanup(func() {
 		h.stop()
-		time.Sleep(time.Minute) // of the bubble: whatever was armed has fired
+		pass(time.Minute) // of the bubble: whatever was armed has fired
 		h.system.Shutdown()
 		synctest.Wait()
 	})
@@ -167,7 +168,7 @@ func TestPanickingChildIsSpawnedAnewWithGrowingBackoff(t *testing.T) {
 				h.do(func(c actor.Context, b *brood) { b.spawn(c, l.spec(at, 5)) })
 				for range 200 {
 					h.do(func(c actor.Context, b *brood) { b.send(c, "fragile", hit{}) })
-					time.Sleep(50 * time.Millisecond)
+					pass(50 * time.Millisecond)
 				}
 				require.Len(t, l.starts, 6, "five lives end in a panic, the sixth goes on")
 				assert.EqualValues(t, 1, l.alive.Load())
@@ -199,7 +200,7 @@ func TestPanicWhileEndingEndsTheChild(t *testing.T) {
 				h, l := newHouse(t), &life{}
 				h.do(func(c actor.Context, b *brood) { b.spawn(c, l.spec(at, 1)) })
 				h.do(func(c actor.Context, b *brood) { assert.True(t, b.stop(c, "fragile")) })
-				time.Sleep(time.Minute)
+				pass(time.Minute)
 				assert.Zero(t, l.alive.Load())
 				assert.Len(t, l.starts, 1)
 				h.do(func(_ actor.Context, b *brood) { assert.Zero(t, b.count("fragile")) })
@@ -215,7 +216,7 @@ func TestStopDuringBackoffIsFinal(t *testing.T) {
 		h.do(func(c actor.Context, b *brood) { b.spawn(c, l.spec("Started", 100)) })
 		require.Len(t, h.brood.waiting, 1)
 		h.do(func(c actor.Context, b *brood) { assert.False(t, b.stop(c, "fragile"), "it waits, it is not alive") })
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		assert.Len(t, l.starts, 1)
 	})
 }
@@ -253,7 +254,7 @@ func TestCrashLoopIsReported(t *testing.T) {
 			b.budget, b.backoff = 3, backoff{First: time.Millisecond, Max: time.Second}
 			b.spawn(c, l.spec("Started", 1000))
 		})
-		time.Sleep(10500 * time.Millisecond)
+		pass(10500 * time.Millisecond)
 		reports := h.log.find("an actor keeps panicking")
 		require.NotEmpty(t, reports)
 		assert.Equal(t, slog.LevelError, reports[0].level)
@@ -294,7 +295,7 @@ func TestRandomGenerationsWithRandomPanics(t *testing.T) {
 					fill(c)
 				}
 			})
-			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+			pass(time.Duration(random.IntN(20)) * time.Millisecond)
 		}
 		h.stop()
 		for k := range alive {
@@ -330,7 +331,7 @@ func (r *restless) Receive(c actor.Context) {
 		c.Send(c.Self(), hit{})
 	case hit:
 		r.handled.Add(1)
-		time.Sleep(time.Duration(r.random.IntN(3000)) * time.Microsecond)
+		pass(time.Duration(r.random.IntN(3000)) * time.Microsecond)
 		c.Send(c.Self(), hit{})
 	case *actor.Stopping:
 		odds = 3

@@ -73,7 +73,7 @@ func newBench(t *testing.T) *bench {
 		b.system.Root.Stop(b.top)
 		<-b.done
 		b.system.Root.Stop(probe)
-		time.Sleep(time.Second) // of the bubble: the library's throttles end
+		pass(time.Second) // of the bubble: the library's throttles end
 		b.system.Shutdown()
 		synctest.Wait()
 	})
@@ -214,10 +214,10 @@ func TestDrainIsSoftFirstThenHard(t *testing.T) {
 		require.NoError(t, r.hard.Err())
 		assert.Empty(t, b.heard(), "one partition is still alive")
 
-		time.Sleep(999 * time.Millisecond)
+		pass(999 * time.Millisecond)
 		synctest.Wait()
 		require.NoError(t, r.hard.Err())
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		synctest.Wait()
 		assert.ErrorIs(t, context.Cause(r.hard), errDrained)
 		assert.Empty(t, b.heard())
@@ -273,10 +273,10 @@ func TestLeaseEndsWithoutAHeartbeat(t *testing.T) {
 		synctest.Wait()
 		r := b.current()
 		b.heard()
-		time.Sleep(5*time.Second - time.Millisecond)
+		pass(5*time.Second - time.Millisecond)
 		synctest.Wait()
 		require.NoError(t, r.hard.Err())
-		time.Sleep(time.Millisecond)
+		pass(time.Millisecond)
 		synctest.Wait()
 		require.ErrorIs(t, context.Cause(r.hard), errUntrusty)
 		assert.Contains(t, b.heard(), any(messages.LeaseExpired{}))

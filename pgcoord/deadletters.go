@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
@@ -70,11 +68,14 @@ func (s *Store) Retrying(ctx context.Context, db DB) (map[string]int64, error) {
 	highest := map[string]int64{}
 	var projection string
 	var position int64
-	_, err = pgx.ForEachRow(rows, []any{&projection, &position}, func() error {
+	for rows.Next() {
+		if err := rows.Scan(&projection, &position); err != nil {
+			rows.Close()
+			return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
+		}
 		highest[projection] = position
-		return nil
-	})
-	if err != nil {
+	}
+	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
 	}
 	return highest, nil

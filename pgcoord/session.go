@@ -204,7 +204,9 @@ func (s *Session) serve(ctx context.Context, conn *pgx.Conn) error {
 			continue
 		case <-due.C:
 			interrupt()
-			<-waited
+			if err := <-waited; conn.IsClosed() {
+				return fmt.Errorf("waiting for notifications: %w", err)
+			}
 			if err := s.prove(ctx, conn); err != nil {
 				return err
 			}
@@ -212,7 +214,10 @@ func (s *Session) serve(ctx context.Context, conn *pgx.Conn) error {
 			continue
 		case r = <-s.requests:
 			interrupt()
-			_, _ = <-waited // the request that comes now finds out by itself
+			if err := <-waited; conn.IsClosed() {
+				r.err <- fmt.Errorf("the coordination session broke before the statement was sent: %w", err)
+				return fmt.Errorf("waiting for notifications: %w", err)
+			}
 		}
 		err := s.serveOne(ctx, conn, r)
 		r.err <- err
@@ -264,9 +269,6 @@ func (s *Session) serveOne(ctx context.Context, conn *pgx.Conn, r *request) erro
 	runCtx, cancel := context.WithTimeout(r.ctx, sessionStatement)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
-	if conn.IsClosed() {
-		return errors.New("the coordination session broke before the statement was sent")
-	}
 	return r.run(runCtx, conn)
 }
 

@@ -138,7 +138,7 @@ func (p *PostgresProcessor) Run(ctx context.Context) error {
 	r := newRunner(p.config)
 	err := r.run(ctx)
 	if err == nil || ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // what failed because ctx ended is no failure
 	}
 	return fmt.Errorf("running the projection %q, partition %v: %w", p.config.Projection.Name(), r.partition, err)
 }
@@ -189,7 +189,7 @@ func (r *runner) run(ctx context.Context) error {
 			}
 		}
 		if err == nil || ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // what failed because ctx ended is no failure
 		}
 		if !mendable(err) {
 			return err

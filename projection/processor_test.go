@@ -182,12 +182,12 @@ func TestProcessorPartitions(t *testing.T) {
 }
 
 // failing is the error of a run over ten events of which bad ones fail.
-func failing(t *testing.T, make func(fail func(position int64) error) projection.Projection, fault func() error) (positions []int64, bad int64, pool *pgxpool.Pool, err error) {
+func failing(t *testing.T, construct func(fail func(position int64) error) projection.Projection, fault func() error) (positions []int64, bad int64, pool *pgxpool.Pool, err error) {
 	t.Helper()
 	pool, store := newStore(t)
 	positions = appendEvents(t, pool, store, "Order", 10)
 	bad = positions[6]
-	p := make(func(position int64) error {
+	p := construct(func(position int64) error {
 		if position == bad {
 			return fault()
 		}
@@ -235,10 +235,10 @@ func TestProcessorStopsAtABadEvent(t *testing.T) {
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 		}},
 	}
-	for kind, make := range projections {
+	for kind, construct := range projections {
 		for name, tt := range faults {
 			t.Run(name+", "+kind, func(t *testing.T) {
-				positions, bad, pool, err := failing(t, make, tt.fault)
+				positions, bad, pool, err := failing(t, construct, tt.fault)
 				require.ErrorIs(t, err, projection.ErrProjectionStopped)
 				tt.check(t, err)
 				var stopped *projection.StoppedError

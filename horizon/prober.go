@@ -184,8 +184,7 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 // is forgotten: the look that follows finds out.
 func (p *Prober) quiet(ctx context.Context) (bool, error) {
 	var seen sight
-	sql := fmt.Sprintf(sqlQuiet, p.target.sequenceName.Sanitize())
-	err := p.db.QueryRow(ctx, sql, p.target.tableName.Sanitize()).
+	err := p.db.QueryRow(ctx, sqlQuiet, p.target.sequenceName.Sanitize(), p.target.tableName.Sanitize()).
 		Scan(&seen.lastValue, &seen.table, &seen.server.started, &seen.server.now, &seen.server.session)
 	if err != nil {
 		return false, fmt.Errorf("reading the sequence %s: %w", p.target.sequenceName.Sanitize(), err)
@@ -240,14 +239,13 @@ func (s sight) holders() []Holder {
 // one, so the second statement of a pipeline (in the simple protocol, of a query
 // text) starts executing after the first has run to its end. That both run in one
 // implicit transaction does not matter, because neither answer comes from
-// a snapshot: a sequence's row is changed in place and pg_locks reads the lock
-// tables as they are.
+// a snapshot: both functions read what is in shared memory at that moment.
 func (p *Prober) look(ctx context.Context) (sight, error) {
 	var (
 		seen  sight
 		batch pgx.Batch
 	)
-	batch.Queue(fmt.Sprintf(sqlLastValue, p.target.sequenceName.Sanitize())).QueryRow(func(row pgx.Row) error {
+	batch.Queue(sqlLastValue, p.target.sequenceName.Sanitize()).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&seen.lastValue)
 	})
 	batch.Queue(sqlHolders, p.target.tableName.Sanitize()).QueryRow(func(row pgx.Row) error {

@@ -25,17 +25,18 @@ LEFT JOIN LATERAL (
 ) s ON true
 WHERE c.oid = to_regclass($1)`
 
-// sqlLastValue reads the highest number drawn; %s is the sequence. Before the
-// first draw, last_value is the number that will be drawn.
-const sqlLastValue = `SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s`
+// sqlLastValue reads the highest number drawn from the sequence $1; 0 before the
+// first. It must not be read as a row of the sequence: drawing a number writes one
+// that is up to 32 higher into that row for an instant, to be logged, and an
+// ordinary scan reads without the lock that covers it. The function takes the lock.
+const sqlLastValue = `SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0)`
 
 // sqlQuiet reads the highest number drawn, as sqlLastValue does, with the rest of
-// what sqlHolders reads apart from the holders.
+// what sqlHolders reads apart from the holders. $2 is the table.
 const sqlQuiet = `
-SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END,
-       coalesce(to_regclass($1)::oid, 0), pg_postmaster_start_time(), clock_timestamp(),
-       (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))
-FROM %s`
+SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0),
+       coalesce(to_regclass($2)::oid, 0), pg_postmaster_start_time(), clock_timestamp(),
+       (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))`
 
 // sqlHolders reads who holds the writers' lock on the events table ($1) or a
 // partition of it, and what tells whether the server is still the one of an

@@ -96,7 +96,8 @@ func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 //
 // Run may be called again after it returned, which makes a new worker.
 func (o *Orchestrator) Run(ctx context.Context, projections []projection.Projection) error {
-	if err := validateProjections(projections); err != nil {
+	d, err := describe(projections)
+	if err != nil {
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
 	if !o.running.CompareAndSwap(false, true) {
@@ -109,14 +110,14 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	if err != nil {
 		return fmt.Errorf("running replica set %q: drawing the worker's id: %w", o.replicaSet, err)
 	}
-	store, err := o.open(ctx, projections)
+	store, err := o.open(ctx, d)
 	switch {
 	case ctx.Err() != nil:
 		return nil
 	case err != nil:
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
-	return o.work(ctx, o.workerConfig(id, store, projections, recorder))
+	return o.work(ctx, o.workerConfig(id, store, d, recorder))
 }
 
 // work keeps a worker running until ctx ends. A worker ends before only if its

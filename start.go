@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,53 +25,64 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// validateProjections says why the projections cannot be run.
-func validateProjections(projections []projection.Projection) error {
-	if len(projections) == 0 {
-		return fmt.Errorf("%w: there must be at least one", ErrInvalidProjections)
-	}
-	seen := map[string]int{}
-	for i, p := range projections {
-		if p == nil {
-			return fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
-		}
-		name, err := describe(p)
-		if err != nil {
-			return fmt.Errorf("%w: the projection at index %d: %w", ErrInvalidProjections, i, err)
-		}
-		if !validName(name) {
-			return fmt.Errorf("%w: the name of the projection at index %d must have between 1 and %d bytes of valid UTF-8 without NUL, got %q", ErrInvalidProjections, i, maxNameLength, abridged(name))
-		}
-		if first, twice := seen[name]; twice {
-			return fmt.Errorf("%w: the projections at index %d and %d are both named %q; names must be unique, since checkpoints are kept by name", ErrInvalidProjections, first, i, name)
-		}
-		seen[name] = i
-	}
-	return nil
+// described is the caller's projections with what they say of themselves, asked
+// once: neither the caller's slice nor a projection can change them later.
+type described struct {
+	projections   []projection.Projection
+	names         []string
+	unpartitioned []string // names
 }
 
-// describe asks a projection for all that it says about itself, and returns its
-// name. A panic becomes an error.
-func describe(p projection.Projection) (name string, err error) {
+// describe says why the projections cannot be run, or what they are.
+func describe(projections []projection.Projection) (described, error) {
+	d := described{projections: slices.Clone(projections), unpartitioned: []string{}}
+	if len(projections) == 0 {
+		return d, fmt.Errorf("%w: there must be at least one", ErrInvalidProjections)
+	}
+	for i, p := range d.projections {
+		if p == nil {
+			return d, fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
+		}
+		name, whole, err := describeOne(p)
+		if err != nil {
+			return d, fmt.Errorf("%w: the projection at index %d: %w", ErrInvalidProjections, i, err)
+		}
+		if !validName(name) {
+			return d, fmt.Errorf("%w: the name of the projection at index %d must have between 1 and %d bytes of valid UTF-8 without NUL, got %q", ErrInvalidProjections, i, maxNameLength, abridged(name))
+		}
+		if first := slices.Index(d.names, name); first >= 0 {
+			return d, fmt.Errorf("%w: the projections at index %d and %d are both named %q; names must be unique, since checkpoints are kept by name", ErrInvalidProjections, first, i, name)
+		}
+		d.names = append(d.names, name)
+		if whole {
+			d.unpartitioned = append(d.unpartitioned, name)
+		}
+	}
+	return d, nil
+}
+
+// describeOne asks a projection for all that it says about itself. A panic
+// becomes an error.
+func describeOne(p projection.Projection) (name string, unpartitioned bool, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("describing itself it panicked: %v", value)
 		}
 	}()
-	_, _ = projection.ScopeOf(p), projection.IsUnpartitioned(p)
-	return p.Name(), nil
+	_ = projection.ScopeOf(p)
+	return p.Name(), projection.IsUnpartitioned(p), nil
 }
 
 // open checks that the database is as the library needs it, and claims the
 // projections. It tries until the database answers, or ctx ends.
-func (o *Orchestrator) open(ctx context.Context, projections []projection.Projection) (*pgcoord.Store, error) {
+func (o *Orchestrator) open(ctx context.Context, d described) (*pgcoord.Store, error) {
 	delay := 100 * time.Millisecond
 	for {
-		store, err := o.check(ctx, projections)
-		if err == nil || ctx.Err() != nil || !unreachable(err) {
+		store, err := o.check(ctx, d)
+		if err == nil || ctx.Err() != nil || !passing(err) {
 			return store, err
 		}
-		o.config.logger.WarnContext(ctx, "the database cannot be reached, trying again",
+		o.config.logger.WarnContext(ctx, "the database is not ready, trying again",
 			"replica_set", o.replicaSet, "error", err, "next_try", delay)
 		select {
 		case <-ctx.Done():
@@ -81,7 +95,7 @@ func (o *Orchestrator) open(ctx context.Context, projections []projection.Projec
 // checkTimeout bounds one attempt to check the database.
 const checkTimeout = 30 * time.Second
 
-func (o *Orchestrator) check(ctx context.Context, projections []projection.Projection) (*pgcoord.Store, error) {
+func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	if err := migrations.Check(ctx, o.db, o.config.schema); err != nil {
@@ -100,54 +114,42 @@ func (o *Orchestrator) check(ctx context.Context, projections []projection.Proje
 	if err != nil {
 		return nil, err
 	}
-	err = store.Claim(ctx, o.db, namesOf(projections, nil))
+	err = store.Claim(ctx, o.db, d.names)
 	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
 		return nil, claimedError{claimed}
 	}
 	return store, err
 }
 
-// unreachable says whether the database could not be asked, rather than that
-// its answer was no.
-func unreachable(err error) bool {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch {
-		case strings.HasPrefix(pgErr.Code, "08"), // connection exceptions
-			strings.HasPrefix(pgErr.Code, "53"),  // too many connections, no memory, no disk
-			strings.HasPrefix(pgErr.Code, "57P"), // shutting down, starting up
-			strings.HasPrefix(pgErr.Code, "40"):  // deadlock, serialization
-			return true
-		}
-		return false
+// passing says whether an error may go away by itself: whatever the database
+// answers but that it does not know us, the database or a name; and whatever
+// kept it from answering.
+func passing(err error) bool {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return !slices.ContainsFunc([]string{"28", "3D", "3F", "42"}, func(class string) bool {
+			return strings.HasPrefix(answer.Code, class)
+		})
 	}
+	var network net.Error
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)
-	return connecting || pgconn.SafeToRetry(err) || pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)
-}
-
-// namesOf is the names of those projections for which is holds, or of all.
-func namesOf(projections []projection.Projection, is func(projection.Projection) bool) []string {
-	names := []string{}
-	for _, p := range projections {
-		if is == nil || is(p) {
-			names = append(names, p.Name())
-		}
-	}
-	return names
+	return connecting || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, context.DeadlineExceeded)
 }
 
 // workerConfig is what the worker's actors need.
-func (o *Orchestrator) workerConfig(id uuid.UUID, store *pgcoord.Store, projections []projection.Projection, recorder *metrics.ReplicaSet) actors.Config {
+func (o *Orchestrator) workerConfig(id uuid.UUID, store *pgcoord.Store, d described, recorder *metrics.ReplicaSet) actors.Config {
 	hostname, _ := os.Hostname()
 	cfg := actors.Config{
 		Pool:        o.db,
 		EventStore:  o.eventStore,
 		Store:       store,
-		Projections: projections,
+		Projections: d.projections,
 		Membership: pgcoord.Membership{
 			ID:            id,
 			Name:          o.config.workerName,
-			Projections:   namesOf(projections, nil),
-			Unpartitioned: namesOf(projections, projection.IsUnpartitioned),
+			Projections:   d.names,
+			Unpartitioned: d.unpartitioned,
 			Partitions:    o.config.partitions,
 			HasSession:    !o.config.pollOnly,
 			Hostname:      hostname,

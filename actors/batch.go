@@ -3,7 +3,11 @@ package actors
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -32,12 +36,14 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	})
 	watch.end()
 	if handlerErr != nil || handled == 0 {
+		// A context of the handler's own that ended closes the connection too.
 		alive := b.Alive()
 		b.Rollback(ctx)
 		if handlerErr == nil || ctx.Err() != nil {
 			return next{}, nil // it is stopping
 		}
-		if !alive {
+		ownTime := errors.Is(handlerErr, context.DeadlineExceeded) || errors.Is(handlerErr, context.Canceled)
+		if !alive && !ownTime && !p.blames(handlerErr) {
 			return next{}, handlerErr
 		}
 		return p.handlerFailed(ctx, events, handled, handlerErr), nil
@@ -46,10 +52,35 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		upTo = events[handled-1].GlobalPosition
 	}
 	if err := p.commit(ctx, b, upTo); err != nil {
+		if ctx.Err() == nil && p.blames(err) {
+			return p.commitFailed(ctx, events[:handled], err), nil
+		}
 		return next{}, err
 	}
 	p.succeeded(ctx, handled, len(events), time.Since(began))
 	return next{more: true}, nil
+}
+
+// brokenMost is how many batches in a row may lose their connection before the
+// events are blamed for it.
+const brokenMost = 3
+
+// blames says whether an error that came with a lost connection, or at COMMIT, is
+// the handlers' doing rather than the database's: a constraint that is checked at
+// COMMIT, a transaction that a handler let idle for too long, or what breaks again
+// and again.
+func (p *processor) blames(err error) bool {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && !ofDatabase(answer.Code) {
+		return true
+	}
+	p.broken++
+	return p.broken >= brokenMost
+}
+
+// ofDatabase says whether an SQLSTATE speaks of the server or of concurrency
+// rather than of the statement.
+func ofDatabase(code string) bool {
+	return slices.Contains([]string{"08", "40", "53", "57", "58", "XX"}, code[:2])
 }
 
 // delivery is what handlers are told of the worker that calls them.
@@ -88,7 +119,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 	}
 	p.pieces = slot.Lift(p.pieces, handled)
 	p.readTo = max(p.readTo, handled)
-	p.trouble = 0
+	p.trouble, p.broken = 0, 0
 	p.showPosition()
 	return nil
 }
@@ -117,6 +148,22 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	}
 }
 
+// commitFailed arranges for the event to be found that makes COMMIT fail.
+func (p *processor) commitFailed(ctx context.Context, events []es.PersistedEvent, err error) next {
+	if len(events) == 1 {
+		return p.handlerFailed(ctx, events, 0, err)
+	}
+	p.halve(events, err)
+	return next{more: true}
+}
+
+// halve makes the next batch half as large as one that failed as a whole.
+func (p *processor) halve(events []es.PersistedEvent, err error) {
+	p.take = len(events) / 2
+	p.log.Warn("a batch failed, trying a smaller one", "error", err, "events", len(events),
+		"first_position", events[0].GlobalPosition, "last_position", events[len(events)-1].GlobalPosition)
+}
+
 // atFailing says whether the next event is the one that failed.
 func (p *processor) atFailing() bool {
 	first, ok := p.supply.first()
@@ -131,9 +178,7 @@ func (p *processor) handlerFailed(ctx context.Context, events []es.PersistedEven
 		p.known = false // the handler has ended the transaction itself
 	}
 	if _, whole := p.handler.(projection.BatchProjection); whole && len(events) > 1 {
-		p.take = len(events) / 2
-		p.log.Warn("a batch failed, trying a smaller one", "error", err, "events", len(events),
-			"first_position", events[0].GlobalPosition, "last_position", events[len(events)-1].GlobalPosition)
+		p.halve(events, err)
 		return next{more: true}
 	}
 	event := events[handled]
@@ -153,7 +198,7 @@ func (p *processor) handlerFailed(ctx context.Context, events []es.PersistedEven
 func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
 	kind := "error"
 	attrs := []any{
-		"error", err, "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
+		"error", abridged(err.Error()), "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
 		"attempt", p.failing.attempts, "next_try", delay,
 	}
 	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {
@@ -163,10 +208,21 @@ func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay t
 	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
 	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
 	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
-	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: err.Error()}
+	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(err.Error())}
 	if err := p.worker.Store.RecordFailure(ctx, p.worker.Pool, p.fence, failure); err != nil && ctx.Err() == nil {
 		p.log.Warn("the failure could not be recorded", "error", err, "position", event.GlobalPosition)
 	}
+}
+
+// longestError bounds what a handler's error may leave in logs and tables, in bytes.
+const longestError = 8 << 10
+
+// abridged is a text cut to longestError.
+func abridged(text string) string {
+	if len(text) <= longestError {
+		return text
+	}
+	return text[:longestError] + fmt.Sprintf("… (%d bytes)", len(text))
 }
 
 // recordHandled records that what had failed, here or on another worker, went

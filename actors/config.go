@@ -53,8 +53,9 @@ type Timing struct {
 	Replace time.Duration
 	// Drain is how long processors have to finish before they are cancelled.
 	Drain time.Duration
-	// SessionGrace is how old the leader's own session must be before others'
-	// missing sessions count: right after a restart of the database nobody has one.
+	// SessionGrace is how long after a restart of the server, or after its own
+	// session was connected again, the leader holds nobody for dead: right then
+	// nobody has a session.
 	SessionGrace time.Duration
 	// History is how many superseded generations, workers that are gone, and
 	// failed events that were handled are kept.

@@ -105,7 +105,7 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 		}
 	case messages.PartitionsStopped:
 		if m.Generation >= k.state.generation {
-			k.state.partitions, k.state.fenced = idle, false
+			k.state.partitions = idle
 			k.seen.drained(k.worker.Metrics)
 		}
 	case messages.Fenced:
@@ -118,7 +118,9 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 		k.state.leaving = true
 	case messages.Notified:
 		k.worker.Metrics.Notification(m.Kind)
-	case messages.SessionConnected, messages.SessionLost, messages.DeclaredDead:
+	case messages.SessionLost:
+		k.state.reconnected = k.state.reconnected || len(k.view.Workers) > 0
+	case messages.SessionConnected, messages.DeclaredDead:
 	}
 }
 
@@ -132,7 +134,7 @@ func (k *coordinator) follow(c actor.Context, m messages.ToCoordinator) {
 			return
 		}
 	case messages.PartitionsStopped:
-		if me, known := k.view.Worker(k.state.self); known && !k.busy && !k.left {
+		if me, known := k.view.Worker(k.state.self); known && !k.busy && !k.left && !k.state.fenced {
 			var actions []action
 			k.state, actions = decideOwn(k.state, k.view, me)
 			k.act(c, actions)

@@ -31,6 +31,8 @@ type state struct {
 	trusted    bool  // the lease holds
 	leaving    bool
 
+	// reconnected says that one's own session is not the worker's first.
+	reconnected bool
 	// pruned is the generation in which this worker deleted old rows last.
 	pruned int64
 
@@ -48,6 +50,9 @@ type (
 	join struct{}
 	// rejoin makes the worker, which was declared dead, pending again.
 	rejoin struct{}
+	// contest asks for a new generation, since the checkpoints contradict the
+	// active one: somebody has changed them by hand.
+	contest struct{}
 	// report records the worker's state.
 	report struct {
 		State      pgcoord.WorkerState
@@ -82,6 +87,7 @@ type (
 
 func (join) action()            {}
 func (rejoin) action()          {}
+func (contest) action()         {}
 func (report) action()          {}
 func (leave) action()           {}
 func (stopPartitions) action()  {}
@@ -134,9 +140,6 @@ func decideOwn(s state, v pgcoord.View, me pgcoord.Worker) (state, []action) {
 		if s.partitions != idle {
 			return stopping(s, true, "the worker was declared dead")
 		}
-		if me.State == pgcoord.Stopped {
-			return s, nil
-		}
 		return s, []action{rejoin{}}
 	}
 	switch g := v.Generation; {
@@ -182,6 +185,11 @@ func decideMember(s state, g pgcoord.Generation, me pgcoord.Worker) (state, []ac
 		return stopping(s, true, "the partitions are of another generation")
 	case s.partitions == running && (me.State != pgcoord.Running || me.Generation != g.Number):
 		return s, []action{report{State: pgcoord.Running, Generation: g.Number}}
+	case s.partitions == idle && s.fenced && s.generation == g.Number:
+		if me.State == pgcoord.Pending {
+			return s, nil
+		}
+		return s, []action{contest{}}
 	case s.partitions == idle && s.trusted:
 		return s, []action{startPartitions{Generation: g.Number}}
 	}

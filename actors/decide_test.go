@@ -42,7 +42,7 @@ func as(id uuid.UUID, st pgcoord.WorkerState, generation int64) pgcoord.Worker {
 
 // sight is a view of a follower with an old session.
 func sight(g pgcoord.Generation, workers ...pgcoord.Worker) pgcoord.View {
-	return pgcoord.View{Generation: g, Workers: workers, SessionAge: time.Hour, LeaderPID: 1000 + int(ann[0])}
+	return pgcoord.View{Generation: g, Workers: workers, SessionAge: time.Hour, ServerAge: time.Hour, LeaderPID: 1000 + int(ann[0])}
 }
 
 // leading is the same of the leader.
@@ -81,8 +81,14 @@ func TestDecideOwn(t *testing.T) {
 		"waits for the stop when declared dead": {
 			of(func(s *state) { runs(1)(s); s.partitions = draining }), sight(preparing(2), as(bob, pgcoord.Dead, 1)), nil, draining,
 		},
-		"rejoins when nothing runs any more": {of(nil), sight(preparing(2), as(bob, pgcoord.Dead, 1)), []action{rejoin{}}, idle},
-		"does nothing once it has left":      {of(nil), sight(preparing(2), as(bob, pgcoord.Stopped, 1)), nil, idle},
+		"rejoins when nothing runs any more":           {of(nil), sight(preparing(2), as(bob, pgcoord.Dead, 1)), []action{rejoin{}}, idle},
+		"joins again when somebody wrote that it left": {of(nil), sight(preparing(2), as(bob, pgcoord.Stopped, 1)), []action{rejoin{}}, idle},
+		"contests checkpoints that contradict the generation": {
+			of(func(s *state) { s.generation, s.fenced = 1, true }), sight(active(1, bob), as(bob, pgcoord.Running, 1)), []action{contest{}}, idle,
+		},
+		"waits for the answer to its contest": {
+			of(func(s *state) { s.generation, s.fenced = 1, true }), sight(active(1, bob), as(bob, pgcoord.Pending, 1)), nil, idle,
+		},
 
 		"drains before it is ready": {
 			of(runs(1)), sight(preparing(2), as(bob, pgcoord.Running, 1)),
@@ -186,8 +192,8 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 			of(runs(1)), sight(active(1, bob), as(ann, pgcoord.Pending, 0), as(bob, pgcoord.Running, 1)), pgcoord.CauseJoined, nil,
 		},
 		"a worker left": {of(runs(1)), sight(active(1, ann, bob), as(bob, pgcoord.Running, 1)), pgcoord.CauseLeft, nil},
-		"a member has left, seen by itself": {
-			of(nil), sight(active(1, ann, bob), as(ann, pgcoord.Running, 1), as(bob, pgcoord.Stopped, 1)), pgcoord.CauseLeft, nil,
+		"a member found checkpoints that contradict it": {
+			of(runs(1)), sight(active(1, ann, bob), as(ann, pgcoord.Pending, 1), as(bob, pgcoord.Running, 1)), pgcoord.CauseContested, nil,
 		},
 		"a session is missing for the second time": {
 			of(func(s *state) { runs(1)(s); s.absent = missingBefore }),
@@ -253,7 +259,6 @@ func TestLeaderLeavesWellAlone(t *testing.T) {
 			of(runs(1)), sight(active(1, bob), pgcoord.Worker{ID: ann, State: pgcoord.Pending, HeartbeatAge: time.Hour}, as(bob, pgcoord.Running, 1)),
 			[]action{declareDead{Losses: []pgcoord.Loss{{Worker: ann, Stale: decideTiming.Stale, Detail: "its last heartbeat is older than 30s"}}}},
 		},
-		"nobody is left to take over": {of(nil), sight(active(1, ann), as(bob, pgcoord.Stopped, 1)), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, actions := decideAs(t, test.state, leading(test.view))
@@ -294,9 +299,16 @@ func TestMissingSessionsCount(t *testing.T) {
 	assert.Equal(t, []uuid.UUID{ann}, []uuid.UUID{prepared(t, actions).Lost[0].Worker})
 
 	young := v
+	young.ServerAge = decideTiming.SessionGrace - time.Millisecond
+	s3, actions := decide(s, young)
+	assert.Empty(t, s3.absent, "right after a restart of the database nobody has a session")
+	assert.Empty(t, actions)
+
+	young = v
 	young.SessionAge = decideTiming.SessionGrace - time.Millisecond
+	s.reconnected = true
 	s, actions = decide(s, young)
-	assert.Empty(t, s.absent, "right after a restart of the database nobody has a session")
+	assert.Empty(t, s.absent, "whatever ended one's own session may have ended all")
 	assert.Empty(t, actions)
 
 	for name, w := range map[string]pgcoord.Worker{

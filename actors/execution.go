@@ -61,6 +61,10 @@ func (e *execution) perform(ctx context.Context, a action) error {
 		case rejoin:
 			e.log.Info("rejoining the replica set after having been declared dead")
 			return e.joined(w.Store.Rejoin(ctx, db, w.self()))
+		case contest:
+			e.log.Error("the checkpoints contradict the active generation, as if changed by hand: asking for a new one",
+				"generation", e.view.Generation.Number)
+			return w.Store.Contest(ctx, db, w.self(), w.Membership.Projections)
 		case report:
 			changed, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
 			if !changed || e.view.Leading || w.session == nil {

@@ -160,7 +160,7 @@ func (h *horizonActor) interval(r horizon.Reading) time.Duration {
 	if h.notified && r.Holders == 0 && still > horizonSlow*poll {
 		return max(poll, horizonIdle)
 	}
-	return min(max(horizonBusy, h.took*horizonShare, still/horizonSlow), max(poll, h.took*horizonShare))
+	return min(max(horizonBusy, h.took*horizonShare, still/horizonSlow), poll)
 }
 
 // failed is how long to wait after a failure: longer after each in a row.

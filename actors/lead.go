@@ -61,7 +61,7 @@ func present(w pgcoord.Worker) bool {
 // its lock is held: the next look finds the lock free. The live worker with the
 // least id does it.
 func endFrozenLeader(s state, v pgcoord.View) []action {
-	if s.pollOnly || leastLive(s, v) != s.self {
+	if s.pollOnly || leastLive(s, v) != s.self || !settled(s, v) {
 		return nil
 	}
 	for _, w := range v.Workers {
@@ -72,12 +72,18 @@ func endFrozenLeader(s state, v pgcoord.View) []action {
 	return nil
 }
 
+// settled says whether what is missing proves anything. After a restart of the
+// server, or of its backends, nobody holds a session, and heartbeats may be as old
+// as the outage was long: that needs a moment.
+func settled(s state, v pgcoord.View) bool {
+	return v.ServerAge >= s.timing.SessionGrace &&
+		(s.pollOnly || !s.reconnected || v.SessionAge >= s.timing.SessionGrace)
+}
+
 // missingSince is since when workers' sessions have been missing at every look.
-// Nothing counts while one's own session is young: after a restart of the
-// database nobody holds anything.
 func missingSince(s state, v pgcoord.View) map[uuid.UUID]time.Duration {
 	absent := map[uuid.UUID]time.Duration{}
-	if s.pollOnly || v.SessionAge < s.timing.SessionGrace {
+	if s.pollOnly || !settled(s, v) {
 		return absent
 	}
 	for _, w := range v.Workers {
@@ -100,7 +106,7 @@ func losses(s state, v pgcoord.View) []pgcoord.Loss {
 		case w.ID == s.self || !present(w):
 		case missing && v.SessionAge-since >= absenceInterval:
 			lost = append(lost, pgcoord.Loss{Worker: w.ID, SessionGone: true, Detail: "its coordination session has ended"})
-		case w.HeartbeatAge >= s.timing.Stale:
+		case w.HeartbeatAge >= s.timing.Stale && settled(s, v):
 			lost = append(lost, pgcoord.Loss{Worker: w.ID, Stale: s.timing.Stale, Detail: fmt.Sprintf("its last heartbeat is older than %s", s.timing.Stale)})
 		}
 	}
@@ -160,6 +166,9 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		case loss >= 0:
 			note(pgcoord.CauseLost, "worker %s (%s) was lost: %s", w.Name, short(w.ID), lost[loss].Detail)
 		case !present(w):
+		case member && w.State == pgcoord.Pending && g.State == pgcoord.Active:
+			live = true
+			note(pgcoord.CauseContested, "worker %s (%s) found checkpoints that contradict the generation", w.Name, short(w.ID))
 		case !member && w.State != pgcoord.Stopping:
 			live = true
 			note(pgcoord.CauseJoined, "worker %s (%s) joined", w.Name, short(w.ID))

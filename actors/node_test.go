@@ -59,6 +59,9 @@ func (w *world) spawnNode() {
 func (w *world) connect(n *node) {
 	w.lastPID++
 	n.pid, n.connected = w.lastPID, w.now
+	if n.k != nil {
+		n.k.note(messages.SessionLost{})
+	}
 }
 
 // respawn makes a coordinator, and tells it what it finds: supervisor.briefing.

@@ -43,6 +43,7 @@ type processor struct {
 	take    int          // how many events the next batch may have
 	failing failing
 	trouble int // failures of the database in a row
+	broken  int // batches in a row that lost their connection while handlers ran, or at COMMIT
 
 	halted    bool        // fenced
 	wakened   bool        // a proceed is on its way

@@ -86,7 +86,7 @@ func (w *world) current() *simGeneration {
 
 // view is what node n sees: Store.Observe.
 func (w *world) view(n *node) pgcoord.View {
-	v := pgcoord.View{SessionAge: w.now - n.connected}
+	v := pgcoord.View{SessionAge: w.now - n.connected, ServerAge: time.Hour}
 	if !w.pollOnly {
 		if w.leader == 0 && n.k.mayLead() {
 			w.leader = n.pid

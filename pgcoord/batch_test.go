@@ -2,6 +2,7 @@ package pgcoord
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -31,9 +32,7 @@ func single(t *testing.T, pool *pgxpool.Pool, parameters map[string]string) *pgx
 	t.Helper()
 	config := pool.Config()
 	config.MaxConns = 1
-	for name, v := range parameters {
-		config.ConnConfig.RuntimeParams[name] = v
-	}
+	maps.Copy(config.ConnConfig.RuntimeParams, parameters)
 	one, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(one.Close)

@@ -48,6 +48,7 @@ func TestProjectionKeepsItsEventsTable(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	require.NoError(t, s.Claim(t.Context(), pool, []string{"orders"}))
+	exec(t, pool, `CREATE SCHEMA archive CREATE TABLE events ()`)
 	other, err := Open(t.Context(), pool, "", "main", pgx.Identifier{"archive", "events"})
 	require.NoError(t, err)
 	err = other.Claim(t.Context(), pool, []string{"orders"})
@@ -64,8 +65,8 @@ func TestOfTwoReplicaSetsOneClaims(t *testing.T) {
 	stores := [2]*Store{open(t, pool, names[0]), open(t, pool, names[1])}
 	for round := range 30 {
 		projection := "orders " + uuid.NewString()
-		// Both claim others beside it, in opposite order.
-		lists := [2][]string{{projection + "a", projection, projection + "z"}, {projection + "Z", projection, projection + "A"}}
+		// Both claim them in opposite order.
+		lists := [2][]string{{projection, projection + "a", projection + "z"}, {projection + "z", projection + "a", projection}}
 		var errs [2]error
 		var both sync.WaitGroup
 		start := make(chan struct{})

@@ -3,6 +3,7 @@ package pgcoord
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
@@ -30,7 +31,7 @@ SET state = 'retrying', attempts = orchestrator_dead_letters.attempts + 1, last_
 func (s *Store) RecordFailure(ctx context.Context, db DB, f Fence, failure Failure) error {
 	e := failure.Event
 	_, err := db.Exec(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
-		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, failure.Error, f.Worker, f.Generation)
+		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, storable(failure.Error), f.Worker, f.Generation)
 	if err != nil {
 		return fmt.Errorf("recording the failure of %s at position %d: %w", f, e.GlobalPosition, err)
 	}
@@ -38,6 +39,11 @@ func (s *Store) RecordFailure(ctx context.Context, db DB, f Fence, failure Failu
 }
 
 // It is the checkpoint that says what was handled, whoever did it.
+// storable is text as a column of type text takes it: valid UTF-8 without zeros.
+func storable(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}
+
 const sqlRecordHandled = `
 UPDATE {{schema}}orchestrator_dead_letters AS d SET state = 'handled', handled_at = now()
 FROM {{schema}}orchestrator_checkpoints AS c

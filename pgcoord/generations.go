@@ -14,12 +14,13 @@ import (
 
 // Causes of a generation, as the table and the metric name them.
 const (
-	CauseFirst   = "first"    // there was none
-	CauseJoined  = "joined"   // a worker came
-	CauseLeft    = "left"     // a worker left
-	CauseLost    = "lost"     // a worker died, froze or was cut off
-	CauseChanged = "changed"  // several of these at once
-	CauseTimeout = "excluded" // a worker did not stop in time
+	CauseFirst   = "first"   // there was none
+	CauseJoined  = "joined"  // a worker came
+	CauseLeft    = "left"    // a worker left
+	CauseLost    = "lost"    // a worker died, froze or was cut off
+	CauseChanged = "changed" // several of these at once
+	// CauseContested: the checkpoints contradicted the generation.
+	CauseContested = "contested"
 )
 
 // Change is the request for a new generation.
@@ -67,7 +68,7 @@ const sqlMarkDead = `
 UPDATE {{schema}}orchestrator_workers AS w
 SET state = 'dead', state_changed_at = now(), detail = $2
 WHERE w.worker_id = $1 AND w.state NOT IN ('stopped', 'dead')
-  AND CASE WHEN $3 THEN NOT EXISTS (
+  AND CASE WHEN $3 THEN w.session_key IS NOT NULL AND NOT EXISTS (
         SELECT 1 FROM pg_locks AS l
         WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())

@@ -25,18 +25,30 @@ const patience = 20 * time.Second
 
 var eventsTable = pgx.Identifier{"events"}
 
-// newPool creates a database with the coordination tables.
+// newPool creates a database with the coordination tables and an events table,
+// of which nobody reads more than the name.
 func newPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	pool := pgtest.NewDatabase(t)
-	require.NoError(t, migrations.Run(t.Context(), pool, ""))
+	createTables(t, pool)
 	return pool
+}
+
+func createTables(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	require.NoError(t, migrations.Run(t.Context(), pool, ""))
+	exec(t, pool, `CREATE TABLE events ()`)
 }
 
 // open is the Store of a replica set in the connection's schema.
 func open(t testing.TB, pool *pgxpool.Pool, replicaSet string) *Store {
 	t.Helper()
-	s, err := Open(t.Context(), pool, "", replicaSet, eventsTable)
+	return openIn(t, pool, "", replicaSet)
+}
+
+func openIn(t testing.TB, pool *pgxpool.Pool, schema, replicaSet string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), pool, schema, replicaSet, eventsTable)
 	require.NoError(t, err)
 	return s
 }

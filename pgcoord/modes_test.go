@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
@@ -32,21 +31,21 @@ func TestEveryQueryExecModeGoesThroughTheWholeCycle(t *testing.T) {
 			pool, err := pgxpool.NewWithConfig(t.Context(), config)
 			require.NoError(t, err)
 			t.Cleanup(pool.Close)
-			require.NoError(t, migrations.Run(t.Context(), pool, ""))
-			goThroughTheWholeCycle(t, pool)
+			createTables(t, pool)
+			goThroughTheWholeCycle(t, pool, "")
 		})
 	}
 }
 
-func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool) {
+func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	t.Helper()
 	ctx := t.Context()
-	s := open(t, pool, "it's \\ a $1 name")
+	s := openIn(t, pool, schema, "it's \\ a $1 name")
 	m, other := membership("ord'ers", `"q"`, "{a,b}", "NULL", ""), membership("ord'ers")
 	m.Unpartitioned = []string{`"q"`, "NULL"}
 	require.NoError(t, s.Join(ctx, pool, m))
 	require.NoError(t, s.Join(ctx, pool, other))
-	stranger := open(t, pool, "another")
+	stranger := openIn(t, pool, schema, "another")
 	claimed := &ClaimedError{}
 	require.ErrorAs(t, stranger.Claim(ctx, pool, []string{"mine", "ord'ers"}), &claimed)
 	assert.Equal(t, "it's \\ a $1 name", claimed.ReplicaSet)
@@ -84,7 +83,7 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool) {
 	event := es.PersistedEvent{GlobalPosition: 6, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
 	require.NoError(t, s.RecordFailure(ctx, pool, f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"}))
 	require.NoError(t, s.RecordHandled(ctx, pool, f.Projection))
-	assert.Equal(t, "handled", value[string](t, pool, `SELECT state FROM orchestrator_dead_letters WHERE last_error = $1`, "it's \\ $1"))
+	assert.Equal(t, "handled", value[string](t, pool, s.q(`SELECT state FROM {{schema}}orchestrator_dead_letters WHERE last_error = $1`), "it's \\ $1"))
 	retrying, err := s.Retrying(ctx, pool)
 	require.NoError(t, err)
 	assert.Empty(t, retrying)
@@ -139,5 +138,5 @@ func changeAndLeave(t *testing.T, s *Store, pool *pgxpool.Pool, number int64, de
 	require.NoError(t, s.EndBackend(ctx, pool, 1, dead))
 	require.NoError(t, s.Stop(ctx, pool, dead, "it's over"))
 	require.NoError(t, s.Stop(ctx, pool, stays, "it's over"))
-	assert.Equal(t, 2, value[int](t, pool, `SELECT count(*) FROM orchestrator_workers WHERE state = 'stopped' AND detail = $1`, "it's over"))
+	assert.Equal(t, 2, value[int](t, pool, s.q(`SELECT count(*) FROM {{schema}}orchestrator_workers WHERE state = 'stopped' AND detail = $1`), "it's over"))
 }

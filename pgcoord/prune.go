@@ -7,7 +7,7 @@ import (
 
 const sqlPruneGenerations = `
 DELETE FROM {{schema}}orchestrator_generations
-WHERE replica_set = $1 AND state = 'superseded' AND number <= (
+WHERE replica_set = $1 AND state = 'superseded' AND number < (
     SELECT max(number) FROM {{schema}}orchestrator_generations WHERE replica_set = $1) - $2`
 
 const sqlPruneWorkers = `

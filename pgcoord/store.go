@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -42,21 +41,26 @@ type Store struct {
 	qualify    *strings.Replacer
 }
 
+// sqlResolve finds the schemas in which the connection finds two tables, wherever
+// in its search_path they are.
+const sqlResolve = `
+SELECT (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)),
+       (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($2))`
+
 // Open resolves the schema on db and returns the replica set's Store. schema
 // is the one the coordination tables are in; empty means the connection's.
 // events is the events table that the replica set reads.
 func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Identifier) (*Store, error) {
-	var resolved, eventsSchema *string
-	eventsIn := ""
-	if len(events) > 1 {
-		eventsIn = events[0]
+	table := pgx.Identifier{"orchestrator_checkpoints"}
+	if schema != "" {
+		table = pgx.Identifier{schema, "orchestrator_checkpoints"}
 	}
-	const resolve = `SELECT coalesce(nullif($1, ''), current_schema()), coalesce(nullif($2, ''), current_schema())`
-	if err := db.QueryRow(ctx, resolve, schema, eventsIn).Scan(&resolved, &eventsSchema); err != nil {
-		return nil, fmt.Errorf("resolving the schema of the coordination tables: %w", err)
+	var resolved, eventsSchema *string
+	if err := db.QueryRow(ctx, sqlResolve, table.Sanitize(), events.Sanitize()).Scan(&resolved, &eventsSchema); err != nil {
+		return nil, fmt.Errorf("resolving the schemas of the tables: %w", err)
 	}
 	if resolved == nil || eventsSchema == nil {
-		return nil, errors.New("resolving the schema of the coordination tables: no schema is configured and the connection's search_path names none that exists")
+		return nil, fmt.Errorf("resolving the schemas of the tables: the connection's search_path does not lead to both %s and %s", table.Sanitize(), events.Sanitize())
 	}
 	return &Store{
 		replicaSet: replicaSet,

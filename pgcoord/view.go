@@ -61,8 +61,9 @@ type View struct {
 	LeaderPID int
 	// Leading says whether it is the backend that was asked.
 	Leading bool
-	// SessionAge is how long the backend that was asked has been connected.
-	SessionAge time.Duration
+	// SessionAge is how long the backend that was asked has been connected, and
+	// ServerAge how long the server has been up.
+	SessionAge, ServerAge time.Duration
 }
 
 // Worker is the worker with the id; ok is false if the view has none.
@@ -97,6 +98,7 @@ SELECT leader.held,
        CASE WHEN leader.held THEN pg_backend_pid()
             ELSE coalesce((SELECT max(pid) FROM locks WHERE key = $3), 0) END,
        coalesce((SELECT age FROM session), 0),
+       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 * 1000,
        coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
        coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
        coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
@@ -138,24 +140,25 @@ func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool)
 // worker, or NULLs if there is none.
 func (v *View) scan(scan func(...any) error) error {
 	var (
-		sessionAge, age, activeFor float64
-		stateAge, heartbeatAge     float64
-		id                         *uuid.UUID
-		name                       *string
-		state, generationState     *string
-		generation                 *int64
-		partitions                 *int
-		w                          Worker
+		sessionAge, serverAge  float64
+		age, activeFor         float64
+		stateAge, heartbeatAge float64
+		id                     *uuid.UUID
+		name                   *string
+		state, generationState *string
+		generation             *int64
+		partitions             *int
+		w                      Worker
 	)
 	g := &v.Generation
-	err := scan(&v.Leading, &v.LeaderPID, &sessionAge,
+	err := scan(&v.Leading, &v.LeaderPID, &sessionAge, &serverAge,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
 		&stateAge, &heartbeatAge, &w.HasSession, &w.SessionPID)
 	if err != nil {
 		return err
 	}
-	v.SessionAge = milliseconds(sessionAge)
+	v.SessionAge, v.ServerAge = milliseconds(sessionAge), milliseconds(serverAge)
 	g.State, g.Age, g.ActiveFor = GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
 	if id == nil {
 		return nil

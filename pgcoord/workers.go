@@ -161,7 +161,7 @@ const sqlRejoin = `
 WITH changed AS (
     UPDATE {{schema}}orchestrator_workers
     SET state = 'pending', generation = 0, state_changed_at = now(), detail = 'rejoined after: ' || detail
-    WHERE worker_id = $1 AND state = 'dead'
+    WHERE worker_id = $1 AND state IN ('dead', 'stopped')
     RETURNING worker_id
 ), heartbeat AS (
     INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM changed
@@ -170,6 +170,28 @@ WITH changed AS (
     SELECT pg_notify($2, 'joined ' || worker_id::text) FROM changed
 )
 SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+
+const sqlContest = `
+WITH changed AS (
+    UPDATE {{schema}}orchestrator_workers
+    SET state = 'pending', state_changed_at = now(), detail = 'its checkpoints were changed by somebody else'
+    WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
+    RETURNING worker_id
+)
+SELECT pg_notify($2, 'joined ' || worker_id::text) FROM changed`
+
+// Contest makes a member of the active generation pending, which asks the leader
+// for a new one. Projections whose checkpoints were deleted start again at the
+// beginning of the stream. The caller must have stopped all its processors.
+func (s *Store) Contest(ctx context.Context, db DB, worker uuid.UUID, projections []string) error {
+	if err := s.Claim(ctx, db, projections); err != nil {
+		return err
+	}
+	if _, err := db.Exec(ctx, s.q(sqlContest), worker, s.Channel()); err != nil {
+		return fmt.Errorf("contesting the generation as worker %s: %w", worker, err)
+	}
+	return nil
+}
 
 // Rejoin makes a worker that was declared dead pending again. The caller must
 // have stopped all its processors; what they had in flight is fenced already,

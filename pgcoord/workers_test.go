@@ -2,6 +2,7 @@ package pgcoord
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -61,7 +62,8 @@ func TestJoinEntersWhatTheWorkerSays(t *testing.T) {
 	require.Len(t, v.Workers, 1)
 	w := v.Workers[0]
 	assert.Positive(t, w.HeartbeatAge)
-	w.HeartbeatAge = 0
+	assert.Positive(t, w.StateAge)
+	w.HeartbeatAge, w.StateAge = 0, 0
 	assert.Equal(t, Worker{
 		ID: m.ID, Name: "a worker", State: Pending, Projections: []string{"a", "b"}, Unpartitioned: []string{"b"}, Partitions: 3,
 	}, w)
@@ -149,7 +151,7 @@ func TestHeartbeatRenewsTheLease(t *testing.T) {
 	assert.Greater(t, age(), time.Minute, "the dead renew nothing")
 }
 
-func TestRejoinIsForTheDead(t *testing.T) {
+func TestRejoinIsForWhoIsGone(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	w := join(t, s, pool, "orders")
@@ -172,7 +174,8 @@ func TestRejoinIsForTheDead(t *testing.T) {
 
 	require.NoError(t, s.Stop(t.Context(), pool, w, "left"))
 	require.NoError(t, s.Rejoin(t.Context(), pool, w))
-	assert.Equal(t, Stopped, stateOf(t, pool, w), "who has left does not come back")
+	assert.Equal(t, Pending, stateOf(t, pool, w))
+	assert.Equal(t, "rejoined after: left", detailOf(t, pool, w))
 }
 
 // Whoever hears of the departure can lead at once.
@@ -227,3 +230,25 @@ func TestStopOfTheDeadIsRecorded(t *testing.T) {
 	assert.Equal(t, Stopped, stateOf(t, pool, w))
 }
 
+// A worker whose checkpoints were deleted by hand asks for a new generation and
+// begins them again.
+func TestContestAsksForAnotherGeneration(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	exec(t, o.pool, `DELETE FROM orchestrator_checkpoints`)
+	listener := listen(t, o.Store, o.pool)
+	require.NoError(t, o.Contest(t.Context(), o.pool, o.worker, []string{"orders"}))
+	assert.Equal(t, "joined "+o.worker.String(), hears(t, listener))
+	assert.Equal(t, Pending, stateOf(t, o.pool, o.worker))
+	o.fence.Generation = generation(t, o.Store, o.pool, o.fence.Generation, o.worker)
+	o.advance(t, whole(0), 10)
+
+	for _, gone := range []WorkerState{Dead, Stopped} {
+		exec(t, o.pool, `UPDATE orchestrator_workers SET state = $1`, string(gone))
+		require.NoError(t, o.Contest(t.Context(), o.pool, o.worker, []string{"orders"}))
+		assert.Equal(t, gone, stateOf(t, o.pool, o.worker))
+	}
+	err := open(t, o.pool, "stranger").Contest(t.Context(), o.pool, o.worker, []string{"orders"})
+	_, ok := errors.AsType[*ClaimedError](err)
+	assert.True(t, ok)
+}

@@ -71,7 +71,7 @@ func TestRunEndsWhileItWaitsForTheDatabase(t *testing.T) {
 	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set", orchestrator.WithLogger(logs.logger()))
 	require.NoError(t, err)
 	r := start(t, orch, named("a"))
-	logs.await(t, "the database cannot be reached, trying again")
+	logs.await(t, "the database is not ready, trying again")
 	require.NoError(t, r.stop())
 }
 

@@ -1,0 +1,202 @@
+package pgcoord
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+// observe is the view of a worker.
+func observe(t testing.TB, s *Store, db DB, w uuid.UUID, lead bool) View {
+	t.Helper()
+	v, err := s.Observe(t.Context(), db, w, lead)
+	require.NoError(t, err)
+	return v
+}
+
+// ids is the workers that a view shows.
+func ids(v View) []uuid.UUID {
+	var all []uuid.UUID
+	for _, w := range v.Workers {
+		all = append(all, w.ID)
+	}
+	return all
+}
+
+// holdSession opens a connection that holds the worker's session lock.
+func holdSession(t testing.TB, s *Store, conn *pgx.Conn, w uuid.UUID) {
+	t.Helper()
+	require.True(t, value[bool](t, conn, `SELECT pg_try_advisory_lock($1)`, s.SessionKey(w)))
+}
+
+func TestObserveAnEmptyReplicaSet(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	v := observe(t, s, pool, uuid.New(), false)
+	assert.Positive(t, v.SessionAge)
+	v.SessionAge, v.ServerAge = 0, 0
+	assert.Equal(t, View{Generation: Generation{Members: []uuid.UUID{}}}, v)
+	_, ok := v.Worker(uuid.New())
+	assert.False(t, ok)
+}
+
+// A session that took the lock twice would have to release it twice.
+func TestObserveTakesTheLeadersLockOnce(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	w := join(t, s, pool, "orders")
+	one, two := dial(t, pool), dial(t, pool)
+	pid := func(conn *pgx.Conn) int { return int(conn.PgConn().PID()) }
+	assert.Zero(t, observe(t, s, one, w, false).LeaderPID, "who does not want to lead takes nothing")
+	for range 3 {
+		v := observe(t, s, one, w, true)
+		assert.True(t, v.Leading)
+		assert.Equal(t, pid(one), v.LeaderPID)
+	}
+	v := observe(t, s, two, w, true)
+	assert.False(t, v.Leading)
+	assert.Equal(t, pid(one), v.LeaderPID)
+	assert.True(t, observe(t, s, one, w, false).Leading, "it leads, whether it wants to or not")
+
+	require.True(t, value[bool](t, one, `SELECT pg_advisory_unlock($1)`, s.leaderKey()))
+	assert.Zero(t, observe(t, s, two, w, false).LeaderPID)
+	assert.True(t, observe(t, s, two, w, true).Leading)
+	require.NoError(t, two.Close(t.Context()))
+	require.Eventually(t, func() bool { return observe(t, s, one, w, true).Leading }, patience, 5*time.Millisecond,
+		"the lock ends with its session")
+}
+
+func TestObserveShowsWhoHoldsASession(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	w := join(t, s, pool, "orders")
+	polls := membership("orders")
+	polls.HasSession = false
+	require.NoError(t, s.Join(t.Context(), pool, polls))
+	session := dial(t, pool)
+	holdSession(t, s, session, w)
+	// Another waits for the lock, another has the same key in the other key space,
+	// and one has it in another database.
+	waiter := dial(t, pool)
+	waiting, cancel := context.WithCancel(t.Context())
+	waits := async(func() error {
+		_, err := waiter.Exec(waiting, `SELECT pg_advisory_lock($1)`, s.SessionKey(w))
+		return err
+	})
+	awaitBlocked(t, pool, waiter.PgConn().PID())
+	lonely := join(t, s, pool, "orders")
+	exec(t, dial(t, pool), `SELECT pg_advisory_lock(($1::bigint >> 32)::int, (($1::bigint << 32) >> 32)::int)`, s.SessionKey(lonely))
+	elsewhere := dial(t, pgtest.NewDatabase(t))
+	for _, key := range []int64{s.SessionKey(w), s.SessionKey(lonely), s.leaderKey()} {
+		exec(t, elsewhere, `SELECT pg_advisory_lock($1)`, key)
+	}
+	v := observe(t, s, pool, w, false)
+	with, ok := v.Worker(w)
+	require.True(t, ok)
+	assert.True(t, with.HasSession)
+	assert.Equal(t, int(session.PgConn().PID()), with.SessionPID)
+	without, ok := v.Worker(polls.ID)
+	require.True(t, ok)
+	assert.False(t, without.HasSession)
+	assert.Zero(t, without.SessionPID)
+	other, ok := v.Worker(lonely)
+	require.True(t, ok)
+	assert.True(t, other.HasSession)
+	assert.Zero(t, other.SessionPID)
+	assert.Zero(t, v.LeaderPID)
+	cancel()
+	require.Error(t, await(t, waits, "the one that waited"))
+}
+
+func TestObserveMeasuresAges(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	w := join(t, s, pool, "orders")
+	prepare(t, s, pool, 0)
+	g := observe(t, s, pool, w, false).Generation
+	assert.Zero(t, g.ActiveFor, "it is not active")
+	setState(t, s, pool, w, Ready, 1)
+	_, err := s.Activate(t.Context(), pool, Activation{Number: 1})
+	require.NoError(t, err)
+	exec(t, pool, `UPDATE orchestrator_generations SET created_at = now() - interval '3 minutes', activated_at = now() - interval '2 minutes'`)
+	exec(t, pool, `UPDATE orchestrator_workers SET state_changed_at = now() - interval '4 minutes'`)
+	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '90.5 seconds'`)
+	v := observe(t, s, pool, w, false)
+	within := float64(time.Minute / 2)
+	assert.InDelta(t, 3*time.Minute, v.Generation.Age, within)
+	assert.InDelta(t, 2*time.Minute, v.Generation.ActiveFor, within)
+	assert.InDelta(t, 4*time.Minute, v.Workers[0].StateAge, within)
+	assert.InDelta(t, 90500*time.Millisecond, v.Workers[0].HeartbeatAge, within)
+
+	conn := dial(t, pool)
+	first := observe(t, s, conn, w, false).SessionAge
+	assert.Greater(t, observe(t, s, conn, w, false).SessionAge, first)
+}
+
+func TestObserveShowsTheLivingMembersLeaderAndOneself(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	member, alive, own, leader, gone := join(t, s, pool, "a"), join(t, s, pool, "a"), join(t, s, pool, "a"), join(t, s, pool, "a"), join(t, s, pool, "a")
+	foreign := join(t, open(t, pool, "stranger"), pool, "b")
+	generation(t, s, pool, 0, member)
+	for _, w := range []uuid.UUID{member, own, leader} {
+		bury(t, s, pool, w)
+	}
+	require.NoError(t, s.Stop(t.Context(), pool, gone, ""))
+	session := dial(t, pool)
+	holdSession(t, s, session, leader)
+	require.True(t, observe(t, s, session, leader, true).Leading)
+
+	v := observe(t, s, pool, own, false)
+	assert.ElementsMatch(t, []uuid.UUID{member, alive, own, leader}, ids(v))
+	assert.IsIncreasing(t, texts(ids(v)))
+	w, ok := v.Worker(own)
+	assert.True(t, ok)
+	assert.Equal(t, Dead, w.State)
+	assert.ElementsMatch(t, []uuid.UUID{member, alive, leader}, ids(observe(t, s, pool, alive, false)))
+	assert.NotContains(t, ids(observe(t, s, pool, foreign, false)), foreign, "it is another replica set's")
+}
+
+func TestMarkDeadLooksAtItsEvidenceAgain(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	back, lost, fresh, late, gone := join(t, s, pool, "a"), join(t, s, pool, "a"), join(t, s, pool, "a"), join(t, s, pool, "a"), join(t, s, pool, "a")
+	polls := membership("a")
+	polls.HasSession = false
+	require.NoError(t, s.Join(t.Context(), pool, polls))
+	holdSession(t, s, dial(t, pool), back)
+	holdSession(t, s, dial(t, pgtest.NewDatabase(t)), lost) // which is another lock
+	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '1 hour' WHERE worker_id <> $1`, fresh)
+	require.NoError(t, s.Stop(t.Context(), pool, gone, "left"))
+	require.NoError(t, s.MarkDead(t.Context(), pool, []Loss{
+		{Worker: back, SessionGone: true, Stale: time.Minute},
+		{Worker: lost, SessionGone: true, Detail: "no session", Stale: time.Minute},
+		{Worker: polls.ID, SessionGone: true},
+		stale(fresh, time.Minute), stale(late, time.Minute), stale(gone, time.Minute),
+	}))
+	for w, want := range map[uuid.UUID]WorkerState{back: Pending, lost: Dead, polls.ID: Pending, fresh: Pending, late: Dead, gone: Stopped} {
+		assert.Equal(t, want, stateOf(t, pool, w))
+	}
+	assert.Equal(t, "no session", detailOf(t, pool, lost))
+	require.NoError(t, s.MarkDead(t.Context(), pool, []Loss{{Worker: lost, SessionGone: true, Detail: "again"}}))
+	assert.Equal(t, "no session", detailOf(t, pool, lost), "one dies once")
+}
+
+func TestPrepareDeclaresTheLostDead(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	lost, alive := join(t, s, pool, "a"), join(t, s, pool, "a")
+	holdSession(t, s, dial(t, pool), alive)
+	number, err := s.Prepare(t.Context(), pool, change(0, Loss{Worker: lost, SessionGone: true}, Loss{Worker: alive, SessionGone: true}))
+	require.NoError(t, err)
+	assert.Equal(t, int64(1), number)
+	assert.Equal(t, Dead, stateOf(t, pool, lost))
+	assert.Equal(t, Pending, stateOf(t, pool, alive))
+}

@@ -26,6 +26,10 @@ var (
 	// belongs to another replica set. The text names it.
 	ErrProjectionClaimed = errors.New("the projection belongs to another replica set")
 
+	// ErrNotGranted is wrapped by what Run returns if the role may not read the
+	// events table or change the coordination tables. The text says what to grant.
+	ErrNotGranted = pgcoord.ErrNotGranted
+
 	// ErrNoSession is wrapped by what Run returns if the database is reached
 	// through a pooler that keeps no sessions, and WithPollOnly was not given.
 	ErrNoSession = pgcoord.ErrNoSession

@@ -182,6 +182,7 @@ func (c *config) validate() error {
 		text string
 		args []any
 	}{
+		{c.longest() <= longestDuration, "no duration may be longer than 24h, got %s", []any{c.longest()}},
 		{c.heartbeatInterval >= 50*time.Millisecond, "WithHeartbeatInterval must be at least 50ms, got %s", []any{c.heartbeatInterval}},
 		{c.staleWorkerTimeout >= 3*c.heartbeatInterval, "WithStaleWorkerTimeout (%s) must be at least three times WithHeartbeatInterval (%s)", []any{c.staleWorkerTimeout, c.heartbeatInterval}},
 		{c.coordinationTimeout >= 100*time.Millisecond, "WithCoordinationTimeout must be at least 100ms, got %s", []any{c.coordinationTimeout}},
@@ -201,6 +202,16 @@ func (c *config) validate() error {
 		}
 	}
 	return nil
+}
+
+// longestDuration bounds every duration: what is longer is a mistake, and some
+// would be too long for the server.
+const longestDuration = 24 * time.Hour
+
+// longest is the longest of the durations.
+func (c *config) longest() time.Duration {
+	return max(c.heartbeatInterval, c.staleWorkerTimeout, c.coordinationTimeout, c.pollInterval,
+		c.shutdownTimeout, c.retryFirst, c.retryMax)
 }
 
 // maxNameLength bounds names, in bytes.

@@ -51,7 +51,10 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 		return nil, fmt.Errorf("making an orchestrator for replica set %q: %w", replicaSet, err)
 	}
 	o := &Orchestrator{db: db, eventStore: eventStore, replicaSet: replicaSet, config: defaults()}
-	for _, option := range options {
+	for i, option := range options {
+		if option == nil {
+			return nil, fmt.Errorf("making an orchestrator for replica set %q: %w: the option at index %d is nil", replicaSet, ErrInvalidOption, i)
+		}
 		option(&o.config)
 	}
 	if err := o.config.validate(); err != nil {

@@ -114,6 +114,9 @@ func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, 
 	if err != nil {
 		return nil, err
 	}
+	if err := store.CheckGrants(ctx, o.db, o.eventStore.EventsTable()); err != nil {
+		return nil, err
+	}
 	err = store.Claim(ctx, o.db, d.names)
 	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
 		return nil, claimedError{claimed}

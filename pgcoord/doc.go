@@ -13,6 +13,7 @@
 //   - batch.go: the fence: one batch of events in one transaction
 //   - deadletters.go: the events that a handler failed on
 //   - session.go: the dedicated coordination connection
+//   - grants.go: what the role must be allowed
 //   - pooler.go: finding out whether connections are sessions
 //   - prune.go: deleting what is long over
 //   - blockers.go: ending backends that hold up a generation

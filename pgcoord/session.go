@@ -128,12 +128,14 @@ func (s *Session) run(ctx context.Context) {
 	}
 }
 
-// sqlSessionSettings lets the server notice soon that the worker is gone. Where
-// the platform has no such setting, it is left out or refused.
+// sqlSessionSettings lets the server notice soon that the worker is gone, and
+// keeps what the role's defaults would do to a session that rests. Where the
+// platform has no such setting, it is left out or refused.
 const sqlSessionSettings = `
 SELECT set_config(s.name, v.setting, false)
 FROM (VALUES ('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3'),
-             ('tcp_user_timeout', '10000'), ('client_connection_check_interval', '2000')) AS v (name, setting)
+             ('tcp_user_timeout', '10000'), ('client_connection_check_interval', '2000'),
+             ('idle_session_timeout', '0'), ('default_transaction_read_only', 'off')) AS v (name, setting)
 JOIN pg_settings AS s ON s.name = v.name`
 
 // sqlEndHolder ends the worker's own previous session, which the server has not

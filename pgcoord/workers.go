@@ -205,9 +205,10 @@ func (s *Store) Rejoin(ctx context.Context, db DB, worker uuid.UUID) error {
 }
 
 const sqlHeartbeat = `
-UPDATE {{schema}}orchestrator_heartbeats AS h SET last_heartbeat = now()
-FROM {{schema}}orchestrator_workers AS w
-WHERE h.worker_id = $1 AND w.worker_id = h.worker_id AND w.state NOT IN ('stopped', 'dead')`
+INSERT INTO {{schema}}orchestrator_heartbeats (worker_id)
+SELECT worker_id FROM {{schema}}orchestrator_workers
+WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
+ON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()`
 
 // Heartbeat renews the worker's lease. It returns false if the worker has been
 // declared dead or has left, and has no lease to renew.

@@ -67,6 +67,9 @@ const (
 	windowBytes = 16 << 20
 	// windowAhead is how many chunks are read before they are asked for.
 	windowAhead = 2
+	// readEvents is the most events of a read, unless batches are larger: each
+	// read costs a round trip in which nothing streams.
+	readEvents = 2000
 	// chunkBytes bounds one read.
 	chunkBytes = 4 << 20
 )
@@ -74,9 +77,12 @@ const (
 func newReader(w *worker, r *run, a messages.Assignment) *reader {
 	return &reader{
 		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation),
-		window: newWindow(windowBytes, windowAhead), union: unionOf(w, a), limit: w.Batch.Size,
+		window: newWindow(windowBytes, windowAhead), union: unionOf(w, a), limit: readLimit(w),
 	}
 }
+
+// readLimit is the most events of a read.
+func readLimit(w *worker) int { return max(w.Batch.Size, readEvents) }
 
 // Receive is the actor's protocol.
 func (r *reader) Receive(c actor.Context) {
@@ -129,7 +135,9 @@ func (r *reader) asked(c actor.Context, q question) {
 		r.window.ask(q.Consumer, after)
 		r.waiting = append(r.waiting, q)
 	default:
-		r.window.leave(q.Consumer)
+		// The window keeps what comes next for it, as long as it has room, so that
+		// one read alone brings it back.
+		r.window.ask(q.Consumer, after)
 		r.queue = append(r.queue, q)
 		r.readAlone(c)
 	}
@@ -188,7 +196,7 @@ func (r *reader) windowRead(c actor.Context, m *windowRead) {
 // adapt sizes the next read by the bytes of this one.
 func (r *reader) adapt(events int, bytes int64) {
 	if events > 0 {
-		r.limit = int(min(int64(r.worker.Batch.Size), max(1, chunkBytes*int64(events)/max(1, bytes))))
+		r.limit = int(min(int64(readLimit(r.worker)), max(1, chunkBytes*int64(events)/max(1, bytes))))
 	}
 }
 

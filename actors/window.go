@@ -81,12 +81,6 @@ func (w *window) ask(consumer string, after int64) {
 	w.drop()
 }
 
-// leave forgets a consumer that reads for itself.
-func (w *window) leave(consumer string) {
-	delete(w.consumers, consumer)
-	w.drop()
-}
-
 // restart empties the window and lets it begin at a position.
 func (w *window) restart(after int64) {
 	w.start, w.head, w.bytes, w.chunks = after, after, 0, nil

@@ -198,7 +198,7 @@ func (p *processor) handlerFailed(ctx context.Context, events []es.PersistedEven
 func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
 	kind := "error"
 	attrs := []any{
-		"error", abridged(err.Error()), "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
+		"error", abridged(fmt.Sprint(err)), "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
 		"attempt", p.failing.attempts, "next_try", delay,
 	}
 	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {
@@ -208,7 +208,7 @@ func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay t
 	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
 	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
 	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
-	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(err.Error())}
+	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
 	if err := p.worker.Store.RecordFailure(ctx, p.worker.Pool, p.fence, failure); err != nil && ctx.Err() == nil {
 		p.log.Warn("the failure could not be recorded", "error", err, "position", event.GlobalPosition)
 	}

@@ -76,7 +76,8 @@ func TestDecideOwn(t *testing.T) {
 
 		"stops when declared dead": {
 			of(runs(1)), sight(preparing(2), as(bob, pgcoord.Dead, 1)),
-			[]action{stopPartitions{Generation: 1, Now: true, Reason: "the worker was declared dead"}}, draining,
+			[]action{stopPartitions{Generation: 1, Now: true, Reason: "the worker was declared dead"}},
+			draining,
 		},
 		"waits for the stop when declared dead": {
 			of(func(s *state) { runs(1)(s); s.partitions = draining }), sight(preparing(2), as(bob, pgcoord.Dead, 1)), nil, draining,
@@ -92,7 +93,8 @@ func TestDecideOwn(t *testing.T) {
 
 		"drains before it is ready": {
 			of(runs(1)), sight(preparing(2), as(bob, pgcoord.Running, 1)),
-			[]action{stopPartitions{Generation: 1, Reason: "generation 2 is in preparation: a test"}}, draining,
+			[]action{stopPartitions{Generation: 1, Reason: "generation 2 is in preparation: a test"}},
+			draining,
 		},
 		"is not ready while it drains": {
 			of(func(s *state) { runs(1)(s); s.partitions = draining }), sight(preparing(2), as(bob, pgcoord.Running, 1)), nil, draining,
@@ -118,15 +120,18 @@ func TestDecideOwn(t *testing.T) {
 		"is content": {of(runs(2)), sight(active(2, bob), as(bob, pgcoord.Running, 2)), nil, running},
 		"stops what is of an older generation": {
 			of(runs(1)), sight(active(2, bob), as(bob, pgcoord.Ready, 2)),
-			[]action{stopPartitions{Generation: 1, Now: true, Reason: "the partitions are of another generation"}}, draining,
+			[]action{stopPartitions{Generation: 1, Now: true, Reason: "the partitions are of another generation"}},
+			draining,
 		},
 		"stops when fenced": {
 			of(func(s *state) { runs(2)(s); s.fenced = true }), sight(active(2, bob), as(bob, pgcoord.Running, 2)),
-			[]action{stopPartitions{Generation: 2, Now: true, Reason: "the partitions are of another generation"}}, draining,
+			[]action{stopPartitions{Generation: 2, Now: true, Reason: "the partitions are of another generation"}},
+			draining,
 		},
 		"stops when it is no member": {
 			of(runs(1)), sight(active(2, ann), as(bob, pgcoord.Running, 1)),
-			[]action{stopPartitions{Generation: 1, Now: true, Reason: "the worker is not a member of the active generation"}}, draining,
+			[]action{stopPartitions{Generation: 1, Now: true, Reason: "the worker is not a member of the active generation"}},
+			draining,
 		},
 		"is pending when it is no member": {
 			of(nil), sight(active(2, ann), as(bob, pgcoord.Ready, 1)), []action{report{State: pgcoord.Pending}}, idle,
@@ -137,14 +142,16 @@ func TestDecideOwn(t *testing.T) {
 		"leaves when nothing runs": {of(leaving), sight(active(2, bob), as(bob, pgcoord.Ready, 2)), []action{leave{}}, idle},
 		"drains before it leaves": {
 			of(func(s *state) { runs(2)(s); leaving(s) }), sight(active(2, bob), as(bob, pgcoord.Running, 2)),
-			[]action{stopPartitions{Generation: 2, Reason: "the worker is leaving"}, report{State: pgcoord.Stopping, Generation: 2}}, draining,
+			[]action{stopPartitions{Generation: 2, Reason: "the worker is leaving"}, report{State: pgcoord.Stopping, Generation: 2}},
+			draining,
 		},
 		"drains once": {
 			of(func(s *state) { runs(2)(s); leaving(s); s.partitions = draining }), sight(active(2, bob), as(bob, pgcoord.Stopping, 2)), nil, draining,
 		},
 		"drains also when dead": {
 			of(func(s *state) { runs(2)(s); leaving(s) }), sight(active(2, bob), as(bob, pgcoord.Dead, 2)),
-			[]action{stopPartitions{Generation: 2, Reason: "the worker is leaving"}}, draining,
+			[]action{stopPartitions{Generation: 2, Reason: "the worker is leaving"}},
+			draining,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,14 +204,16 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 		},
 		"a session is missing for the second time": {
 			of(func(s *state) { runs(1)(s); s.absent = missingBefore }),
-			sight(active(1, ann, bob), gone(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLost, []uuid.UUID{ann},
+			sight(active(1, ann, bob), gone(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLost,
+			[]uuid.UUID{ann},
 		},
 		"a heartbeat is stale": {
 			of(runs(1)), sight(active(1, ann, bob), stale(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLost, []uuid.UUID{ann},
 		},
 		"one came, one is lost": {
 			of(runs(1)), sight(active(1, ann, bob), stale(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1), as(cid, pgcoord.Pending, 0)),
-			pgcoord.CauseChanged, []uuid.UUID{ann},
+			pgcoord.CauseChanged,
+			[]uuid.UUID{ann},
 		},
 		"a stranger is lost with the change": {
 			of(runs(1)), sight(active(1, bob, uuid.UUID{9}), stale(as(ann, pgcoord.Pending, 0)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLeft, []uuid.UUID{ann},

@@ -322,6 +322,7 @@ func (b *logbook) WithGroup(string) slog.Handler            { return b }
 func (b *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return logbookHandler{book: b, attrs: attrs}
 }
+
 func (b *logbook) Handle(ctx context.Context, r slog.Record) error {
 	return logbookHandler{book: b}.Handle(ctx, r)
 }

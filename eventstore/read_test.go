@@ -204,7 +204,8 @@ func TestReadRefusesAQueryThatCannotBeMeant(t *testing.T) {
 		{"an empty range", Query{Pieces: append(all, slot.Piece{Range: slot.Range{From: 5, To: 5}}), Limit: 1}, "Pieces[1] must be a range that is not empty"},
 		{"a range beyond the slots", Query{Pieces: []slot.Piece{{Range: slot.Range{From: 0, To: slot.Count + 1}}}, Limit: 1}, "Pieces[0] must be"},
 		{
-			"pieces that overlap", Query{Pieces: []slot.Piece{{Range: slot.Range{From: 9, To: 20}}, {Range: slot.Range{From: 0, To: 10}}}, Limit: 1},
+			"pieces that overlap",
+			Query{Pieces: []slot.Piece{{Range: slot.Range{From: 9, To: 20}}, {Range: slot.Range{From: 0, To: 10}}}, Limit: 1},
 			"Pieces must not overlap, got [0,10) and [9,20)",
 		},
 		{"no limit", Query{Pieces: all}, "Limit must be at least 1, got 0"},

@@ -1,7 +1,9 @@
 package eventstore
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/jackc/pgx/v5"
@@ -10,9 +12,13 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
-// firstCapacity is the room made when a read's first row arrives; it doubles
-// from there, so a read that finds nothing allocates nothing.
-const firstCapacity = 64
+// A read that finds nothing allocates nothing. Its first row makes room for
+// firstCapacity events, and one more than these for a page of the usual size, from
+// where on it doubles: pages are mostly short, at the stream's head, or full.
+const (
+	firstCapacity  = 64
+	secondCapacity = 1024
+)
 
 // collect scans all rows of a query over eventColumns, at most limit, or any
 // number if limit is 0, and closes it.
@@ -21,10 +27,7 @@ func collect(rows pgx.Rows, limit int) ([]es.PersistedEvent, error) {
 	var events []es.PersistedEvent
 	var scanner eventScanner
 	for rows.Next() {
-		if events == nil {
-			events = make([]es.PersistedEvent, 0, roomFor(limit))
-		}
-		events = append(events, es.PersistedEvent{})
+		events = withRoom(events, limit)
 		if err := scanner.scan(rows, &events[len(events)-1], false); err != nil {
 			return nil, fmt.Errorf("scanning an event: %w", err)
 		}
@@ -40,10 +43,7 @@ func collectPage(rows pgx.Rows, q Query, abandon func()) (Page, error) {
 	page := Page{UpTo: q.UpTo}
 	var scan eventScanner
 	for rows.Next() {
-		if page.Events == nil {
-			page.Events = make([]es.PersistedEvent, 0, roomFor(q.Limit))
-		}
-		page.Events = append(page.Events, es.PersistedEvent{})
+		page.Events = withRoom(page.Events, q.Limit)
 		e := &page.Events[len(page.Events)-1]
 		if err := scan.scan(rows, e, q.WithSlots); err != nil {
 			return Page{}, fmt.Errorf("scanning an event: %w", err)
@@ -70,24 +70,41 @@ func sizeOf(e *es.PersistedEvent) int64 {
 		len(e.TraceID.String)+len(e.CorrelationID.String)+len(e.CausationID.String))
 }
 
-func roomFor(limit int) int {
+// withRoom appends an empty event. The list will have at most limit, or any number
+// if limit is 0.
+func withRoom(events []es.PersistedEvent, limit int) []es.PersistedEvent {
 	if limit == 0 {
-		return firstCapacity
+		limit = math.MaxInt
 	}
-	return min(limit, firstCapacity)
+	switch {
+	case events == nil:
+		events = make([]es.PersistedEvent, 0, min(limit, firstCapacity))
+	case len(events) == firstCapacity && cap(events) == firstCapacity && limit > firstCapacity:
+		events = append(make([]es.PersistedEvent, 0, min(limit, secondCapacity)), events...)
+	}
+	return append(events, es.PersistedEvent{})
 }
 
-// eventScanner scans rows straight into events' fields. It keeps its list of
-// destinations, and the few names that repeat in row after row.
+// eventScanner reads rows straight into events' fields: by decode where it can,
+// else by rows.Scan. It keeps its list of destinations, and the few names that
+// repeat in row after row.
 type eventScanner struct {
+	known, decodable                         bool // known: it has looked whether the columns are decodable
+	memory                                   arena
 	dst                                      [15]any
 	slot                                     int32
 	boundedContext, aggregateType, eventType sharedText
 }
 
-// scan scans the current row of a query over eventColumns, and the slot if that
+// scan reads the current row of a query over eventColumns, and the slot if that
 // is the last column.
 func (s *eventScanner) scan(rows pgx.Rows, e *es.PersistedEvent, withSlot bool) error {
+	if !s.known {
+		s.known, s.decodable = true, decodable(rows.FieldDescriptions())
+	}
+	if s.decodable && s.decode(rows, e) {
+		return nil
+	}
 	s.dst = [...]any{
 		&e.GlobalPosition, &s.boundedContext, &s.aggregateType, &e.AggregateID, &e.AggregateVersion,
 		(*[16]byte)(&e.EventID), &s.eventType, &e.EventVersion, &e.Payload,
@@ -118,8 +135,17 @@ const maxKnown = 256
 
 // ScanBytes implements [pgtype.BytesScanner]: b is valid during the call only.
 func (t *sharedText) ScanBytes(b []byte) error {
+	if b == nil {
+		return errors.New("it must not be NULL")
+	}
+	t.of(b)
+	return nil
+}
+
+// of is b as text.
+func (t *sharedText) of(b []byte) string {
 	if string(b) == t.value {
-		return nil
+		return t.value
 	}
 	value, ok := t.known[string(b)]
 	if !ok {
@@ -132,5 +158,5 @@ func (t *sharedText) ScanBytes(b []byte) error {
 		}
 	}
 	t.value = value
-	return nil
+	return value
 }

@@ -36,8 +36,7 @@ func TestActivationWaitsForABatchAndSeesWhereItEnds(t *testing.T) {
 		{Key: 0, Total: 2}: {Range: slot.Range{From: 0, To: 32768}, Position: 7},
 		{Key: 1, Total: 2}: {Range: slot.Range{From: 32768, To: 65536}, Position: 7},
 	}, divided)
-	_, err := o.BeginBatch(t.Context(), o.pool, o.fence, whole(7), 20, BatchSettings{})
-	require.ErrorIs(t, err, ErrMoved)
+	o.refused(t, o.fence, whole(7), 20)
 	assert.Empty(t, o.pieces(t), "the worker learns that it is fenced")
 }
 
@@ -46,8 +45,7 @@ func TestBatchOfTheGenerationBeforeIsFenced(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	generation(t, o.Store, o.pool, o.fence.Generation, o.worker)
-	_, err := o.BeginBatch(t.Context(), o.pool, o.fence, whole(0), 20, BatchSettings{})
-	require.ErrorIs(t, err, ErrMoved)
+	o.refused(t, o.fence, whole(0), 20)
 	assert.Empty(t, o.pieces(t))
 	o.fence.Generation++
 	o.advance(t, whole(0), 20)
@@ -62,10 +60,7 @@ func TestBatchBehindAnActivationIsFenced(t *testing.T) {
 	h := hold(t, o.pool)
 	activation := activating(o.Store, h, Activation{Number: number})
 	pid := await(t, h.reached, "the activation")
-	batch := async(func() error {
-		_, err := o.BeginBatch(context.Background(), o.pool, o.fence, whole(0), 10, BatchSettings{})
-		return err
-	})
+	batch := async(func() error { return o.attempt(context.Background(), o.pool, o.fence, whole(0), 10) })
 	awaitBlockedBy(t, o.pool, pid)
 	h.end <- true
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))
@@ -274,8 +269,7 @@ func TestProjectionThatNobodyRunsIsOwnedByNobody(t *testing.T) {
 	o.advance(t, whole(0), 10)
 	other := join(t, o.Store, o.pool, "letters")
 	generation(t, o.Store, o.pool, o.fence.Generation, other)
-	_, err := o.BeginBatch(t.Context(), o.pool, o.fence, whole(10), 20, BatchSettings{})
-	require.ErrorIs(t, err, ErrMoved)
+	o.refused(t, o.fence, whole(10), 20)
 	assert.True(t, value[bool](t, o.pool, `SELECT worker_id IS NULL AND partition_key IS NULL AND position = 10
 		FROM orchestrator_checkpoints WHERE projection = 'orders'`))
 }

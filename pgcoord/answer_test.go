@@ -108,7 +108,7 @@ func TestLostAnswerToCommitIsFoundInTheRows(t *testing.T) {
 				assert.Zero(t, value[int](t, o.pool, `SELECT count(*) FROM read_model`))
 				return
 			}
-			_, err = o.BeginBatch(t.Context(), through, o.fence, whole(0), 20, BatchSettings{})
+			err = o.attempt(t.Context(), through, o.fence, whole(0), 20)
 			require.ErrorIs(t, err, ErrMoved, "the same events would be handled twice")
 			assert.Equal(t, whole(10), o.pieces(t))
 			assert.Equal(t, 1, value[int](t, o.pool, `SELECT count(*) FROM read_model`))

@@ -77,9 +77,7 @@ func TestFenceComparesAllThatTheWorkerBelieves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, believed := o.fence, slices.Clone(pieces)
 			change(&f, believed)
-			_, err := o.BeginBatch(t.Context(), o.pool, f, believed, 20, BatchSettings{})
-			require.ErrorIs(t, err, ErrMoved)
-			require.ErrorContains(t, err, f.String())
+			o.refused(t, f, believed, 20)
 			assert.Equal(t, pieces, o.pieces(t))
 		})
 	}
@@ -124,8 +122,9 @@ func TestFencedBatchLeavesACleanConnection(t *testing.T) {
 	o.advance(t, whole(0), 10)
 	one := single(t, o.pool, nil)
 	pid := value[int](t, one, `SELECT pg_backend_pid()`)
-	_, err := o.BeginBatch(t.Context(), one, o.fence, whole(9), 20, BatchSettings{})
+	err := o.attempt(t.Context(), one, o.fence, whole(9), 20)
 	require.ErrorIs(t, err, ErrMoved)
+	require.ErrorContains(t, err, o.fence.String())
 	assert.Zero(t, one.Stat().AcquiredConns())
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -300,10 +299,7 @@ func TestBeginBatchGivesUpWithItsContext(t *testing.T) {
 	o := newOwner(t)
 	first := o.begin(t, whole(0), 10)
 	ctx, cancel := context.WithCancel(t.Context())
-	second := async(func() error {
-		_, err := o.BeginBatch(ctx, o.pool, o.fence, whole(0), 10, BatchSettings{})
-		return err
-	})
+	second := async(func() error { return o.attempt(ctx, o.pool, o.fence, whole(0), 10) })
 	awaitBlockedBy(t, o.pool, first.conn.Conn().PgConn().PID())
 	cancel()
 	require.ErrorIs(t, await(t, second, "the second batch"), context.Canceled)
@@ -321,7 +317,7 @@ func TestBeginBatchNamesThePoolsLimit(t *testing.T) {
 	defer conn.Release()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	_, err = o.BeginBatch(ctx, one, o.fence, whole(0), 10, BatchSettings{})
+	err = o.attempt(ctx, one, o.fence, whole(0), 10)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "the pool's limit is 1")
 }

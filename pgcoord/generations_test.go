@@ -252,10 +252,7 @@ func TestConnectionsDefaultsDoNotMatter(t *testing.T) {
 	first, err := o.BeginBatch(t.Context(), pool, o.fence, whole(0), 10, BatchSettings{})
 	require.NoError(t, err)
 	pid := first.conn.Conn().PgConn().PID()
-	second := async(func() error {
-		_, err := o.BeginBatch(context.Background(), pool, o.fence, whole(0), 10, BatchSettings{})
-		return err
-	})
+	second := async(func() error { return o.attempt(context.Background(), pool, o.fence, whole(0), 10) })
 	awaitBlockedBy(t, o.pool, pid)
 	require.NoError(t, first.Commit(t.Context(), 10))
 	require.ErrorIs(t, await(t, second, "the second batch"), ErrMoved)

@@ -138,6 +138,22 @@ func (o owner) begin(t testing.TB, pieces []slot.Piece, upTo int64) *Batch {
 	return b
 }
 
+// attempt begins a batch, for its error; a batch that begins is rolled back.
+func (o owner) attempt(ctx context.Context, pool *pgxpool.Pool, f Fence, pieces []slot.Piece, upTo int64) error {
+	b, err := o.BeginBatch(ctx, pool, f, pieces, upTo, BatchSettings{})
+	if err != nil {
+		return err
+	}
+	b.Rollback(ctx)
+	return nil
+}
+
+// refused attempts a batch that must find its belief wrong.
+func (o owner) refused(t testing.TB, f Fence, pieces []slot.Piece, upTo int64) {
+	t.Helper()
+	require.ErrorIs(t, o.attempt(t.Context(), o.pool, f, pieces, upTo), ErrMoved)
+}
+
 // advance handles everything up to a position in the range that has it.
 func (o owner) advance(t testing.TB, pieces []slot.Piece, upTo int64) {
 	t.Helper()

@@ -115,11 +115,13 @@ func TestRecut(t *testing.T) {
 		want   [][]slot.Piece
 	}{
 		"one piece into two": {
-			[]slot.Piece{piece(0, slot.Count, 7)}, 2,
+			[]slot.Piece{piece(0, slot.Count, 7)},
+			2,
 			[][]slot.Piece{{piece(0, half, 7)}, {piece(half, slot.Count, 7)}},
 		},
 		"two into three keep their positions": {
-			[]slot.Piece{piece(0, half, 7), piece(half, slot.Count, 9)}, 3,
+			[]slot.Piece{piece(0, half, 7), piece(half, slot.Count, 9)},
+			3,
 			[][]slot.Piece{
 				{piece(0, third, 7)},
 				{piece(third, half, 7), piece(half, twoThirds, 9)},
@@ -127,15 +129,18 @@ func TestRecut(t *testing.T) {
 			},
 		},
 		"equal neighbours are joined": {
-			[]slot.Piece{piece(0, half, 7), piece(half, slot.Count, 7)}, 1,
+			[]slot.Piece{piece(0, half, 7), piece(half, slot.Count, 7)},
+			1,
 			[][]slot.Piece{{piece(0, slot.Count, 7)}},
 		},
 		"neighbours of two partitions stay apart": {
-			[]slot.Piece{piece(0, slot.Count, 7)}, 3,
+			[]slot.Piece{piece(0, slot.Count, 7)},
+			3,
 			[][]slot.Piece{{piece(0, third, 7)}, {piece(third, twoThirds, 7)}, {piece(twoThirds, slot.Count, 7)}},
 		},
 		"the order of the argument does not matter": {
-			[]slot.Piece{piece(half, slot.Count, 9), piece(0, half, 7)}, 1,
+			[]slot.Piece{piece(half, slot.Count, 9), piece(0, half, 7)},
+			1,
 			[][]slot.Piece{{piece(0, half, 7), piece(half, slot.Count, 9)}},
 		},
 	}

@@ -1,0 +1,160 @@
+package eventstore
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+)
+
+// readWith reads all events, with each row decoded or scanned.
+func readWith(t *testing.T, s *Store, db DB, decoded bool) []es.PersistedEvent {
+	t.Helper()
+	rows, err := db.Query(t.Context(), s.sql.readAll, int64(0), int64(1000))
+	require.NoError(t, err)
+	defer rows.Close()
+	scanner := eventScanner{known: true, decodable: decoded}
+	require.True(t, decodable(rows.FieldDescriptions()))
+	var events []es.PersistedEvent
+	for rows.Next() {
+		events = append(events, es.PersistedEvent{})
+		last := &events[len(events)-1]
+		if decoded {
+			require.True(t, scanner.decode(rows, last))
+		} else {
+			require.NoError(t, scanner.scan(rows, last, false))
+		}
+	}
+	require.NoError(t, rows.Err())
+	return events
+}
+
+func TestWhatIsDecodedIsWhatWouldBeScanned(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	mustAppend(t, s, pool, es.NoStream(), awkward()...)
+	for _, size := range []int{0, 1, minPiece - 1, minPiece, maxPiece / 4, maxPiece/4 + 1, maxPiece, maxPiece + 1, 1 << 20} {
+		e := event(fmt.Sprintf("of %d bytes", size))
+		e.Payload = bytes.Repeat([]byte{byte(size)}, size)
+		mustAppend(t, s, pool, es.NoStream(), e)
+	}
+	_, err := pool.Exec(t.Context(), `UPDATE events SET created_at = '4713-01-01 00:00:00.000001+00 BC' WHERE aggregate_id = 'of 1 bytes'`)
+	require.NoError(t, err)
+
+	decoded := readWith(t, s, pool, true)
+	assert.Equal(t, readWith(t, s, pool, false), decoded)
+	assert.Len(t, decoded, 12)
+}
+
+func TestTablesOfOtherTypesAreScanned(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	mustAppend(t, s, pool, es.NoStream(), event("a"))
+	before, err := s.ReadEvents(t.Context(), pool, 0, 10)
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `
+		ALTER TABLE events ALTER event_version TYPE smallint, ALTER metadata TYPE text, ALTER aggregate_type TYPE char(5), ALTER event_type TYPE varchar(20)`)
+	require.NoError(t, err)
+	pool.Reset() // of what connections have prepared
+	after, err := s.ReadEvents(t.Context(), pool, 0, 10)
+	require.NoError(t, err)
+	assert.Equal(t, before, after)
+}
+
+func TestARowThatCannotBeDecodedIsAnError(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ sql, says string }{
+		"a name that is missing": {`ALTER TABLE events ALTER event_type DROP NOT NULL; UPDATE events SET event_type = NULL`, "event_type"},
+		"an id that is missing":  {`ALTER TABLE events ALTER aggregate_id DROP NOT NULL; UPDATE events SET aggregate_id = NULL`, "aggregate_id"},
+		"an infinite time":       {`UPDATE events SET created_at = 'infinity'`, "created_at"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, pool := newStore(t)
+			mustAppend(t, s, pool, es.NoStream(), event("a"))
+			_, err := pool.Exec(t.Context(), tt.sql)
+			require.NoError(t, err)
+			_, err = s.ReadEvents(t.Context(), pool, 0, 10)
+			var scanned pgx.ScanArgError
+			require.ErrorAs(t, err, &scanned)
+			assert.Equal(t, tt.says, scanned.FieldName)
+		})
+	}
+}
+
+func TestOnlyKnownColumnsAreDecodable(t *testing.T) {
+	t.Parallel()
+	known := func() []pgconn.FieldDescription {
+		oids := []uint32{
+			pgtype.Int8OID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.Int8OID, pgtype.UUIDOID, pgtype.TextOID, pgtype.Int4OID,
+			pgtype.ByteaOID, pgtype.TextOID, pgtype.TextOID, pgtype.TextOID, pgtype.JSONBOID, pgtype.TimestamptzOID, pgtype.Int4OID,
+		}
+		fields := make([]pgconn.FieldDescription, len(oids))
+		for i, oid := range oids {
+			fields[i] = pgconn.FieldDescription{DataTypeOID: oid, Format: pgtype.BinaryFormatCode}
+		}
+		fields[12].Format = pgtype.TextFormatCode
+		return fields
+	}
+	assert.True(t, decodable(known()), "with the slot")
+	assert.True(t, decodable(known()[:14]), "without it")
+	assert.False(t, decodable(known()[:13]))
+	for i := range known() {
+		fields := known()
+		fields[i].DataTypeOID = pgtype.Float8OID
+		assert.False(t, decodable(fields), "column %d of another type", i)
+		fields = known()
+		fields[i].Format = pgtype.TextFormatCode - fields[i].Format + pgtype.BinaryFormatCode
+		inBoth := fields[i].DataTypeOID == pgtype.TextOID
+		assert.Equal(t, inBoth, decodable(fields), "column %d in the other format", i)
+	}
+}
+
+func TestAnArenasTextsDoNotTouchEachOther(t *testing.T) {
+	t.Parallel()
+	var a arena
+	random := rand.New(rand.NewPCG(1, 2))
+	var given, got [][]byte
+	for i := range 2000 {
+		b := bytes.Repeat([]byte{byte(i)}, random.IntN(1<<random.IntN(18)))
+		given, got = append(given, bytes.Clone(b)), append(got, a.bytes(b))
+		clear(b)
+	}
+	for i := range got {
+		_ = append(got[i], "written over a neighbour"...)
+	}
+	for i := range got {
+		require.True(t, bytes.Equal(given[i], got[i]), "piece %d of %d bytes", i, len(given[i]))
+		require.NotNil(t, got[i])
+	}
+	assert.Nil(t, a.bytes(nil))
+	assert.Equal(t, es.String(""), a.nullText([]byte{}))
+	assert.Equal(t, es.NullString{}, a.nullText(nil))
+}
+
+func TestAReadMakesRoomForWhatItFinds(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ events, limit, most int }{
+		{1, 1, 1}, {1, 1000, firstCapacity}, {64, 1000, firstCapacity}, {65, 1000, 1000}, {1000, 1000, 1000}, {65, 70, 70}, {65, 0, 1024}, {3000, 0, 5000},
+	}
+	for _, tt := range tests {
+		var events []es.PersistedEvent
+		for i := range tt.events {
+			events = withRoom(events, tt.limit)
+			require.Zero(t, events[i])
+			events[i].GlobalPosition = int64(i + 1)
+		}
+		assert.Len(t, events, tt.events)
+		assert.Equal(t, int64(tt.events), events[tt.events-1].GlobalPosition)
+		assert.LessOrEqual(t, cap(events), tt.most, "%d events of at most %d", tt.events, tt.limit)
+	}
+}

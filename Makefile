@@ -38,9 +38,17 @@ fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files
 demo: postgres ## Show processes that join, leave and die while they share a stream of events
 	go run ./test/demo
 
+.PHONY: bench
+bench: postgres ## Measure reading, handling, latency and idle cost beside a plain reader; ONLY=catchup/1x1 EVENTS=100000 ROUNDS=3
+	go run ./test/bench
+
 .PHONY: bench-recovery
 bench-recovery: postgres ## Measure how soon joins, departures and deaths are noticed; ONLY=kill,join SEED=1 REPETITIONS=50 POLLONLY=1
 	go run ./test/recovery
+
+.PHONY: chaos
+chaos: postgres ## Kill, freeze, cut and restart while checking the promises; SEED=7 DURATION=60s WORKERS=6 FAULTS=kill,freeze
+	go run ./test/chaos
 
 .PHONY: model
 model: ## Check the models of the protocol with spin, and that each guard is needed

@@ -42,10 +42,11 @@ func acts(s state, v pgcoord.View) bool {
 	return leastLive(s, v) == s.self
 }
 
-// leastLive is the least id among the workers whose heartbeat is fresh.
+// leastLive is the least id among the workers whose heartbeat is fresh and that
+// are not on their way out, where they do nothing for others.
 func leastLive(s state, v pgcoord.View) uuid.UUID {
 	for _, w := range v.Workers { // ordered by id
-		if present(w) && w.HeartbeatAge < s.timing.Stale {
+		if present(w) && w.State != pgcoord.Stopping && w.HeartbeatAge < s.timing.Stale {
 			return w.ID
 		}
 	}

@@ -143,22 +143,23 @@ func TestBatchesAndActivationsNeverDeadlock(t *testing.T) {
 	}
 }
 
-// A member that leaves or fails while its partitions are given to it does so
-// before, and gets none, or after.
+// A member that leaves while the activation waits for a batch does so after it:
+// no partition is given to somebody who has gone.
 func TestMembersWaitForTheActivation(t *testing.T) {
 	t.Parallel()
-	s, pool := newStore(t)
-	w := join(t, s, pool, "orders")
-	number := prepare(t, s, pool, 0)
-	setState(t, s, pool, w, Ready, number)
-	h := hold(t, pool)
-	activation := activating(s, h, Activation{Number: number})
-	pid := await(t, h.reached, "the activation")
-	left := async(func() error { return s.Stop(context.Background(), pool, w, "leaves") })
-	awaitBlockedBy(t, pool, pid)
-	h.end <- true
+	o := newOwner(t)
+	batch := o.begin(t, whole(0), 10)
+	number := prepare(t, o.Store, o.pool, o.fence.Generation)
+	setState(t, o.Store, o.pool, o.worker, Ready, number)
+	leader := dial(t, o.pool)
+	activation := activating(o.Store, leader, Activation{Number: number})
+	awaitBlocked(t, o.pool, leader.PgConn().PID())
+	left := async(func() error { return o.Stop(context.Background(), o.pool, o.worker, "leaves") })
+	awaitBlockedBy(t, o.pool, leader.PgConn().PID())
+	require.NoError(t, batch.Commit(t.Context(), 10))
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))
 	require.NoError(t, await(t, left, "the departure"))
+	assert.Equal(t, Stopped, stateOf(t, o.pool, o.worker))
 }
 
 func TestActivateIsRefused(t *testing.T) {

@@ -115,6 +115,29 @@ func TestClaimWaitsForAnotherClaim(t *testing.T) {
 	}
 }
 
+// A third transaction has the name in the middle, so that both claims are under
+// way when it lets go. If they took the names as they are given, one would be
+// ended as the victim of a deadlock.
+func TestClaimsTakeTheNamesInOneOrder(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	stranger, third := open(t, pool, "stranger"), open(t, pool, "third")
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	require.NoError(t, third.Claim(t.Context(), tx, []string{"b"}))
+	one := async(func() error { return s.Claim(context.Background(), pool, []string{"c", "b", "a"}) })
+	awaitBlockedBy(t, pool, tx.Conn().PgConn().PID())
+	two := async(func() error { return stranger.Claim(context.Background(), pool, []string{"a", "b", "c"}) })
+	eventually(t, pool, "the second never waited",
+		`SELECT count(*) = 2 FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, await(t, one, "the first claim"))
+	claimed, ok := errors.AsType[*ClaimedError](await(t, two, "the second claim"))
+	require.True(t, ok)
+	assert.Equal(t, ClaimedError{Projection: "a", ReplicaSet: "main", EventsTable: "public.events", Own: "public.events"}, *claimed)
+}
+
 // While an activation rewrites the ranges, the row that begins at slot 0 is
 // deleted and inserted again.
 func TestClaimDuringAnActivation(t *testing.T) {

@@ -130,8 +130,14 @@ func (s *Store) Claim(ctx context.Context, db DB, projections []string) error {
 	return &claimed
 }
 
+// $6 is the leader's lock where it is to be given up, else null.
 const sqlSetState = `
-WITH changed AS (
+WITH released AS MATERIALIZED (
+    SELECT pg_advisory_unlock($6) WHERE EXISTS (
+        SELECT 1 FROM pg_locks AS l
+        WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.objsubid = 1
+          AND ((l.classid::bigint << 32) | l.objid::bigint) = $6::bigint)
+), changed AS (
     UPDATE {{schema}}orchestrator_workers
     SET state = $2, generation = $3, state_changed_at = now(), detail = ''
     WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
@@ -139,18 +145,24 @@ WITH changed AS (
 ), told AS (
     SELECT pg_notify($4, $5 || ' ' || $1::text) FROM changed WHERE $5 <> ''
 )
-SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
 
 // SetState records what the worker is doing for a generation, and tells the
-// others where they wait for it. It returns false, and changes nothing, if the
-// worker has been declared dead or has left.
+// others where they wait for it. A worker that is stopping gives up leadership if
+// it has it: its handlers may take their time, and somebody must lead meanwhile. It
+// returns false, and changes no row, if the worker has been declared dead or has left.
 func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state WorkerState, generation int64) (bool, error) {
 	notify := ""
 	if state == Ready {
 		notify = NotifyReady
 	}
-	var changed, told int
-	err := db.QueryRow(ctx, s.q(sqlSetState), worker, string(state), generation, s.Channel(), notify).Scan(&changed, &told)
+	var leadership *int64
+	if key := s.leaderKey(); state == Stopping {
+		leadership = &key
+	}
+	var released, changed, told int
+	err := db.QueryRow(ctx, s.q(sqlSetState), worker, string(state), generation, s.Channel(), notify, leadership).
+		Scan(&released, &changed, &told)
 	if err != nil {
 		return false, fmt.Errorf("recording that worker %s is %s: %w", worker, state, err)
 	}

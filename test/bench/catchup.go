@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// nothing is a worker with projections that do nothing.
+func (b *bench) nothing(projections int) job {
+	return job{Kind: "worker", Name: "w1", Handler: "nothing", Projections: projections, Want: int64(b.env.events)}
+}
+
+// measureCatchUp measures raw, catchup/1x1 and catchup/1x8.
+func measureCatchUp(ctx context.Context, b *bench) error {
+	d, err := b.filled(ctx)
+	if err != nil {
+		return err
+	}
+	return b.rounds(func() error {
+		raw, err := b.raw(ctx, d)
+		if err != nil {
+			return err
+		}
+		b.report.compare("raw", raw.rate(), raw.rate())
+		if !b.env.wantsAny([]string{"catchup/1x1", "catchup/1x8"}) {
+			return nil
+		}
+		one, err := b.freshRun(ctx, d, "catchup/1x1", b.nothing(1))
+		if err != nil {
+			return err
+		}
+		b.report.compare("catchup/1x1", one.rate(), raw.rate())
+		if !b.env.wants("catchup/1x8") {
+			return nil
+		}
+		eight, err := b.freshRun(ctx, d, "catchup/1x8", b.nothing(8))
+		if err != nil {
+			return err
+		}
+		b.report.compare("catchup/1x8", eight.rate(), one.rate())
+		_, rows, err := d.statements(ctx)
+		b.report.add("catchup/1x8/rows", float64(rows)/float64(b.env.events))
+		return err
+	})
+}
+
+// measureAllocations measures allocs.
+func measureAllocations(ctx context.Context, b *bench) error {
+	d, err := b.filled(ctx)
+	if err != nil {
+		return err
+	}
+	return b.rounds(func() error {
+		raw, err := b.raw(ctx, d)
+		if err != nil {
+			return err
+		}
+		pages, err := b.freshRun(ctx, d, "allocs", job{Kind: "pages"})
+		if err != nil {
+			return err
+		}
+		b.report.add("allocs", float64(pages.Allocs)/float64(pages.Events))
+		b.report.add("allocs/bytes", float64(pages.Bytes)/float64(pages.Events))
+		b.report.compare("allocs/speed", pages.rate(), raw.rate())
+		return nil
+	})
+}
+
+// measureScoped measures scoped.
+func measureScoped(ctx context.Context, b *bench) error {
+	d, err := b.filled(ctx)
+	if err != nil {
+		return err
+	}
+	return b.rounds(func() error {
+		raw, err := b.raw(ctx, d)
+		if err != nil {
+			return err
+		}
+		rare := int64((b.env.events + 99) / 100)
+		o, err := b.freshRun(ctx, d, "scoped", job{Kind: "worker", Name: "w1", Handler: "scoped", Projections: 1, Want: rare})
+		if err != nil {
+			return err
+		}
+		b.report.compare("scoped", float64(b.env.events)/o.seconds(), raw.rate())
+		return nil
+	})
+}
+
+// measurePartitions measures catchup/4p.
+func measurePartitions(ctx context.Context, b *bench) error {
+	d, err := b.filled(ctx)
+	if err != nil {
+		return err
+	}
+	spins := calibrate(50 * time.Microsecond)
+	for _, f := range []struct {
+		figure, handler string
+		divisor         int
+	}{{"catchup/4p/cpu", "compute", 10}, {"catchup/4p/wait", "wait", 100}} {
+		j := job{Kind: "worker", Name: "w1", Handler: f.handler, Projections: 1, Want: b.part(f.divisor), Spin: spins}
+		err := b.rounds(func() error {
+			j.Partitions = 1
+			one, err := b.freshRun(ctx, d, f.figure+"/1", j)
+			if err != nil {
+				return err
+			}
+			j.Partitions = 4
+			four, err := b.freshRun(ctx, d, f.figure, j)
+			if err != nil {
+				return err
+			}
+			b.report.compare(f.figure, four.rate(), one.rate())
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureWorkers measures catchup/4w.
+func measureWorkers(ctx context.Context, b *bench) error {
+	d, err := b.filled(ctx)
+	if err != nil {
+		return err
+	}
+	return b.rounds(func() error {
+		raw, err := b.raw(ctx, d)
+		if err != nil {
+			return err
+		}
+		four, err := b.together(ctx, d, 4)
+		if err != nil {
+			return err
+		}
+		_, rows, err := d.statements(ctx)
+		b.report.add("catchup/4w", float64(rows)/float64(b.env.events))
+		b.report.compare("catchup/4w/speed", four.rate(), raw.rate())
+		return err
+	})
+}
+
+// together runs workers with one projection that does nothing, until all events are handled.
+func (b *bench) together(ctx context.Context, d *database, workers int) (all outcome, err error) {
+	if err := d.fresh(ctx); err != nil {
+		return all, err
+	}
+	release, err := d.held(ctx)
+	if err != nil {
+		return all, err
+	}
+	j := b.nothing(1)
+	j.DSN, j.Want = d.dsn, 0
+	var processes []*process
+	for i := range workers {
+		j.Name = "w" + string(rune('1'+i))
+		p, err := start(j)
+		if err != nil {
+			return all, errors.Join(err, release())
+		}
+		defer p.kill()
+		processes = append(processes, p)
+	}
+	if err := errors.Join(d.awaitRunning(ctx, workers), release()); err != nil {
+		return all, err
+	}
+	for all.Events < int64(b.env.events) {
+		all = outcome{}
+		for _, p := range processes {
+			o, err := p.ask(wordHowFar)
+			if err != nil {
+				return all, err
+			}
+			all = all.and(o)
+		}
+		if err := wait(ctx, askEvery); err != nil {
+			return all, err
+		}
+	}
+	for _, p := range processes {
+		if _, err := p.stop(); err != nil {
+			return all, err
+		}
+	}
+	b.tell("%d workers: %d events in %.3f s: %.0f/s, processor %.3f s", workers, all.Events, all.seconds(), all.rate(), all.CPU.Seconds())
+	return all, nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/pprof"
+	"sync"
+	"syscall"
+)
+
+// jobVariable holds the job of a process that this program started.
+const jobVariable = "ORCHESTRATOR_BENCH_JOB"
+
+// job is what a process does.
+type job struct {
+	Kind        string // a key of jobs
+	DSN         string
+	Name        string
+	Projections int    // how many
+	Handler     string // a key of handlers
+	Want        int64  // events that each projection handles; then the job is done. 0: it is never done
+	Partitions  int    // of the worker; 0 means the default
+	Spin        int    // iterations of a handler that computes
+	OnlyLast    bool   // only the last projection counts
+	Rate        int    // events a second; 0 means as many as possible
+	Seconds     int    // how long
+	Events      int    // in the table
+	Profile     string // the path that profiles' names begin with; empty for none
+}
+
+// jobs are what processes do; each returns when it is done or ctx has ended.
+var jobs = map[string]func(context.Context, job, *progress) error{
+	"raw":    runRaw,
+	"pages":  runPages,
+	"row":    runByHand,
+	"batch":  runByHand,
+	"worker": runWorker,
+	"append": runAppend,
+}
+
+// The parent's words to a process. Each is answered with an outcome; a process ends after stop, or when its parent does.
+const (
+	wordHowFar = "how far"
+	wordStop   = "stop"
+)
+
+// serveIfAsked does the job, and exits, in a process that has one.
+func serveIfAsked() {
+	encoded, asked := os.LookupEnv(jobVariable)
+	if !asked {
+		return
+	}
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
+	var j job
+	if err := json.Unmarshal([]byte(encoded), &j); err != nil {
+		fmt.Fprintln(os.Stderr, "bench: reading the job:", err)
+		os.Exit(1)
+	}
+	if err := serve(j); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %s: %v\n", j.Kind, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// serve runs the job and answers the parent until it says stop.
+func serve(j job) error {
+	endProfile, err := profile(j.Profile)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p := &progress{}
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := jobs[j.Kind](ctx, j, p); err != nil && ctx.Err() == nil {
+			p.fail(err)
+		}
+	})
+	in, out := bufio.NewScanner(os.Stdin), json.NewEncoder(os.Stdout)
+	for in.Scan() {
+		last := in.Text() == wordStop
+		if last {
+			cancel()
+			running.Wait()
+		}
+		if err := out.Encode(p.outcome(last)); err != nil || last {
+			return endAll(err, endProfile)
+		}
+	}
+	return in.Err()
+}
+
+func endAll(err error, end func() error) error {
+	if endErr := end(); err == nil {
+		err = endErr
+	}
+	return err
+}
+
+// profile begins to write a profile of the processor's time, and writes one of all allocations at its end.
+func profile(path string) (end func() error, err error) {
+	if path == "" {
+		return func() error { return nil }, nil
+	}
+	file, err := os.Create(path + ".cpu.prof")
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, err
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		if err := file.Close(); err != nil {
+			return err
+		}
+		file, err := os.Create(path + ".allocs.prof")
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		return pprof.Lookup("allocs").WriteTo(file, 0)
+	}, nil
+}
+
+// logger logs warnings and worse, which a measurement should not see.
+func logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}

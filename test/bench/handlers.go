@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// counting is a projection whose handler counts.
+type counting struct {
+	name    string
+	counter *counter
+}
+
+// Name is the projection's name.
+func (c *counting) Name() string { return c.name }
+
+// Handle counts.
+func (c *counting) Handle(context.Context, pgx.Tx, es.PersistedEvent) error {
+	c.counter.add(1)
+	return nil
+}
+
+// doing is a projection whose handler does something, and counts.
+type doing struct {
+	counting
+	do func(context.Context, pgx.Tx, *es.PersistedEvent) error
+}
+
+// Handle does it.
+func (d *doing) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	if err := d.do(ctx, tx, &event); err != nil {
+		return err
+	}
+	d.counter.add(1)
+	return nil
+}
+
+// copying is a projection that copies its batches into a table.
+type copying struct{ counting }
+
+// HandleBatch copies the batch.
+func (c *copying) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error {
+	if err := copyRows(ctx, tx, events); err != nil {
+		return err
+	}
+	c.counter.add(int64(len(events)))
+	return nil
+}
+
+// scoped is a projection that wants the rare events.
+type scoped struct{ counting }
+
+// AggregateTypes are the wanted types.
+func (s *scoped) AggregateTypes() []string { return []string{rareType} }
+
+// handlers make projections, by the word that a job has for them.
+var handlers = map[string]func(counting, job, *progress) projection.Projection{
+	"nothing": func(c counting, _ job, _ *progress) projection.Projection { return &c },
+	"scoped":  func(c counting, _ job, _ *progress) projection.Projection { return &scoped{c} },
+	"copy":    func(c counting, _ job, _ *progress) projection.Projection { return &copying{c} },
+	"insert":  func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, writeRow} },
+	"compute": func(c counting, j job, _ *progress) projection.Projection {
+		return &doing{c, func(context.Context, pgx.Tx, *es.PersistedEvent) error { spin(j.Spin); return nil }}
+	},
+	"wait": func(c counting, _ job, _ *progress) projection.Projection {
+		return &doing{c, func(ctx context.Context, _ pgx.Tx, _ *es.PersistedEvent) error { return wait(ctx, time.Millisecond) }}
+	},
+	"note": func(c counting, _ job, p *progress) projection.Projection {
+		return &doing{c, func(_ context.Context, _ pgx.Tx, e *es.PersistedEvent) error {
+			if len(e.Payload) != numberSize {
+				return fmt.Errorf("the payload at position %d is not a number", e.GlobalPosition)
+			}
+			p.note(int64(binary.BigEndian.Uint64(e.Payload)))
+			return nil
+		}}
+	},
+}
+
+// numberSize is the size of a payload that is the event's number.
+const numberSize = 8
+
+// spin keeps a processor busy.
+func spin(iterations int) {
+	var sum [sha256.Size]byte
+	for range iterations {
+		sum = sha256.Sum256(sum[:])
+	}
+}
+
+// calibrate is how many iterations of spin take d. The quickest of many tries had the processor for itself.
+func calibrate(d time.Duration) int {
+	const iterations, tries = 1000, 200
+	quickest := time.Hour
+	for range tries {
+		began := time.Now()
+		spin(iterations)
+		quickest = min(quickest, time.Since(began))
+	}
+	return int(int64(iterations) * int64(d) / max(1, int64(quickest)))
+}
+
+// wait waits for d.
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+const (
+	// replicaSet is the workers'.
+	replicaSet = "bench"
+	// poolSize is how many connections a worker's pool may have.
+	poolSize = 12
+)
+
+// runWorker runs a worker until ctx ends.
+func runWorker(ctx context.Context, j job, p *progress) error {
+	config, err := pgxpool.ParseConfig(j.DSN)
+	if err != nil {
+		return err
+	}
+	config.MaxConns = poolSize
+	config.ConnConfig.Tracer = firstRead{p}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	log := logger()
+	options := []orchestrator.Option{orchestrator.WithLogger(log), orchestrator.WithWorkerName(j.Name)}
+	if j.Partitions > 0 {
+		options = append(options, orchestrator.WithPartitionsPerWorker(j.Partitions))
+	}
+	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), replicaSet, options...)
+	if err != nil {
+		return err
+	}
+	return orch.Run(ctx, projectionsOf(j, p))
+}
+
+// projectionsOf makes a job's projections.
+func projectionsOf(j job, p *progress) []projection.Projection {
+	var all []projection.Projection
+	for i := range j.Projections {
+		c := counting{name: fmt.Sprintf("%s-%d", j.Handler, i+1), counter: &counter{}}
+		if !j.OnlyLast || i == j.Projections-1 {
+			c.counter = p.counter(j.Want)
+		}
+		all = append(all, handlers[j.Handler](c, j, p))
+	}
+	return all
+}
+
+// firstRead notes when the events table is read for the first time.
+type firstRead struct{ progress *progress }
+
+// TraceQueryStart sees each query before it is sent.
+func (f firstRead) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if strings.HasSuffix(data.SQL, "ORDER BY global_position LIMIT $3::bigint") {
+		f.progress.begin()
+	}
+	return ctx
+}
+
+// TraceQueryEnd sees each query's end.
+func (f firstRead) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

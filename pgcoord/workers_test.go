@@ -143,6 +143,12 @@ func TestHeartbeatRenewsTheLease(t *testing.T) {
 	assert.True(t, alive)
 	assert.Less(t, age(), time.Minute)
 
+	exec(t, pool, `DELETE FROM orchestrator_heartbeats`)
+	alive, err = s.Heartbeat(t.Context(), pool, w)
+	require.NoError(t, err)
+	assert.True(t, alive, "a row that was deleted by hand is made again")
+	assert.Equal(t, 1, value[int](t, pool, `SELECT count(*) FROM orchestrator_heartbeats`))
+
 	bury(t, s, pool, w)
 	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '1 hour'`)
 	alive, err = s.Heartbeat(t.Context(), pool, w)

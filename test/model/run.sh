@@ -19,7 +19,7 @@ rows() {
 	local safety='-DSAFETY -DNOREDUCE' small='-DE=2 -DFAULTS=1'
 	row() { printf '%s|%s|%s|%s|%s|%s|%s\n' "$@"; }
 
-	row whole recreate - recreate '-DE=3 -DFAULTS=2' "$safety -DMEMLIM=2750" ''
+	row whole recreate - recreate '-DE=2 -DFAULTS=2' "$safety -DMEMLIM=2750" ''
 	row pass recreate-3-workers - recreate '-DNW=3 -DE=1 -DFAULTS=0' "$safety -DMEMLIM=1300" ''
 	row pass recreate-no-cycle - recreate "$small" '-DNP -DNOREDUCE -DMEMLIM=1300' '-l'
 	row pass recreate-leaky - recreate "$small -DLEAKY_DRAIN" "$safety -DMEMLIM=1300" ''

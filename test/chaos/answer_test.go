@@ -1,0 +1,51 @@
+package main
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
+)
+
+// The connection breaks between a COMMIT and its answer, again and again, on two workers: each finds out from the checkpoint
+// what happened, and nothing is done twice.
+func TestLostCommitAnswers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	var lost atomic.Int64
+	stop := make(chan struct{})
+	stopped := make(chan struct{}, 2)
+	for i := range 2 {
+		way, dsn := w.through()
+		// So that COMMIT stands in the message that executes it.
+		w.start(dsn+"&default_query_exec_mode=exec", workerName(i), workload.NewRecorder(recorded[0], workerName(i)))
+		go func() {
+			defer func() { stopped <- struct{}{} }()
+			for {
+				select {
+				case <-way.LoseAnswer([]byte("COMMIT\x00")):
+					lost.Add(1)
+				case <-stop:
+					return
+				}
+				select {
+				case <-time.After(50 * time.Millisecond):
+				case <-stop:
+					return
+				}
+			}
+		}()
+	}
+	w.append(100)
+	w.awaitDrained()
+	close(stop)
+	<-stopped
+	<-stopped
+	assert.Greater(t, lost.Load(), int64(5), "hardly an answer was lost")
+	w.append(10) // with a trap at most on each wire
+	w.awaitDrained()
+	w.prove()
+}

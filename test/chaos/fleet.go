@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/chaos/wire"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
+)
+
+// worker is a worker's process and its way to the database.
+type worker struct {
+	*workload.Process
+	wire *wire.Proxy
+
+	began, ended time.Time
+	doomed       bool // it was killed, or asked to leave
+	killed       bool
+	frozen       int // how many freezes hold it
+}
+
+// fleet is all workers of a run. Its methods may be called by several goroutines.
+type fleet struct {
+	dsn       string // the database's, without a wire
+	dir       string // logs and journals
+	pollOnly  bool
+	variety   *rand.Rand // of the workers' settings
+	unplanned chan struct{}
+
+	mu      sync.Mutex
+	all     []*worker
+	reapers sync.WaitGroup
+	oddities
+}
+
+// oddities are ends of processes that should not be.
+type oddities struct {
+	exited []string // without being asked
+	failed []string // a graceful departure that was not one
+	late   int      // departures that the library gave up, which it may where handlers hang
+}
+
+// The projections: events one by one, batches of some, and one that is not divided.
+const (
+	single    = "single"
+	poolSize  = 6
+	batchSize = 60
+)
+
+var projections = []workload.ProjectionSpec{
+	{Name: "all"},
+	{Name: "batches", AggregateTypes: []string{"order", "shipment"}, Batch: true},
+	{Name: single, AggregateTypes: []string{"account"}},
+}
+
+const replicaSet = "chaos"
+
+// spawn starts a worker.
+func (f *fleet) spawn(ctx context.Context) (*worker, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dsn, err := url.Parse(f.dsn)
+	if err != nil {
+		return nil, fmt.Errorf("reading the server's address: %w", err)
+	}
+	way, err := wire.Listen(ctx, dsn.Host)
+	if err != nil {
+		return nil, err
+	}
+	dsn.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(way.Port()))
+	p, err := workload.Spawn(workload.WorkerSpec{
+		Target: workload.Target{DSN: dsn.String()}, ReplicaSet: replicaSet, Name: fmt.Sprintf("w%03d", len(f.all)+1),
+		Projections: projections, HeartbeatInterval: heartbeatInterval, StaleWorkerTimeout: staleTimeout,
+		CoordinationTimeout: coordinationTimeout, ShutdownTimeout: shutdownTimeout, BatchSize: batchSize,
+		Partitions: 1 + f.variety.IntN(2), PollOnly: f.pollOnly, PoolSize: poolSize,
+	}, f.dir)
+	if err != nil {
+		return nil, errors.Join(err, way.Close())
+	}
+	w := &worker{Process: p, wire: way, began: time.Now()}
+	f.all = append(f.all, w)
+	f.reapers.Go(func() { f.reap(w) })
+	return w, nil
+}
+
+// reap waits for the process's end and judges it.
+func (f *fleet) reap(w *worker) {
+	err := w.Outcome()
+	_ = w.wire.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.ended = time.Now()
+	switch {
+	case w.killed || (w.doomed && (err == nil || unborn(w.LogFile))):
+	case !w.doomed:
+		f.exited = append(f.exited, fmt.Sprintf("%s (process %d): %v", w.Name, w.PID, err))
+		f.warn()
+	case gaveUp(w.LogFile):
+		f.late++
+	default:
+		f.failed = append(f.failed, fmt.Sprintf("%s (process %d): %v", w.Name, w.PID, err))
+		f.warn()
+	}
+}
+
+// warn tells whoever runs the chaos that it has failed already.
+func (f *fleet) warn() {
+	select {
+	case f.unplanned <- struct{}{}:
+	default:
+	}
+}
+
+// unborn says whether the process was told to go before it had begun, when SIGTERM ends it at once.
+func unborn(log string) bool {
+	info, err := os.Stat(log)
+	return err == nil && info.Size() == 0
+}
+
+// gaveUp says whether the worker's log ends with the library's report that handlers, or the goodbye, took too long.
+func gaveUp(log string) bool {
+	text, err := os.ReadFile(log)
+	return err == nil && strings.Contains(string(text[max(0, len(text)-4096):]), "did not stop in time")
+}
+
+// staying are the workers that are there and have not been told to go, oldest first.
+func (f *fleet) staying() []*worker {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var live []*worker
+	for _, w := range f.all {
+		if !w.doomed && w.ended.IsZero() {
+			live = append(live, w)
+		}
+	}
+	return live
+}
+
+// pick is one of those that stay; nil if none does. With calm only those that are not frozen.
+func (f *fleet) pick(lot uint64) *worker {
+	live := slices.DeleteFunc(f.staying(), func(w *worker) bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return w.frozen > 0
+	})
+	if len(live) == 0 {
+		return nil
+	}
+	return live[lot%uint64(len(live))]
+}
+
+// named is the worker of that name; nil if there is none.
+func (f *fleet) named(name string) *worker {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.all {
+		if w.Name == name {
+			return w
+		}
+	}
+	return nil
+}
+
+// kill ends a worker without a word.
+func (f *fleet) kill(w *worker) error {
+	f.mu.Lock()
+	w.doomed, w.killed = true, true
+	f.mu.Unlock()
+	return gone(w.Kill())
+}
+
+// leave asks a worker to leave, unless it has been asked: a second SIGTERM may meet a process that is ending, and kill it.
+func (f *fleet) leave(w *worker) error {
+	f.mu.Lock()
+	asked := w.doomed
+	w.doomed = true
+	f.mu.Unlock()
+	if asked {
+		return nil
+	}
+	return gone(w.Terminate())
+}
+
+// freeze stops a worker's process; several may do so, and the last who thaws it lets it go on.
+func (f *fleet) freeze(w *worker) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.frozen++
+	return gone(w.Freeze())
+}
+
+// freezeInBatch has a worker stop itself at the next event within freezeWithin.
+func (f *fleet) freezeInBatch(w *worker) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.frozen++
+	return gone(syscall.Kill(w.PID, freezeInBatch))
+}
+
+func (f *fleet) thaw(w *worker) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if w.frozen--; w.frozen > 0 {
+		return nil
+	}
+	return gone(w.Thaw())
+}
+
+// gone forgives that a process has ended.
+func gone(err error) error {
+	if errors.Is(err, os.ErrProcessDone) || errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// processes are those of all workers that ever were.
+func (f *fleet) processes() []*workload.Process {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	list := make([]*workload.Process, len(f.all))
+	for i, w := range f.all {
+		list[i] = w.Process
+	}
+	return list
+}
+
+// close ends all workers that are left.
+func (f *fleet) close() error {
+	f.mu.Lock()
+	for _, w := range f.all {
+		w.doomed, w.killed = true, true
+	}
+	f.mu.Unlock()
+	err := workload.KillAll(f.processes(), killPatience)
+	f.reapers.Wait()
+	return err
+}
+
+const killPatience = 5 * time.Second

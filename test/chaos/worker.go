@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
+)
+
+// workerVariable carries what a worker must know beside its spec, as JSON.
+const workerVariable = "CHAOS_WORKER"
+
+// workerSettings is what all workers of a run have in common.
+type workerSettings struct {
+	Mischief    mischief
+	Journals    string // directory
+	Synchronous bool   // commits
+}
+
+const (
+	retryFirst = 20 * time.Millisecond
+	retryMax   = 500 * time.Millisecond
+	// history is more generations and workers than a run has: the checks look at all of them.
+	history = 100_000
+)
+
+// runWorker is a worker's process.
+func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) error {
+	var settings workerSettings
+	if err := json.Unmarshal([]byte(os.Getenv(workerVariable)), &settings); err != nil {
+		return fmt.Errorf("reading the settings of worker %s: %w", spec.Name, err)
+	}
+	records, err := openJournal(settings.Journals, spec.Name)
+	if err != nil {
+		return err
+	}
+	pool, err := spec.Target.Pool(ctx, spec.PoolSize)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	options := append(spec.Options(log), orchestrator.WithSynchronousCommit(settings.Synchronous),
+		orchestrator.WithRetryBackoff(retryFirst, retryMax), orchestrator.WithHistory(history))
+	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), spec.ReplicaSet, options...)
+	if err != nil {
+		return err
+	}
+	frozen := newFreezer()
+	projections := make([]projection.Projection, len(spec.Projections))
+	for i, p := range spec.Projections {
+		projections[i] = newVillain(p, spec.Name, settings.Mischief, records, frozen)
+	}
+	if err := orch.Run(ctx, projections); err != nil {
+		return fmt.Errorf("running worker %s: %w", spec.Name, err)
+	}
+	return nil
+}
+
+// freezeInBatch asks a worker's process to stop itself in the middle of a batch. A process that does not listen yet ignores it.
+const freezeInBatch = syscall.SIGWINCH
+
+// freezeWithin is how long the request holds; then the process is either frozen or will not be.
+const freezeWithin = time.Second
+
+// freezer stops the process, as SIGSTOP does, at the next event after the process was asked to.
+type freezer struct{ until atomic.Int64 }
+
+func newFreezer() *freezer {
+	f := &freezer{}
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, freezeInBatch)
+	go func() {
+		for range asked {
+			f.until.Store(time.Now().Add(freezeWithin).UnixNano())
+		}
+	}()
+	return f
+}
+
+func (f *freezer) freezeIfAsked() error {
+	if until := f.until.Swap(0); until < time.Now().UnixNano() {
+		return nil
+	}
+	return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+}
+
+// villain is a projection that handles events by the workload's Recorder, keeps a journal of it, and meets with mishaps.
+type villain struct {
+	recorder projection.Projection
+	mischief mischief
+	journal  *journal
+	freezer  *freezer
+	single   bool
+}
+
+var (
+	_ projection.UnpartitionedProjection = (*villain)(nil)
+	_ projection.AggregateScoped         = (*villain)(nil)
+	_ projection.BatchProjection         = batchVillain{}
+)
+
+// newVillain makes the projection for spec.
+func newVillain(spec workload.ProjectionSpec, worker string, m mischief, records *journal, f *freezer) projection.Projection {
+	v := &villain{recorder: workload.NewRecorder(spec, worker), mischief: m, journal: records, freezer: f, single: spec.Name == single}
+	if spec.Batch {
+		return batchVillain{v}
+	}
+	return v
+}
+
+// Name is the projection's name.
+func (v *villain) Name() string { return v.recorder.Name() }
+
+// AggregateTypes are the wanted types.
+func (v *villain) AggregateTypes() []string { return projection.ScopeOf(v.recorder).AggregateTypes }
+
+// Unpartitioned says whether the projection is the one that is not to be divided.
+func (v *villain) Unpartitioned() bool { return v.single }
+
+// errMishap is what a handler returns that is to fail.
+var errMishap = errors.New("a mishap")
+
+// Handle handles one event.
+func (v *villain) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	return v.act(ctx, tx, []es.PersistedEvent{event}, func() error { return v.recorder.Handle(ctx, tx, event) })
+}
+
+// batchVillain handles whole batches.
+type batchVillain struct{ *villain }
+
+// HandleBatch handles the events in order.
+func (v batchVillain) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error {
+	recorder, ok := v.recorder.(projection.BatchProjection)
+	if !ok {
+		return fmt.Errorf("projection %q has no batches", v.Name())
+	}
+	return v.act(ctx, tx, events, func() error { return recorder.HandleBatch(ctx, tx, events) })
+}
+
+// act journals the events, has them recorded, and lets mishaps happen. The transaction is to be the only one in a handler of
+// these slots as long as it lives.
+func (v *villain) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent, record func() error) (err error) {
+	outcome := outcomePanic
+	calls := make([]int64, len(events))
+	for i := range events {
+		if calls[i], err = v.journal.begin(v.Name(), events[i].GlobalPosition, tx.Conn().PgConn().PID()); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		for _, call := range calls {
+			err = errors.Join(err, v.journal.end(call, outcome))
+		}
+	}()
+	alone, err := v.alone(ctx, tx, events)
+	if err == nil {
+		err = record()
+	}
+	if err == nil {
+		err = v.freezer.freezeIfAsked()
+	}
+	for i := 0; i < len(events) && err == nil; i++ {
+		err = v.stumble(ctx, events[i].GlobalPosition)
+	}
+	switch {
+	case err != nil:
+		outcome = outcomeFailed
+	case !alone:
+		outcome = outcomeOverlap
+	default:
+		outcome = outcomeOK
+	}
+	return err
+}
+
+// Locks of two keys are apart from those of one, which the library takes.
+const sqlAlone = `
+SELECT coalesce(bool_and(pg_try_advisory_xact_lock(hashtext($1), slot)), true)
+FROM (SELECT DISTINCT (hashtextextended(id, 0) & 65535)::integer AS slot FROM unnest($2::text[]) AS id) AS slots`
+
+// alone says whether no other transaction that is alive has handled, or is handling, events of these slots for the projection.
+func (v *villain) alone(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) (alone bool, err error) {
+	ids := make([]string, len(events))
+	for i := range events {
+		ids[i] = events[i].AggregateID
+	}
+	if err := tx.QueryRow(ctx, sqlAlone, v.Name(), ids).Scan(&alone); err != nil {
+		return false, fmt.Errorf("locking the events' slots: %w", err)
+	}
+	return alone, nil
+}
+
+// stumble lets the event's mishap happen, if it has one.
+func (v *villain) stumble(ctx context.Context, position int64) error {
+	what, long, err := v.mischief.draw(v.Name(), position)
+	if err != nil {
+		return err
+	}
+	timer := time.NewTimer(long)
+	defer timer.Stop()
+	switch what {
+	case behave:
+	case slow, hang:
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	case hangDeaf:
+		<-timer.C
+	case panics:
+		panic(errMishap)
+	case fails:
+		return errMishap
+	}
+	return nil
+}

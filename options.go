@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -195,11 +196,13 @@ func (c *config) validate() error {
 		{c.history >= 1 && c.history <= 100_000, "WithHistory must be between 1 and 100000, got %d", []any{c.history}},
 		{validName(c.workerName), "WithWorkerName must have between 1 and 255 bytes of valid UTF-8 without NUL, got %q", []any{c.workerName}},
 		{c.logger != nil, "WithLogger must not be nil; leave it out to log nothing", nil},
-		{len(c.schema) <= 63, "WithSchema must have at most 63 bytes, got %q", []any{c.schema}},
 	} {
 		if !check.ok {
 			return fmt.Errorf("%w: %s", ErrInvalidOption, fmt.Sprintf(check.text, check.args...))
 		}
+	}
+	if err := migrations.ValidateSchema("WithSchema", c.schema); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidOption, err)
 	}
 	return nil
 }

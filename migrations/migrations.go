@@ -116,3 +116,7 @@ func named(err error) error {
 	}
 	return err
 }
+
+// ValidateSchema says why a schema cannot be the tables'. The error begins with
+// field. The empty schema is the connection's.
+func ValidateSchema(field, schema string) error { return migrate.ValidateSchema(field, schema) }

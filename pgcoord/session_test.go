@@ -91,6 +91,7 @@ func TestSessionHoldsItsLockAndListens(t *testing.T) {
 	exec(t, pool, `SELECT pg_notify('the Channel', 'proof 7')`)
 	exec(t, pool, `SELECT pg_notify('appends', 'joined x')`)
 	await(t, w.appended, "the append")
+	assert.Empty(t, w.proved, "another session's proof is not its own")
 	assert.Empty(t, w.notified, "another session's proof and an append are not the replica set's")
 	assert.Empty(t, w.lost)
 }

@@ -220,6 +220,7 @@ func TestStopOfAFollowerLeavesTheLeaderAlone(t *testing.T) {
 	var notices []string
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Message) }
 	follower := dialWith(t, config)
+	setState(t, s, follower, follows, Stopping, 0)
 	require.NoError(t, s.Stop(t.Context(), follower, follows, ""))
 	assert.Empty(t, notices, "it released a lock that it did not hold")
 	v, err := s.Observe(t.Context(), leader, leads, false)

@@ -98,6 +98,7 @@ func (p *processor) Receive(c actor.Context) {
 		p.proceed(c)
 	case messages.HorizonAdvanced:
 		p.advance(m)
+		p.showPosition() // the lag grows also while a handler fails
 		p.proceed(c)
 	case messages.ReaderReady:
 		p.supply.reader = actor.NewPID(c.Self().Address, m.Reader)

@@ -324,3 +324,15 @@ func TestTerminatedBackendIsNoFailureOfTheEvent(t *testing.T) {
 	assert.Empty(t, r.log.find("a handler failed"))
 	assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`))
 }
+
+// TestLagOfAWaitingPartitionIsShown: a partition that has committed nothing since
+// its worker started shows how far it is behind.
+func TestLagOfAWaitingPartitionIsShown(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	want := f.append("Order", 10)
+	r := f.start(nil, &recorder{name: "p", before: func(context.Context, pgx.Tx, es.PersistedEvent, int) error {
+		return errors.New("not today")
+	}})
+	eventually(t, func() bool { return r.count("lag_events", "projection", "p") == float64(want[9]) }, "the lag is not shown")
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
@@ -32,7 +33,13 @@ func (r report) ok() bool {
 
 // run is a whole run. The error is this program's; what the library did wrong is in the report.
 func run(ctx context.Context, o options, output io.Writer) (r report, err error) {
-	c := &chaos{options: o, say: func(format string, args ...any) { fmt.Fprintf(output, format+"\n", args...) }}
+	var line sync.Mutex // what lasts is told of by goroutines of its own
+	say := func(format string, args ...any) {
+		line.Lock()
+		defer line.Unlock()
+		fmt.Fprintf(output, format+"\n", args...)
+	}
+	c := &chaos{options: o, say: say}
 	defer func() {
 		keep := err != nil || !r.ok() || o.Keep
 		err = errors.Join(err, c.close(keep))

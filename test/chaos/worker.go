@@ -173,6 +173,9 @@ func (v *villain) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent
 	if err == nil {
 		err = v.freezer.freezeIfAsked()
 	}
+	if err == nil && v.single && time.Since(events[0].CreatedAt) < dawdleUpTo {
+		err = wait(ctx, dawdle)
+	}
 	for i := 0; i < len(events) && err == nil; i++ {
 		err = v.stumble(ctx, events[i].GlobalPosition)
 	}
@@ -204,24 +207,33 @@ func (v *villain) alone(ctx context.Context, tx pgx.Tx, events []es.PersistedEve
 	return alone, nil
 }
 
+// The projection that is not divided handles events hardly faster than they come, unless they are old: so there is nearly always
+// a worker with events in hand that are not handled, and one that took its place and has not handled them either.
+const (
+	dawdle     = 12 * time.Millisecond
+	dawdleUpTo = 8 * time.Second
+)
+
+// wait waits for d; it returns ctx's cause if that ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	if !rest(ctx, d) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
 // stumble lets the event's mishap happen, if it has one.
 func (v *villain) stumble(ctx context.Context, position int64) error {
 	what, long, err := v.mischief.draw(v.Name(), position)
 	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(long)
-	defer timer.Stop()
 	switch what {
 	case behave:
 	case slow, hang:
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return wait(ctx, long)
 	case hangDeaf:
-		<-timer.C
+		return wait(context.WithoutCancel(ctx), long)
 	case panics:
 		panic(errMishap)
 	case fails:

@@ -69,6 +69,8 @@ WHERE next_began IS NOT NULL
   AND NOT EXISTS ( -- its batch failed
     SELECT FROM chaos_calls AS f WHERE f.worker = a.worker AND f.projection = a.projection AND f.outcome <> 'ok'
     AND f.ended BETWEEN a.began AND a.next_began)
+  AND NOT EXISTS ( -- its worker's lease expired, so it gave up its batches
+    SELECT FROM chaos_expiries AS x WHERE x.worker = a.worker AND x.at BETWEEN a.began - 2000000 AND a.next_began)
   AND NOT EXISTS ( -- its session was ended, or lost its client
     SELECT FROM chaos_ends AS x WHERE x.backend = a.backend AND x.abnormal AND x.at BETWEEN a.began - 2000000 AND a.next_began + 1000000000)
   AND NOT EXISTS ( -- its worker was killed, or the server restarted

@@ -16,6 +16,7 @@ const (
 	outcomeOK      = "ok"
 	outcomeFailed  = "failed"
 	outcomePanic   = "panic"
+	outcomeLate    = "late"    // the context had ended meanwhile, so the batch will not be committed
 	outcomeOverlap = "overlap" // another live transaction was in a handler of the same projection and slot
 )
 

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,6 +16,7 @@ CREATE TABLE chaos_calls (
     worker text NOT NULL, call bigint NOT NULL, projection text NOT NULL, position bigint NOT NULL, backend bigint NOT NULL,
     began bigint NOT NULL, ended bigint NOT NULL, outcome text NOT NULL, slot integer);
 CREATE TABLE chaos_lives (worker text PRIMARY KEY, began bigint NOT NULL, ended bigint, killed boolean NOT NULL);
+CREATE TABLE chaos_expiries (worker text NOT NULL, at bigint NOT NULL); -- of leases
 CREATE TABLE chaos_deeds (fault text NOT NULL, detail text NOT NULL, worker text NOT NULL, began bigint NOT NULL, ended bigint NOT NULL);
 CREATE TABLE chaos_ends (backend bigint NOT NULL, at bigint NOT NULL, abnormal boolean NOT NULL);
 CREATE TABLE chaos_server_log (
@@ -78,6 +81,9 @@ func (c *chaos) collectWorker(ctx context.Context, w *worker) error {
 	if err != nil {
 		return fmt.Errorf("entering the journal of worker %s: %w", w.Name, err)
 	}
+	if err := c.collectExpiries(ctx, w); err != nil {
+		return err
+	}
 	ended := w.ended
 	if ended.IsZero() {
 		ended = time.Now()
@@ -85,6 +91,27 @@ func (c *chaos) collectWorker(ctx context.Context, w *worker) error {
 	_, err = c.pool.Exec(ctx, "INSERT INTO chaos_lives VALUES ($1, $2, $3, $4)", w.Name, w.began.UnixNano(), ended.UnixNano(), w.killed)
 	if err != nil {
 		return fmt.Errorf("entering the life of worker %s: %w", w.Name, err)
+	}
+	return nil
+}
+
+// leaseExpired is what a worker logs when it does not trust itself any more: it gives up its batches then.
+var leaseExpired = regexp.MustCompile(`(?m)^time=(\S+) level=ERROR msg="no heartbeat succeeded for too long`)
+
+// collectExpiries enters when the worker's lease expired. Its log says so to the millisecond.
+func (c *chaos) collectExpiries(ctx context.Context, w *worker) error {
+	log, err := os.ReadFile(w.LogFile)
+	if err != nil {
+		return fmt.Errorf("reading the log of worker %s: %w", w.Name, err)
+	}
+	for _, match := range leaseExpired.FindAllSubmatch(log, -1) {
+		at, err := time.Parse(time.RFC3339Nano, string(match[1]))
+		if err == nil {
+			_, err = c.pool.Exec(ctx, "INSERT INTO chaos_expiries VALUES ($1, $2)", w.Name, at.UnixNano())
+		}
+		if err != nil {
+			return fmt.Errorf("entering when the lease of worker %s expired: %w", w.Name, err)
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -91,12 +92,21 @@ func newFreezer() *freezer {
 	return f
 }
 
+// freezeIfAsked stops the process at once or, as often, a moment later: around the batch's COMMIT and the next one's BEGIN.
 func (f *freezer) freezeIfAsked() error {
 	if until := f.until.Swap(0); until < time.Now().UnixNano() {
 		return nil
 	}
-	return syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	stop := func() error { return syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
+	if rand.IntN(2) == 0 {
+		return stop()
+	}
+	time.AfterFunc(rand.N(aroundCommit), func() { _ = stop() })
+	return nil
 }
+
+// aroundCommit is how long a batch takes to end and the next one to begin, about.
+const aroundCommit = 3 * time.Millisecond
 
 // villain is a projection that handles events by the workload's Recorder, keeps a journal of it, and meets with mishaps.
 type villain struct {
@@ -184,6 +194,8 @@ func (v *villain) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent
 		outcome = outcomeFailed
 	case !alone:
 		outcome = outcomeOverlap
+	case ctx.Err() != nil:
+		outcome = outcomeLate
 	default:
 		outcome = outcomeOK
 	}

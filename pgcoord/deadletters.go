@@ -38,12 +38,12 @@ func (s *Store) RecordFailure(ctx context.Context, db DB, f Fence, failure Failu
 	return nil
 }
 
-// It is the checkpoint that says what was handled, whoever did it.
 // storable is text as a column of type text takes it: valid UTF-8 without zeros.
 func storable(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
+// It is the checkpoint that says what was handled, whoever did it.
 const sqlRecordHandled = `
 UPDATE {{schema}}orchestrator_dead_letters AS d SET state = 'handled', handled_at = now()
 FROM {{schema}}orchestrator_checkpoints AS c

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,6 +206,8 @@ func TestDrainIsSoftFirstThenHard(t *testing.T) {
 		b.tell(leaseUntil(time.Minute), assignment(3))
 		r := b.current()
 		slow := &blocker{letGo: make(chan struct{})}
+		letGo := sync.OnceFunc(func() { close(slow.letGo) })
+		defer letGo()
 		b.inspect(func(c actor.Context) {
 			b.sup.spawn(c, childSpec{kind: kindPartition, key: "slow", produce: func(bool) actor.Actor { return slow }})
 		})
@@ -212,7 +215,7 @@ func TestDrainIsSoftFirstThenHard(t *testing.T) {
 		b.tell(messages.StopPartitions{Generation: 3, Reason: "a test"})
 		require.ErrorIs(t, context.Cause(r.soft), errStopping)
 		require.NoError(t, r.hard.Err())
-		assert.Empty(t, b.heard(), "one partition is still alive")
+		require.Empty(t, b.heard(), "one partition is still alive")
 
 		pass(999 * time.Millisecond)
 		synctest.Wait()
@@ -224,7 +227,7 @@ func TestDrainIsSoftFirstThenHard(t *testing.T) {
 
 		b.tell(assignment(4))
 		assert.Equal(t, []any{messages.PartitionsRunning{Generation: 3, Stopping: true}}, b.heard(), "what is alive is told to who would start more")
-		close(slow.letGo)
+		letGo()
 		synctest.Wait()
 		assert.Equal(t, []any{messages.PartitionsStopped{Generation: 3}}, b.heard())
 	})

@@ -303,6 +303,32 @@ func TestProcessorsOfOnePartition(t *testing.T) {
 	assert.Equal(t, want, eventually(t, pool, len(want)))
 }
 
+// A processor that waits behind another's batch, with a larger one of its own, finds that it was late.
+func TestProcessorBehindAnotherHandlesNothingTwice(t *testing.T) {
+	pool, store := newStore(t)
+	want := appendEvents(t, pool, store, "Order", 12)
+	_, err := pool.Exec(t.Context(), `INSERT INTO projection_checkpoints VALUES ('orders', 0)`)
+	require.NoError(t, err)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `SELECT FROM projection_checkpoints FOR UPDATE`)
+	require.NoError(t, err)
+	for i, size := range []int{3, 5} {
+		config := configFor(pool, store, recorder("orders"))
+		config.BatchSize = size
+		start(t, config)
+		require.Eventually(t, func() bool {
+			var waiting int
+			err := pool.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity
+				WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`).Scan(&waiting)
+			return err == nil && waiting == i+1
+		}, patience, 5*time.Millisecond, "the processor does not wait for the checkpoint's row")
+	}
+	require.NoError(t, tx.Rollback(t.Context()))
+	assert.Equal(t, want, eventually(t, pool, len(want)))
+}
+
 // Writers whose commits overlap: nothing is lost, and one aggregate's events stay in order.
 func TestProcessorLosesNothingUnderConcurrentWriters(t *testing.T) {
 	pool, store := newStore(t)

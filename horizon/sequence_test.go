@@ -1,0 +1,75 @@
+package horizon
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Every 32nd draw writes a number that is 32 higher into the sequence's row, for the log, and for an instant only. What the prober
+// takes for the last value must never be one of these: here it is compared, in the server and without a round trip between, with
+// what the function says a moment later, while others draw as fast as they can.
+func TestLastValueIsNeverAheadOfTheSequence(t *testing.T) {
+	pool := newEvents(t)
+	exec(t, pool, `CREATE FUNCTION ahead(looks int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE seen bigint; found int := 0;
+BEGIN
+    FOR i IN 1..looks LOOP
+        EXECUTE $q$`+sqlLastValue+`$q$ INTO seen USING 'events_global_position_seq';
+        IF seen > pg_sequence_last_value('events_global_position_seq') THEN found := found + 1; END IF;
+    END LOOP;
+    RETURN found;
+END $$`)
+	ctx, stop := context.WithCancel(t.Context())
+	var drawing sync.WaitGroup
+	for range 2 {
+		conn := dial(t, pool)
+		drawing.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = conn.Exec(ctx, `SELECT count(nextval('events_global_position_seq')) FROM generate_series(1, 20000)`)
+			}
+		})
+	}
+	var ahead int
+	require.NoError(t, dial(t, pool).QueryRow(t.Context(), `SELECT ahead(30000)`).Scan(&ahead))
+	stop()
+	drawing.Wait()
+	assert.Zero(t, ahead, "a number was taken for drawn that was not")
+}
+
+// stepwise runs the statements of a batch one by one, and something else in between.
+type stepwise struct {
+	Querier
+	t       *testing.T
+	between func()
+}
+
+func (s stepwise) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	require.Len(s.t, b.QueuedQueries, 2)
+	first := &pgx.Batch{QueuedQueries: b.QueuedQueries[:1]}
+	second := &pgx.Batch{QueuedQueries: b.QueuedQueries[1:]}
+	require.NoError(s.t, s.Querier.SendBatch(ctx, first).Close())
+	s.between()
+	return s.Querier.SendBatch(ctx, second)
+}
+
+// A writer that locks and draws between the two statements of a probe is in flight: seen as a holder, or above the last value.
+func TestWriterBetweenTheTwoStatementsIsAboveTheHorizon(t *testing.T) {
+	pool := newEvents(t)
+	insert(t, pool)
+	var position int64
+	steps := stepwise{Querier: dial(t, pool), t: t, between: func() {}}
+	p := NewProber(&steps, events, (&checkpoint{}).read, Options{})
+	require.Equal(t, int64(1), probe(t, p).Position)
+	insert(t, pool) // so that there is something to look for
+	writer := begin(t, dial(t, pool))
+	steps.between = func() { position = insert(t, writer) }
+	assert.Less(t, probe(t, p).Position, position, "its event can still appear")
+	steps.between = func() {}
+	require.NoError(t, writer.Commit(t.Context()))
+	assert.Equal(t, position, probe(t, p).Position)
+}

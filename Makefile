@@ -50,6 +50,10 @@ bench-recovery: postgres ## Measure how soon joins, departures and deaths are no
 chaos: postgres ## Kill, freeze, cut and restart while checking the promises; SEED=7 DURATION=60s WORKERS=6 FAULTS=kill,freeze
 	go run ./test/chaos
 
+.PHONY: mutants
+mutants: postgres ## Take each guard of a promise away and see that a test fails; ONLY=fence-worker,own-session
+	$(PGTEST) run -- go run ./test/mutants
+
 .PHONY: model
 model: ## Check the models of the protocol with spin, and that each guard is needed
 	test/model/run.sh

@@ -1,0 +1,87 @@
+package main
+
+// fenceGuards keep a batch from committing what is not its worker's to commit, or twice.
+var fenceGuards = []guard{
+	{
+		Name: "fence-generation", File: "pgcoord/batch.go",
+		Old: "AND generation = $6 AND worker_id = $7", New: "AND $6::bigint > 0 AND worker_id = $7",
+		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only in its own generation",
+	},
+	{
+		Name: "fence-worker", File: "pgcoord/batch.go",
+		Old: "AND worker_id = $7", New: "AND $7::uuid IS NOT NULL",
+		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only on its worker's rows",
+	},
+	{
+		Name: "fence-position", File: "pgcoord/batch.go",
+		Old: "AND position = $5 AND", New: "AND position < $1 AND $5::bigint >= 0 AND",
+		Test:    "TestBatchBehindItsOwnPredecessorIsFenced",
+		Promise: "a batch that waited behind its own predecessor's unanswered COMMIT does not handle its events again",
+	},
+	{
+		Name: "fence-slots", File: "pgcoord/batch.go",
+		Old: "AND slot_to = $4 AND", New: "AND $4::int > 0 AND",
+		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only on ranges that are as it believes",
+	},
+	{
+		Name: "fence-every-piece", File: "pgcoord/batch.go",
+		Old: "if updated != int64(len(b.lifted)) {", New: "if updated == 0 && len(b.lifted) > 0 {",
+		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "one row that is not as believed refuses the whole batch",
+	},
+	{
+		Name: "lifts-only-lower-pieces", File: "pgcoord/batch.go",
+		Old: "if p.Position < upTo {", New: "if p.Position != upTo {",
+		Test: "TestBatchTouchesOnlyThePiecesBelowIt", Promise: "no checkpoint is set back",
+	},
+	{
+		Name: "lock-order-batch", File: "pgcoord/batch.go",
+		Old: "return cmp.Compare(p.From, q.From)", New: "return cmp.Compare(0, 0)",
+		Test: "TestBatchesAndActivationsTakeTheRowsInOneOrder", Promise: "batches lock their rows in the order of the slots",
+	},
+	{
+		Name: "lock-order-activation", File: "pgcoord/activation.go",
+		Old: "ORDER BY projection, slot_from FOR UPDATE", New: "ORDER BY projection, slot_from DESC FOR UPDATE",
+		Test: "TestBatchesAndActivationsTakeTheRowsInOneOrder", Promise: "activations lock the rows in the same order",
+	},
+	{
+		Name: "cut-keeps-higher-pieces", File: "pgcoord/batch.go",
+		Old: "greatest($1::bigint, $5::bigint)", New: "$1::bigint + 0 * $5::bigint",
+		Test: "TestCommitCutsTheBatch", Promise: "a batch that is cut sets no piece lower than it was",
+	},
+	{
+		Name: "commit-is-no-rollback", File: "pgcoord/batch.go",
+		Old: `if tag.String() != "COMMIT" {`, New: `if tag.String() == "" {`,
+		Test: "TestCommitOfAnAbortedTransactionIsAnError", Promise: "a COMMIT that the server answers with ROLLBACK is a failure",
+	},
+	{
+		Name: "idle-transaction-ends", File: "pgcoord/batch.go",
+		Old: "set_config('idle_in_transaction_session_timeout', $2, true)", New: "set_config('orchestrator.unused', $2, true)",
+		Test: "TestIdleTimeoutEndsAFrozenWorkersBatch", Promise: "the rows of a frozen worker become free",
+	},
+	{
+		Name: "handlers-cannot-end-the-batch", File: "pgcoord/batch.go",
+		Old: "return projection.GuardTx(b.tx)", New: "_ = projection.GuardTx; return b.tx",
+		Test: "TestHandlersCannotEndTheBatch", Promise: "no handler commits a batch before it is whole",
+	},
+	{
+		Name: "guarded-commit", File: "projection/batchtx.go",
+		Old:  "func (guardedTx) Commit(context.Context) error { return ErrBatchTransaction }",
+		New:  "func (t guardedTx) Commit(ctx context.Context) error { return t.Tx.Commit(ctx) }",
+		Test: "TestBatchTxRefusesToEnd", Promise: "the transaction that handlers get does not commit",
+	},
+	{
+		Name: "ended-by-sql", File: "projection/handle.go",
+		Old: "case conn.TxStatus() == txIdle:", New: "case conn.TxStatus() == 0:",
+		Test: "TestHandleSafelyDoubtsSuccess", Promise: "a handler that ended its transaction by SQL has failed",
+	},
+	{
+		Name: "swallowed-failure", File: "projection/handle.go",
+		Old: "case conn.TxStatus() == txAborted:", New: "case conn.TxStatus() == 0:",
+		Test: "TestHandleSafelyDoubtsSuccess", Promise: "a handler that reports success over an aborted transaction has failed",
+	},
+	{
+		Name: "manual-position", File: "projection/checkpoint.go",
+		Old: "WHERE projection_name = $1 AND last_global_position = $2`", New: "WHERE projection_name = $1 AND last_global_position < $3 AND $2::bigint >= 0`",
+		Test: "TestProcessorBehindAnotherHandlesNothingTwice", Promise: "of two manual processors of one partition one handles an event",
+	},
+}

@@ -1,0 +1,116 @@
+package main
+
+// generationGuards keep two workers from owning a slot, and a slot from being owned by nobody.
+var generationGuards = []guard{
+	{
+		Name: "leader-row-lock", File: "pgcoord/generations.go",
+		Old: "AND state <> 'superseded' FOR UPDATE`", New: "AND state <> 'superseded'`",
+		Test: "TestOfTwoLeadersOneActivates", Promise: "of two who think that they lead one acts",
+	},
+	{
+		Name: "prepare-compares", File: "pgcoord/generations.go",
+		Old: "if current != change.From || (current != 0 && state != Active) {", New: "if current == -1 && state != Active {",
+		Test: "TestPrepareThatComesTooLateDeclaresNobodyDead", Promise: "a leader with an old view changes nothing",
+	},
+	{
+		Name: "activate-compares", File: "pgcoord/activation.go",
+		Old: "if err != nil || current != a.Number || state != Preparing {", New: "if err != nil || state == \"\" || current == -1 {",
+		Test: "TestActivateIsRefused", Promise: "a generation is activated once, and only the one in preparation",
+	},
+	{
+		Name: "one-current-generation", File: "migrations/000001_init.up.sql",
+		Old: "CREATE UNIQUE INDEX orchestrator_generations_current", New: "CREATE INDEX orchestrator_generations_current",
+		Test: "TestTablesRefuseWhatMustNeverBe", Package: "pgcoord", Promise: "the table itself refuses two current generations",
+	},
+	{
+		Name: "ranges-never-overlap", File: "migrations/000001_init.up.sql",
+		Old: "hashtextextended(projection, 0)::numeric * 65536 + slot_to\n        ) WITH &&", New: "hashtextextended(projection, 0)::numeric * 65536 + slot_to\n        ) WITH =",
+		Test: "TestTablesRefuseWhatMustNeverBe", Package: "pgcoord", Promise: "the table itself refuses two owners of a slot",
+	},
+	{
+		Name: "activation-waits-for-batches", File: "pgcoord/activation.go",
+		Old: "ORDER BY projection, slot_from FOR UPDATE`", New: "ORDER BY projection, slot_from`",
+		Test: "TestActivationWaitsForABatchAndSeesWhereItEnds", Promise: "a new generation begins where the batches in flight end",
+	},
+	{
+		Name: "members-are-ready", File: "pgcoord/activation.go",
+		Old: "WHERE replica_set = $1 AND state = 'ready' AND generation = $2", New: "WHERE replica_set = $1 AND state <> 'dead' AND $2::bigint > 0",
+		Test: "TestActivateIsRefused", Promise: "slots go only to workers that have stopped what they had",
+	},
+	{
+		Name: "members-stay-meanwhile", File: "pgcoord/activation.go",
+		Old: "ORDER BY worker_id FOR SHARE`", New: "ORDER BY worker_id`",
+		Test: "TestMembersWaitForTheActivation", Promise: "nobody leaves between being counted and owning its slots",
+	},
+	{
+		Name: "late-are-excluded", File: "pgcoord/activation.go",
+		Old: "batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail)", New: "batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(nil), a.Detail)",
+		Test: "TestActivateExcludesWhoIsNotReady", Promise: "who is not waited for any longer knows it from its row",
+	},
+	{
+		Name: "evidence-session", File: "pgcoord/generations.go",
+		Old: "CASE WHEN $3 THEN w.session_key IS NOT NULL AND NOT EXISTS (", New: "CASE WHEN $3 THEN true OR NOT EXISTS (",
+		Test: "TestMarkDeadLooksAtItsEvidenceAgain", Promise: "a worker whose session is back is not declared dead",
+	},
+	{
+		Name: "evidence-heartbeat", File: "pgcoord/generations.go",
+		Old: "ELSE NOT EXISTS (", New: "ELSE true OR NOT EXISTS (",
+		Test: "TestMarkDeadLooksAtItsEvidenceAgain", Promise: "a worker whose heartbeat is fresh again is not declared dead",
+	},
+	{
+		Name: "dead-stay-dead", File: "pgcoord/workers.go",
+		Old:  "SET state = $2, generation = $3, state_changed_at = now(), detail = ''\n    WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')",
+		New:  "SET state = $2, generation = $3, state_changed_at = now(), detail = ''\n    WHERE worker_id = $1",
+		Test: "TestSetStateOfWhoHasLeftChangesNothing", Promise: "who was declared dead comes back by rejoining only, with nothing running",
+	},
+	{
+		Name: "dead-have-no-lease", File: "pgcoord/workers.go",
+		Old: "WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')\nON CONFLICT", New: "WHERE worker_id = $1\nON CONFLICT",
+		Test: "TestHeartbeatRenewsTheLease", Promise: "who was declared dead learns it from its heartbeat",
+	},
+	{
+		Name: "claim-is-exclusive", File: "pgcoord/workers.go",
+		Old: "AND (replica_set <> $2 OR events_table <> $3)", New: "AND ($2 = '' OR events_table <> $3)",
+		Test: "TestProjectionBelongsToOneReplicaSet", Promise: "a projection runs in one replica set",
+	},
+	{
+		Name: "claim-order", File: "pgcoord/workers.go",
+		Old: "ORDER BY name\nON CONFLICT DO NOTHING", New: "ON CONFLICT DO NOTHING",
+		Test: "TestClaimsTakeTheNamesInOneOrder", Promise: "two claims of several projections do not deadlock",
+	},
+	{
+		Name: "slots-keep-positions", File: "slot/slot.go",
+		Old: "pieces[n-1].To == p.From && pieces[n-1].Position == p.Position {", New: "pieces[n-1].To == p.From {",
+		Test: "TestPropertyEverySlotKeepsItsPosition", Promise: "at a change of the number of partitions nothing is replayed or skipped",
+	},
+	{
+		Name: "slots-are-covered", File: "slot/slot.go",
+		Old: "if err := checkCover(ordered); err != nil {", New: "if err := checkCover(ordered); err != nil && total < 0 {",
+		Test: "TestPropertyDamagedCoverIsRefused", Promise: "no slot is without a checkpoint, and none has two",
+	},
+	{
+		Name: "lift-never-lowers", File: "slot/slot.go",
+		Old: "lifted[i].Position = max(lifted[i].Position, position)", New: "lifted[i].Position = position",
+		Test: "TestPropertyLiftMovesOnlyItsPartition", Promise: "a checkpoint never goes back",
+	},
+	{
+		Name: "ends-only-own-backends", File: "pgcoord/blockers.go",
+		Old: "WHERE a.pid = $1 AND w.worker_id = $4`", New: "WHERE a.pid = $1 AND $4::uuid IS NOT NULL`",
+		Test: "TestBlockersFindsTheReplicaSetsBackends", Promise: "a backend is ended only while it works for the worker that it is to be ended for",
+	},
+	{
+		Name: "ends-only-workers-backends", File: "pgcoord/blockers.go",
+		Old: "ON w.replica_set = $2 AND a.application_name = $3 || w.worker_id::text\nWHERE", New: "ON w.replica_set = $2 AND $3::text IS NOT NULL\nWHERE",
+		Test: "TestBlockersFindsTheReplicaSetsBackends", Promise: "no backend of the application's is ended",
+	},
+	{
+		Name: "ends-only-this-sets-backends", File: "pgcoord/blockers.go",
+		Old: "ON w.replica_set = $2 AND a.application_name = $3 || w.worker_id::text`", New: "ON $2::text IS NOT NULL AND a.application_name = $3 || w.worker_id::text`",
+		Test: "TestBlockersFindsTheReplicaSetsBackends", Promise: "another replica set's workers are left alone",
+	},
+	{
+		Name: "blockers-of-the-living-wait", File: "actors/blockers.go",
+		Old: "if !dead && patient {", New: "if !dead && patient && pid < 0 {",
+		Test: "TestLivingBlockerHasTheCoordinationTimeout", Promise: "a batch of a living worker has its time before it is ended",
+	},
+}

@@ -1,0 +1,40 @@
+package main
+
+// handlingGuards keep a processor from handling an event twice, out of order or not at all.
+var handlingGuards = []guard{
+	{
+		Name: "reload-after-doubt", File: "actors/processor.go",
+		Old: "	if !p.known {\n\t\tif err := p.reload(ctx); err != nil {", New: "	if !p.known && p.halted {\n\t\tif err := p.reload(ctx); err != nil {",
+		Test: "TestLostAnswerToCommitIsFoundOut", Promise: "what became of a COMMIT without an answer is read from the rows",
+	},
+	{
+		Name: "fenced-stays-still", File: "actors/processor.go",
+		Old: "	if len(pieces) == 0 {\n\t\treturn errFenced", New: "	if len(pieces) == 0 && p.halted {\n\t\treturn errFenced",
+		Test: "TestCheckpointMovedBySomebodyElse", Promise: "a processor whose rows are another's stops and says so",
+	},
+	{
+		Name: "pieces-filter-the-read", File: "eventstore/filter.go",
+		Old: "if steps := newSteps(q.Pieces); !steps.level() {", New: "if steps := newSteps(q.Pieces); len(steps.from) == 0 {",
+		Test: "TestReadFindsExactlyTheWantedEvents", Promise: "of each slot only events above its own checkpoint are read",
+	},
+	{
+		Name: "pieces-keep-from-the-window", File: "actors/reader.go",
+		Old: "level := !slices.ContainsFunc(q.Pieces,", New: "level := len(q.Pieces) > 0 || !slices.ContainsFunc(q.Pieces,",
+		Test: "TestPiecesThatHaveNotMetAreReadAlone", Promise: "what all processors share is given only to those whose slots stand at one position",
+	},
+	{
+		Name: "window-slots", File: "actors/supply.go",
+		Old: "(m.Slots == nil || hasSlot(pieces, int(m.Slots[i]))) {", New: "(m.Slots == nil || len(pieces) > 0) {",
+		Test: "TestSharedEventsAreSharedOut", Promise: "of what all partitions share each takes its own slots",
+	},
+	{
+		Name: "old-answers-are-dropped", File: "actors/supply.go",
+		Old: "if !s.asked || m.Sequence != s.sequence {", New: "if !s.asked {",
+		Test: "TestAnswersToEarlierQuestionsAreDropped", Promise: "an answer to a question from before is not handled",
+	},
+	{
+		Name: "panic-while-ending", File: "actors/guard.go",
+		Old: "if !ending {", New: "if !ending || label != \"\" {",
+		Test: "TestGuard", Promise: "a panic of an actor that ends does not keep its parent from stopping",
+	},
+}

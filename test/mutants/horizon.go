@@ -1,0 +1,92 @@
+package main
+
+// horizonGuards keep projections from passing a position at which an event may still appear.
+var horizonGuards = []guard{
+	{
+		Name: "previous-probe-bound", File: "horizon/tracker.go",
+		Old: "func (t *Tracker) boundOfNew() int64 { return t.reached }", New: "func (t *Tracker) boundOfNew() int64 { return 1 << 62 }",
+		Test: "TestTracker", Promise: "a transaction that was not seen before is above what the previous probe saw",
+	},
+	{
+		Name: "known-holder-bound", File: "horizon/tracker.go",
+		Old: "if bound, known := t.bounds[h.Name]; known {", New: "if bound, known := t.bounds[h.Name]; known && bound < 0 {",
+		Test: "TestTracker", Promise: "a transaction that stays open keeps its bound",
+	},
+	{
+		Name: "prepared-holder-bound", File: "horizon/tracker.go",
+		Old: "func (t *Tracker) boundOfNewPrepared() int64 { return t.horizon }", New: "func (t *Tracker) boundOfNewPrepared() int64 { return t.reached }",
+		Test: "TestTracker", Promise: "a prepared transaction with a new name may be an old one",
+	},
+	{
+		Name: "first-probe-floor", File: "horizon/tracker.go",
+		Old: "func (t *Tracker) boundOfNew() int64 { return t.reached }", New: "func (t *Tracker) boundOfNew() int64 {\n\tif !t.started {\n\t\treturn 1 << 62\n\t}\n\treturn t.reached\n}",
+		Test: "TestFirstProbeAmongOpenTransactions", Promise: "transactions that the first probe meets are above no more than the highest checkpoint",
+	},
+	{
+		Name: "first-probe-counts", File: "horizon/prober.go",
+		Old: "if visible < drawn {", New: "if visible < 0 {",
+		Test: "TestFirstProbeAmongOpenTransactions", Promise: "only a stretch without a hole is settled whoever is open",
+	},
+	{
+		Name: "rewound", File: "horizon/tracker.go",
+		Old: "if lastValue < t.reached {", New: "if lastValue < 0 {",
+		Test: "TestTrackerRewound", Promise: "positions that are given again are noticed",
+	},
+	{
+		Name: "own-session", File: "horizon/statements.go",
+		Old: "\n      AND l.pid IS DISTINCT FROM pg_backend_pid()", New: "",
+		Test: "TestProbeDoesNotCountItsOwnSession", Promise: "the prober is not held back by itself",
+	},
+	{
+		Name: "partitions-are-looked-at", File: "horizon/statements.go",
+		Old: "JOIN target ON i.inhparent = target.oid", New: "JOIN target ON i.inhparent = target.oid AND i.inhparent = 0",
+		Test: "TestProbePartitionedEvents", Promise: "writers that insert into a partition are seen",
+	},
+	{
+		Name: "sequence-under-its-lock", File: "horizon/statements.go",
+		Old:  "const sqlLastValue = `SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0)`",
+		New:  "const sqlLastValue = `SELECT (xpath('/row/n/text()', query_to_xml(\n\t'SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS n FROM ' || $1::text ||\n\t' WHERE length(md5(repeat(''x'', (random() + 2000)::int))) > 0', false, true, '')))[1]::text::bigint`",
+		Test: "TestLastValueIsNeverAheadOfTheSequence", Promise: "the number that a draw logs ahead for an instant is not taken for one that was given",
+	},
+	{
+		Name: "sequence-before-holders", File: "horizon/prober.go",
+		Old:  "	if err := p.db.SendBatch(ctx, &batch).Close(); err != nil {\n\t\treturn sight{}",
+		New:  "	batch.QueuedQueries[0], batch.QueuedQueries[1] = batch.QueuedQueries[1], batch.QueuedQueries[0]\n\tif err := p.db.SendBatch(ctx, &batch).Close(); err != nil {\n\t\treturn sight{}",
+		Test: "TestWriterBetweenTheTwoStatementsIsAboveTheHorizon", Promise: "the last value is read before the holders",
+	},
+	{
+		Name: "epoch-of-the-server", File: "horizon/target.go",
+		Old: "return s.started.Equal(earlier.started) && ", New: "return ",
+		Test: "TestServerFollows", Promise: "what another run of the server said proves nothing",
+	},
+	{
+		Name: "epoch-of-the-session", File: "horizon/target.go",
+		Old: "s.session != nil && !s.session.After(earlier.now)", New: "true",
+		Test: "TestServerFollows", Promise: "a session from after the previous probe may be of a server that has crashed since",
+	},
+	{
+		Name: "epoch-is-asked-for", File: "horizon/prober.go",
+		Old: "if seen.table != p.target.table || !seen.server.follows(p.server) {\n", New: "if seen.table != p.target.table {\n",
+		Test: "TestACrashEndsTheEpoch", Promise: "after a crash the prober starts afresh",
+	},
+	{
+		Name: "cache-is-refused", File: "horizon/check.go",
+		Old: "if c.cache != 1 {", New: "if c.cache < 1 {",
+		Test: "TestCheck", Promise: "a sequence whose sessions draw ahead is refused at the start",
+	},
+	{
+		Name: "standby-is-refused", File: "horizon/check.go",
+		Old: "if c.standby {", New: "if c.standby && c.cache < 0 {",
+		Test: "TestConditionsOnAStandby", Promise: "a standby, which shows no writers, is refused at the start",
+	},
+	{
+		Name: "polls-while-holders-exist", File: "actors/horizon.go",
+		Old: "if h.notified && r.Holders == 0 && still > horizonSlow*poll {", New: "if h.notified && still > horizonSlow*poll {",
+		Test: "TestHorizonKeepsLookingWhileSomebodyMayHaveAppended", Promise: "an append whose wake-up was left to another is found by looking",
+	},
+	{
+		Name: "new-epoch-reads-again", File: "actors/processor.go",
+		Old: "p.known, p.horizon = p.known && p.epoch == 0, 0", New: "p.horizon = 0",
+		Test: "TestNewEpochReadsTheCheckpointsAgain", Promise: "after a crash of the server a processor goes on from what the tables say",
+	},
+}

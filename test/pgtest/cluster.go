@@ -66,6 +66,7 @@ type Cluster struct {
 	port    int
 	server  *process // nil if it was stopped
 	release func()   // ends the guard of server
+	primary *Cluster // whose standby it was set up as; nil if it was not
 }
 
 // Start sets up a new server in a temporary directory and returns when it accepts connections, or when ctx ends. The server
@@ -81,12 +82,17 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	return (&Cluster{opts: opts, bin: bin}).create(ctx, (*Cluster).initialise)
+}
+
+// create makes the directory of a new server, fills it, and starts the server on a port that is free.
+func (c *Cluster) create(ctx context.Context, fill func(*Cluster, context.Context) error) (*Cluster, error) {
 	h, err := newHome()
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{opts: opts, bin: bin, home: h}
-	if err := c.initialise(ctx); err != nil {
+	c.home = h
+	if err := fill(c, ctx); err != nil {
 		return nil, errors.Join(err, h.remove())
 	}
 	for range portAttempts {
@@ -112,6 +118,11 @@ func (c *Cluster) initialise(ctx context.Context) error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("creating a PostgreSQL data directory with %s: %w: %s", initdb.Path, err, out)
 	}
+	return c.configure()
+}
+
+// configure adds this server's settings to postgresql.conf.
+func (c *Cluster) configure() error {
 	file, err := os.OpenFile(filepath.Join(c.home.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("configuring PostgreSQL: %w", err)

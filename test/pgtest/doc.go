@@ -20,6 +20,7 @@
 //
 // Tests that restart or kill PostgreSQL take a server of their own with [Own], programs with [Start]. Its data lives in a
 // temporary directory and its port is kept over [Cluster.Restart] and [Cluster.Kill], so clients can come back to it.
+// [Cluster.Standby] sets up a second server that streams from the first, for failovers.
 //
 // # What is left behind
 //

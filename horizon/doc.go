@@ -47,6 +47,23 @@
 //     connection was there already at the previous probe, on the same server: no
 //     session outlives a crash.
 //
+// # Checkpoints ahead of the sequence
+//
+// Where the server has lost the end of its log, checkpoints that are in the same
+// database have lost it too, and all goes on. But a checkpoint may come from elsewhere,
+// a backup of other tables for one, and be ahead of the sequence: events that get the
+// positions up to it would be skipped. Probe then returns a [RewoundError] with Floor
+// set, which names both positions, and goes on returning it when appends have brought the sequence past the
+// checkpoint again, until the checkpoints were set back (or the sequence was lifted before
+// anything was appended).
+//
+// Two things cannot be told apart from what is in order. A checkpoint above the
+// highest event, with the sequence at or above it, is what rolled-back transactions leave
+// behind as well; nothing can be skipped there, since no position up to it is ever given
+// again. (A promoted replica's sequence may be up to 32 numbers ahead.) And a Prober that
+// meets the sequence only after it has passed the checkpoint again sees nothing odd: have workers
+// running, or compare the two before writers start.
+//
 // Numbers at or below the horizon without a visible event were rolled back. They are
 // dead for ever, so readers need no logic to wait for or skip them.
 //

@@ -94,6 +94,7 @@ type Prober struct {
 	server  server // at the latest step
 	first   bool   // no probe was made since the start
 	floorAt int64
+	rewind  *rewind // positions that may be given again; nil if there are none
 	epoch   uint64
 	stuck   stuck
 }
@@ -119,13 +120,22 @@ func NewProber(db Querier, events pgx.Identifier, floor func(ctx context.Context
 	return &Prober{db: db, events: events, floor: floor, opts: opts}
 }
 
+// rewind remembers that the sequence went back, below a checkpoint perhaps: when it
+// has passed the checkpoint again, this is the only trace of it.
+type rewind struct {
+	low        int64 // where the sequence stood, at its lowest
+	checkpoint int64 // the highest; until the next start, what was reached
+}
+
 // Probe finds the horizon. Events up to it must be read by a statement that is
 // sent after Probe returned.
 //
 // It returns a [*RewoundError] if positions went back; [ErrUnstable]; or what the
 // database or floor returned. After any error the next Probe starts afresh, so calling
 // it again is always right; but a RewoundError with Floor set will come back until a
-// person acts.
+// person acts. It comes back too when the sequence has passed the checkpoint again and
+// events are stored at positions that the checkpoint had passed before; only the
+// Prober that saw the sequence below knows that.
 func (p *Prober) Probe(ctx context.Context) (Reading, error) {
 	for range startAttempts {
 		reading, steady, err := p.attempt(ctx)
@@ -166,7 +176,7 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	p.server = seen.server
 	position, err := p.tracker.Observe(seen.lastValue, seen.holders())
 	if err != nil {
-		return Reading{}, false, err
+		return Reading{}, false, p.rewound(err)
 	}
 	if p.first && len(seen.names) > 0 {
 		if position, err = p.settle(ctx, seen.lastValue); err != nil {
@@ -174,6 +184,9 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 		}
 	}
 	p.first = false
+	if position, err = p.afterRewind(ctx, seen.lastValue, position); err != nil {
+		return Reading{}, false, err
+	}
 	reading = Reading{Position: position, LastValue: seen.lastValue, Holders: len(seen.names), Epoch: p.epoch}
 	reading.Blocker, err = p.blocker(ctx, reading, seen)
 	return reading, err == nil, err
@@ -209,10 +222,63 @@ func (p *Prober) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the highest checkpoint: %w", err)
 	}
-	p.target, p.server, p.floorAt = t, s, floor
-	p.tracker, p.first, p.stuck = NewTracker(floor), true, stuck{}
+	p.target, p.server, p.floorAt = t, s, p.settledFloor(floor)
+	p.tracker, p.first, p.stuck = NewTracker(p.floorAt), true, stuck{}
 	p.epoch++
 	return nil
+}
+
+// settledFloor is the floor that the highest checkpoint gives. After a rewind it is
+// no higher than where the sequence stood, until the checkpoints are set back.
+func (p *Prober) settledFloor(checkpoint int64) int64 {
+	if p.rewind == nil || checkpoint <= p.rewind.low {
+		p.rewind = nil
+		return checkpoint
+	}
+	p.rewind.checkpoint = checkpoint
+	return p.rewind.low
+}
+
+// rewound remembers from the tracker's error how low the sequence stood, and
+// returns the error for the caller. Whether a checkpoint is ahead shows at the start
+// that follows: by then the sequence may have passed it.
+func (p *Prober) rewound(err error) error {
+	var back *RewoundError
+	if !errors.As(err, &back) {
+		return err
+	}
+	if p.rewind == nil {
+		p.rewind = &rewind{low: back.LastValue, checkpoint: back.Reached}
+	}
+	p.rewind.low = min(p.rewind.low, back.LastValue)
+	if !back.Floor {
+		return err
+	}
+	return &RewoundError{Reached: p.rewind.checkpoint, LastValue: p.rewind.low, Floor: true}
+}
+
+// afterRewind lets nothing be read after a rewind until the checkpoints were set
+// back, or the sequence was lifted past the highest one and no event is or can be
+// stored in between.
+func (p *Prober) afterRewind(ctx context.Context, lastValue, position int64) (int64, error) {
+	r := p.rewind
+	switch {
+	case r == nil:
+		return position, nil
+	case lastValue < r.checkpoint:
+		return 0, &RewoundError{Reached: r.checkpoint, LastValue: r.low, Floor: true}
+	case position < r.checkpoint: // somebody may still own a position in between
+		return r.low, nil
+	}
+	reused, err := p.countVisible(ctx, r.low, r.checkpoint)
+	if err != nil {
+		return 0, err
+	}
+	if reused > 0 {
+		return 0, &RewoundError{Reached: r.checkpoint, LastValue: r.low, Floor: true, Reused: reused}
+	}
+	p.rewind = nil
+	return position, nil
 }
 
 // sight is what one probe reads.
@@ -264,15 +330,24 @@ func (p *Prober) settle(ctx context.Context, lastValue int64) (int64, error) {
 	if drawn == 0 || drawn > countLimit {
 		return p.tracker.Horizon(), nil
 	}
-	var visible int64
-	sql := fmt.Sprintf(sqlCountVisible, p.target.tableName.Sanitize())
-	if err := p.db.QueryRow(ctx, sql, p.floorAt, lastValue).Scan(&visible); err != nil {
-		return 0, fmt.Errorf("counting the events above the highest checkpoint: %w", err)
+	visible, err := p.countVisible(ctx, p.floorAt, lastValue)
+	if err != nil {
+		return 0, err
 	}
 	if visible < drawn {
 		return p.tracker.Horizon(), nil
 	}
 	return p.tracker.Settle(lastValue), nil
+}
+
+// countVisible is how many events are visible above one position, up to and
+// including another.
+func (p *Prober) countVisible(ctx context.Context, after, upTo int64) (visible int64, err error) {
+	sql := fmt.Sprintf(sqlCountVisible, p.target.tableName.Sanitize())
+	if err := p.db.QueryRow(ctx, sql, after, upTo).Scan(&visible); err != nil {
+		return 0, fmt.Errorf("counting the events above position %d: %w", after, err)
+	}
+	return visible, nil
 }
 
 // blocker looks up who holds the horizon back, if it has stood still for long.

@@ -18,19 +18,29 @@ type Holder struct {
 type RewoundError struct {
 	// Reached is the position that was reached before.
 	Reached int64
-	// LastValue is where the sequence stands now.
+	// LastValue is where the sequence stands now; with Floor, where it stood when
+	// that was noticed, or at its lowest since: it may have grown.
 	LastValue int64
 	// Floor says that Reached is the floor: a checkpoint is ahead of the
-	// sequence, so new events would be skipped. A person has to decide: lift
-	// the sequence above Reached with setval, or set the checkpoints back.
+	// sequence, so new events would be skipped. A person has to decide: set the
+	// checkpoints back to LastValue, or lift the sequence to Reached with setval
+	// before anything is appended.
 	Floor bool
+	// Reused is how many events have got positions above LastValue and up to
+	// Reached since then, which would be skipped though the sequence is above
+	// Reached again. Only setting the checkpoints back to LastValue helps then.
+	Reused int64
 }
 
 // Error names both positions.
 func (e *RewoundError) Error() string {
-	if e.Floor {
-		return fmt.Sprintf("the sequence of global positions stands at %d, but a checkpoint has reached %d: "+
-			"events were lost, or the sequence was set back; lift it above the checkpoint with setval, or set the checkpoints back",
+	switch {
+	case e.Reused > 0:
+		return fmt.Sprintf("the sequence of global positions stood at %d when a checkpoint had reached %d, and %d events have got positions in between since, "+
+			"which would be skipped: set the checkpoints back to %[1]d", e.LastValue, e.Reached, e.Reused)
+	case e.Floor:
+		return fmt.Sprintf("the sequence of global positions stood at %d, but a checkpoint has reached %d: "+
+			"events were lost, or the sequence was set back; set the checkpoints back to %[1]d, or lift the sequence to %[2]d with setval before anything is appended",
 			e.LastValue, e.Reached)
 	}
 	return fmt.Sprintf("the sequence of global positions went back from %d to %d: the server lost the end of its log, or the sequence was set back",

@@ -233,6 +233,7 @@ func TestIdleTimeoutEndsAFrozenWorkersBatch(t *testing.T) {
 	o := newOwner(t)
 	b, err := o.BeginBatch(t.Context(), o.pool, o.fence, whole(0), 10, BatchSettings{IdleTimeout: 50 * time.Millisecond})
 	require.NoError(t, err)
+	defer b.Rollback(t.Context())
 	eventually(t, o.pool, "the backend was not ended", `SELECT NOT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1)`,
 		b.conn.Conn().PgConn().PID())
 	require.Error(t, b.Commit(t.Context(), 10))

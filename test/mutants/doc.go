@@ -1,8 +1,8 @@
 // Command mutants shows that the tests miss no guard: `make mutants`.
 //
 // A guard is a clause of a statement or a line of code that keeps one of the library's promises. The program takes one away at a
-// time and runs the one test that is to notice. Nothing is changed in the checkout: the compiler is given the changed file in
-// place of the real one (go build's -overlay), from a temporary directory. README.md beside this file has the table of all
+// time and runs the one test that is to notice. Nothing is changed in the checkout: all is done in a temporary copy of it, where
+// the compiler is given the changed file in place of the real one (go build's -overlay). README.md beside this file has the table of all
 // guards; a test keeps it equal to the code, and demands that the text of each guard stands in its file exactly once.
 //
 // First the tests must pass with all guards in place. Then, for each guard, the package's tests must compile without it, and the test that is named

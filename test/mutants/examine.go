@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,7 @@ type result struct {
 
 // examination is the places that one run works in.
 type examination struct {
-	root    string // of the module
+	root    string // of a copy of the module, so that it may be worked on meanwhile
 	scratch string // temporary
 }
 
@@ -79,7 +80,35 @@ func newExamination(ctx context.Context) (examination, error) {
 	if err != nil {
 		return examination{}, fmt.Errorf("making a temporary directory: %w", err)
 	}
-	return examination{root: filepath.Dir(strings.TrimSpace(string(out))), scratch: scratch}, nil
+	e := examination{root: filepath.Join(scratch, "copy"), scratch: scratch}
+	if err := copyTree(e.root, filepath.Dir(strings.TrimSpace(string(out)))); err != nil {
+		return examination{}, errors.Join(fmt.Errorf("copying the module: %w", err), os.RemoveAll(scratch))
+	}
+	return e, nil
+}
+
+// copyTree copies a directory without what is hidden.
+func copyTree(to, from string) error {
+	return fs.WalkDir(os.DirFS(from), ".", func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case path != "." && strings.HasPrefix(entry.Name(), "."):
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case entry.IsDir():
+			return os.MkdirAll(filepath.Join(to, path), 0o700)
+		case !entry.Type().IsRegular():
+			return nil
+		}
+		text, err := os.ReadFile(filepath.Join(from, path))
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, path), text, 0o600)
+	})
 }
 
 // checkWhole demands that the tests pass as long as all guards are in place.
@@ -93,7 +122,7 @@ func (e examination) checkWhole(ctx context.Context, all []guard) error {
 	for dir, names := range tests {
 		program, output, err := e.compile(ctx, strings.ReplaceAll(dir, "/", "-"), dir)
 		if err == nil {
-			output, err = e.run(ctx, program, dir, names...)
+			output, err = e.run(ctx, program, names...)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -125,7 +154,7 @@ func (e examination) attempt(ctx context.Context, g guard) (fault, output string
 		return "it does not compile", output
 	}
 	defer os.Remove(program)
-	output, err = e.run(ctx, program, g.dir(), g.Test)
+	output, err = e.run(ctx, program, g.Test)
 	return verdict(g.Test, output, err), output
 }
 
@@ -180,11 +209,15 @@ func (e examination) compile(ctx context.Context, name, dir string, flags ...str
 	return program, string(out), err
 }
 
-// run runs some of a package's tests in its directory.
-func (e examination) run(ctx context.Context, program, dir string, tests ...string) (output string, err error) {
+// run runs some of a package's tests in a directory of its own: what a failing test leaves behind must not lie in the checkout.
+func (e examination) run(ctx context.Context, program string, tests ...string) (output string, err error) {
+	dir := program + ".dir"
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fmt.Errorf("making a directory for the tests: %w", err)
+	}
 	pattern := "^(" + strings.Join(tests, "|") + ")$"
 	cmd := exec.CommandContext(ctx, program, "-test.run="+pattern, "-test.timeout="+testTimeout.String())
-	cmd.Dir = filepath.Join(e.root, filepath.FromSlash(dir))
+	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if strings.Contains(string(out), "no tests to run") {
 		err = errors.Join(err, fmt.Errorf("there is no test %s", pattern))

@@ -33,6 +33,16 @@ var horizonGuards = []guard{
 		Test: "TestTrackerRewound", Promise: "positions that are given again are noticed",
 	},
 	{
+		Name: "rewound-and-grown-again", File: "horizon/prober.go",
+		Old: "if reused > 0 {", New: "if reused < 0 {",
+		Test: "TestProbeRewoundAndGrownAgain", Promise: "events at positions that a checkpoint had passed before are not skipped in silence",
+	},
+	{
+		Name: "rewound-and-open", File: "horizon/prober.go",
+		Old: "case position < r.checkpoint: // somebody", New: "case position < 0: // somebody",
+		Test: "TestProbeRewoundAndGrownAgain", Promise: "nor are those of transactions that are still open",
+	},
+	{
 		Name: "own-session", File: "horizon/statements.go",
 		Old: "\n      AND l.pid IS DISTINCT FROM pg_backend_pid()", New: "",
 		Test: "TestProbeDoesNotCountItsOwnSession", Promise: "the prober is not held back by itself",

@@ -166,8 +166,19 @@ func (l *logbook) text() string {
 // await waits for a line that has all of these parts.
 func (l *logbook) await(t *testing.T, parts ...string) {
 	t.Helper()
+	l.awaitAfter(t, 0, parts)
+}
+
+// awaitAgain waits for such a line that is written from now on.
+func (l *logbook) awaitAgain(t *testing.T, parts ...string) {
+	t.Helper()
+	l.awaitAfter(t, len(l.text()), parts)
+}
+
+func (l *logbook) awaitAfter(t *testing.T, start int, parts []string) {
+	t.Helper()
 	require.Eventually(t, func() bool {
-		for line := range strings.Lines(l.text()) {
+		for line := range strings.Lines(l.text()[start:]) {
 			all := true
 			for _, part := range parts {
 				all = all && strings.Contains(line, part)

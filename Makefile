@@ -55,7 +55,7 @@ mutants: postgres ## Take each guard of a promise away and see that a test fails
 	$(PGTEST) run -- go run ./test/mutants
 
 .PHONY: model
-model: ## Check the models of the protocol with spin, and that each guard is needed
+model: ## Check the models of the protocol with spin, and that each guard is needed; SIZE=ci for the smaller bounds
 	test/model/run.sh
 
 .PHONY: postgres

@@ -42,6 +42,9 @@
 //     trigger of InstallWakeUp. The value is the 99th percentile; /p50 is the median.
 //   - append/trigger: appends a second of 8 connections, one event in each transaction, with the trigger, as a ratio to without, in
 //     three short turns for each round; a worker with one projection is running. append/trigger/alone: no worker is.
+//   - append/workers: the same without the trigger and with two workers, which share one projection, as a ratio to no worker at all. The
+//     appending connections alone keep a small machine busy, so that on one what the workers and their statements take is missing
+//     to the appends; the goal is for a machine that has processors left.
 //   - idle/trigger: statements a second (pg_stat_statements) of a worker with 20 projections that has nothing to do, all of them: membership,
 //     horizon, transactions. idle/cpu: its process's use of one processor. idle/poll, idle/poll/cpu: without the trigger.
 //   - idle/1: statements of a worker with one projection; idle/growth: those of 20 projections as a ratio to it; idle/64p: those of 20

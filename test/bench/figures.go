@@ -75,6 +75,7 @@ var catalogue = []definition{
 	{"latency/500/poll/p50", "  median", unitMS, "", goal{}},
 	{"append/trigger", "8 appending connections, 1 worker", unitEvents, "no trigger", atLeast(0.97)},
 	{"append/trigger/alone", "  without a worker", unitEvents, "no trigger", goal{}},
+	{"append/workers", "8 appending connections, 2 workers", unitEvents, "no worker", atLeast(0.9)},
 	{"idle/trigger", "idle, 20 projections", unitStatements, "", atMost(5)},
 	{"idle/cpu", "  processor", unitPercent, "", atMost(0.5)},
 	{"idle/1", "  with 1 projection", unitStatements, "", goal{}},

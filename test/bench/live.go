@@ -3,11 +3,31 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // settling is how long a worker that has caught up is left alone before it is held for idle.
 const settling = 6 * time.Second
+
+// standingMany starts workers that share one projection and waits until all are running. The caller kills those that it returns,
+// with an error too.
+func (b *bench) standingMany(ctx context.Context, d *database, n int) (started []*process, err error) {
+	if err := d.fresh(ctx); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		p, err := start(job{Kind: "worker", Name: fmt.Sprintf("w%d", i+1), DSN: d.dsn, Handler: "nothing", Projections: 1})
+		if err != nil {
+			return started, err
+		}
+		started = append(started, p)
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	return started, d.awaitRunning(ctx, n)
+}
 
 // standing starts a worker and waits until it is running. The caller kills it.
 func (b *bench) standing(ctx context.Context, d *database, j job) (*process, error) {
@@ -105,45 +125,65 @@ func (b *bench) latencies(ctx context.Context, d *database, figure string, rate 
 // compared, and each way is the first in every second.
 const appendTurns = 3
 
+// appendWay is what runs while events are appended.
+type appendWay struct {
+	trigger bool
+	workers int // processes, which share one projection
+}
+
+// appendComparisons are the figures of append, each way with the one that it is compared with.
+var appendComparisons = []struct {
+	figure    string
+	way, with appendWay
+}{
+	{"append/trigger", appendWay{trigger: true, workers: 1}, appendWay{workers: 1}},
+	{"append/trigger/alone", appendWay{trigger: true}, appendWay{}},
+	{"append/workers", appendWay{workers: 2}, appendWay{}},
+}
+
 // measureAppending measures append.
 func measureAppending(ctx context.Context, b *bench) error {
 	d, err := b.quiet(ctx)
 	if err != nil {
 		return err
 	}
-	for _, figure := range []string{"append/trigger", "append/trigger/alone"} {
-		triggerFirst := false
+	for _, c := range appendComparisons {
+		wayFirst := false
 		for range appendTurns * b.env.rounds {
-			rates := map[bool]float64{}
-			for _, on := range []bool{triggerFirst, !triggerFirst} {
-				rate, err := b.appendRate(ctx, d, on, figure == "append/trigger")
-				if err != nil {
+			rates := map[appendWay]float64{}
+			order := []appendWay{c.with, c.way}
+			if wayFirst {
+				slices.Reverse(order)
+			}
+			for _, way := range order {
+				if rates[way], err = b.appendRate(ctx, d, way); err != nil {
 					return err
 				}
-				rates[on] = rate
 			}
-			triggerFirst = !triggerFirst
-			b.tell("%s: %.0f/s with the trigger, %.0f/s without", figure, rates[true], rates[false])
-			b.report.compare(figure, rates[true], rates[false])
+			wayFirst = !wayFirst
+			b.tell("%s: %.0f/s, compared with %.0f/s", c.figure, rates[c.way], rates[c.with])
+			b.report.compare(c.figure, rates[c.way], rates[c.with])
 		}
 	}
 	return nil
 }
 
 // appendRate is how many events a second are appended.
-func (b *bench) appendRate(ctx context.Context, d *database, trigger, worker bool) (float64, error) {
+func (b *bench) appendRate(ctx context.Context, d *database, way appendWay) (float64, error) {
 	if err := d.exec(ctx, "TRUNCATE events, aggregate_heads"); err != nil {
 		return 0, err
 	}
-	if err := d.trigger(ctx, trigger); err != nil {
+	if err := d.trigger(ctx, way.trigger); err != nil {
 		return 0, err
 	}
-	if worker {
-		p, err := b.standing(ctx, d, job{Handler: "nothing", Projections: 1})
-		if err != nil {
-			return 0, err
+	workers, err := b.standingMany(ctx, d, way.workers)
+	defer func() {
+		for _, w := range workers {
+			w.kill()
 		}
-		defer p.kill()
+	}()
+	if err != nil {
+		return 0, err
 	}
 	o, err := run(ctx, job{Kind: "append", DSN: d.dsn, Seconds: max(1, int(b.env.seconds/time.Second)/10)})
 	return o.rate(), err

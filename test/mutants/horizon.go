@@ -33,12 +33,12 @@ var horizonGuards = []guard{
 		Test: "TestTrackerRewound", Promise: "positions that are given again are noticed",
 	},
 	{
-		Name: "rewound-and-grown-again", File: "horizon/prober.go",
+		Name: "rewound-and-grown-again", File: "horizon/rewind.go",
 		Old: "if reused > 0 {", New: "if reused < 0 {",
 		Test: "TestProbeRewoundAndGrownAgain", Promise: "events at positions that a checkpoint had passed before are not skipped in silence",
 	},
 	{
-		Name: "rewound-and-open", File: "horizon/prober.go",
+		Name: "rewound-and-open", File: "horizon/rewind.go",
 		Old: "case position < r.checkpoint: // somebody", New: "case position < 0: // somebody",
 		Test: "TestProbeRewoundAndGrownAgain", Promise: "nor are those of transactions that are still open",
 	},

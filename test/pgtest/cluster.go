@@ -276,8 +276,11 @@ func (c *Cluster) Close() error {
 }
 
 // Log returns the end of the server's log, at most 64 KiB.
-func (c *Cluster) Log() string {
-	file, err := os.Open(c.home.log())
+func (c *Cluster) Log() string { return tail(c.home.log()) }
+
+// tail returns the end of a log.
+func tail(path string) string {
+	file, err := os.Open(path)
 	if err != nil {
 		return err.Error()
 	}
@@ -288,11 +291,11 @@ func (c *Cluster) Log() string {
 			return err.Error()
 		}
 	}
-	tail, err := io.ReadAll(file)
+	text, err := io.ReadAll(file)
 	if err != nil {
 		return err.Error()
 	}
-	return string(tail)
+	return string(text)
 }
 
 // freePort returns a port of 127.0.0.1 that nobody listens on at the moment.

@@ -30,13 +30,18 @@ var shared struct {
 	dsn     string
 	cluster *Cluster // nil if the server is somebody else's
 	err     error
+	bouncer *Bouncer // what tests reach the server through; nil for directly
 }
 
 // Main is the body of TestMain in a package that uses databases: it runs the tests, stops the server if one was started, fails
 // if goroutines are left over, and exits. leaks are goleak's options, for goroutines that the code under test cannot end.
 func Main(m *testing.M, leaks ...goleak.Option) {
 	shared.inMain = true
-	code := m.Run()
+	os.Exit(finish(m.Run(), leaks))
+}
+
+// finish stops what was started and returns the code to exit with.
+func finish(code int, leaks []goleak.Option) int {
 	if shared.cluster != nil {
 		if err := shared.cluster.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, "pgtest:", err)
@@ -49,7 +54,7 @@ func Main(m *testing.M, leaks ...goleak.Option) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	return code
 }
 
 // IgnoreServer is for a goleak check inside a test: it ignores the goroutine that waits for a server of this package.
@@ -57,8 +62,8 @@ func IgnoreServer() goleak.Option {
 	return goleak.IgnoreAnyFunction("github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest.(*process).run")
 }
 
-// NewDSN creates an empty database for the test and returns its connection string. When the test ends the database is dropped,
-// with the sessions that are still in it.
+// NewDSN creates an empty database for the test and returns its connection string, through PgBouncer in the second run of
+// [MainTwice]. When the test ends the database is dropped, with the sessions that are still in it.
 func NewDSN(t testing.TB) string {
 	t.Helper()
 	server := serverDSN(t)
@@ -74,6 +79,9 @@ func NewDSN(t testing.TB) string {
 			t.Errorf("pgtest: %v", err)
 		}
 	})
+	if shared.bouncer != nil {
+		return shared.bouncer.DSN(name)
+	}
 	return dsn
 }
 
@@ -148,6 +156,15 @@ func serverDSN(t testing.TB) string {
 	if !shared.inMain {
 		t.Fatal("pgtest: the package needs: func TestMain(m *testing.M) { pgtest.Main(m) }")
 	}
+	dsn, err := sharedServer()
+	if err != nil {
+		t.Fatalf("pgtest: %v", err)
+	}
+	return dsn
+}
+
+// sharedServer returns the connection string of the test binary's server, which it starts if there is none.
+func sharedServer() (dsn string, err error) {
 	shared.once.Do(func() {
 		for _, variable := range []string{DatabaseURLVariable, ServerURLVariable} {
 			if shared.dsn = os.Getenv(variable); shared.dsn != "" {
@@ -158,8 +175,5 @@ func serverDSN(t testing.TB) string {
 			shared.dsn = shared.cluster.DSN(superuser)
 		}
 	})
-	if shared.err != nil {
-		t.Fatalf("pgtest: %v", shared.err)
-	}
-	return shared.dsn
+	return shared.dsn, shared.err
 }

@@ -98,17 +98,18 @@ const checkTimeout = 30 * time.Second
 func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
+	var session pgcoord.Connect // none is needed to poll
+	if !o.config.pollOnly {
+		session = func(ctx context.Context) (*pgx.Conn, error) { return o.connect(ctx, uuid.Nil) }
+	}
+	if err := pgcoord.CheckPooler(ctx, o.db, session); err != nil {
+		return nil, fmt.Errorf("checking the way to the database: %w", err)
+	}
 	if err := migrations.Check(ctx, o.db, o.config.schema); err != nil {
 		return nil, err
 	}
 	if err := horizon.Check(ctx, o.db, o.eventStore.EventsTable()); err != nil {
 		return nil, fmt.Errorf("checking the events table: %w", err)
-	}
-	if !o.config.pollOnly {
-		connect := func(ctx context.Context) (*pgx.Conn, error) { return o.connect(ctx, uuid.Nil) }
-		if err := pgcoord.CheckSession(ctx, o.db, connect); err != nil {
-			return nil, fmt.Errorf("checking the coordination session: %w", err)
-		}
 	}
 	store, err := pgcoord.Open(ctx, o.db, o.config.schema, o.replicaSet, o.eventStore.EventsTable())
 	if err != nil {

@@ -309,12 +309,3 @@ func TestSessionWorksInEveryMode(t *testing.T) {
 		w.Close()
 	}
 }
-
-func TestConnectionWithoutAPoolerIsASession(t *testing.T) {
-	t.Parallel()
-	pool := pgtest.NewDatabase(t)
-	require.NoError(t, CheckSession(t.Context(), pool, func(context.Context) (*pgx.Conn, error) {
-		return nil, errors.New("without a pooler there is nothing to prove")
-	}))
-	require.NoError(t, proveSession(t.Context(), dial(t, pool)))
-}

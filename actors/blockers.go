@@ -5,12 +5,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
-
-type poolConn = *pgxpool.Conn
 
 // blockerWatch looks, while a generation is being activated, for workers'
 // backends that hold it up, and ends them: those of workers that are known to
@@ -47,8 +43,11 @@ func watchBlockers(ctx context.Context, w *worker, pid int, log *slog.Logger) *b
 	return watch
 }
 
-// end stops the watch and waits for it.
+// end stops the watch, if there is one, and waits for it.
 func (b *blockerWatch) end() {
+	if b == nil {
+		return
+	}
 	b.cancel()
 	<-b.done
 }

@@ -189,14 +189,10 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.Timing.Coordination+actTimeout)
 	defer cancel()
-	activated := false
-	err := w.Pool.AcquireFunc(ctx, func(conn poolConn) error {
-		watch := watchBlockers(ctx, w, int(conn.Conn().PgConn().PID()), e.log)
-		defer watch.end()
-		var err error
-		activated, err = w.Store.Activate(ctx, conn, a.Activation)
-		return err
-	})
+	var watch *blockerWatch
+	a.Activation.Began = func(pid int) { watch = watchBlockers(ctx, w, pid, e.log) }
+	activated, err := w.Store.Activate(ctx, w.Pool, a.Activation)
+	watch.end()
 	if err != nil {
 		return err
 	}

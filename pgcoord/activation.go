@@ -68,6 +68,9 @@ type Activation struct {
 	// Detail says why, for people.
 	Exclude []uuid.UUID
 	Detail  string
+	// Began, unless nil, is told which backend the activation runs in, before it
+	// waits for anybody: Blockers finds whom it waits for.
+	Began func(pid int)
 }
 
 // Activate divides the projections among the workers that are ready and makes
@@ -76,7 +79,10 @@ type Activation struct {
 // or if nobody is ready.
 func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
 	activated := false
-	err := s.inTransaction(ctx, db, a.By, func(tx pgx.Tx) (err error) {
+	err := s.inTransaction(ctx, db, a.By, func(tx pgx.Tx, pid int) (err error) {
+		if a.Began != nil {
+			a.Began(pid)
+		}
 		activated, err = s.activate(ctx, tx, a)
 		return err
 	})

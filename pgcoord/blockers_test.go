@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // named opens a connection with an application_name.
@@ -79,21 +81,41 @@ func TestBlockersFindsTheReplicaSetsBackends(t *testing.T) {
 }
 
 // The batch of a frozen worker is found behind the activation that waits for it,
-// and with its end the generation goes on.
+// and with its end the generation goes on; also where a pooler makes up the
+// process ids that connections know.
 func TestBlockersOfAnActivationAreEnded(t *testing.T) {
 	t.Parallel()
-	o := newOwner(t)
+	for name, newPool := range map[string]func(*testing.T) *pgxpool.Pool{
+		"directly": func(t *testing.T) *pgxpool.Pool { return pgtest.NewDatabase(t) },
+		"through PgBouncer": func(t *testing.T) *pgxpool.Pool {
+			_, pool := bounced(t, pgtest.TransactionMode, nil)
+			return pool
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := newPool(t)
+			createTables(t, pool)
+			checkBlockersAreEnded(t, ownerOn(t, pool))
+		})
+	}
+}
+
+func checkBlockersAreEnded(t *testing.T, o owner) {
 	frozen := o.begin(t, whole(0), 10)
+	backend := value[int](t, frozen.Tx(), `SELECT pg_backend_pid()`)
 	other := join(t, o.Store, o.pool, "orders")
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
 	setState(t, o.Store, o.pool, other, Ready, number)
-	conn := dial(t, o.pool)
-	activation := activating(o.Store, conn, Activation{Number: number, Exclude: []uuid.UUID{o.worker}})
-	pid := conn.PgConn().PID()
-	awaitBlocked(t, o.pool, pid)
-	blockers, err := o.Blockers(t.Context(), o.pool, int(pid))
+	began := make(chan int, 1)
+	activation := activating(o.Store, o.pool, Activation{
+		Number: number, Exclude: []uuid.UUID{o.worker}, Began: func(pid int) { began <- pid },
+	})
+	pid := await(t, began, "the activation to begin")
+	awaitBlocked(t, o.pool, uint32(pid))
+	blockers, err := o.Blockers(t.Context(), o.pool, pid)
 	require.NoError(t, err)
-	require.Equal(t, []Blocker{{PID: int(frozen.conn.Conn().PgConn().PID()), Worker: o.worker, State: Running}}, blockers)
+	require.Equal(t, []Blocker{{PID: backend, Worker: o.worker, State: Running}}, blockers)
 	require.NoError(t, o.EndBackend(t.Context(), o.pool, blockers[0].PID, blockers[0].Worker))
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))
 	require.Error(t, frozen.Commit(t.Context(), 10))

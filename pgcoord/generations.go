@@ -82,7 +82,7 @@ WHERE w.worker_id = $1 AND w.state NOT IN ('stopped', 'dead')
 // current generation's row is locked, so of two leaders one wins.
 func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, error) {
 	number := int64(0)
-	err := s.inTransaction(ctx, db, change.By, func(tx pgx.Tx) error {
+	err := s.inTransaction(ctx, db, change.By, func(tx pgx.Tx, _ int) error {
 		current, state, err := s.lockCurrent(ctx, tx)
 		if err != nil {
 			return err
@@ -112,15 +112,17 @@ func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, err
 // transition holds its locks, and name it for whoever waits. No handler runs in
 // a transition, so it never pauses by itself.
 const sqlTransitionSettings = `
-SELECT set_config('application_name', $1, true), set_config('idle_in_transaction_session_timeout', '2s', true)`
+SELECT set_config('application_name', $1, true), set_config('idle_in_transaction_session_timeout', '2s', true), pg_backend_pid()`
 
-// inTransaction runs a transition by a worker in a transaction.
-func (s *Store) inTransaction(ctx context.Context, db Conn, by uuid.UUID, run func(pgx.Tx) error) error {
+// inTransaction runs a transition by a worker in a transaction. run is given the
+// backend's process id, of which a connection through a pooler does not know.
+func (s *Store) inTransaction(ctx context.Context, db Conn, by uuid.UUID, run func(tx pgx.Tx, pid int) error) error {
 	return pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, sqlTransitionSettings, ApplicationName(by)); err != nil {
+		var pid int
+		if err := tx.QueryRow(ctx, sqlTransitionSettings, ApplicationName(by)).Scan(nil, nil, &pid); err != nil {
 			return fmt.Errorf("setting the transaction's bounds: %w", err)
 		}
-		return run(tx)
+		return run(tx, pid)
 	})
 }
 

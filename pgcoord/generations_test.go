@@ -284,7 +284,7 @@ func TestTransitionsAreNamedAndBounded(t *testing.T) {
 	by := uuid.New()
 	one := single(t, pool, map[string]string{"application_name": "the application"})
 	var seen []string
-	require.NoError(t, s.inTransaction(t.Context(), one, by, func(tx pgx.Tx) error {
+	require.NoError(t, s.inTransaction(t.Context(), one, by, func(tx pgx.Tx, _ int) error {
 		seen = value[[]string](t, tx, `SELECT ARRAY[current_setting('application_name'), current_setting('idle_in_transaction_session_timeout')]`)
 		return nil
 	}))

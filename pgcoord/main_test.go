@@ -120,7 +120,13 @@ type owner struct {
 // newOwner creates a database where a worker runs the projection "orders" alone.
 func newOwner(t testing.TB) owner {
 	t.Helper()
-	s, pool := newStore(t)
+	return ownerOn(t, newPool(t))
+}
+
+// ownerOn is newOwner in a database with the tables.
+func ownerOn(t testing.TB, pool *pgxpool.Pool) owner {
+	t.Helper()
+	s := open(t, pool, "main")
 	w := join(t, s, pool, "orders")
 	number := generation(t, s, pool, 0, w)
 	return owner{s, pool, w, Fence{

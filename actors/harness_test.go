@@ -118,6 +118,9 @@ func (f *fixture) start(change func(*Config), projections ...projection.Projecti
 		Logger:  slog.New(r.log),
 		Metrics: m.ReplicaSet("main"),
 	}
+	if pgtest.BehindPooler() {
+		cfg.Connect, cfg.Membership.HasSession = nil, false
+	}
 	if change != nil {
 		change(&cfg)
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.MainTwice(m) }
 
 // deadline bounds every wait for something that happens in another goroutine.
 const deadline = 20 * time.Second

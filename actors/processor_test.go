@@ -312,7 +312,11 @@ func TestTerminatedBackendIsNoFailureOfTheEvent(t *testing.T) {
 	want := f.append("Order", 10)
 	p := &recorder{name: "p", before: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent, attempt int) error {
 		if e.GlobalPosition == want[5] && attempt == 1 {
-			_, err := f.pool.Exec(ctx, `SELECT pg_terminate_backend($1, 5000)`, int(tx.Conn().PgConn().PID()))
+			var backend int
+			if err := tx.QueryRow(ctx, `SELECT pg_backend_pid()`).Scan(&backend); err != nil {
+				return err
+			}
+			_, err := f.pool.Exec(ctx, `SELECT pg_terminate_backend($1, 5000)`, backend)
 			return err
 		}
 		return nil

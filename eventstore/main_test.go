@@ -14,7 +14,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.MainTwice(m) }
 
 // deadline bounds every wait for something that happens in another goroutine.
 const deadline = 20 * time.Second
@@ -80,13 +80,21 @@ func begin(t testing.TB, pool *pgxpool.Pool, opts pgx.TxOptions) pgx.Tx {
 }
 
 // waitUntilBlocked returns once the transaction's session waits for a lock.
-func waitUntilBlocked(t *testing.T, pool *pgxpool.Pool, pid uint32) {
+func waitUntilBlocked(t *testing.T, pool *pgxpool.Pool, pid int32) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		var blocked bool
-		err := pool.QueryRow(t.Context(), `SELECT cardinality(pg_blocking_pids($1)) > 0`, int32(pid)).Scan(&blocked)
+		err := pool.QueryRow(t.Context(), `SELECT cardinality(pg_blocking_pids($1)) > 0`, pid).Scan(&blocked)
 		return err == nil && blocked
 	}, deadline, 5*time.Millisecond, "session %d never waited for a lock", pid)
+}
+
+// backendOf is the process id of the transaction's backend, of which a
+// connection through a pooler does not know.
+func backendOf(t *testing.T, tx pgx.Tx) (pid int32) {
+	t.Helper()
+	require.NoError(t, tx.QueryRow(t.Context(), `SELECT pg_backend_pid()`).Scan(&pid))
+	return pid
 }
 
 // outcome is what an append in another goroutine came to.
@@ -100,7 +108,7 @@ type outcome struct {
 func appendBehind(t *testing.T, s *Store, pool *pgxpool.Pool, tx pgx.Tx, expected es.ExpectedVersion, events ...es.Event) <-chan outcome {
 	t.Helper()
 	done := make(chan outcome, 1)
-	pid := tx.Conn().PgConn().PID()
+	pid := backendOf(t, tx)
 	go func() {
 		result, err := s.Append(t.Context(), tx, expected, events)
 		done <- outcome{result, err}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,11 +43,7 @@ func awkward() []es.Event {
 
 func TestEveryQueryExecModeStoresAndReadsTheSame(t *testing.T) {
 	t.Parallel()
-	modes := []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
-		pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-	}
-	for _, mode := range modes {
+	for _, mode := range pgtest.ExecModes() {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			config, err := pgxpool.ParseConfig(pgtest.NewDSN(t))

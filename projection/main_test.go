@@ -14,7 +14,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.MainTwice(m) }
 
 // newStore creates a database with the store's tables and a read model, in
 // which handling one event twice is a violation unless the projection adds up.

@@ -36,6 +36,7 @@ func (p *UserProjection) Handle(ctx context.Context, _ pgx.Tx, event es.Persiste
 // statement stands here as users write it, so a change of a name, a parameter
 // or a result does not compile.
 func TestTheFaceAsDesigned(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "the options are the defaults")
 	db := pgtest.NewDatabase(t)
 	require.NoError(t, eventstore.RunMigrations(db)) // only where no pupsourcing tables exist yet
 

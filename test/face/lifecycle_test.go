@@ -91,7 +91,7 @@ func TestRunWithTheSmallestPool(t *testing.T) {
 	small, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(small.Close)
-	orch, err := orchestrator.New(small, w.store, "set", orchestrator.WithLogger(w.logs.logger()), orchestrator.WithPartitionsPerWorker(8))
+	orch, err := orchestrator.New(small, w.store, "set", forPooler(orchestrator.WithLogger(w.logs.logger()), orchestrator.WithPartitionsPerWorker(8))...)
 	require.NoError(t, err)
 	for i := range 20 {
 		w.append(fmt.Sprint("user ", i), 3)

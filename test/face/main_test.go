@@ -6,4 +6,4 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.MainTwice(m) }

@@ -93,7 +93,7 @@ func TestRunTwiceAtOnce(t *testing.T) {
 
 func TestRunSaysWhatIsMissing(t *testing.T) {
 	run := func(db *pgxpool.Pool, store *eventstore.Store, options ...orchestrator.Option) error {
-		orch, err := orchestrator.New(db, store, "set", options...)
+		orch, err := orchestrator.New(db, store, "set", forPooler(options...)...)
 		require.NoError(t, err)
 		return orch.Run(t.Context(), []projection.Projection{named("a")})
 	}
@@ -160,7 +160,7 @@ func TestProjectionOfAnotherEventsTable(t *testing.T) {
 
 	options := []eventstore.Option{eventstore.WithEventsTable("other_events"), eventstore.WithAggregateHeadsTable("other_heads")}
 	require.NoError(t, eventstore.RunMigrations(w.db, options...))
-	orch, err := orchestrator.New(w.db, eventstore.New(options...), "set")
+	orch, err := orchestrator.New(w.db, eventstore.New(options...), "set", forPooler()...)
 	require.NoError(t, err)
 	err = orch.Run(t.Context(), []projection.Projection{named("a")})
 	require.ErrorIs(t, err, orchestrator.ErrProjectionClaimed)

@@ -64,9 +64,17 @@ func (w *world) orchestrator(replicaSet string, options ...orchestrator.Option) 
 		orchestrator.WithPollInterval(20 * time.Millisecond),
 		orchestrator.WithRetryBackoff(5*time.Millisecond, 20*time.Millisecond),
 	}
-	orch, err := orchestrator.New(w.db, w.store, replicaSet, append(quick, options...)...)
+	orch, err := orchestrator.New(w.db, w.store, replicaSet, forPooler(append(quick, options...)...)...)
 	require.NoError(w.t, err)
 	return orch
+}
+
+// forPooler adds to the options what a worker needs behind a pooler, if it is.
+func forPooler(options ...orchestrator.Option) []orchestrator.Option {
+	if pgtest.BehindPooler() {
+		options = append(options, orchestrator.WithPollOnly())
+	}
+	return options
 }
 
 // append appends n events to a stream of the type User in the context Identity.

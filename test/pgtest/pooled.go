@@ -12,7 +12,7 @@ import (
 )
 
 // MainTwice is [Main] for a package whose tests run twice: directly, then with their databases behind PgBouncer in transaction
-// mode. A test that asks [BehindPooler] can do without what a pooler does not give; one that cannot calls [NeedsSession]. Where
+// mode. A test that asks [BehindPooler] can do without what a pooler does not give; one that cannot calls [SkipBehindPooler]. Where
 // PgBouncer is not installed the second run is left out, which is said, and is a failure where CI is "true".
 func MainTwice(m *testing.M, leaks ...goleak.Option) {
 	shared.inMain = true
@@ -56,8 +56,8 @@ func mustHaveBouncer() bool { return os.Getenv("CI") == "true" }
 // BehindPooler says whether this is the second run of [MainTwice].
 func BehindPooler() bool { return shared.bouncer != nil }
 
-// NeedsSession skips the test in the second run of [MainTwice]. why says what it does that needs a session.
-func NeedsSession(t testing.TB, why string) {
+// SkipBehindPooler skips the test in the second run of [MainTwice]. why says what it does that needs a session.
+func SkipBehindPooler(t testing.TB, why string) {
 	t.Helper()
 	if BehindPooler() {
 		t.Skip("not through a pooler: ", why)

@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	ServeIfAsked()
-	pgtest.Main(m)
+	pgtest.MainTwice(m)
 }
 
 // patience bounds every wait for something that happens elsewhere.

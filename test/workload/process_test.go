@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // worker is a spec with short timings.
@@ -16,6 +18,7 @@ func worker(target Target, name string) WorkerSpec {
 	return WorkerSpec{
 		Target: target, ReplicaSet: "r", Name: name, Projections: twoProjections,
 		HeartbeatInterval: 200 * time.Millisecond, StaleWorkerTimeout: 1500 * time.Millisecond, CoordinationTimeout: 3 * time.Second,
+		PollOnly: pgtest.BehindPooler(),
 	}
 }
 
@@ -64,10 +67,7 @@ func TestWorkersShareTheEventsAndLeaveWhenAsked(t *testing.T) {
 	awaitState(t, pool, "b", "running", 2)
 	writers := StartWriters(t.Context(), pool, silentStore(), WriterOptions{RollbackShare: 0.2, Transactions: 20})
 	require.NoError(t, writers.Wait().Err)
-	require.Eventually(t, func() bool {
-		drained, err := Drained(t.Context(), pool, "r")
-		return err == nil && drained
-	}, patience, 20*time.Millisecond)
+	requireChecks(t, pool)
 
 	s, err := Observe(t.Context(), pool, "r")
 	require.NoError(t, err)
@@ -82,11 +82,68 @@ func TestWorkersShareTheEventsAndLeaveWhenAsked(t *testing.T) {
 		require.NoError(t, awaitEnd(t, p))
 		require.ErrorIs(t, p.Kill(), os.ErrProcessDone)
 	}
+}
+
+// requireChecks waits until all is handled and requires that it was once and in order.
+func requireChecks(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		drained, err := Drained(t.Context(), pool, "r")
+		return err == nil && drained
+	}, patience, 20*time.Millisecond)
 	for _, c := range Checks() {
 		result, err := RunCheck(t.Context(), pool, c)
 		require.NoError(t, err)
 		assert.True(t, result.OK(), "%s: %d", c.Title, result.Count)
 	}
+}
+
+// All that happens to workers, while events come: each is still handled once, and in order.
+func TestWorkersComeAndGoUnderLoad(t *testing.T) {
+	t.Parallel()
+	pool, target := migrated(t, twoProjections)
+	writers := StartWriters(t.Context(), pool, silentStore(), WriterOptions{Writers: 2, RollbackShare: 0.1})
+	defer writers.Stop()
+	killed, frozen := started(t, worker(target, "killed")), started(t, worker(target, "frozen"))
+	awaitState(t, pool, "killed", "running", 2)
+	awaitState(t, pool, "frozen", "running", 2)
+	leaver := started(t, worker(target, "leaver"))
+	awaitState(t, pool, "leaver", "running", 2)
+
+	require.NoError(t, killed.Kill())
+	awaitState(t, pool, "killed", "dead", 0)
+	awaitMembers(t, pool, "frozen", "leaver")
+	s, err := Observe(t.Context(), pool, "r")
+	require.NoError(t, err)
+	status, _ := s.Worker("frozen")
+	require.NoError(t, FreezeInBatch(t.Context(), pool, frozen, status))
+	awaitState(t, pool, "frozen", "dead", 0)
+	awaitMembers(t, pool, "leaver")
+	require.NoError(t, frozen.Thaw())
+	awaitMembers(t, pool, "frozen", "leaver")
+	require.NoError(t, leaver.Terminate())
+	require.NoError(t, awaitEnd(t, leaver))
+	awaitMembers(t, pool, "frozen")
+
+	require.NoError(t, writers.Stop().Err)
+	requireChecks(t, pool)
+}
+
+// awaitMembers waits until exactly these workers are running in an active generation.
+func awaitMembers(t *testing.T, pool *pgxpool.Pool, names ...string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s, err := Observe(t.Context(), pool, "r")
+		if err != nil || s.Current().State != "active" || len(s.Current().Members) != len(names) {
+			return false
+		}
+		for _, name := range names {
+			if w, found := s.Worker(name); !found || w.State != "running" || len(w.Assignments) != 2 {
+				return false
+			}
+		}
+		return true
+	}, patience, 20*time.Millisecond, "%v are not all who run", names)
 }
 
 func TestAFrozenWorkerIsDeclaredDeadAndComesBack(t *testing.T) {

@@ -9,8 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // named opens a connection with an application_name.
@@ -85,20 +83,7 @@ func TestBlockersFindsTheReplicaSetsBackends(t *testing.T) {
 // process ids that connections know.
 func TestBlockersOfAnActivationAreEnded(t *testing.T) {
 	t.Parallel()
-	for name, newPool := range map[string]func(*testing.T) *pgxpool.Pool{
-		"directly": func(t *testing.T) *pgxpool.Pool { return pgtest.NewDatabase(t) },
-		"through PgBouncer": func(t *testing.T) *pgxpool.Pool {
-			_, pool := bounced(t, pgtest.TransactionMode, nil)
-			return pool
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pool := newPool(t)
-			createTables(t, pool)
-			checkBlockersAreEnded(t, ownerOn(t, pool))
-		})
-	}
+	eachWay(t, func(t *testing.T, pool *pgxpool.Pool) { checkBlockersAreEnded(t, ownerOn(t, pool)) })
 }
 
 func checkBlockersAreEnded(t *testing.T, o owner) {

@@ -158,9 +158,14 @@ func TestOfTwoLeadersOnePrepares(t *testing.T) {
 	}
 }
 
+// Without session locks any number of workers may hold themselves for the leader.
 func TestManyLeadersPrepareAndActivateAtOnce(t *testing.T) {
 	t.Parallel()
-	s, pool := newStore(t)
+	eachWay(t, checkManyLeaders)
+}
+
+func checkManyLeaders(t *testing.T, pool *pgxpool.Pool) {
+	s := open(t, pool, "main")
 	w := join(t, s, pool, "orders")
 	const leaders, rounds = 5, 12
 	for from := range int64(rounds) {

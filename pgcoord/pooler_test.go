@@ -23,6 +23,22 @@ func bounced(t *testing.T, mode pgtest.PoolMode, settings map[string]string) (di
 	return direct, poolOf(t, b.DSN(direct.Config().ConnConfig.Database), pgx.QueryExecModeExec)
 }
 
+// eachWay runs a test in a database with the tables that is reached directly, and
+// in one that is reached through PgBouncer in transaction mode.
+func eachWay(t *testing.T, test func(*testing.T, *pgxpool.Pool)) {
+	t.Helper()
+	t.Run("directly", func(t *testing.T) {
+		t.Parallel()
+		test(t, newPool(t))
+	})
+	t.Run("through PgBouncer", func(t *testing.T) {
+		t.Parallel()
+		_, pool := bounced(t, pgtest.TransactionMode, nil)
+		createTables(t, pool)
+		test(t, pool)
+	})
+}
+
 func poolOf(t *testing.T, dsn string, mode pgx.QueryExecMode) *pgxpool.Pool {
 	t.Helper()
 	config, err := pgxpool.ParseConfig(dsn)

@@ -60,7 +60,7 @@ func BehindPooler() bool { return shared.bouncer != nil }
 func SkipBehindPooler(t testing.TB, why string) {
 	t.Helper()
 	if BehindPooler() {
-		t.Skip("not through a pooler: ", why)
+		t.Skipf("not through a pooler: %s", why)
 	}
 }
 

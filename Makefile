@@ -1,5 +1,5 @@
-# What a developer does with this repository. Needs Go, a C compiler (for the race detector) and make; PostgreSQL is installed
-# if there is none. `make test PACKAGES=./slot/... FLAGS='-run Recut -v'` runs a part of the tests.
+# What a developer does with this repository. Needs Go, a C compiler (for the race detector) and make; PostgreSQL and
+# PgBouncer are installed if there are none. `make test PACKAGES=./slot/... FLAGS='-run Recut -v'` runs a part of the tests.
 
 GOLANGCI_LINT_VERSION = v2.15.0
 GOFUMPT_VERSION = v0.12.0
@@ -19,7 +19,7 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
-test: postgres ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
+test: postgres pgbouncer ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
 	$(PGTEST) run -- go test -race -count=1 -timeout 15m $(FLAGS) $(PACKAGES)
 
 .PHONY: lint
@@ -62,6 +62,11 @@ model: ## Check the models of the protocol with spin, and that each guard is nee
 postgres: ## Install the PostgreSQL server if there is none
 	@go build -o $(PGTEST) ./test/pgtest/cmd/pgtest
 	@$(PGTEST) install
+
+# Where it cannot be installed the tests that need it are skipped; with CI=true they fail.
+.PHONY: pgbouncer
+pgbouncer: postgres
+	@$(PGTEST) install pgbouncer || echo 'no PgBouncer: the tests through it are skipped'
 
 .PHONY: clean
 clean: ## Remove the programs that make has built

@@ -22,6 +22,12 @@
 // temporary directory and its port is kept over [Cluster.Restart] and [Cluster.Kill], so clients can come back to it.
 // [Cluster.Standby] sets up a second server that streams from the first, for failovers.
 //
+// # Through PgBouncer
+//
+// A package whose TestMain calls [MainTwice] has its tests run a second time with their databases behind PgBouncer in transaction
+// mode. Tests of other modes start one with [OwnBouncer], programs with [StartBouncer]. Without PgBouncer such tests are skipped,
+// but fail where CI is "true".
+//
 // # What is left behind
 //
 // Nothing: the server's postmaster is told to shut down when the process that started it dies, even by SIGKILL, and

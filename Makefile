@@ -47,7 +47,7 @@ bench-recovery: postgres ## Measure how soon joins, departures and deaths are no
 	go run ./test/recovery
 
 .PHONY: chaos
-chaos: postgres ## Kill, freeze, cut and restart while checking the promises; SEED=7 DURATION=60s WORKERS=6 FAULTS=kill,freeze
+chaos: postgres ## Kill, freeze, cut and restart while checking the promises; SEED=7 DURATION=60s WORKERS=6 FAULTS=kill,freeze POOLER=1
 	go run ./test/chaos
 
 .PHONY: mutants

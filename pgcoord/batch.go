@@ -146,8 +146,9 @@ func (b *Batch) Alive() bool { return !b.conn.Conn().IsClosed() }
 
 // Commit commits what was handled up to and including handled, which is upTo
 // or less, in one round trip, and returns the connection. After an error it is
-// not known whether the commit happened, unless the error is a *pgconn.PgError:
-// read the rows again.
+// not known whether the commit happened, unless the error is a *pgconn.PgError of
+// another class than 08, with which a pooler reports that it has lost the
+// database: read the rows again.
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	defer b.release()
 	var batch pgx.Batch

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // A few short runs with everything at once. `make chaos` does the long ones.
@@ -18,11 +20,14 @@ func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	for _, seed := range []uint64{2, 3} {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+	for _, o := range []options{{Seed: 2}, {Seed: 3}, {Seed: 5, Pooler: true}} {
+		t.Run(fmt.Sprintf("seed %d, pooler %t", o.Seed, o.Pooler), func(t *testing.T) {
+			if o.Pooler {
+				pgtest.RequireBouncer(t)
+			}
 			t.Setenv(workerVariable, "") // restores it afterwards
 			var output bytes.Buffer
-			o := options{Seed: seed, Duration: 12 * time.Second, Workers: 3, Faults: allFaults, Interval: 600 * time.Millisecond, Verbose: true}
+			o.Duration, o.Workers, o.Faults, o.Interval, o.Verbose = 12*time.Second, 3, allFaults, 600*time.Millisecond, true
 			r, err := run(t.Context(), o, &output)
 			r.print(&output, o.Seed, err)
 			t.Logf("%s", output.String())

@@ -65,6 +65,7 @@ type options struct {
 	Workers  int           // about so many at a time
 	Faults   []fault
 	Interval time.Duration // between two faults, on average
+	Pooler   bool          // workers reach the database through PgBouncer in transaction mode
 	Verbose  bool          // tell of each fault
 	Keep     bool          // keep the evidence of a run without violations too
 }
@@ -86,6 +87,7 @@ func parseOptions(arguments []string, getenv func(string) string, output io.Writ
 	workers := set.String("workers", cmp.Or(getenv("WORKERS"), strconv.Itoa(defaultWorkers)), "how many workers there are, about")
 	faults := set.String("faults", getenv("FAULTS"), "faults, with commas between them; all if empty: "+joined(allFaults))
 	interval := set.String("interval", cmp.Or(getenv("INTERVAL"), defaultInterval.String()), "average time between two faults")
+	set.BoolVar(&o.Pooler, "pooler", getenv("POOLER") != "", "let the workers reach the database through PgBouncer, poll-only")
 	set.BoolVar(&o.Verbose, "verbose", getenv("VERBOSE") != "", "tell of each fault")
 	set.BoolVar(&o.Keep, "keep", getenv("KEEP") != "", "keep logs and tables in any case")
 	if err := set.Parse(arguments); err != nil {

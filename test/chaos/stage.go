@@ -25,7 +25,8 @@ type chaos struct {
 	dir     string // everything of the run: logs, journals, marks of mishaps
 
 	cluster  *pgtest.Cluster
-	pool     *pgxpool.Pool // without a wire
+	bouncer  *pgtest.Bouncer // nil if the workers do without
+	pool     *pgxpool.Pool   // without a wire
 	fleet    *fleet
 	store    *eventstore.Store
 	writers  *workload.Writers
@@ -53,6 +54,12 @@ var serverSettings = map[string]string{
 	"max_locks_per_transaction": "256",
 }
 
+// A pooler that has found no server asks again soon, and has room for every worker.
+var poolerSettings = map[string]string{"server_login_retry": "1", "default_pool_size": "120"}
+
+// databaseName is the run's database.
+const databaseName = "chaos"
+
 // connections is enough for the writers, the troublemakers, and looking.
 const connections = 12
 
@@ -64,7 +71,7 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	if c.cluster, err = pgtest.Start(ctx, pgtest.Options{Durable: true, Settings: serverSettings}); err != nil {
 		return fmt.Errorf("starting a PostgreSQL server: %w", err)
 	}
-	dsn, err := c.cluster.CreateDatabase(ctx, "chaos")
+	dsn, err := c.cluster.CreateDatabase(ctx, databaseName)
 	if err != nil {
 		return err
 	}
@@ -100,6 +107,12 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 		return fmt.Errorf("handing the workers their settings: %w", err)
 	}
 	c.fleet = &fleet{dsn: dsn, dir: c.dir, pollOnly: rng.IntN(5) == 0, variety: rng, unplanned: make(chan struct{}, 1)}
+	if c.options.Pooler {
+		if c.bouncer, err = pgtest.StartBouncer(ctx, dsn, pgtest.TransactionMode, poolerSettings); err != nil {
+			return fmt.Errorf("starting PgBouncer: %w", err)
+		}
+		c.fleet.dsn, c.fleet.pollOnly = c.bouncer.DSN(databaseName), true
+	}
 	c.say("seed %d: wake-ups, synchronous commits, poll-only and the like are drawn from it; logs are in %s", c.options.Seed, c.dir)
 	return nil
 }
@@ -119,6 +132,9 @@ func (c *chaos) close(keep bool) error {
 	}
 	if c.pool != nil {
 		c.pool.Close()
+	}
+	if c.bouncer != nil {
+		err = errors.Join(err, c.bouncer.Close())
 	}
 	if c.cluster != nil {
 		err = errors.Join(err, c.cluster.Close())

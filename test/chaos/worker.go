@@ -165,9 +165,13 @@ func (v batchVillain) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.Pe
 // these slots as long as it lives.
 func (v *villain) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent, record func() error) (err error) {
 	outcome := outcomePanic
+	var backend uint32 // the connection's own idea of it is a pooler's invention
+	if err := tx.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&backend); err != nil {
+		return fmt.Errorf("asking for the backend: %w", err)
+	}
 	calls := make([]int64, len(events))
 	for i := range events {
-		if calls[i], err = v.journal.begin(v.Name(), events[i].GlobalPosition, tx.Conn().PgConn().PID()); err != nil {
+		if calls[i], err = v.journal.begin(v.Name(), events[i].GlobalPosition, backend); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package pgtest
 
 import (
 	"context"
-	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -56,7 +55,9 @@ func TestBouncerReachesEveryDatabase(t *testing.T) {
 
 func TestBouncerLeavesNothing(t *testing.T) {
 	before := homes(t)
-	b := startBouncer(t)
+	RequireBouncer(t)
+	b, err := StartBouncer(t.Context(), serverDSN(t), SessionMode, nil)
+	require.NoError(t, err)
 	if os.Geteuid() == 0 {
 		status, err := os.ReadFile("/proc/" + strconv.Itoa(b.process.pid) + "/status")
 		require.NoError(t, err)
@@ -67,22 +68,9 @@ func TestBouncerLeavesNothing(t *testing.T) {
 	assert.Subset(t, before, homes(t))
 }
 
-// startBouncer starts one that the test closes by itself.
-func startBouncer(t *testing.T) *Bouncer {
-	t.Helper()
-	b, err := StartBouncer(t.Context(), serverDSN(t), SessionMode, nil)
-	if errors.Is(err, ErrNoBouncer) && !mustHaveBouncer() {
-		t.Skip(err)
-	}
-	require.NoError(t, err)
-	return b
-}
-
 func TestBouncerReportsWhatItSaid(t *testing.T) {
 	before := homes(t)
-	if _, err := findBouncer(); err != nil {
-		t.Skip(err)
-	}
+	RequireBouncer(t)
 	_, err := StartBouncer(t.Context(), serverDSN(t), SessionMode, map[string]string{"no_such_setting": "1"})
 	require.ErrorIs(t, err, errEnded)
 	require.ErrorContains(t, err, "no_such_setting")
@@ -90,10 +78,9 @@ func TestBouncerReportsWhatItSaid(t *testing.T) {
 }
 
 func TestBouncerNoticesThatItsPortIsTaken(t *testing.T) {
+	RequireBouncer(t)
 	program, err := findBouncer()
-	if err != nil {
-		t.Skip(err)
-	}
+	require.NoError(t, err)
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -120,10 +107,18 @@ func TestFindBouncerSaysWhatToType(t *testing.T) {
 }
 
 func TestConfigurationQuotes(t *testing.T) {
-	server, err := pgx.ParseConfig("host=/tmp port=5 user='it''s' password='a '' b'")
-	if err != nil {
-		server, err = pgx.ParseConfig(`host=/tmp port=5 user='it\'s' password='a \' b'`)
-	}
+	server, err := pgx.ParseConfig(`host=/tmp port=5 user='it\'s' password='a \' b'`)
 	require.NoError(t, err)
 	assert.Contains(t, bouncerConfiguration(server, SessionMode, 1, nil), `* = host='/tmp' port=5 user='it''s' password='a '' b'`)
+}
+
+func TestSecondRunWithoutPgBouncer(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	defer func(dirs []string) { bouncerDirs = dirs }(bouncerDirs)
+	bouncerDirs = nil
+	t.Setenv("CI", "")
+	assert.Zero(t, runPooled(nil), "it is skipped")
+	t.Setenv("CI", "true")
+	assert.Equal(t, 1, runPooled(nil), "it fails")
+	assert.False(t, BehindPooler())
 }

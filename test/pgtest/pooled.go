@@ -74,15 +74,25 @@ func ExecModes() []pgx.QueryExecMode {
 	return append(modes, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeDescribeExec)
 }
 
+// RequireBouncer skips the test where PgBouncer is not installed, or fails it if CI is "true".
+func RequireBouncer(t testing.TB) {
+	t.Helper()
+	_, err := findBouncer()
+	switch {
+	case err != nil && mustHaveBouncer():
+		t.Fatalf("pgtest: %v", err)
+	case err != nil:
+		t.Skipf("pgtest: %v", err)
+	}
+}
+
 // OwnBouncer starts a PgBouncer for one test, in front of the server that dsn connects to, and closes it when the test ends. Of a
-// test that failed its log is shown. Without PgBouncer the test is skipped, or fails where CI is "true".
+// test that failed its log is shown. Without PgBouncer see [RequireBouncer].
 func OwnBouncer(t testing.TB, dsn string, mode PoolMode, settings map[string]string) *Bouncer {
 	t.Helper()
+	RequireBouncer(t)
 	b, err := StartBouncer(t.Context(), dsn, mode, settings)
-	switch {
-	case errors.Is(err, ErrNoBouncer) && !mustHaveBouncer():
-		t.Skipf("pgtest: %v", err)
-	case err != nil:
+	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
 	t.Cleanup(func() {

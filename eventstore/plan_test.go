@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // node is what the test looks at in a plan.
@@ -25,6 +26,7 @@ type node struct {
 // limit. A plan with a sort would read the whole backlog for every page.
 func TestEveryFilteredReadWalksThePrimaryKey(t *testing.T) {
 	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it prepares a statement and looks at its plan")
 	const rows = 20_000
 	for _, analysed := range []bool{true, false} {
 		s, pool := newStore(t)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -131,7 +130,7 @@ func (b *Bouncer) start(ctx context.Context, program, configuration string) erro
 	if err := errors.Join(os.WriteFile(ini, []byte(configuration), 0o600), b.home.own(ini)); err != nil {
 		return fmt.Errorf("configuring PgBouncer: %w", err)
 	}
-	log, err := os.OpenFile(b.home.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(b.home.log(), os.O_CREATE|os.O_TRUNC|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("starting PgBouncer: %w", err)
 	}
@@ -152,14 +151,14 @@ func (b *Bouncer) start(ctx context.Context, program, configuration string) erro
 	return nil
 }
 
-// awaitReady waits until somebody accepts connections on the port, and PgBouncer runs: it ends if somebody else does.
+// awaitReady waits until PgBouncer notes in its log that it is up, which it does when it listens. That the port accepts
+// connections would not tell: another program may have it.
 func (b *Bouncer) awaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bouncerStart, fmt.Errorf("not ready within %s", bouncerStart))
 	defer cancel()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
-	var dialer net.Dialer
-	for {
+	for !strings.Contains(b.Log(), "process up") {
 		select {
 		case <-b.process.done:
 			return fmt.Errorf("%w: %s", errEnded, b.process.outcome())
@@ -167,11 +166,8 @@ func (b *Bouncer) awaitReady(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-poll.C:
 		}
-		conn, err := dialer.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)))
-		if err == nil {
-			return conn.Close()
-		}
 	}
+	return nil
 }
 
 // DSN returns the connection string of a database of the server through PgBouncer, for a pool that works there: pgx must not

@@ -81,7 +81,7 @@ func WithCoordinationTimeout(d time.Duration) Option {
 }
 
 // WithPollInterval sets the longest interval between two looks for new events.
-// Defaults to 250ms. While events come the worker looks every 5ms, and the longer
+// Defaults to 250ms. While events come the worker looks every 12ms, and the longer
 // there were none the more seldom; where the wake-up trigger is installed
 // (eventstore.Store.InstallWakeUp) every few seconds. It must be at least 1ms.
 func WithPollInterval(d time.Duration) Option {
@@ -246,7 +246,7 @@ func (c *config) timing() actors.Timing {
 		Coordination: c.coordinationTimeout,
 		Poll:         c.pollInterval,
 		Observe:      250 * time.Millisecond,
-		Follow:       750 * time.Millisecond,
+		Follow:       650 * time.Millisecond,
 		Settle:       400 * time.Millisecond,
 		Replace:      400 * time.Millisecond,
 		Drain:        min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),

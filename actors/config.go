@@ -44,7 +44,7 @@ type Timing struct {
 	// Poll is the longest interval between two looks for new events.
 	Poll time.Duration
 	// Observe is the leader's interval between two looks at its replica set,
-	// Follow everybody else's.
+	// Follow everybody else's; see nextLook.
 	Observe, Follow time.Duration
 	// Settle is how long a change waits that follows another closely.
 	Settle time.Duration

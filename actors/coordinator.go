@@ -243,13 +243,10 @@ func (k *coordinator) starting(generation int64) {
 	k.state.partitions, k.state.generation, k.state.fenced = running, generation, false
 }
 
-// schedule arms the next look: the leader's is soon, so that a death is
-// noticed, everybody else's is later, or as soon as an action asked for.
+// schedule arms the next look: when it is this worker's turn, or as soon as an
+// action asked for.
 func (k *coordinator) schedule(c actor.Context, m *acted) {
-	next := k.worker.Timing.Follow
-	if (k.view.Leading && len(k.view.Workers) > 1) || k.state.pollOnly {
-		next = k.worker.Timing.Observe
-	}
+	next := nextLook(k.state, k.view)
 	if m.again {
 		next = min(next, m.delay)
 	}

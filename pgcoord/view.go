@@ -64,6 +64,9 @@ type View struct {
 	// SessionAge is how long the backend that was asked has been connected, and
 	// ServerAge how long the server has been up.
 	SessionAge, ServerAge time.Duration
+	// Clock is the database's clock at the look, as the time since 1970: what
+	// all workers can agree on, to take turns.
+	Clock time.Duration
 }
 
 // Worker is the worker with the id; ok is false if the view has none.
@@ -99,6 +102,7 @@ SELECT leader.held,
             ELSE coalesce((SELECT max(pid) FROM locks WHERE key = $3), 0) END,
        coalesce((SELECT age FROM session), 0),
        extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 * 1000,
+       extract(epoch FROM clock_timestamp())::float8 * 1000,
        coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
        coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
        coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
@@ -141,6 +145,7 @@ func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool)
 func (v *View) scan(scan func(...any) error) error {
 	var (
 		sessionAge, serverAge  float64
+		clock                  float64
 		age, activeFor         float64
 		stateAge, heartbeatAge float64
 		id                     *uuid.UUID
@@ -151,14 +156,14 @@ func (v *View) scan(scan func(...any) error) error {
 		w                      Worker
 	)
 	g := &v.Generation
-	err := scan(&v.Leading, &v.LeaderPID, &sessionAge, &serverAge,
+	err := scan(&v.Leading, &v.LeaderPID, &sessionAge, &serverAge, &clock,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
 		&stateAge, &heartbeatAge, &w.HasSession, &w.SessionPID)
 	if err != nil {
 		return err
 	}
-	v.SessionAge, v.ServerAge = milliseconds(sessionAge), milliseconds(serverAge)
+	v.SessionAge, v.ServerAge, v.Clock = milliseconds(sessionAge), milliseconds(serverAge), milliseconds(clock)
 	g.State, g.Age, g.ActiveFor = GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
 	if id == nil {
 		return nil

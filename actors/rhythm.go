@@ -1,0 +1,44 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// nextLook is how long after a look at the replica set the next one is, if
+// nothing calls for one before. It is a pure function.
+//
+// The leader looks every Timing.Observe, so that a death is noticed; so does
+// everybody where there are no session locks to tell who leads. The followers
+// look every Timing.Follow, but not at the same time: each has a phase of its own
+// on the database's clock, so that of n followers one looks every Follow/n, and
+// the death of the leader is noticed about as soon as that of another.
+func nextLook(s state, v pgcoord.View) time.Duration {
+	if s.pollOnly || (v.Leading && len(v.Workers) > 1) {
+		return s.timing.Observe
+	}
+	period := s.timing.Follow
+	rank, followers := rankOf(s, v)
+	phase := period * time.Duration(rank) / time.Duration(max(1, followers))
+	next := (phase - v.Clock%period + period) % period
+	if next < period/4 { // it has just looked, for another reason
+		next += period
+	}
+	return next
+}
+
+// rankOf is the worker's number among those that are there and do not lead, in
+// the order of their ids, and how many they are.
+func rankOf(s state, v pgcoord.View) (rank, followers int) {
+	for _, w := range v.Workers {
+		if !present(w) || (w.SessionPID != 0 && w.SessionPID == v.LeaderPID) {
+			continue
+		}
+		if w.ID == s.self {
+			rank = followers
+		}
+		followers++
+	}
+	return rank, followers
+}

@@ -37,7 +37,9 @@ type horizonActor struct {
 	connected bool            // the session, which brings the notifications
 	looked    time.Time       // when the wake-up trigger was last looked for
 	took      time.Duration   // the last probe
+	ended     time.Time       // when it did
 	position  int64
+	came      int64  // how many positions the last probe found the horizon advanced by
 	life      uint64 // which horizon of this worker it is; part of the epoch
 	epoch     uint64
 	due       *time.Timer
@@ -59,7 +61,8 @@ type (
 )
 
 const (
-	horizonBusy         = 5 * time.Millisecond
+	// horizonBusy is the least interval between probes that nothing calls for.
+	horizonBusy         = 12 * time.Millisecond
 	horizonTimeout      = 10 * time.Second
 	horizonBlockedAfter = 5 * time.Second
 	horizonNameEvery    = time.Minute
@@ -70,6 +73,11 @@ const (
 	// horizonShare is the part of its time that the horizon may spend probing:
 	// one in so many, so that a busy server is not kept busier.
 	horizonShare = 5
+	// horizonRest is how many times as long as a probe took nothing is probed
+	// after it, and horizonRestEach how much longer for each position that it
+	// found the horizon advanced by.
+	horizonRest     = 2
+	horizonRestEach = 250 * time.Microsecond
 	// horizonSlow is how many times longer the horizon has stood still than
 	// the next probe waits.
 	horizonSlow = 20
@@ -92,8 +100,7 @@ func (h *horizonActor) Receive(c actor.Context) {
 	case *actor.Started, *probeDue:
 		h.probe(c)
 	case messages.EventsAppended:
-		h.woken = true
-		h.probe(c)
+		h.wake(c)
 	case messages.WakeUps:
 		h.connected = m.Connected
 		h.notified, h.looked = false, time.Time{} // until the next probe has looked for the trigger
@@ -107,6 +114,34 @@ func (h *horizonActor) Receive(c actor.Context) {
 	default:
 		unknown(c, h.worker, kindHorizon)
 	}
+}
+
+// wake looks at once, or, where appends come one after the other, when the
+// horizon has rested for long enough that others get the server too.
+func (h *horizonActor) wake(c actor.Context) {
+	h.woken = true
+	if h.probing {
+		return
+	}
+	if rest := h.rest() - time.Since(h.ended); rest > 0 {
+		h.probeAfter(c, rest)
+		return
+	}
+	h.probe(c)
+}
+
+// rest is how long at least nothing is probed after a probe, whoever calls for
+// it: longer for each event that came since the one before, so that few events are
+// handled at once and many together.
+func (h *horizonActor) rest() time.Duration {
+	return min(horizonRest*h.took+horizonRestEach*time.Duration(min(h.came, 1000)), horizonBusy)
+}
+
+// probeAfter arms the next probe.
+func (h *horizonActor) probeAfter(c actor.Context, d time.Duration) {
+	stopTimers(h.due)
+	root, self := c.ActorSystem().Root, c.Self()
+	h.due = time.AfterFunc(d, func() { root.Send(self, &probeDue{}) })
 }
 
 // probe looks, unless it is looking.
@@ -137,7 +172,7 @@ func (h *horizonActor) probe(c actor.Context) {
 }
 
 func (h *horizonActor) probed(c actor.Context, m *probed) {
-	h.probing, h.took = false, m.took
+	h.probing, h.took, h.ended = false, m.took, time.Now()
 	next := h.failed(m.err)
 	if m.err == nil {
 		h.failures = 0
@@ -146,11 +181,10 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 		next = h.interval(m.reading)
 	}
 	if h.woken {
-		h.probe(c)
+		h.wake(c)
 		return
 	}
-	root, self := c.ActorSystem().Root, c.Self()
-	h.due = time.AfterFunc(next, func() { root.Send(self, &probeDue{}) })
+	h.probeAfter(c, next)
 }
 
 // interval is how long to wait for the next probe.
@@ -183,6 +217,7 @@ func (h *horizonActor) failed(err error) time.Duration {
 // read announces the horizon if it moved.
 func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
 	epoch := h.life<<32 | r.Epoch
+	h.came = max(0, r.Position-h.position)
 	if r.Position > h.position || epoch != h.epoch {
 		h.position, h.epoch, h.moved = r.Position, epoch, time.Now()
 		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Epoch: epoch})

@@ -25,16 +25,17 @@ const triggerName = "pupsourcing_wake_up"
 const triggerFunctionSQL = `
 CREATE OR REPLACE FUNCTION {{function}}() RETURNS trigger LANGUAGE plpgsql AS $function$
 BEGIN
-	IF pg_try_advisory_xact_lock(TG_ARGV[1]::bigint) THEN
-		PERFORM pg_notify(TG_ARGV[0], '');
-	END IF;
+	PERFORM pg_notify(TG_ARGV[0], '');
 	RETURN NULL;
 END
 $function$`
 
+// The lock is tried for in the trigger's condition, so that an append that need
+// not notify does not call the function, which costs several times as much.
 const triggerSQL = `
 CREATE TRIGGER {{trigger}} AFTER INSERT ON {{events}}
-FOR EACH STATEMENT EXECUTE FUNCTION {{function}}('{{channel}}', '{{key}}')`
+FOR EACH STATEMENT WHEN (pg_try_advisory_xact_lock({{key}}))
+EXECUTE FUNCTION {{function}}('{{channel}}')`
 
 const dropTriggerSQL = `DROP TRIGGER IF EXISTS {{trigger}} ON {{events}}`
 

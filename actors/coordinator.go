@@ -20,8 +20,9 @@ import (
 //	          Fenced              a checkpoint is somebody else's: look
 //	          SessionConnected, SessionLost, Notified   hints: look
 //	          LeaseRenewed, LeaseExpired, DeclaredDead   the heartbeat's verdicts
+//	          AppendsNotified     whether it has to look for appends
 //	          Leave               finish and say goodbye
-//	sends     StopPartitions, StartPartitions, Joined, Left   to the supervisor
+//	sends     StopPartitions, StartPartitions, Joined, Left, EventsAppended   to the supervisor
 //	itself    lookDue, looked, acted
 //
 // It works in rounds: look at the tables, decide, act, and look again if
@@ -116,6 +117,8 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 		k.state.trusted = false
 	case messages.Leave:
 		k.state.leaving = true
+	case messages.AppendsNotified:
+		k.state.notified = m.Notified
 	case messages.Notified:
 		k.worker.Metrics.Notification(m.Kind)
 	case messages.SessionLost:
@@ -201,10 +204,13 @@ func (k *coordinator) act(c actor.Context, actions []action) {
 	k.busy = true
 	stopTimers(k.due)
 	for _, a := range actions {
-		if stop, ok := a.(stopPartitions); ok {
-			k.log.Info("stopping the partitions", "generation", stop.Generation, "reason", stop.Reason)
+		switch a := a.(type) {
+		case stopPartitions:
+			k.log.Info("stopping the partitions", "generation", a.Generation, "reason", a.Reason)
 			k.seen.stopping()
-			c.Send(c.Parent(), messages.StopPartitions(stop))
+			c.Send(c.Parent(), messages.StopPartitions(a))
+		case wakeHorizon:
+			c.Send(c.Parent(), messages.EventsAppended{})
 		}
 	}
 	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, k.log)

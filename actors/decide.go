@@ -36,6 +36,13 @@ type state struct {
 	// pruned is the generation in which this worker deleted old rows last.
 	pruned int64
 
+	// drawn is the highest position of the events table at the last look, and
+	// stirred says that it was another one than at the look before.
+	drawn   int64
+	stirred bool
+	// notified says that the wake-up trigger notifies of appends.
+	notified bool
+
 	// absent is since when a worker's session has been missing at every look, as
 	// the age of one's own session.
 	absent map[uuid.UUID]time.Duration
@@ -81,6 +88,10 @@ type (
 	}
 	// prune deletes old rows.
 	prune struct{}
+	// wakeHorizon tells the horizon that events were appended.
+	wakeHorizon struct{}
+	// announceAppends tells the other workers.
+	announceAppends struct{}
 	// lookAgain asks for another look sooner than usual.
 	lookAgain struct{ After time.Duration }
 )
@@ -97,6 +108,8 @@ func (declareDead) action()     {}
 func (activate) action()        {}
 func (endLeader) action()       {}
 func (prune) action()           {}
+func (wakeHorizon) action()     {}
+func (announceAppends) action() {}
 func (lookAgain) action()       {}
 
 // decide is what follows from what the coordinator sees: its next state and
@@ -119,7 +132,27 @@ func decide(s state, v pgcoord.View) (state, []action) {
 		s.pruned = v.Generation.Number
 		actions = append(actions, prune{})
 	}
-	return s, actions
+	s, heeded := heedAppends(s, v)
+	return s, append(actions, heeded...)
+}
+
+// heedAppends is what follows from positions that were drawn since the last look.
+// The looks at the replica set stand in for looks at the events: after a while
+// without events a worker's horizon hardly looks by itself. The leader, which
+// looks most often, tells the others when events begin to come; while they do, the
+// others see it themselves.
+func heedAppends(s state, v pgcoord.View) (state, []action) {
+	began := !s.stirred
+	s.stirred = v.Drawn != s.drawn
+	s.drawn = v.Drawn
+	switch {
+	case !s.stirred || s.notified:
+		return s, nil
+	case began && v.Leading && len(v.Workers) > 1:
+		return s, []action{wakeHorizon{}, announceAppends{}}
+	default:
+		return s, []action{wakeHorizon{}}
+	}
 }
 
 // stopping asks for the partitions to be stopped, once.

@@ -468,3 +468,30 @@ func TestLeaderPrunesOnceAGeneration(t *testing.T) {
 	_, actions = decide(of(runs(3)), leading(sight(active(3, bob), as(bob, pgcoord.Ready, 3))))
 	assert.NotContains(t, kinds(actions), "prune", "there is something better to do")
 }
+
+func TestAppendsAreSeenAtTheLooks(t *testing.T) {
+	at := func(drawn int64) pgcoord.View {
+		v := sight(active(1, ann, bob), as(ann, pgcoord.Running, 1), as(bob, pgcoord.Running, 1))
+		v.Drawn = drawn
+		return v
+	}
+	s, actions := decide(of(func(s *state) { runs(1)(s); s.pruned = 1 }), at(7))
+	assert.Equal(t, []action{wakeHorizon{}}, actions, "a follower tells nobody")
+	s, actions = decide(s, at(7))
+	assert.Empty(t, actions)
+	s, actions = decide(s, leading(at(8)))
+	assert.Equal(t, []action{wakeHorizon{}, announceAppends{}}, actions, "after a while without")
+	s, actions = decide(s, leading(at(9)))
+	assert.Equal(t, []action{wakeHorizon{}}, actions, "the others see it by themselves by now")
+	s, actions = decide(s, leading(at(5)))
+	assert.Equal(t, []action{wakeHorizon{}}, actions, "a crash of the server may take positions back")
+	s, _ = decide(s, leading(at(5)))
+	s.notified = true
+	_, actions = decide(s, leading(at(6)))
+	assert.Empty(t, actions, "the trigger wakes everybody")
+	alone := leading(sight(active(1, bob), as(bob, pgcoord.Running, 1)))
+	alone.Drawn = 3
+	s.notified = false
+	_, actions = decide(s, alone)
+	assert.Equal(t, []action{wakeHorizon{}}, actions, "nobody else is there")
+}

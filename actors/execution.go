@@ -41,7 +41,7 @@ func (e *execution) run(ctx context.Context, actions []action) *acted {
 // perform does one action. Whatever changed a table asks for another look.
 func (e *execution) perform(ctx context.Context, a action) error {
 	switch a := a.(type) {
-	case stopPartitions: // the coordinator has sent it
+	case stopPartitions, wakeHorizon: // the coordinator has sent it
 		return nil
 	case lookAgain:
 		e.lookAgain(a.After)
@@ -83,6 +83,8 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			e.logLosses(a.Losses)
 			e.lookAgain(0)
 			return w.Store.MarkDead(ctx, db, a.Losses)
+		case announceAppends:
+			return w.Store.AnnounceAppends(ctx, db, w.self())
 		case prune:
 			return w.Store.Prune(ctx, db, w.Timing.History)
 		case endLeader:

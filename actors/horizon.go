@@ -15,14 +15,17 @@ import (
 // horizonActor finds out up to where events can be read.
 //
 //	receives  EventsAppended     look now
-//	          WakeUps            whether appends are notified, so that looking seldom is enough
+//	          WakeUps            whether the session is there, by which appends are notified
 //	sends     HorizonAdvanced    to the supervisor, whenever it moved
+//	          AppendsNotified    to the supervisor: whether the wake-up trigger is there
 //	itself    probeDue, probed
 //
 // It probes often while events come and seldom while they don't: the interval
-// grows with the time since the horizon moved, up to the poll interval. While a
-// transaction that may have appended is open it keeps to the poll interval,
-// notified or not, since its wake-up may have been left to another.
+// grows with the time since the horizon moved, up to the poll interval, and, after
+// a while, beyond that where it will be told of appends: by the wake-up trigger, or
+// by the coordinators, whose looks at the replica set show them. While a
+// transaction that may have appended is open it keeps to the poll interval, since
+// its wake-up may have been left to another.
 type horizonActor struct {
 	worker *worker
 	log    *slog.Logger
@@ -66,7 +69,7 @@ const (
 	horizonTimeout      = 10 * time.Second
 	horizonBlockedAfter = 5 * time.Second
 	horizonNameEvery    = time.Minute
-	// horizonIdle is the interval where appends are notified.
+	// horizonIdle is the interval where it will be told of appends.
 	horizonIdle = 5 * time.Second
 	// horizonTriggerEvery is how often the wake-up trigger is looked for.
 	horizonTriggerEvery = time.Minute
@@ -103,7 +106,8 @@ func (h *horizonActor) Receive(c actor.Context) {
 		h.wake(c)
 	case messages.WakeUps:
 		h.connected = m.Connected
-		h.notified, h.looked = false, time.Time{} // until the next probe has looked for the trigger
+		h.notice(c, false) // until the next probe has looked for the trigger
+		h.looked = time.Time{}
 		h.woken = true
 		h.probe(c)
 	case *probed:
@@ -176,9 +180,9 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	next := h.failed(m.err)
 	if m.err == nil {
 		h.failures = 0
-		h.notified = h.connected && m.notified
+		h.notice(c, h.connected && m.notified)
 		h.read(c, m.reading)
-		next = h.interval(m.reading)
+		next = h.interval(m.reading, h.notified || h.lookedFor())
 	}
 	if h.woken {
 		h.wake(c)
@@ -187,14 +191,30 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	h.probeAfter(c, next)
 }
 
-// interval is how long to wait for the next probe.
-func (h *horizonActor) interval(r horizon.Reading) time.Duration {
+// interval is how long to wait for the next probe; told says that the horizon will
+// be told of appends.
+func (h *horizonActor) interval(r horizon.Reading, told bool) time.Duration {
 	still := time.Since(h.moved)
 	poll := h.worker.Timing.Poll
-	if h.notified && r.Holders == 0 && still > horizonSlow*poll {
+	if told && r.Holders == 0 && still > horizonSlow*poll {
 		return max(poll, horizonIdle)
 	}
 	return min(max(horizonBusy, h.took*horizonShare, still/horizonSlow), poll)
+}
+
+// lookedFor says whether the coordinators look for appends at least as often as
+// the poll interval asks.
+func (h *horizonActor) lookedFor() bool {
+	w := h.worker
+	return w.Store.SeesAppends() && (h.connected || w.session == nil) && w.Timing.Poll >= w.Timing.Observe
+}
+
+// notice takes note of whether the wake-up trigger notifies of appends.
+func (h *horizonActor) notice(c actor.Context, notified bool) {
+	if h.notified != notified {
+		h.notified = notified
+		c.Send(c.Parent(), messages.AppendsNotified{Notified: notified})
+	}
 }
 
 // failed is how long to wait after a failure: longer after each in a row.

@@ -14,24 +14,24 @@ func TestHorizonInterval(t *testing.T) {
 	for name, test := range map[string]struct {
 		still    time.Duration // since the horizon moved
 		took     time.Duration
-		notified bool
+		told     bool
 		holders  int
 		expected time.Duration
 	}{
-		"events come":                           {still: time.Millisecond, expected: horizonBusy},
-		"the server is slow":                    {still: time.Millisecond, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
-		"none came for a while":                 {still: 2 * time.Second, expected: 100 * time.Millisecond},
-		"none came for long":                    {still: time.Hour, expected: poll},
-		"appends are notified":                  {still: time.Hour, notified: true, expected: horizonIdle},
-		"notified, but an appender is open":     {still: time.Hour, notified: true, holders: 1, expected: poll},
-		"notified, but events came a while ago": {still: 2 * time.Second, notified: true, expected: 100 * time.Millisecond},
+		"events come":                       {still: time.Millisecond, expected: horizonBusy},
+		"the server is slow":                {still: time.Millisecond, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
+		"none came for a while":             {still: 2 * time.Second, expected: 100 * time.Millisecond},
+		"none came for long":                {still: time.Hour, expected: poll},
+		"it is told of appends":             {still: time.Hour, told: true, expected: horizonIdle},
+		"told, but an appender is open":     {still: time.Hour, told: true, holders: 1, expected: poll},
+		"told, but events came a while ago": {still: 2 * time.Second, told: true, expected: 100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &horizonActor{
 				worker: &worker{Config: Config{Timing: Timing{Poll: poll}}},
-				moved:  time.Now().Add(-test.still), took: test.took, notified: test.notified,
+				moved:  time.Now().Add(-test.still), took: test.took,
 			}
-			assert.InDelta(t, test.expected, h.interval(horizon.Reading{Holders: test.holders}), float64(10*time.Millisecond))
+			assert.InDelta(t, test.expected, h.interval(horizon.Reading{Holders: test.holders}, test.told), float64(10*time.Millisecond))
 		})
 	}
 }

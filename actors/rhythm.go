@@ -9,13 +9,14 @@ import (
 // nextLook is how long after a look at the replica set the next one is, if
 // nothing calls for one before. It is a pure function.
 //
-// The leader looks every Timing.Observe, so that a death is noticed; so does
-// everybody where there are no session locks to tell who leads. The followers
-// look every Timing.Follow, but not at the same time: each has a phase of its own
-// on the database's clock, so that of n followers one looks every Follow/n, and
-// the death of the leader is noticed about as soon as that of another.
+// The leader looks every Timing.Observe, so that a death is noticed, and appends
+// where nothing notifies of them; so does everybody where there are no session
+// locks to tell who leads. The followers look every Timing.Follow, but not at the
+// same time: each has a phase of its own on the database's clock, so that of n
+// followers one looks every Follow/n, and the death of the leader is noticed about
+// as soon as that of another.
 func nextLook(s state, v pgcoord.View) time.Duration {
-	if s.pollOnly || (v.Leading && len(v.Workers) > 1) {
+	if s.pollOnly || (v.Leading && (len(v.Workers) > 1 || !s.notified)) {
 		return s.timing.Observe
 	}
 	period := s.timing.Follow

@@ -20,7 +20,10 @@ func TestNextLookOfLeadersAndWithoutSessions(t *testing.T) {
 	assert.Equal(t, timing.Observe, nextLook(s, leading(both)))
 	alone := sight(active(1, bob), as(bob, pgcoord.Running, 1))
 	alone.Clock = time.Minute + 100*time.Millisecond
+	assert.Equal(t, timing.Observe, nextLook(s, leading(alone)), "somebody must look for appends")
+	s.notified = true
 	assert.Equal(t, 500*time.Millisecond, nextLook(s, leading(alone)), "nobody is there whose death it could notice")
+	assert.Equal(t, timing.Observe, nextLook(s, leading(both)))
 	s.pollOnly = true
 	assert.Equal(t, timing.Observe, nextLook(s, both))
 }

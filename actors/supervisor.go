@@ -30,7 +30,8 @@ const (
 //	          LeaseExpired       from the heartbeat: cancel the partitions by itself
 //	          Fenced             from a partition: for the coordinator
 //	          LeaseRenewed, DeclaredDead, Session*, Notified   for the coordinator
-//	          EventsAppended     from the session: for the horizon
+//	          EventsAppended     from the session or the coordinator: for the horizon
+//	          AppendsNotified    from the horizon: for the coordinator
 //	          Leave              from the orchestrator: for the coordinator
 //	          Joined             from the coordinator: for the heartbeat
 //	          Left               from the coordinator: stop everything
@@ -51,6 +52,7 @@ type supervisor struct {
 	lease                  time.Time                // until when the worker trusts itself; zero if it does not
 	horizonLives           uint64                   // how many horizons there have been
 	connected              bool                     // the session
+	notified               bool                     // appends are, as the horizon says
 	leaving                bool
 	expiry                 *time.Timer // ends the lease while there is no heartbeat to do it
 }
@@ -159,6 +161,9 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 		c.Send(s.heartbeat, m)
 	case messages.Left:
 		c.Stop(c.Self())
+	case messages.AppendsNotified:
+		s.notified = m.Notified
+		c.Send(s.coordinator, m)
 	default: // Fenced, DeclaredDead, Notified
 		c.Send(s.coordinator, m)
 	}
@@ -307,6 +312,7 @@ func (s *supervisor) respawned(c actor.Context, due *respawn) {
 	case kindCoordinator:
 		s.coordinator = pid
 	case kindHorizon:
+		s.receive(c, messages.AppendsNotified{}) // what the one before knew
 		c.Send(pid, messages.WakeUps{Connected: s.connected})
 	case kindReader:
 		s.introduceReader(c, pid)
@@ -326,6 +332,9 @@ func (s *supervisor) briefing() []messages.ToCoordinator {
 	}
 	if s.run != nil {
 		told = append(told, s.found())
+	}
+	if s.notified {
+		told = append(told, messages.AppendsNotified{Notified: true})
 	}
 	if s.leaving {
 		told = append(told, messages.Leave{})

@@ -105,7 +105,11 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 				send(messages.SessionLost{Err: err})
 			},
 			Notified: func(kind, worker string) {
-				if worker != cfg.Membership.ID.String() {
+				switch {
+				case worker == cfg.Membership.ID.String():
+				case kind == pgcoord.NotifyAppended:
+					send(messages.EventsAppended{})
+				default:
 					send(messages.Notified{Kind: kind, Worker: worker})
 				}
 			},

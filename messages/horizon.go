@@ -11,17 +11,24 @@ type HorizonAdvanced struct {
 	Epoch uint64
 }
 
-// EventsAppended says that a transaction has appended events: look. Session →
-// supervisor → horizon.
+// EventsAppended says that events were or will soon be appended: look. Session
+// (by the wake-up trigger, or because the leader has seen it) or coordinator (which
+// has seen it itself) → supervisor → horizon.
 type EventsAppended struct{}
+
+// AppendsNotified says whether the wake-up trigger notifies of appends, so that
+// nobody has to look for them. Horizon → supervisor → coordinator, when it changes.
+type AppendsNotified struct{ Notified bool }
 
 // WakeUps says whether appends are notified from now on. If not, they must be
 // looked for. Supervisor → horizon, when the session is connected or lost.
 type WakeUps struct{ Connected bool }
 
-func (EventsAppended) toSupervisor()  {}
-func (EventsAppended) toHorizon()     {}
-func (WakeUps) toHorizon()            {}
-func (HorizonAdvanced) toSupervisor() {}
-func (HorizonAdvanced) toPartition()  {}
-func (HorizonAdvanced) toProcessor()  {}
+func (EventsAppended) toSupervisor()   {}
+func (EventsAppended) toHorizon()      {}
+func (AppendsNotified) toSupervisor()  {}
+func (AppendsNotified) toCoordinator() {}
+func (WakeUps) toHorizon()             {}
+func (HorizonAdvanced) toSupervisor()  {}
+func (HorizonAdvanced) toPartition()   {}
+func (HorizonAdvanced) toProcessor()   {}

@@ -38,14 +38,17 @@ type Store struct {
 	replicaSet string
 	schema     string // as the database resolved it, never empty
 	events     string // the events table as schema.table
+	sequence   string // that its positions are drawn from, as SQL writes it; empty if it is not the column's own
 	qualify    *strings.Replacer
 }
 
 // sqlResolve finds the schemas in which the connection finds two tables, wherever
-// in its search_path they are.
+// in its search_path they are, and the sequence of the second one's positions.
 const sqlResolve = `
 SELECT (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)),
-       (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($2))`
+       (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($2)),
+       (SELECT pg_get_serial_sequence($2, a.attname) FROM pg_attribute AS a
+        WHERE a.attrelid = to_regclass($2) AND a.attname = 'global_position' AND NOT a.attisdropped)`
 
 // Open resolves the schema on db and returns the replica set's Store. schema
 // is the one the coordination tables are in; empty means the connection's.
@@ -55,20 +58,28 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 	if schema != "" {
 		table = pgx.Identifier{schema, "orchestrator_checkpoints"}
 	}
-	var resolved, eventsSchema *string
-	if err := db.QueryRow(ctx, sqlResolve, table.Sanitize(), events.Sanitize()).Scan(&resolved, &eventsSchema); err != nil {
+	var resolved, eventsSchema, sequence *string
+	if err := db.QueryRow(ctx, sqlResolve, table.Sanitize(), events.Sanitize()).Scan(&resolved, &eventsSchema, &sequence); err != nil {
 		return nil, fmt.Errorf("resolving the schemas of the tables: %w", err)
 	}
 	if resolved == nil || eventsSchema == nil {
 		return nil, fmt.Errorf("resolving the schemas of the tables: the connection's search_path does not lead to both %s and %s", table.Sanitize(), events.Sanitize())
 	}
-	return &Store{
+	s := &Store{
 		replicaSet: replicaSet,
 		schema:     *resolved,
 		events:     *eventsSchema + "." + events[len(events)-1],
 		qualify:    strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+"."),
-	}, nil
+	}
+	if sequence != nil {
+		s.sequence = *sequence
+	}
+	return s, nil
 }
+
+// SeesAppends says whether Observe shows how far the events table's positions
+// are drawn: it does if the column owns its sequence, as a bigserial does.
+func (s *Store) SeesAppends() bool { return s.sequence != "" }
 
 // q fills the schema into a statement of this package.
 func (s *Store) q(sql string) string { return s.qualify.Replace(sql) }

@@ -67,6 +67,9 @@ type View struct {
 	// Clock is the database's clock at the look, as the time since 1970: what
 	// all workers can agree on, to take turns.
 	Clock time.Duration
+	// Drawn is the highest position of the events table that was drawn, and so
+	// changes when events are appended; 0 if it cannot be seen.
+	Drawn int64
 }
 
 // Worker is the worker with the id; ok is false if the view has none.
@@ -103,6 +106,8 @@ SELECT leader.held,
        coalesce((SELECT age FROM session), 0),
        extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 * 1000,
        extract(epoch FROM clock_timestamp())::float8 * 1000,
+       (SELECT coalesce(max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN pg_sequence_last_value(oid) END), 0)
+        FROM pg_class WHERE oid = to_regclass(nullif($5, ''))),
        coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
        coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
        coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
@@ -123,7 +128,7 @@ ORDER BY w.worker_id`
 // also takes the leader's lock if that is free; db must be the worker's own
 // session then, since the lock lasts as long as the session.
 func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (View, error) {
-	rows, err := db.Query(ctx, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead)
+	rows, err := db.Query(ctx, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead, s.sequence)
 	if err != nil {
 		return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 	}
@@ -156,7 +161,7 @@ func (v *View) scan(scan func(...any) error) error {
 		w                      Worker
 	)
 	g := &v.Generation
-	err := scan(&v.Leading, &v.LeaderPID, &sessionAge, &serverAge, &clock,
+	err := scan(&v.Leading, &v.LeaderPID, &sessionAge, &serverAge, &clock, &v.Drawn,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
 		&stateAge, &heartbeatAge, &w.HasSession, &w.SessionPID)

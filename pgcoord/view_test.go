@@ -41,7 +41,8 @@ func TestObserveAnEmptyReplicaSet(t *testing.T) {
 	s, pool := newStore(t)
 	v := observe(t, s, pool, uuid.New(), false)
 	assert.Positive(t, v.SessionAge)
-	v.SessionAge, v.ServerAge = 0, 0
+	assert.InDelta(t, float64(time.Now().UnixNano()), float64(v.Clock), float64(time.Minute))
+	v.SessionAge, v.ServerAge, v.Clock = 0, 0, 0
 	assert.Equal(t, View{Generation: Generation{Members: []uuid.UUID{}}}, v)
 	_, ok := v.Worker(uuid.New())
 	assert.False(t, ok)
@@ -199,4 +200,36 @@ func TestPrepareDeclaresTheLostDead(t *testing.T) {
 	assert.Equal(t, int64(1), number)
 	assert.Equal(t, Dead, stateOf(t, pool, lost))
 	assert.Equal(t, Pending, stateOf(t, pool, alive))
+}
+
+// Drawn changes with the first number, before anything is visible.
+func TestObserveShowsHowFarPositionsAreDrawn(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	assert.False(t, s.SeesAppends(), "the events table has no positions")
+	exec(t, pool, `ALTER TABLE events ADD COLUMN global_position bigserial PRIMARY KEY`)
+	s = open(t, pool, "main")
+	require.True(t, s.SeesAppends())
+	assert.Zero(t, observe(t, s, pool, uuid.New(), false).Drawn)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	exec(t, tx, `INSERT INTO events VALUES (DEFAULT), (DEFAULT), (DEFAULT)`)
+	assert.EqualValues(t, 3, observe(t, s, pool, uuid.New(), false).Drawn)
+	require.NoError(t, tx.Rollback(t.Context()))
+	exec(t, pool, `DROP TABLE events`)
+	assert.Zero(t, observe(t, s, pool, uuid.New(), false).Drawn, "looking at the replica set goes on")
+}
+
+func TestAnnounceAppends(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	conn := dial(t, pool)
+	exec(t, conn, "LISTEN "+s.Channel())
+	w := uuid.New()
+	require.NoError(t, s.AnnounceAppends(t.Context(), pool, w))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	n, err := conn.WaitForNotification(ctx)
+	require.NoError(t, err)
+	assert.Equal(t, NotifyAppended+" "+w.String(), n.Payload)
 }

@@ -59,6 +59,7 @@ const (
 	NotifyLeft       = "left"       // a worker went
 	NotifyReady      = "ready"      // a worker is ready for the generation in preparation
 	NotifyGeneration = "generation" // a generation was prepared or activated
+	NotifyAppended   = "appended"   // events were appended, after a while without
 )
 
 // The insert is the claim: the row that begins at slot 0 exists for every
@@ -256,6 +257,15 @@ func (s *Store) Stop(ctx context.Context, db DB, worker uuid.UUID, detail string
 	var released, changed, told int
 	if err := db.QueryRow(ctx, s.q(sqlStop), worker, s.Channel(), s.leaderKey(), detail).Scan(&released, &changed, &told); err != nil {
 		return fmt.Errorf("recording that worker %s has left: %w", worker, err)
+	}
+	return nil
+}
+
+// AnnounceAppends tells the other workers of the replica set that events were
+// appended.
+func (s *Store) AnnounceAppends(ctx context.Context, db DB, worker uuid.UUID) error {
+	if _, err := db.Exec(ctx, sqlNotify, s.Channel(), NotifyAppended+" "+worker.String()); err != nil {
+		return fmt.Errorf("telling the others of appends: %w", err)
 	}
 	return nil
 }

@@ -246,7 +246,7 @@ func (c *config) timing() actors.Timing {
 		Coordination: c.coordinationTimeout,
 		Poll:         c.pollInterval,
 		Observe:      250 * time.Millisecond,
-		Follow:       650 * time.Millisecond,
+		Follow:       700 * time.Millisecond,
 		Settle:       400 * time.Millisecond,
 		Replace:      400 * time.Millisecond,
 		Drain:        min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),

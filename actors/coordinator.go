@@ -22,7 +22,7 @@ import (
 //	          LeaseRenewed, LeaseExpired, DeclaredDead   the heartbeat's verdicts
 //	          AppendsNotified     whether it has to look for appends
 //	          Leave               finish and say goodbye
-//	sends     StopPartitions, StartPartitions, Joined, Left, EventsAppended   to the supervisor
+//	sends     StopPartitions, StartPartitions, Joined, Left, EventsAppended, AppendsWatched   to the supervisor
 //	itself    lookDue, looked, acted
 //
 // It works in rounds: look at the tables, decide, act, and look again if
@@ -35,6 +35,7 @@ type coordinator struct {
 	cancel  context.CancelFunc
 	state   state
 	view    pgcoord.View // the last one
+	watched bool         // the horizon was told that the looks show appends
 	busy    bool         // looking or acting
 	again   bool         // something happened meanwhile
 	left    bool         // the goodbye is said
@@ -189,14 +190,25 @@ func (k *coordinator) mayLead() bool {
 func (k *coordinator) looked(c actor.Context, m *looked) {
 	if m.err != nil {
 		k.busy = false
+		k.tellWatched(c, false)
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}
 	k.view = m.view
 	k.seen.observe(k, m.view)
+	k.tellWatched(c, k.worker.Store.SeesAppends() && watches(k.state, m.view))
 	var actions []action
 	k.state, actions = decide(k.state, m.view)
 	k.act(c, actions)
+}
+
+// tellWatched tells the horizon whether the looks show appends, if it does not
+// know.
+func (k *coordinator) tellWatched(c actor.Context, watched bool) {
+	if k.watched != watched {
+		k.watched = watched
+		c.Send(c.Parent(), messages.AppendsWatched{Watched: watched})
+	}
 }
 
 // act sends what is for the supervisor, and does the rest on a goroutine.

@@ -20,6 +20,7 @@ var (
 
 var decideTiming = Timing{
 	Stale: 30 * time.Second, Coordination: time.Minute, Settle: 300 * time.Millisecond, SessionGrace: 2 * time.Second,
+	Observe: 250 * time.Millisecond, Follow: 700 * time.Millisecond,
 }
 
 // of is bob's state.
@@ -339,16 +340,17 @@ func TestLeaderActivates(t *testing.T) {
 	lost := as(ann, pgcoord.Running, 1)
 	lost.HeartbeatAge = decideTiming.Stale
 	now := []action{activate{Activation: pgcoord.Activation{Number: 2, By: bob}}, lookAgain{}}
+	waits := []action{lookAgain{After: decideTiming.Observe}}
 	for name, test := range map[string]struct {
 		view pgcoord.View
 		want []action
 	}{
 		"when all are ready":                    {sight(preparing(2), as(ann, pgcoord.Ready, 2), ready), now},
 		"alone":                                 {sight(preparing(2), ready), now},
-		"not before a running one is":           {sight(preparing(2), as(ann, pgcoord.Running, 1), ready), nil},
-		"not before a pending one is":           {sight(preparing(2), as(ann, pgcoord.Pending, 0), ready), nil},
-		"not before one on its way out is gone": {sight(preparing(2), as(ann, pgcoord.Stopping, 1), ready), nil},
-		"not by who was ready for another":      {sight(preparing(2), as(ann, pgcoord.Ready, 1), ready), nil},
+		"not before a running one is":           {sight(preparing(2), as(ann, pgcoord.Running, 1), ready), waits},
+		"not before a pending one is":           {sight(preparing(2), as(ann, pgcoord.Pending, 0), ready), waits},
+		"not before one on its way out is gone": {sight(preparing(2), as(ann, pgcoord.Stopping, 1), ready), waits},
+		"not by who was ready for another":      {sight(preparing(2), as(ann, pgcoord.Ready, 1), ready), waits},
 		"without the late when it is time": {
 			sight(late, as(ann, pgcoord.Running, 1), ready, as(cid, pgcoord.Stopping, 1)),
 			[]action{activate{Activation: pgcoord.Activation{
@@ -370,7 +372,16 @@ func TestLeaderActivates(t *testing.T) {
 	t.Run("never with nobody ready", func(t *testing.T) {
 		draining := of(func(s *state) { s.partitions, s.generation = draining, 1 })
 		_, actions := decideAs(t, draining, leading(sight(late, as(ann, pgcoord.Running, 1), as(bob, pgcoord.Running, 1))))
-		assert.Empty(t, actions)
+		assert.Equal(t, waits, actions)
+	})
+	t.Run("looks the sooner again the shorter it has waited", func(t *testing.T) {
+		for age, after := range map[time.Duration]time.Duration{
+			0: patienceLeast, 100 * time.Millisecond: 50 * time.Millisecond, time.Hour: decideTiming.Observe,
+		} {
+			g := preparing(2)
+			g.Age = age
+			assert.Equal(t, after, patience(of(nil), g))
+		}
 	})
 	t.Run("looks soon for a missing session", func(t *testing.T) {
 		missing := as(ann, pgcoord.Running, 1)

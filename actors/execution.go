@@ -132,8 +132,11 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, change pgcoord
 }
 
 // reportRunning is how long after the start a worker reports that it is running:
-// first the partitions, then the paperwork.
-const reportRunning = 50 * time.Millisecond
+// first the partitions, then the paperwork; one worker after the other.
+const (
+	reportRunning     = 50 * time.Millisecond
+	reportRunningEach = 10 * time.Millisecond
+)
 
 // readAssignment reads what the worker handles in the generation.
 func (e *execution) readAssignment(ctx context.Context, generation int64) error {
@@ -154,7 +157,8 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	}
 	assignment := toAssignment(generation, rows, retrying)
 	e.result.assignment = &assignment
-	e.lookAgain(reportRunning)
+	rank := slices.Index(e.view.Generation.Members, w.self())
+	e.lookAgain(reportRunning + time.Duration(max(0, rank))*reportRunningEach)
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 //
 //	receives  EventsAppended     look now
 //	          WakeUps            whether the session is there, by which appends are notified
+//	          AppendsWatched     whether the coordinators look for appends
 //	sends     HorizonAdvanced    to the supervisor, whenever it moved
 //	          AppendsNotified    to the supervisor: whether the wake-up trigger is there
 //	itself    probeDue, probed
@@ -36,7 +37,8 @@ type horizonActor struct {
 	moved     time.Time       // when the horizon last did
 	woken     bool            // an append was notified after the probe in flight began
 	probing   bool            // a probe is in flight
-	notified  bool            // appends are
+	notified  bool            // appends are, by the trigger
+	watched   bool            // by the coordinators
 	connected bool            // the session, which brings the notifications
 	looked    time.Time       // when the wake-up trigger was last looked for
 	took      time.Duration   // the last probe
@@ -83,7 +85,7 @@ const (
 	horizonRestEach = 250 * time.Microsecond
 	// horizonSlow is how many times longer the horizon has stood still than
 	// the next probe waits.
-	horizonSlow = 20
+	horizonSlow = 5
 )
 
 func newHorizon(w *worker, life uint64) *horizonActor {
@@ -110,6 +112,9 @@ func (h *horizonActor) Receive(c actor.Context) {
 		h.looked = time.Time{}
 		h.woken = true
 		h.probe(c)
+	case messages.AppendsWatched:
+		h.watched = m.Watched
+		h.wake(c) // which finds the new interval
 	case *probed:
 		h.probed(c, m)
 	case *actor.Stopping:
@@ -182,7 +187,7 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 		h.failures = 0
 		h.notice(c, h.connected && m.notified)
 		h.read(c, m.reading)
-		next = h.interval(m.reading, h.notified || h.lookedFor())
+		next = h.interval(m.reading, h.notified || h.watched)
 	}
 	if h.woken {
 		h.wake(c)
@@ -200,13 +205,6 @@ func (h *horizonActor) interval(r horizon.Reading, told bool) time.Duration {
 		return max(poll, horizonIdle)
 	}
 	return min(max(horizonBusy, h.took*horizonShare, still/horizonSlow), poll)
-}
-
-// lookedFor says whether the coordinators look for appends at least as often as
-// the poll interval asks.
-func (h *horizonActor) lookedFor() bool {
-	w := h.worker
-	return w.Store.SeesAppends() && (h.connected || w.session == nil) && w.Timing.Poll >= w.Timing.Observe
 }
 
 // notice takes note of whether the wake-up trigger notifies of appends.

@@ -20,11 +20,11 @@ func TestHorizonInterval(t *testing.T) {
 	}{
 		"events come":                       {still: time.Millisecond, expected: horizonBusy},
 		"the server is slow":                {still: time.Millisecond, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
-		"none came for a while":             {still: 2 * time.Second, expected: 100 * time.Millisecond},
+		"none came for a while":             {still: 500 * time.Millisecond, expected: 100 * time.Millisecond},
 		"none came for long":                {still: time.Hour, expected: poll},
 		"it is told of appends":             {still: time.Hour, told: true, expected: horizonIdle},
 		"told, but an appender is open":     {still: time.Hour, told: true, holders: 1, expected: poll},
-		"told, but events came a while ago": {still: 2 * time.Second, told: true, expected: 100 * time.Millisecond},
+		"told, but events came a while ago": {still: 500 * time.Millisecond, told: true, expected: 100 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &horizonActor{

@@ -223,10 +223,7 @@ func finishPreparing(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
 	}
 	timedOut := g.Age >= s.timing.Coordination
 	if !anyReady || (len(late) > 0 && !timedOut) {
-		if len(s.absent) > 0 {
-			return []action{lookAgain{After: absenceInterval}}
-		}
-		return nil
+		return []action{lookAgain{After: patience(s, g)}}
 	}
 	activation := pgcoord.Activation{Number: g.Number, By: s.self}
 	if len(late) > 0 {
@@ -235,6 +232,20 @@ func finishPreparing(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
 	}
 	return []action{activate{Activation: activation}, lookAgain{}}
 }
+
+// patience is how long the leader waits for who is not ready yet before it looks
+// again: half as long as it has waited already. A worker that is ready soon says so
+// to nobody, since each notification wakes every session of the database.
+func patience(s state, g pgcoord.Generation) time.Duration {
+	most := s.timing.Observe
+	if len(s.absent) > 0 {
+		most = min(most, absenceInterval)
+	}
+	return min(max(g.Age/2, patienceLeast), most)
+}
+
+// patienceLeast bounds patience from below.
+const patienceLeast = 8 * time.Millisecond
 
 // short is the end of a worker's id, for people. (Its beginning is the time.)
 func short(id uuid.UUID) string { return id.String()[len(id.String())-8:] }

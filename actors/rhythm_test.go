@@ -19,13 +19,23 @@ func TestNextLookOfLeadersAndWithoutSessions(t *testing.T) {
 	both := sight(active(1, ann, bob), as(ann, pgcoord.Running, 1), as(bob, pgcoord.Running, 1))
 	assert.Equal(t, timing.Observe, nextLook(s, leading(both)))
 	alone := sight(active(1, bob), as(bob, pgcoord.Running, 1))
-	alone.Clock = time.Minute + 100*time.Millisecond
-	assert.Equal(t, timing.Observe, nextLook(s, leading(alone)), "somebody must look for appends")
-	s.notified = true
-	assert.Equal(t, 500*time.Millisecond, nextLook(s, leading(alone)), "nobody is there whose death it could notice")
-	assert.Equal(t, timing.Observe, nextLook(s, leading(both)))
+	assert.Equal(t, 3*timing.Follow, nextLook(s, leading(alone)), "nobody is there whose death it could notice")
 	s.pollOnly = true
 	assert.Equal(t, timing.Observe, nextLook(s, both))
+}
+
+func TestWhoWatchesForAppends(t *testing.T) {
+	s := state{self: bob, timing: Timing{Observe: 250 * time.Millisecond, Poll: 250 * time.Millisecond}}
+	both := sight(active(1, ann, bob), as(ann, pgcoord.Running, 1), as(bob, pgcoord.Running, 1))
+	alone := leading(sight(active(1, bob), as(bob, pgcoord.Running, 1)))
+	assert.True(t, watches(s, both))
+	assert.True(t, watches(s, leading(both)))
+	assert.False(t, watches(s, alone), "who is alone looks too seldom")
+	s.timing.Poll--
+	assert.False(t, watches(s, both), "more often than the leader looks")
+	s.timing.Poll++
+	s.pollOnly = true
+	assert.True(t, watches(s, alone))
 }
 
 // Whatever the moments at which n followers have looked for other reasons, from

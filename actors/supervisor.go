@@ -31,6 +31,7 @@ const (
 //	          Fenced             from a partition: for the coordinator
 //	          LeaseRenewed, DeclaredDead, Session*, Notified   for the coordinator
 //	          EventsAppended     from the session or the coordinator: for the horizon
+//	          AppendsWatched     from the coordinator: for the horizon
 //	          AppendsNotified    from the horizon: for the coordinator
 //	          Leave              from the orchestrator: for the coordinator
 //	          Joined             from the coordinator: for the heartbeat
@@ -52,7 +53,7 @@ type supervisor struct {
 	lease                  time.Time                // until when the worker trusts itself; zero if it does not
 	horizonLives           uint64                   // how many horizons there have been
 	connected              bool                     // the session
-	notified               bool                     // appends are, as the horizon says
+	notified, watched      bool                     // appends are, as the horizon and the coordinator say
 	leaving                bool
 	expiry                 *time.Timer // ends the lease while there is no heartbeat to do it
 }
@@ -156,6 +157,9 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 		s.sessionUp(c, false)
 		c.Send(s.coordinator, m)
 	case messages.EventsAppended:
+		s.send(c, kindHorizon, m)
+	case messages.AppendsWatched:
+		s.watched = m.Watched
 		s.send(c, kindHorizon, m)
 	case messages.Joined:
 		c.Send(s.heartbeat, m)
@@ -311,9 +315,11 @@ func (s *supervisor) respawned(c actor.Context, due *respawn) {
 		s.heartbeat = pid
 	case kindCoordinator:
 		s.coordinator = pid
+		s.receive(c, messages.AppendsWatched{}) // until it says otherwise
 	case kindHorizon:
 		s.receive(c, messages.AppendsNotified{}) // what the one before knew
 		c.Send(pid, messages.WakeUps{Connected: s.connected})
+		c.Send(pid, messages.AppendsWatched{Watched: s.watched})
 	case kindReader:
 		s.introduceReader(c, pid)
 		s.send(c, kindPartition, s.reader)

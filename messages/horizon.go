@@ -20,12 +20,19 @@ type EventsAppended struct{}
 // nobody has to look for them. Horizon → supervisor → coordinator, when it changes.
 type AppendsNotified struct{ Notified bool }
 
+// AppendsWatched says whether the coordinators' looks at the replica set show
+// appends, as often as the poll interval asks. Coordinator → supervisor → horizon,
+// when it changes.
+type AppendsWatched struct{ Watched bool }
+
 // WakeUps says whether appends are notified from now on. If not, they must be
 // looked for. Supervisor → horizon, when the session is connected or lost.
 type WakeUps struct{ Connected bool }
 
 func (EventsAppended) toSupervisor()   {}
 func (EventsAppended) toHorizon()      {}
+func (AppendsWatched) toSupervisor()   {}
+func (AppendsWatched) toHorizon()      {}
 func (AppendsNotified) toSupervisor()  {}
 func (AppendsNotified) toCoordinator() {}
 func (WakeUps) toHorizon()             {}

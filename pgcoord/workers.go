@@ -144,12 +144,16 @@ WITH released AS MATERIALIZED (
     WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
     RETURNING worker_id
 ), told AS (
-    SELECT pg_notify($4, $5 || ' ' || $1::text) FROM changed WHERE $5 <> ''
+    SELECT pg_notify($4, $5 || ' ' || $1::text) FROM changed
+    WHERE $5 <> '' AND EXISTS (
+        SELECT 1 FROM {{schema}}orchestrator_generations AS g JOIN {{schema}}orchestrator_workers AS w USING (replica_set)
+        WHERE w.worker_id = $1 AND g.number = $3 AND g.created_at < now() - interval '100 ms')
 )
 SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
 
-// SetState records what the worker is doing for a generation, and tells the
-// others where they wait for it. A worker that is stopping gives up leadership if
+// SetState records what the worker is doing for a generation. It tells the others
+// that it is ready if they have waited for that for a while; before, the leader
+// looks often enough by itself. A worker that is stopping gives up leadership if
 // it has it: its handlers may take their time, and somebody must lead meanwhile. It
 // returns false, and changes no row, if the worker has been declared dead or has left.
 func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state WorkerState, generation int64) (bool, error) {

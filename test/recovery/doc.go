@@ -41,7 +41,7 @@
 //     has been active for 0.6 s.
 //   - rolling: ten workers are restarted one by one; for each change of generation the longest pause of a worker that was there
 //     before and after is taken, and these are added up. Of pauses that overlap no moment is counted twice.
-//   - many: 32 workers in one replica set and 50 that are alone in theirs: kill, with 64 buckets that get an event once a second, and
-//     one right after the kill. Before, without events, the statements of each worker in 15 s are counted by the server
+//   - many: 32 workers in one replica set and 50 that are alone in theirs: kill, with 64 buckets that get an event every 5 s, and
+//     whenever a generation has become active. Before, without events, the statements of each worker in 15 s are counted by the server
 //     (pg_stat_statements). The membership of each replica set must be exact, or nothing is measured.
 package main

@@ -23,9 +23,9 @@ const (
 	idleFor    = 15 * time.Second // in which they are
 )
 
-// manyLoad is a trickle, since all 82 workers handle it: each of 64 buckets gets an event once a second. A partition of 32 has two
-// buckets.
-var manyLoad = loadOptions{buckets: 64, every: time.Second, stride: 1}
+// manyLoad is a trickle, since all 82 workers handle it: each of 64 buckets gets an event every 5 s, and whenever a generation
+// has become active. A partition of 32 has two buckets.
+var manyLoad = loadOptions{buckets: 64, every: 5 * time.Second, stride: 1}
 
 // many measures many workers in one database: one replica set of 32, and 50 replica sets of one worker each. Each worker has a
 // role of its own, so that the server counts its statements and connections apart.
@@ -210,7 +210,9 @@ func repeatMany(ctx context.Context, s *stage, i int) error {
 	if err != nil {
 		return err
 	}
-	s.load.now() // so that each partition has something to handle
+	if _, err := s.assemble(ctx, replicaSet); err != nil {
+		return err
+	}
 	took, err := s.awaitRecovery(ctx, at, later(before.generation, victim))
 	if err != nil {
 		return err

@@ -84,11 +84,16 @@ func (s *stage) settle(ctx context.Context, in string) (situation, error) {
 	})
 }
 
-// assemble is settle without the wait at the end.
+// assemble is settle without the wait at the end. Each generation that has become active gets an event for every bucket at
+// once, where the load would let it wait for long.
 func (s *stage) assemble(ctx context.Context, in string) (v situation, err error) {
-	names := s.names()
+	names, prodded := s.names(), int64(0)
 	err = s.until(ctx, fmt.Sprintf("%d workers handle events", len(names)), func() (bool, error) {
 		v, err = s.observe(ctx, in)
+		if v.state == "active" && v.generation != prodded && s.options.load.every >= time.Second {
+			prodded = v.generation
+			s.load.now()
+		}
 		return v.complete(names), err
 	})
 	return v, err

@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -98,16 +97,6 @@ func TestStoppedOfAnEarlierGenerationIsNoStop(t *testing.T) {
 	assert.Equal(t, running, k.state.partitions)
 	k.note(messages.PartitionsStopped{Generation: 3})
 	assert.Equal(t, idle, k.state.partitions)
-}
-
-// Where appends are notified, looking seldom is enough, but not while somebody is open who may have left the wake-up to another.
-func TestHorizonKeepsLookingWhileSomebodyMayHaveAppended(t *testing.T) {
-	poll := 20 * time.Millisecond
-	h := &horizonActor{worker: &worker{Config: Config{Timing: Timing{Poll: poll}}}, notified: true, moved: time.Now().Add(-time.Hour)}
-	assert.Equal(t, horizonIdle, h.interval(horizon.Reading{}))
-	assert.Equal(t, poll, h.interval(horizon.Reading{Holders: 1}))
-	h.notified = false
-	assert.Equal(t, poll, h.interval(horizon.Reading{}))
 }
 
 // Only the worker's own slowness is its fault as long as the coordination timeout has not passed.

@@ -91,8 +91,8 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "polls-while-holders-exist", File: "actors/horizon.go",
-		Old: "if h.notified && r.Holders == 0 && still > horizonSlow*poll {", New: "if h.notified && still > horizonSlow*poll {",
-		Test: "TestHorizonKeepsLookingWhileSomebodyMayHaveAppended", Promise: "an append whose wake-up was left to another is found by looking",
+		Old: "if told && r.Holders == 0 && still > horizonSlow*poll {", New: "if told && still > horizonSlow*poll {",
+		Test: "TestHorizonInterval", Promise: "an append whose wake-up was left to another is found by looking",
 	},
 	{
 		Name: "new-epoch-reads-again", File: "actors/processor.go",

@@ -112,15 +112,19 @@ func TestLivingBlockerHasTheCoordinationTimeout(t *testing.T) {
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), `SET LOCAL application_name = '`+pgcoord.ApplicationName(r.id)+`'; LOCK TABLE handled`)
 	require.NoError(t, err)
-	waiter, err := f.pool.Acquire(t.Context())
-	require.NoError(t, err)
-	defer waiter.Release()
-	waited := make(chan error, 1)
+	pids, waited := make(chan int, 1), make(chan error, 1)
 	go func() {
-		_, err := waiter.Exec(t.Context(), `TRUNCATE handled`)
-		waited <- err
+		waited <- pgx.BeginFunc(t.Context(), f.pool, func(tx pgx.Tx) error {
+			var pid int // the backend's own, whatever stands before it
+			if err := tx.QueryRow(t.Context(), `SELECT pg_backend_pid()`).Scan(&pid); err != nil {
+				return err
+			}
+			pids <- pid
+			_, err := tx.Exec(t.Context(), `TRUNCATE handled`)
+			return err
+		})
 	}()
-	pid := int(waiter.Conn().PgConn().PID())
+	pid := <-pids
 	eventually(t, func() bool { return query[bool](f, `SELECT cardinality(pg_blocking_pids($1)) > 0`, pid) }, "nobody waits")
 
 	log := slog.New(r.log)

@@ -37,6 +37,8 @@ type coordinator struct {
 	view    pgcoord.View // the last one
 	watched bool         // the horizon was told that the looks show appends
 	busy    bool         // looking or acting
+	hurried bool         // something called for a look for which a glance does
+	whole   bool         // something called for one for which it does not
 	again   bool         // something happened meanwhile
 	left    bool         // the goodbye is said
 	due     *time.Timer  // of the next look
@@ -45,8 +47,9 @@ type coordinator struct {
 }
 
 type (
-	// lookDue says that it is time for another look.
-	lookDue struct{}
+	// lookDue says that it is time for another look; hurried, that an action
+	// asked for it.
+	lookDue struct{ hurried bool }
 	// looked is what was seen.
 	looked struct {
 		view pgcoord.View
@@ -80,7 +83,10 @@ func newCoordinator(w *worker, told ...messages.ToCoordinator) *coordinator {
 // Receive is the actor's protocol.
 func (k *coordinator) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
-	case *actor.Started, *lookDue:
+	case *actor.Started:
+		k.look(c)
+	case *lookDue:
+		k.call(m.hurried)
 		k.look(c)
 	case *looked:
 		k.looked(c, m)
@@ -137,15 +143,31 @@ func (k *coordinator) follow(c actor.Context, m messages.ToCoordinator) {
 		if !k.view.Leading && (m.Kind == pgcoord.NotifyReady || m.Kind == pgcoord.NotifyJoined) {
 			return
 		}
+		k.call(m.Kind == pgcoord.NotifyGeneration)
 	case messages.PartitionsStopped:
+		k.call(true)
 		if me, known := k.view.Worker(k.state.self); known && !k.busy && !k.left && !k.state.fenced {
 			var actions []action
 			k.state, actions = decideOwn(k.state, k.view, me)
 			k.act(c, actions)
 			return
 		}
+	default:
+		k.call(false)
 	}
 	k.look(c)
+}
+
+// call takes note of whether a glance does for the look that follows.
+func (k *coordinator) call(glance bool) {
+	k.hurried = k.hurried || glance
+	k.whole = k.whole || !glance
+}
+
+// glances says whether a glance does for the next look: all that called for it is
+// a change of generation, and there is somebody who leads.
+func (k *coordinator) glances() bool {
+	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderPID != 0
 }
 
 // lookTimeout bounds one look, actTimeout one change of a table.
@@ -163,16 +185,22 @@ func (k *coordinator) look(c actor.Context) {
 		k.again = true
 		return
 	}
-	k.busy, k.again = true, false
+	w := k.worker
+	glance := k.glances()
+	k.busy, k.again, k.hurried, k.whole = true, false, false, false
 	stopTimers(k.due)
-	root, self, w := c.ActorSystem().Root, c.Self(), k.worker
+	root, self := c.ActorSystem().Root, c.Self()
 	ctx, cancel := context.WithTimeout(k.ctx, lookTimeout)
 	lead := k.mayLead()
 	go func() {
 		defer cancel()
 		result := &looked{}
 		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
-			result.view, err = w.Store.Observe(ctx, db, w.self(), lead && w.session != nil)
+			if glance {
+				result.view, err = w.Store.Glance(ctx, db, w.self())
+			} else {
+				result.view, err = w.Store.Observe(ctx, db, w.self(), lead && w.session != nil)
+			}
 			return err
 		})
 		root.Send(self, result)
@@ -194,12 +222,28 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}
-	k.view = m.view
-	k.seen.observe(k, m.view)
-	k.tellWatched(c, k.worker.Store.SeesAppends() && watches(k.state, m.view))
+	k.view = remembering(m.view, k.view)
+	k.seen.observe(k, k.view)
+	k.tellWatched(c, k.worker.Store.SeesAppends() && watches(k.state, k.view))
 	var actions []action
-	k.state, actions = decide(k.state, m.view)
+	k.state, actions = decide(k.state, k.view)
 	k.act(c, actions)
+}
+
+// remembering is a glance with what the view before knew of sessions and
+// leadership, to go by until the next whole look. It proves nothing, and nothing
+// is decided by it.
+func remembering(v, before pgcoord.View) pgcoord.View {
+	if !v.Glance {
+		return v
+	}
+	v.LeaderPID, v.Drawn = before.LeaderPID, before.Drawn
+	for i := range v.Workers {
+		if w, known := before.Worker(v.Workers[i].ID); known {
+			v.Workers[i].SessionPID = w.SessionPID
+		}
+	}
+	return v
 }
 
 // tellWatched tells the horizon whether the looks show appends, if it does not
@@ -249,6 +293,7 @@ func (k *coordinator) acted(c actor.Context, m *acted) {
 	default:
 		k.failure = 0
 		if k.again || (m.again && m.delay <= 0) {
+			k.hurried = k.hurried || m.again
 			k.look(c)
 			return
 		}
@@ -265,15 +310,16 @@ func (k *coordinator) starting(generation int64) {
 // action asked for.
 func (k *coordinator) schedule(c actor.Context, m *acted) {
 	next := nextLook(k.state, k.view)
-	if m.again {
-		next = min(next, m.delay)
+	hurried := m.again && m.delay < next
+	if hurried {
+		next = m.delay
 	}
-	k.lookAfter(c, next)
+	k.lookAfter(c, next, hurried)
 }
 
-func (k *coordinator) lookAfter(c actor.Context, d time.Duration) {
+func (k *coordinator) lookAfter(c actor.Context, d time.Duration, hurried bool) {
 	root, self := c.ActorSystem().Root, c.Self()
-	k.due = time.AfterFunc(d, func() { root.Send(self, &lookDue{}) })
+	k.due = time.AfterFunc(d, func() { root.Send(self, &lookDue{hurried: hurried}) })
 }
 
 // failed waits longer after each failure in a row.
@@ -285,5 +331,5 @@ func (k *coordinator) failed(c actor.Context, doing string, err error) {
 	delay := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(k.failure)
 	k.worker.Metrics.DatabaseError("coordination")
 	k.log.Warn("coordination failed, trying again", "doing", doing, "error", err, "next_try", delay)
-	k.lookAfter(c, delay)
+	k.lookAfter(c, delay, false)
 }

@@ -142,6 +142,9 @@ func decide(s state, v pgcoord.View) (state, []action) {
 // looks most often, tells the others when events begin to come; while they do, the
 // others see it themselves.
 func heedAppends(s state, v pgcoord.View) (state, []action) {
+	if v.Glance {
+		return s, nil
+	}
 	began := !s.stirred
 	s.stirred = v.Drawn != s.drawn
 	s.drawn = v.Drawn

@@ -506,3 +506,43 @@ func TestAppendsAreSeenAtTheLooks(t *testing.T) {
 	_, actions = decide(s, alone)
 	assert.Equal(t, []action{wakeHorizon{}}, actions, "nobody else is there")
 }
+
+// A glance shows no sessions and no leader, so nothing follows from their absence.
+func TestAGlanceDecidesNothingForOthers(t *testing.T) {
+	missing := as(ann, pgcoord.Running, 1)
+	missing.SessionPID, missing.HeartbeatAge = 0, time.Hour
+	v := sight(preparing(2), missing, as(bob, pgcoord.Ready, 2))
+	v.Glance, v.LeaderPID, v.SessionAge, v.ServerAge = true, 0, 0, 0
+	v.Drawn = 7
+	before := of(func(s *state) { s.absent = missingBefore })
+	s, actions := decide(before, v)
+	assert.Empty(t, actions)
+	assert.Equal(t, before, s)
+
+	known := leading(sight(active(1, ann, bob), as(ann, pgcoord.Running, 1), as(bob, pgcoord.Running, 1)))
+	known.Drawn = 7
+	v.Workers = append(v.Workers, pgcoord.Worker{ID: cid})
+	after := remembering(v, known)
+	assert.Equal(t, known.LeaderPID, after.LeaderPID)
+	assert.False(t, after.Leading)
+	assert.Equal(t, []int{as(ann, "", 0).SessionPID, as(bob, "", 0).SessionPID, 0},
+		[]int{after.Workers[0].SessionPID, after.Workers[1].SessionPID, after.Workers[2].SessionPID})
+	assert.EqualValues(t, 7, after.Drawn)
+	assert.Equal(t, known, remembering(known, v), "a whole look needs nothing of before")
+}
+
+func TestWhoGlances(t *testing.T) {
+	k := &coordinator{worker: &worker{session: &pgcoord.Session{}}, view: sight(active(1))}
+	assert.False(t, k.glances(), "nothing called for it")
+	k.call(true)
+	assert.True(t, k.glances())
+	k.call(false)
+	assert.False(t, k.glances(), "something else called too")
+	k.whole = false
+	k.view.LeaderPID = 0
+	assert.False(t, k.glances(), "somebody must take the lead")
+	k.view = leading(k.view)
+	assert.False(t, k.glances(), "the leader looks at sessions")
+	k.view, k.worker = sight(active(1)), &worker{}
+	assert.False(t, k.glances(), "there are no sessions")
+}

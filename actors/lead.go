@@ -18,10 +18,10 @@ const absenceInterval = 150 * time.Millisecond
 
 // decideLeader is what the worker does for the replica set, if it is the one to act.
 func decideLeader(s state, v pgcoord.View) []action {
-	lost := losses(s, v)
-	if s.leaving {
+	if s.leaving || v.Glance {
 		return nil
 	}
+	lost := losses(s, v)
 	if !acts(s, v) {
 		return endFrozenLeader(s, v)
 	}
@@ -84,6 +84,9 @@ func settled(s state, v pgcoord.View) bool {
 // missingSince is since when workers' sessions have been missing at every look.
 func missingSince(s state, v pgcoord.View) map[uuid.UUID]time.Duration {
 	absent := map[uuid.UUID]time.Duration{}
+	if v.Glance {
+		return s.absent
+	}
 	if s.pollOnly || !settled(s, v) {
 		return absent
 	}
@@ -258,5 +261,5 @@ const pruneAfter = 10 * time.Second
 // each generation that lasts.
 func prunes(s state, v pgcoord.View) bool {
 	g := v.Generation
-	return !s.leaving && acts(s, v) && g.State == pgcoord.Active && g.ActiveFor >= pruneAfter && s.pruned != g.Number
+	return !s.leaving && !v.Glance && acts(s, v) && g.State == pgcoord.Active && g.ActiveFor >= pruneAfter && s.pruned != g.Number
 }

@@ -123,7 +123,8 @@ func (n *node) look() {
 	if n.k == nil || n.left || n.seen != nil || n.todo != nil || !n.reaches() {
 		return
 	}
-	v := n.world.view(n)
+	n.k.hurried = n.world.choose.intN(2) == 0
+	v := n.world.view(n, n.k.glances())
 	n.seen = &v
 }
 
@@ -133,7 +134,7 @@ func (n *node) conclude() {
 		return
 	}
 	var actions []action
-	n.k.view = *n.seen
+	n.k.view = remembering(*n.seen, n.k.view)
 	n.k.state, actions = n.world.decide(n.k.state, n.k.view)
 	n.seen = nil
 	for _, a := range actions {

@@ -84,10 +84,12 @@ func (w *world) current() *simGeneration {
 	return w.generations[i]
 }
 
-// view is what node n sees: Store.Observe.
-func (w *world) view(n *node) pgcoord.View {
+// view is what node n sees: Store.Observe, or Store.Glance.
+func (w *world) view(n *node, glance bool) pgcoord.View {
 	v := pgcoord.View{SessionAge: w.now - n.connected, ServerAge: time.Hour}
-	if !w.pollOnly {
+	if glance {
+		v = pgcoord.View{Glance: true}
+	} else if !w.pollOnly {
 		if w.leader == 0 && n.k.mayLead() {
 			w.leader = n.pid
 		}
@@ -104,10 +106,14 @@ func (w *world) view(n *node) pgcoord.View {
 		if row == nil || (!alive(row) && other != n) {
 			continue
 		}
-		v.Workers = append(v.Workers, pgcoord.Worker{
+		seen := pgcoord.Worker{
 			ID: other.id, Name: other.name, State: row.state, Generation: row.generation,
-			HeartbeatAge: w.now - row.beat, HasSession: !w.pollOnly, SessionPID: other.pid,
-		})
+			HeartbeatAge: w.now - row.beat, HasSession: !w.pollOnly,
+		}
+		if !glance {
+			seen.SessionPID = other.pid
+		}
+		v.Workers = append(v.Workers, seen)
 	}
 	slices.SortFunc(v.Workers, func(a, b pgcoord.Worker) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return v

@@ -67,6 +67,9 @@ type View struct {
 	// Clock is the database's clock at the look, as the time since 1970: what
 	// all workers can agree on, to take turns.
 	Clock time.Duration
+	// Glance says that the view is of Store.Glance, which does not look at locks:
+	// nothing is known of leadership and sessions.
+	Glance bool
 	// Drawn is the highest position of the events table that was drawn, and so
 	// changes when events are appended; 0 if it cannot be seen.
 	Drawn int64
@@ -124,11 +127,42 @@ LEFT JOIN {{schema}}orchestrator_workers AS w
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 ORDER BY w.worker_id`
 
+// What a follower needs to follow a change of generation. A scan of the locks takes
+// as long as all the rest, and makes others wait for it.
+const sqlGlance = `
+SELECT false, 0, 0::float8, 0::float8, extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
+       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
+       coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
+       coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
+       w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
+       coalesce(extract(epoch FROM now() - w.state_changed_at)::float8 * 1000, 0),
+       coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
+       w.session_key IS NOT NULL, 0
+FROM (VALUES (1)) AS one (row)
+LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
+LEFT JOIN {{schema}}orchestrator_workers AS w
+       ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members))
+LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
+ORDER BY w.worker_id`
+
+// Glance reads what Observe reads, but for leadership, sessions and Drawn, whose
+// fields stay zero.
+func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (View, error) {
+	v, err := s.view(ctx, db, s.q(sqlGlance), s.replicaSet, worker)
+	v.Glance = true
+	return v, err
+}
+
 // Observe reads the state of the replica set as worker sees it. With lead it
 // also takes the leader's lock if that is free; db must be the worker's own
 // session then, since the lock lasts as long as the session.
 func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (View, error) {
-	rows, err := db.Query(ctx, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead, s.sequence)
+	return s.view(ctx, db, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead, s.sequence)
+}
+
+// view runs sqlObserve or sqlGlance.
+func (s *Store) view(ctx context.Context, db DB, sql string, args ...any) (View, error) {
+	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
 		return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 	}
@@ -145,7 +179,7 @@ func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool)
 	return v, nil
 }
 
-// scan takes one row of sqlObserve: the replica set's state, repeated, and one
+// scan takes one row of either statement: the replica set's state, repeated, and one
 // worker, or NULLs if there is none.
 func (v *View) scan(scan func(...any) error) error {
 	var (

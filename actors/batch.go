@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
@@ -30,7 +31,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	}
 	began := time.Now()
 	watch := p.worker.handlers.watch(p, events)
-	handled, handlerErr := projection.HandleSafely(projection.WithDelivery(ctx, p.delivery()), p.handler, b.Tx(), events, func(i int) bool {
+	handled, handlerErr := projection.HandlePacked(projection.WithDelivery(ctx, p.delivery()), p.handler, b.Tx(), events, func(i int) bool {
 		watch.at(i)
 		return p.run.soft.Err() == nil && (i == 0 || time.Since(began) < p.worker.Batch.Time)
 	})
@@ -48,16 +49,16 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		}
 		return p.handlerFailed(ctx, events, handled, handlerErr), nil
 	}
-	if handled < len(events) {
-		upTo = events[handled-1].GlobalPosition
+	if handled < events.Len() {
+		upTo = events.Position(handled - 1)
 	}
 	if err := p.commit(ctx, b, upTo); err != nil {
 		if ctx.Err() == nil && p.blames(err) {
-			return p.commitFailed(ctx, events[:handled], err), nil
+			return p.commitFailed(ctx, events.Slice(0, handled), err), nil
 		}
 		return next{}, err
 	}
-	p.succeeded(ctx, handled, len(events), time.Since(began))
+	p.succeeded(ctx, handled, events.Len(), time.Since(began))
 	return next{more: true}, nil
 }
 
@@ -92,10 +93,10 @@ func (p *processor) delivery() projection.Delivery {
 }
 
 // head is the events of the next batch, and the position that it reaches.
-func (p *processor) head() ([]es.PersistedEvent, int64) {
+func (p *processor) head() (packed.Events, int64) {
 	first := p.supply.pages[0]
-	if p.take < len(first.events) {
-		return first.events[:p.take], first.events[p.take-1].GlobalPosition
+	if p.take < first.events.Len() {
+		return first.events.Slice(0, p.take), first.events.Position(p.take - 1)
 	}
 	return first.events, first.upTo
 }
@@ -130,7 +131,7 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	name, m := p.fence.Projection, p.worker.Metrics
 	m.EventsHandled(name, handled)
 	m.Batch(name, handled, took)
-	last := p.supply.pages[0].events[handled-1].GlobalPosition
+	last := p.supply.pages[0].events.Position(handled - 1)
 	p.supply.handled(handled)
 	switch {
 	case handled < offered:
@@ -149,8 +150,8 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 }
 
 // commitFailed arranges for the event to be found that makes COMMIT fail.
-func (p *processor) commitFailed(ctx context.Context, events []es.PersistedEvent, err error) next {
-	if len(events) == 1 {
+func (p *processor) commitFailed(ctx context.Context, events packed.Events, err error) next {
+	if events.Len() == 1 {
 		return p.handlerFailed(ctx, events, 0, err)
 	}
 	p.halve(events, err)
@@ -158,30 +159,30 @@ func (p *processor) commitFailed(ctx context.Context, events []es.PersistedEvent
 }
 
 // halve makes the next batch half as large as one that failed as a whole.
-func (p *processor) halve(events []es.PersistedEvent, err error) {
-	p.take = len(events) / 2
-	p.log.Warn("a batch failed, trying a smaller one", "error", err, "events", len(events),
-		"first_position", events[0].GlobalPosition, "last_position", events[len(events)-1].GlobalPosition)
+func (p *processor) halve(events packed.Events, err error) {
+	p.take = events.Len() / 2
+	p.log.Warn("a batch failed, trying a smaller one", "error", err, "events", events.Len(),
+		"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
 }
 
 // atFailing says whether the next event is the one that failed.
 func (p *processor) atFailing() bool {
 	first, ok := p.supply.first()
-	return ok && p.failing.position != 0 && len(first.events) > 0 && first.events[0].GlobalPosition == p.failing.position
+	return ok && p.failing.position != 0 && first.events.Len() > 0 && first.events.Position(0) == p.failing.position
 }
 
 // handlerFailed arranges for what came before the failing event to be committed
 // first, and for the event to be retried. A batch of which only the whole is
 // known to fail is halved until one event is left.
-func (p *processor) handlerFailed(ctx context.Context, events []es.PersistedEvent, handled int, err error) next {
+func (p *processor) handlerFailed(ctx context.Context, events packed.Events, handled int, err error) next {
 	if errors.Is(err, projection.ErrBatchTransaction) {
 		p.known = false // the handler has ended the transaction itself
 	}
-	if _, whole := p.handler.(projection.BatchProjection); whole && len(events) > 1 {
+	if _, whole := p.handler.(projection.BatchProjection); whole && events.Len() > 1 {
 		p.halve(events, err)
 		return next{more: true}
 	}
-	event := events[handled]
+	event := events.At(handled)
 	if p.failing.position != event.GlobalPosition {
 		p.failing.position, p.failing.attempts = event.GlobalPosition, 0
 	}

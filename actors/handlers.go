@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -30,7 +30,7 @@ type handlerWatch struct {
 	all     *handlers
 	log     *slog.Logger
 	fence   pgcoord.Fence
-	events  []es.PersistedEvent
+	events  packed.Events
 	began   time.Time
 	current atomic.Int64 // index of the event that is being handled
 	ended   atomic.Bool
@@ -38,7 +38,7 @@ type handlerWatch struct {
 }
 
 // watch begins to watch a batch; the caller must call end.
-func (h *handlers) watch(p *processor, events []es.PersistedEvent) *handlerWatch {
+func (h *handlers) watch(p *processor, events packed.Events) *handlerWatch {
 	w := &handlerWatch{all: h, log: p.log, fence: p.fence, events: events, began: time.Now()}
 	h.mu.Lock()
 	h.active[w] = struct{}{}
@@ -66,7 +66,7 @@ func (w *handlerWatch) complain() {
 	if w.ended.Load() {
 		return
 	}
-	event := w.events[w.current.Load()]
+	event := w.events.At(int(w.current.Load()))
 	w.log.Warn("a handler does not return", "event_id", event.EventID, "event_type", event.EventType,
 		"position", event.GlobalPosition, "running_for", time.Since(w.began))
 	w.timer.Reset(w.all.every)
@@ -78,7 +78,7 @@ func (h *handlers) running() []string {
 	defer h.mu.Unlock()
 	var texts []string
 	for w := range h.active {
-		event := w.events[w.current.Load()]
+		event := w.events.At(int(w.current.Load()))
 		texts = append(texts, fmt.Sprintf("%s at event %s, position %d, for %s",
 			w.fence, event.EventID, event.GlobalPosition, time.Since(w.began).Round(time.Millisecond)))
 	}

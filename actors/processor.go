@@ -191,7 +191,7 @@ func (p *processor) step(c actor.Context) (next, error) {
 		if !ok {
 			return p.catchUp(ctx)
 		}
-		if len(first.events) > 0 {
+		if first.events.Len() > 0 {
 			break
 		}
 		p.readTo = max(p.readTo, first.upTo) // nothing is wanted up to there

@@ -19,10 +19,11 @@ import (
 //	receives  ReadEvents        from a processor: answered with EventsRead
 //	          HorizonAdvanced   from the supervisor: up to where it may read
 //	sends     EventsRead        to the processor that asked
-//	itself    windowRead, aloneRead
+//	itself    windowRead, windowEnded, aloneRead
 //
-// It runs ahead of the processors by windowAhead chunks, so that reading goes
-// on while they handle. A slow one never holds back the others: what it has not
+// It runs ahead of the processors, so that reading goes on while they handle:
+// when less than windowAhead chunks are left before the first of them, it reads
+// several more in one statement, each handed on as soon as it is there. A slow one never holds back the others: what it has not
 // asked for is dropped when the window has its bytes, and it reads alone until
 // it has caught up.
 type reader struct {
@@ -34,8 +35,9 @@ type reader struct {
 
 	horizon int64
 	epoch   uint64
-	reading bool // the window's next chunk is on its way
-	limit   int  // events of the next chunk
+	reading bool // the window's next chunks are on their way
+	chunk   int  // events of a chunk
+	limit   int  // events of the next read
 	waiting []question
 	queue   []question // to be read alone
 	alone   int        // such reads on their way
@@ -52,7 +54,13 @@ type (
 	windowRead struct {
 		epoch uint64
 		chunk chunk
-		err   error
+	}
+	// windowEnded follows the last windowRead of a statement.
+	windowEnded struct {
+		epoch  uint64
+		events int
+		bytes  int64
+		err    error
 	}
 	// aloneRead is the answer to one question.
 	aloneRead struct {
@@ -63,26 +71,33 @@ type (
 )
 
 const (
-	// windowBytes bounds the decoded events that are held.
+	// windowBytes bounds the events that are held.
 	windowBytes = 16 << 20
-	// windowAhead is how many chunks are read before they are asked for.
+	// windowAhead is how many chunks are kept before the first processor.
 	windowAhead = 2
-	// readEvents is the most events of a read, unless batches are larger: each
-	// read costs a round trip in which nothing streams.
-	readEvents = 2000
-	// chunkBytes bounds one read.
-	chunkBytes = 4 << 20
+	// firstEvents is the most events of a read, unless batches are larger, as
+	// long as it is not known how large they are.
+	firstEvents = 2000
+	// mostEvents is the most events of a read: between two, a round trip passes in
+	// which nothing streams.
+	mostEvents = 16_000
+	// readBytes is what a read is to take, as far as that can be foreseen, and
+	// what bounds it where it cannot.
+	readBytes     = 4 << 20
+	mostReadBytes = 2 * readBytes
 )
 
 func newReader(w *worker, r *run, a messages.Assignment) *reader {
+	u := unionOf(w, a)
 	return &reader{
 		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation),
-		window: newWindow(windowBytes, windowAhead), union: unionOf(w, a), limit: readLimit(w),
+		window: newWindow(windowBytes, windowAhead), union: u,
+		chunk: max(w.Batch.Size, min(u.shares*w.Batch.Size, mostEvents)), limit: readLimit(w, firstEvents),
 	}
 }
 
-// readLimit is the most events of a read.
-func readLimit(w *worker) int { return max(w.Batch.Size, readEvents) }
+// readLimit is the most events of a read, at least a batch.
+func readLimit(w *worker, events int) int { return max(w.Batch.Size, events) }
 
 // Receive is the actor's protocol.
 func (r *reader) Receive(c actor.Context) {
@@ -93,9 +108,11 @@ func (r *reader) Receive(c actor.Context) {
 		r.advance(c, m)
 	case *windowRead:
 		r.windowRead(c, m)
+	case *windowEnded:
+		r.windowEnded(c, m)
 	case *aloneRead:
 		r.alone--
-		r.adapt(len(m.answer.Events), m.bytes)
+		r.adapt(m.answer.Events.Len(), m.bytes)
 		c.Send(m.question.sender, m.answer)
 		r.readAlone(c)
 	default:
@@ -146,49 +163,70 @@ func (r *reader) asked(c actor.Context, q question) {
 
 // answer sends a part of the window.
 func (r *reader) answer(c actor.Context, q question, k chunk) {
-	c.Send(q.sender, messages.EventsRead{Sequence: q.Sequence, Events: k.Events, Slots: k.Slots, UpTo: k.UpTo, Filter: r.union.several})
+	c.Send(q.sender, messages.EventsRead{
+		Sequence: q.Sequence, Events: k.Events, UpTo: k.UpTo, Filter: r.union.several, FilterSlots: r.union.severalSlots,
+	})
 }
 
-// readOn reads the window's next chunk if somebody waits for it, or soon will.
+// readOn reads the window's next chunks if somebody waits for them, or soon
+// will. It reads ahead only while all have room: the first of them would run
+// away from the others, which compute on the same processors.
 func (r *reader) readOn(c actor.Context) {
-	if r.reading || r.horizon <= r.window.head || (len(r.waiting) == 0 && (len(r.window.chunks) == 0 || !r.window.wantsMore())) {
+	if r.reading || r.horizon <= r.window.head {
+		return
+	}
+	limit, crowded := r.limit, r.window.crowded()
+	if crowded {
+		limit = min(limit, r.chunk)
+	}
+	ahead := !crowded && len(r.window.chunks) > 0 && r.window.wantsMore()
+	if len(r.waiting) == 0 && !ahead {
 		return
 	}
 	r.reading = true
 	root, self := c.ActorSystem().Root, c.Self()
 	query := eventstore.Query{
-		Pieces: r.union.piecesAfter(r.window.head), UpTo: r.horizon, Limit: r.limit, MaxBytes: chunkBytes,
+		Pieces: r.union.piecesAfter(r.window.head), UpTo: r.horizon, Limit: limit, MaxBytes: mostReadBytes,
 		AggregateTypes: r.union.scope.AggregateTypes, BoundedContexts: r.union.scope.BoundedContexts,
 		WithSlots: r.union.severalSlots,
 	}
-	result := &windowRead{epoch: r.epoch, chunk: chunk{After: r.window.head}}
+	after, size := r.window.head, r.chunk
+	ended := &windowEnded{epoch: r.epoch}
 	go func() {
-		page, err := r.worker.EventStore.Read(r.run.hard, r.worker.Pool, query)
-		result.chunk.UpTo, result.chunk.Events, result.chunk.Slots, result.chunk.Bytes = page.UpTo, page.Events, page.Slots, page.Bytes
-		result.err = err
-		root.Send(self, result)
+		ended.err = r.worker.EventStore.Stream(r.run.hard, r.worker.Pool, query, size, func(p eventstore.Part) {
+			root.Send(self, &windowRead{
+				epoch: ended.epoch, chunk: chunk{After: after, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes},
+			})
+			after = p.UpTo
+			ended.events += p.Events.Len()
+			ended.bytes += p.Bytes
+		})
+		root.Send(self, ended)
 	}()
 }
 
 // windowRead takes in the next chunk and answers those who wait for it.
 func (r *reader) windowRead(c actor.Context, m *windowRead) {
-	r.reading = false
-	waiting := r.waiting
+	if m.epoch != r.epoch || m.chunk.After != r.window.head {
+		return // of a window before
+	}
+	r.window.add(m.chunk)
+	for _, q := range r.waiting {
+		r.answer(c, q, m.chunk)
+	}
 	r.waiting = nil
-	switch {
-	case m.epoch != r.epoch || m.chunk.After != r.window.head:
-		r.waiting = waiting
-	case m.err != nil:
-		for _, q := range waiting {
+}
+
+// windowEnded goes on after a read, or tells those who wait that it failed.
+func (r *reader) windowEnded(c actor.Context, m *windowEnded) {
+	r.reading = false
+	r.adapt(m.events, m.bytes)
+	if m.epoch == r.epoch && m.err != nil {
+		for _, q := range r.waiting {
 			c.Send(q.sender, messages.EventsRead{Sequence: q.Sequence, Err: m.err})
 		}
+		r.waiting = nil
 		return
-	default:
-		r.adapt(len(m.chunk.Events), m.chunk.Bytes)
-		r.window.add(m.chunk)
-		for _, q := range waiting {
-			r.answer(c, q, m.chunk)
-		}
 	}
 	r.readOn(c)
 }
@@ -196,7 +234,8 @@ func (r *reader) windowRead(c actor.Context, m *windowRead) {
 // adapt sizes the next read by the bytes of this one.
 func (r *reader) adapt(events int, bytes int64) {
 	if events > 0 {
-		r.limit = int(min(int64(readLimit(r.worker)), max(1, chunkBytes*int64(events)/max(1, bytes))))
+		most := int64(readLimit(r.worker, mostEvents))
+		r.limit = int(min(most, max(1, readBytes*int64(events)/max(1, bytes))))
 	}
 }
 
@@ -210,13 +249,15 @@ func (r *reader) readAlone(c actor.Context) {
 		r.queue = r.queue[1:]
 		r.alone++
 		query := eventstore.Query{
-			Pieces: q.Pieces, UpTo: r.aloneUpTo(q.Pieces), Limit: r.limit, MaxBytes: chunkBytes,
+			Pieces: q.Pieces, UpTo: r.aloneUpTo(q.Pieces), Limit: min(r.limit, readLimit(r.worker, firstEvents)), MaxBytes: mostReadBytes,
 			AggregateTypes: q.AggregateTypes, BoundedContexts: q.BoundedContexts,
 		}
 		go func() {
-			page, err := r.worker.EventStore.Read(r.run.hard, r.worker.Pool, query)
-			answer := messages.EventsRead{Sequence: q.Sequence, Events: page.Events, UpTo: page.UpTo, Err: err}
-			root.Send(self, &aloneRead{question: q, answer: answer, bytes: page.Bytes})
+			read := &aloneRead{question: q, answer: messages.EventsRead{Sequence: q.Sequence}}
+			read.answer.Err = r.worker.EventStore.Stream(r.run.hard, r.worker.Pool, query, query.Limit, func(p eventstore.Part) {
+				read.answer.Events, read.answer.UpTo, read.bytes = p.Events, p.UpTo, p.Bytes
+			})
+			root.Send(self, read)
 		}()
 	}
 }

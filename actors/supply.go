@@ -5,8 +5,8 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
@@ -25,7 +25,7 @@ type supply struct {
 
 // page is events in order, all that are wanted up to and including upTo.
 type page struct {
-	events []es.PersistedEvent
+	events packed.Events
 	upTo   int64
 }
 
@@ -66,7 +66,7 @@ func (s *supply) take(m messages.EventsRead, pieces []slot.Piece) error {
 		next.events = s.pick(m, pieces)
 	}
 	s.end = m.UpTo
-	if n := len(s.pages); n > 0 && len(s.pages[n-1].events) == 0 {
+	if n := len(s.pages); n > 0 && s.pages[n-1].events.Len() == 0 {
 		s.pages[n-1] = next // it includes the stretch without events before it
 		return nil
 	}
@@ -75,16 +75,11 @@ func (s *supply) take(m messages.EventsRead, pieces []slot.Piece) error {
 }
 
 // pick is the events of a shared answer that are this processor's.
-func (s *supply) pick(m messages.EventsRead, pieces []slot.Piece) []es.PersistedEvent {
-	own := make([]es.PersistedEvent, 0, len(m.Events))
-	for i := range m.Events {
-		e := &m.Events[i]
-		if wanted(s.scope.AggregateTypes, e.AggregateType) && wanted(s.scope.BoundedContexts, e.BoundedContext) &&
-			(m.Slots == nil || hasSlot(pieces, int(m.Slots[i]))) {
-			own = append(own, *e)
-		}
-	}
-	return own
+func (s *supply) pick(m messages.EventsRead, pieces []slot.Piece) packed.Events {
+	return m.Events.Pick(func(i int) bool {
+		return wanted(s.scope.AggregateTypes, m.Events.AggregateType(i)) && wanted(s.scope.BoundedContexts, m.Events.BoundedContext(i)) &&
+			(!m.FilterSlots || hasSlot(pieces, m.Events.Slot(i)))
+	})
 }
 
 // wanted says whether a scope's list includes a name; an empty one includes all.
@@ -108,7 +103,8 @@ func (s *supply) first() (first page, ok bool) {
 // handled drops the first n events of the first page, and the page with its
 // last event.
 func (s *supply) handled(n int) {
-	if s.pages[0].events = s.pages[0].events[n:]; len(s.pages[0].events) == 0 {
+	first := &s.pages[0]
+	if first.events = first.events.Slice(n, first.events.Len()); first.events.Len() == 0 {
 		s.pages = s.pages[1:]
 	}
 }

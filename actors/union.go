@@ -16,6 +16,8 @@ type union struct {
 	// several says that not all want the same, severalSlots that it is their
 	// slots that differ: then each event's slot must be known.
 	several, severalSlots bool
+	// shares is into how many parts their slots divide what is read.
+	shares int
 }
 
 // unionOf is the union of an assignment's slots and of its projections' scopes.
@@ -38,7 +40,7 @@ func unionOf(w *worker, a messages.Assignment) union {
 		u.slots = append(u.slots, r...)
 	}
 	u.slots = joined(u.slots)
-	u.severalSlots = len(ranges) > 1
+	u.shares, u.severalSlots = len(ranges), len(ranges) > 1
 	u.scope = joinedScope(scopes)
 	u.several = u.severalSlots || slices.ContainsFunc(scopes, func(s projection.Scope) bool { return !sameScope(s, u.scope) })
 	return u

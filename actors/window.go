@@ -4,26 +4,22 @@ import (
 	"slices"
 	"sort"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 )
 
 // chunk is decoded events of one read: all that the worker's partitions want of
 // the positions above After, up to and including UpTo. It is never changed.
 type chunk struct {
 	After, UpTo int64
-	Events      []es.PersistedEvent
-	Slots       []uint16 // nil where nobody needs them
+	Events      packed.Events
 	Bytes       int64
 }
 
 // tail is the part of the chunk above a position.
 func (k chunk) tail(after int64) chunk {
-	first := sort.Search(len(k.Events), func(i int) bool { return k.Events[i].GlobalPosition > after })
-	rest := chunk{After: after, UpTo: k.UpTo, Events: k.Events[first:]}
-	if k.Slots != nil {
-		rest.Slots = k.Slots[first:]
-	}
-	return rest
+	n := k.Events.Len()
+	first := sort.Search(n, func(i int) bool { return k.Events.Position(i) > after })
+	return chunk{After: after, UpTo: k.UpTo, Events: k.Events.Slice(first, n)}
 }
 
 // window is the stretch of the stream that a worker holds decoded for all its
@@ -89,7 +85,7 @@ func (w *window) restart(after int64) {
 // add appends a chunk that begins at the head.
 func (w *window) add(k chunk) {
 	w.head = k.UpTo
-	if len(k.Events) == 0 && len(w.chunks) > 0 { // a stretch without wanted events
+	if k.Events.Len() == 0 && len(w.chunks) > 0 { // a stretch without wanted events
 		w.chunks[len(w.chunks)-1].UpTo = k.UpTo
 		return
 	}
@@ -126,4 +122,22 @@ func (w *window) wantsMore() bool {
 		unread++
 	}
 	return unread < w.ahead
+}
+
+// crowded says whether a consumer has more than half of what the window may hold before it: if the others read on as fast as
+// they can, it falls out of the window and must read again what they have read.
+func (w *window) crowded() bool {
+	held := int64(0)
+	for i := len(w.chunks) - 1; i >= 0; i-- {
+		if held += w.chunks[i].Bytes; held <= w.limit/2 {
+			continue
+		}
+		for _, after := range w.consumers {
+			if after >= w.start && after < w.chunks[i].UpTo {
+				return true
+			}
+		}
+		return false
+	}
+	return false
 }

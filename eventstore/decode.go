@@ -1,17 +1,13 @@
 package eventstore
 
 import (
-	"bytes"
 	"encoding/binary"
 	"math"
-	"time"
-	"unsafe"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 )
 
 // The decoder reads rows in PostgreSQL's binary format, without rows.Scan, which looks at each column's type in each row and
@@ -74,76 +70,29 @@ func decodable(fields []pgconn.FieldDescription) bool {
 	return true
 }
 
-// decode decodes the current row. It returns false where a value is not as it must be; what it has
-// written to e until then is to be overwritten.
-func (s *eventScanner) decode(rows pgx.Rows, e *es.PersistedEvent) bool {
-	v := rows.RawValues()
+// decode decodes a row's values. It returns false where one is not as it must be.
+func decode(v [][]byte, row *packed.Row) bool {
 	if len(v) > len(encodings) || len(v) < len(encodings)-1 ||
 		len(v[0]) != 8 || v[1] == nil || v[2] == nil || v[3] == nil || len(v[4]) != 8 ||
 		len(v[5]) != 16 || v[6] == nil || len(v[7]) != 4 || len(v[13]) != 8 {
 		return false
 	}
-	micros := int64(binary.BigEndian.Uint64(v[13]))
-	if micros == math.MaxInt64 || micros == math.MinInt64 {
+	row.Created = int64(binary.BigEndian.Uint64(v[13]))
+	if row.Created == math.MaxInt64 || row.Created == math.MinInt64 {
 		return false // infinity
 	}
-	e.GlobalPosition = int64(binary.BigEndian.Uint64(v[0]))
-	e.BoundedContext, e.AggregateType = s.boundedContext.of(v[1]), s.aggregateType.of(v[2])
-	e.AggregateID = s.memory.text(v[3])
-	e.AggregateVersion = int64(binary.BigEndian.Uint64(v[4]))
-	copy(e.EventID[:], v[5])
-	e.EventType = s.eventType.of(v[6])
-	e.EventVersion = int(int32(binary.BigEndian.Uint32(v[7])))
-	e.Payload = s.memory.bytes(v[8])
-	e.TraceID, e.CorrelationID, e.CausationID = s.memory.nullText(v[9]), s.memory.nullText(v[10]), s.memory.nullText(v[11])
-	e.Metadata = s.memory.bytes(v[12])
-	e.CreatedAt = time.Unix(epoch2000+micros/1e6, micros%1e6*1e3).UTC()
 	if len(v) == len(encodings) {
 		if len(v[14]) != 4 {
 			return false
 		}
-		s.slot = int32(binary.BigEndian.Uint32(v[14]))
+		row.Slot = uint16(binary.BigEndian.Uint32(v[14]))
 	}
+	row.Position = int64(binary.BigEndian.Uint64(v[0]))
+	row.BoundedContext, row.AggregateType, row.AggregateID = v[1], v[2], v[3]
+	row.AggregateVersion = int64(binary.BigEndian.Uint64(v[4]))
+	row.EventID = [16]byte(v[5])
+	row.EventType = v[6]
+	row.EventVersion = int64(int32(binary.BigEndian.Uint32(v[7])))
+	row.Payload, row.TraceID, row.CorrelationID, row.CausationID, row.Metadata = v[8], v[9], v[10], v[11], v[12]
 	return true
-}
-
-// epoch2000 is where PostgreSQL's times begin, in Unix seconds.
-const epoch2000 = 946_684_800
-
-// arena is memory for what the events of one page refer to: a few large pieces in place of some for each event. A
-// piece lives as long as anything in it, so who keeps an event keeps its neighbours' memory, up to maxPiece bytes.
-type arena struct {
-	free []byte
-	size int // of the last piece
-}
-
-const (
-	minPiece = 1 << 10
-	maxPiece = 64 << 10
-)
-
-// bytes is a copy of b; nil of nil.
-func (a *arena) bytes(b []byte) []byte {
-	switch {
-	case len(b) > maxPiece/4 || len(b) == 0:
-		return bytes.Clone(b) // which is nil for nil, and not for what is empty
-	case len(b) > len(a.free):
-		a.size = max(minPiece, min(4*a.size, maxPiece), len(b))
-		a.free = make([]byte, a.size)
-	}
-	own := a.free[:len(b):len(b)]
-	a.free = a.free[len(b):]
-	copy(own, b)
-	return own
-}
-
-// text is a copy of b.
-func (a *arena) text(b []byte) string {
-	own := a.bytes(b)
-	return unsafe.String(unsafe.SliceData(own), len(own)) //nolint:gosec // nobody else has own, so it never changes
-}
-
-// nullText is a copy of b, not valid if that is nil.
-func (a *arena) nullText(b []byte) es.NullString {
-	return es.NullString{String: a.text(b), Valid: b != nil}
 }

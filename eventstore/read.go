@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
@@ -86,11 +87,11 @@ type Query struct {
 	BoundedContexts []string
 	// Limit is the highest number of events to return; at least 1.
 	Limit int
-	// MaxBytes ends the page after the event that brings Page.Bytes to it. It
+	// MaxBytes ends the read after the event that brings the bytes of its events to it. It
 	// costs the connection, so choose Limit such that it happens seldom. 0 means
 	// no bound.
 	MaxBytes int64
-	// WithSlots asks for Page.Slots.
+	// WithSlots asks for the slots of the events, see [packed.Events.Slot].
 	WithSlots bool
 }
 
@@ -102,8 +103,18 @@ type Page struct {
 	// including it none is missing. It is the query's UpTo, or the last event's
 	// position if the limit or the bytes cut the page.
 	UpTo int64
-	// Slots are the events' slots, in their order, if the query asked for them.
-	Slots []uint16
+	// Bytes is about the memory that was read.
+	Bytes int64
+}
+
+// Part is some of what a filtered read finds.
+type Part struct {
+	// Events are the wanted events above the part before, in order of their positions.
+	Events packed.Events
+	// UpTo is the position that the part reaches: of the wanted events up to and
+	// including it none is missing, in this part and those before. It is the last
+	// event's position, or, in a last part that neither limit nor bytes cut, the query's UpTo.
+	UpTo int64
 	// Bytes is about the memory that the events take.
 	Bytes int64
 }
@@ -111,27 +122,46 @@ type Page struct {
 // Read reads a page of the events that q wants: in one of its slots, above that
 // slot's position, up to and including q.UpTo, within its scope.
 func (s *Store) Read(ctx context.Context, db DB, q Query) (Page, error) {
+	var page Page
+	err := s.Stream(ctx, db, q, q.Limit, func(p Part) {
+		page = Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.Bytes}
+	})
+	if err != nil {
+		return Page{}, err
+	}
+	return page, nil
+}
+
+// Stream reads what Read does, in one statement, and calls take with every size
+// events as soon as they have arrived, and with the rest at the end. The parts
+// follow each other without a gap; without an error there is at least one. After an error, those
+// that were taken are still what they say. The statement stays open while take runs:
+// it must not wait.
+func (s *Store) Stream(ctx context.Context, db DB, q Query, size int, take func(Part)) error {
 	if s.invalid != nil {
-		return Page{}, s.invalid
+		return s.invalid
 	}
 	if err := q.validate(); err != nil {
-		return Page{}, fmt.Errorf("reading events: %w", err)
+		return fmt.Errorf("reading events: %w", err)
+	}
+	if size < 1 {
+		return fmt.Errorf("reading events: size must be at least 1, got %d", size)
 	}
 	if q.UpTo <= slot.Lowest(q.Pieces) {
-		return Page{UpTo: q.UpTo}, nil
+		take(Part{UpTo: q.UpTo})
+		return nil
 	}
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
 	sql, args := s.filtered(q)
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
-		return Page{}, fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
+		return fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
 	}
-	page, err := collectPage(rows, q, abandon)
-	if err != nil {
-		return Page{}, fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
+	if err := collectParts(rows, q, size, take, abandon); err != nil {
+		return fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
 	}
-	return page, nil
+	return nil
 }
 
 func (q Query) validate() error {

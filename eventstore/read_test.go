@@ -295,19 +295,6 @@ func stepAt(s steps, at int) int64 {
 	return position
 }
 
-func TestNamesAreSharedBetweenRowsUpToABound(t *testing.T) {
-	t.Parallel()
-	var n sharedText
-	for i := range 2 * maxKnown {
-		text := fmt.Sprint(i)
-		require.NoError(t, n.ScanBytes([]byte(text)))
-		require.Equal(t, text, n.value)
-		require.NoError(t, n.ScanBytes([]byte("same")))
-		require.Equal(t, "same", n.value)
-	}
-	require.LessOrEqual(t, len(n.known), maxKnown)
-}
-
 func TestErrorsOfTheDatabaseAreWrapped(t *testing.T) {
 	t.Parallel()
 	s, pool := New(WithLogger(nil)), pgtest.NewDatabase(t)

@@ -1,162 +1,115 @@
 package eventstore
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"math"
-	"unsafe"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-)
-
-// A read that finds nothing allocates nothing. Its first row makes room for
-// firstCapacity events, and one more than these for a page of the usual size, from
-// where on it doubles: pages are mostly short, at the stream's head, or full.
-const (
-	firstCapacity  = 64
-	secondCapacity = 1024
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 )
 
 // collect scans all rows of a query over eventColumns, at most limit, or any
 // number if limit is 0, and closes it.
 func collect(rows pgx.Rows, limit int) ([]es.PersistedEvent, error) {
 	defer rows.Close()
-	var events []es.PersistedEvent
-	var scanner eventScanner
+	scan := eventScanner{list: packed.Builder{Expected: min(limit, mostExpected)}}
 	for rows.Next() {
-		events = withRoom(events, limit)
-		if err := scanner.scan(rows, &events[len(events)-1], false); err != nil {
+		if err := scan.scan(rows); err != nil {
 			return nil, fmt.Errorf("scanning an event: %w", err)
 		}
 	}
-	return events, rows.Err()
+	return scan.list.Cut().All(), rows.Err()
 }
 
-// collectPage scans the rows of a filtered read and closes it. Where the page
-// has its bytes before the rows end it calls abandon, which must end the query:
-// closing it would fetch the rest.
-func collectPage(rows pgx.Rows, q Query, abandon func()) (Page, error) {
+// mostExpected bounds the room that is made at once for a query's events.
+const mostExpected = 4096
+
+// collectParts scans the rows of a filtered read, hands them over in parts, and
+// closes it. Where they have the query's bytes before they end it calls abandon,
+// which must end the query: closing it would fetch the rest.
+func collectParts(rows pgx.Rows, q Query, size int, take func(Part), abandon context.CancelFunc) error {
 	defer rows.Close()
-	page := Page{UpTo: q.UpTo}
-	var scan eventScanner
+	scan := eventScanner{withSlot: q.WithSlots, list: packed.Builder{Expected: min(size, q.Limit, mostExpected)}}
+	events, bytes := 0, int64(0) // of the parts before
 	for rows.Next() {
-		page.Events = withRoom(page.Events, q.Limit)
-		e := &page.Events[len(page.Events)-1]
-		if err := scan.scan(rows, e, q.WithSlots); err != nil {
-			return Page{}, fmt.Errorf("scanning an event: %w", err)
+		if err := scan.scan(rows); err != nil {
+			return fmt.Errorf("scanning an event: %w", err)
 		}
-		if q.WithSlots {
-			page.Slots = append(page.Slots, uint16(scan.slot))
-		}
-		page.Bytes += sizeOf(e)
-		if q.MaxBytes > 0 && page.Bytes >= q.MaxBytes && len(page.Events) < q.Limit {
-			page.UpTo = e.GlobalPosition
+		n := scan.list.Len()
+		switch {
+		case events+n == q.Limit:
+			take(scan.part(scan.list.LastPosition()))
+			rows.Close()
+			return rows.Err()
+		case q.MaxBytes > 0 && bytes+scan.list.Bytes() >= q.MaxBytes:
+			take(scan.part(scan.list.LastPosition()))
 			abandon()
-			return page, nil
+			return nil
+		case n == size:
+			events, bytes = events+n, bytes+scan.list.Bytes()
+			take(scan.part(scan.list.LastPosition()))
 		}
 	}
-	if len(page.Events) == q.Limit {
-		page.UpTo = page.Events[q.Limit-1].GlobalPosition
+	if err := rows.Err(); err != nil {
+		return err
 	}
-	return page, rows.Err()
+	take(scan.part(q.UpTo))
+	return nil
 }
 
-// sizeOf is about the memory that an event takes.
-func sizeOf(e *es.PersistedEvent) int64 {
-	return int64(unsafe.Sizeof(*e)) + int64(len(e.Payload)+len(e.Metadata)+len(e.AggregateID)+
-		len(e.TraceID.String)+len(e.CorrelationID.String)+len(e.CausationID.String))
-}
-
-// withRoom appends an empty event. The list will have at most limit, or any number
-// if limit is 0.
-func withRoom(events []es.PersistedEvent, limit int) []es.PersistedEvent {
-	if limit == 0 {
-		limit = math.MaxInt
-	}
-	switch {
-	case events == nil:
-		events = make([]es.PersistedEvent, 0, min(limit, firstCapacity))
-	case len(events) == firstCapacity && cap(events) == firstCapacity && limit > firstCapacity:
-		events = append(make([]es.PersistedEvent, 0, min(limit, secondCapacity)), events...)
-	}
-	return append(events, es.PersistedEvent{})
-}
-
-// eventScanner reads rows straight into events' fields: by decode where it can,
-// else by rows.Scan. It keeps its list of destinations, and the few names that
-// repeat in row after row.
+// eventScanner packs rows: by decode where it can, else by rows.Scan. It belongs
+// to one query.
 type eventScanner struct {
-	known, decodable                         bool // known: it has looked whether the columns are decodable
-	memory                                   arena
-	dst                                      [15]any
-	slot                                     int32
-	boundedContext, aggregateType, eventType sharedText
+	withSlot         bool // the last column is the slot
+	list             packed.Builder
+	known, decodable bool // known: it has looked whether the columns are decodable
 }
 
-// scan reads the current row of a query over eventColumns, and the slot if that
+// scan packs the current row of a query over eventColumns, and the slot if that
 // is the last column.
-func (s *eventScanner) scan(rows pgx.Rows, e *es.PersistedEvent, withSlot bool) error {
+func (s *eventScanner) scan(rows pgx.Rows) error {
 	if !s.known {
 		s.known, s.decodable = true, decodable(rows.FieldDescriptions())
 	}
-	if s.decodable && s.decode(rows, e) {
-		return nil
+	// On the stack: the values' addresses are written to it for each row, which on the heap costs more while garbage is
+	// collected.
+	var row packed.Row
+	if !s.decodable || !decode(rows.RawValues(), &row) {
+		var err error
+		if row, err = s.scanSlowly(rows); err != nil {
+			return err
+		}
 	}
-	s.dst = [...]any{
-		&e.GlobalPosition, &s.boundedContext, &s.aggregateType, &e.AggregateID, &e.AggregateVersion,
-		(*[16]byte)(&e.EventID), &s.eventType, &e.EventVersion, &e.Payload,
+	s.list.Add(&row)
+	return nil
+}
+
+// scanSlowly is for rows that are not decodable, and for the error of one that is wrong.
+func (s *eventScanner) scanSlowly(rows pgx.Rows) (packed.Row, error) {
+	var e es.PersistedEvent
+	var slot int32
+	destinations := []any{
+		&e.GlobalPosition, &e.BoundedContext, &e.AggregateType, &e.AggregateID, &e.AggregateVersion,
+		(*[16]byte)(&e.EventID), &e.EventType, &e.EventVersion, &e.Payload,
 		(*pgtype.Text)(&e.TraceID), (*pgtype.Text)(&e.CorrelationID), (*pgtype.Text)(&e.CausationID),
-		&e.Metadata, &e.CreatedAt, &s.slot,
+		&e.Metadata, &e.CreatedAt, &slot,
 	}
-	columns := len(s.dst)
-	if !withSlot {
-		columns--
+	if !s.withSlot {
+		destinations = destinations[:len(destinations)-1]
 	}
-	if err := rows.Scan(s.dst[:columns]...); err != nil {
-		return err
+	if err := rows.Scan(destinations...); err != nil {
+		return packed.Row{}, err
 	}
-	e.BoundedContext, e.AggregateType, e.EventType = s.boundedContext.value, s.aggregateType.value, s.eventType.value
-	e.CreatedAt = e.CreatedAt.UTC()
-	return nil
+	row := packed.RowOf(&e)
+	row.Slot = uint16(slot)
+	return row, nil
 }
 
-// sharedText scans a text of which few different values are expected, and allocates
-// each of them once.
-type sharedText struct {
-	value string
-	known map[string]string
-}
-
-// maxKnown bounds the values that a sharedText remembers.
-const maxKnown = 256
-
-// ScanBytes implements [pgtype.BytesScanner]: b is valid during the call only.
-func (t *sharedText) ScanBytes(b []byte) error {
-	if b == nil {
-		return errors.New("it must not be NULL")
-	}
-	t.of(b)
-	return nil
-}
-
-// of is b as text.
-func (t *sharedText) of(b []byte) string {
-	if string(b) == t.value {
-		return t.value
-	}
-	value, ok := t.known[string(b)]
-	if !ok {
-		value = string(b)
-		if t.known == nil {
-			t.known = make(map[string]string)
-		}
-		if len(t.known) < maxKnown {
-			t.known[value] = value
-		}
-	}
-	t.value = value
-	return value
+// part is the events since the part before, which reach upTo.
+func (s *eventScanner) part(upTo int64) Part {
+	bytes := s.list.Bytes()
+	return Part{Events: s.list.Cut(), UpTo: upTo, Bytes: bytes}
 }

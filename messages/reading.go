@@ -1,7 +1,7 @@
 package messages
 
 import (
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
@@ -32,17 +32,16 @@ type ReadEvents struct {
 type EventsRead struct {
 	// Sequence is the question's.
 	Sequence uint64
-	// Events are in order of their positions and shared with other processors:
-	// they must not be changed. If Filter is set, they are more than was asked
-	// for: the processor picks its own.
-	Events []es.PersistedEvent
-	// Slots are the events' slots; nil where no consumer needs them.
-	Slots []uint16
+	// Events are in order of their positions and shared with other processors.
+	// If Filter is set, they are more than was asked for: the processor picks its
+	// own.
+	Events packed.Events
 	// UpTo is the position that the answer reaches: of the wanted events up to
 	// and including it none is missing.
 	UpTo int64
-	// Filter says that slots and scope are the processor's to check.
-	Filter bool
+	// Filter says that the scope is the processor's to check, FilterSlots the
+	// slots too.
+	Filter, FilterSlots bool
 	// Err is why nothing could be read; the rest is empty then.
 	Err error
 }

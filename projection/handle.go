@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 )
 
 // ErrHandlerExited is returned by [HandleSafely] when a handler ended its
@@ -71,7 +72,33 @@ func (e *PanicError) Unwrap() error {
 func HandleSafely(ctx context.Context, p Projection, tx pgx.Tx, events []es.PersistedEvent,
 	next func(i int) bool,
 ) (handled int, err error) {
-	if len(events) == 0 {
+	return handleSafely(ctx, p, tx, list(events), next)
+}
+
+// HandlePacked is HandleSafely for events that are packed: each is unpacked
+// when its turn comes, all of them for HandleBatch.
+func HandlePacked(ctx context.Context, p Projection, tx pgx.Tx, events packed.Events,
+	next func(i int) bool,
+) (handled int, err error) {
+	return handleSafely(ctx, p, tx, events, next)
+}
+
+// source is where the events to be handled are.
+type source interface {
+	Len() int
+	At(i int) es.PersistedEvent
+	All() []es.PersistedEvent
+}
+
+// list is a source that needs no unpacking.
+type list []es.PersistedEvent
+
+func (l list) Len() int                   { return len(l) }
+func (l list) At(i int) es.PersistedEvent { return l[i] }
+func (l list) All() []es.PersistedEvent   { return l }
+
+func handleSafely(ctx context.Context, p Projection, tx pgx.Tx, events source, next func(i int) bool) (handled int, err error) {
+	if events.Len() == 0 {
 		return 0, nil
 	}
 	if next == nil {
@@ -91,7 +118,7 @@ func HandleSafely(ctx context.Context, p Projection, tx pgx.Tx, events []es.Pers
 type run struct {
 	projection Projection
 	tx         pgx.Tx
-	events     []es.PersistedEvent
+	events     source
 	next       func(i int) bool
 
 	handled int
@@ -127,23 +154,23 @@ func (r *run) whole(ctx context.Context, b BatchProjection) error {
 	if !r.next(0) {
 		return nil
 	}
-	if err := verdict(r.tx, b.HandleBatch(ctx, r.tx, r.events)); err != nil {
+	if err := verdict(r.tx, b.HandleBatch(ctx, r.tx, r.events.All())); err != nil {
 		return err
 	}
-	r.handled = len(r.events)
+	r.handled = r.events.Len()
 	return nil
 }
 
 // oneByOne hands each event to Handle.
 func (r *run) oneByOne(ctx context.Context) error {
-	for i := range r.events {
+	for i := range r.events.Len() {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if !r.next(i) {
 			return nil
 		}
-		if err := verdict(r.tx, r.projection.Handle(ctx, r.tx, r.events[i])); err != nil {
+		if err := verdict(r.tx, r.projection.Handle(ctx, r.tx, r.events.At(i))); err != nil {
 			return err
 		}
 		r.handled = i + 1

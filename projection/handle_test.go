@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
@@ -190,4 +191,34 @@ func BenchmarkHandleSafely(b *testing.B) {
 	for b.Loop() {
 		_, _ = projection.HandleSafely(b.Context(), p, nil, events, nil)
 	}
+}
+
+// Packed events are handled as the same events in a list are.
+func TestHandlePacked(t *testing.T) {
+	events := packed.Pack(eventsAt(3, 5, 8))
+	var got []int64
+	p := &each{handle: func(_ context.Context, _ pgx.Tx, e es.PersistedEvent) error {
+		if e.GlobalPosition == 8 {
+			return errBad
+		}
+		got = append(got, e.GlobalPosition)
+		return nil
+	}}
+	handled, err := projection.HandlePacked(t.Context(), p, nil, events, nil)
+	require.ErrorIs(t, err, errBad)
+	assert.Equal(t, 2, handled)
+	assert.Equal(t, []int64{3, 5}, got)
+
+	var batches [][]es.PersistedEvent
+	b := &whole{batch: func(_ context.Context, _ pgx.Tx, events []es.PersistedEvent) error {
+		batches = append(batches, events)
+		return nil
+	}}
+	handled, err = projection.HandlePacked(t.Context(), b, nil, events.Slice(1, 3), nil)
+	require.NoError(t, err)
+	assert.Equal(t, 2, handled)
+	assert.Equal(t, [][]es.PersistedEvent{events.All()[1:]}, batches)
+	handled, err = projection.HandlePacked(t.Context(), b, nil, packed.Events{}, nil)
+	require.NoError(t, err)
+	assert.Zero(t, handled)
 }

@@ -17,6 +17,7 @@ var facePackages = []string{
 	typecheck.Module,
 	typecheck.Module + "/es",
 	typecheck.Module + "/eventstore",
+	typecheck.Module + "/packed",
 	typecheck.Module + "/projection",
 	typecheck.Module + "/metrics",
 	typecheck.Module + "/migrations",

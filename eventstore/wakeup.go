@@ -17,7 +17,8 @@ import (
 // pays for it: the one that gets the advisory lock. No wake-up is missed. Who
 // did not get the lock holds its lock on the events table still when the holder's
 // notification arrives, or has committed; the woken prober of the horizon sees
-// either, and probes on until nobody holds one.
+// either, and probes on until nobody holds one. The lock is tried in the
+// trigger's condition, so that all others do not call its function either.
 
 // triggerName is the trigger's name, and that of its function.
 const triggerName = "pupsourcing_wake_up"
@@ -34,7 +35,7 @@ $function$`
 // not notify does not call the function, which costs several times as much.
 const triggerSQL = `
 CREATE TRIGGER {{trigger}} AFTER INSERT ON {{events}}
-FOR EACH STATEMENT WHEN (pg_try_advisory_xact_lock({{key}}))
+FOR EACH STATEMENT WHEN (pg_try_advisory_xact_lock('{{key}}'::bigint))
 EXECUTE FUNCTION {{function}}('{{channel}}')`
 
 const dropTriggerSQL = `DROP TRIGGER IF EXISTS {{trigger}} ON {{events}}`

@@ -133,12 +133,7 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	m.Batch(name, handled, took)
 	last := p.supply.pages[0].events.Position(handled - 1)
 	p.supply.handled(handled)
-	switch {
-	case handled < offered:
-		p.take = handled
-	case took < p.worker.Batch.Time/2:
-		p.take = min(2*p.take, p.worker.Batch.Size)
-	}
+	p.take = p.worker.Batch.resize(p.take, handled, offered, took)
 	if p.failing.position != 0 && last >= p.failing.position {
 		p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
 		p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
@@ -147,6 +142,33 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	if p.failing.recorded != 0 && p.readTo >= p.failing.recorded {
 		p.recordHandled(ctx)
 	}
+}
+
+// firstBatch is the most events of the first call of a HandleBatch, which, other
+// than handlers of single events, is not cut when it takes long.
+const firstBatch = 16
+
+// firstTake is how many events a processor's first batch may have.
+func (b BatchConfig) firstTake(handler projection.Projection) int {
+	if _, whole := handler.(projection.BatchProjection); whole {
+		return min(firstBatch, b.Size)
+	}
+	return b.Size
+}
+
+// resize is how many events the next batch may have after one of at most take,
+// of which offered were at hand and handled were handled: such that it takes
+// about half of b.Time to all of it.
+func (b BatchConfig) resize(take, handled, offered int, took time.Duration) int {
+	switch {
+	case handled < offered:
+		return handled // it was cut
+	case took > b.Time:
+		return max(1, int(int64(handled)*int64(b.Time)/int64(took)))
+	case took < b.Time/2:
+		return min(2*take, b.Size)
+	}
+	return take
 }
 
 // commitFailed arranges for the event to be found that makes COMMIT fail.

@@ -86,7 +86,7 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Pro
 			consumer: fence.Projection + " " + fence.Partition.String(),
 			scope:    w.scopes[fence.Projection], end: slot.Lowest(a.Pieces),
 		},
-		take: w.Batch.Size,
+		take: w.Batch.firstTake(handler),
 	}
 }
 

@@ -56,13 +56,13 @@ func measureAllocations(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		pages, err := b.freshRun(ctx, d, "allocs", job{Kind: "pages"})
+		parts, err := b.freshRun(ctx, d, "allocs", job{Kind: "parts"})
 		if err != nil {
 			return err
 		}
-		b.report.add("allocs", float64(pages.Allocs)/float64(pages.Events))
-		b.report.add("allocs/bytes", float64(pages.Bytes)/float64(pages.Events))
-		b.report.compare("allocs/speed", pages.rate(), raw.rate())
+		b.report.add("allocs", float64(parts.Allocs)/float64(parts.Events))
+		b.report.add("allocs/bytes", float64(parts.Bytes)/float64(parts.Events))
+		b.report.compare("allocs/speed", parts.rate(), raw.rate())
 		return nil
 	})
 }

@@ -36,7 +36,7 @@ type job struct {
 // jobs are what processes do; each returns when it is done or ctx has ended.
 var jobs = map[string]func(context.Context, job, *progress) error{
 	"raw":    runRaw,
-	"pages":  runPages,
+	"parts":  runParts,
 	"row":    runByHand,
 	"batch":  runByHand,
 	"worker": runWorker,

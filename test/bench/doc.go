@@ -54,6 +54,6 @@
 //   - memory/large: the same for 1x8 with payloads of 1 MiB, a 4,000th as many events. Its goal leaves room for two
 //     pages of 4 MiB for each projection beside the window, twice, since garbage is collected when there is as much again.
 //   - scoped: a projection that wants 1 % of the events: how many events a second are passed over, as a ratio to raw.
-//   - allocs: allocations of memory per event read by eventstore.Store.Read in pages of 1,000. allocs/bytes: bytes. allocs/speed: events
-//     read so, as a ratio to raw.
+//   - allocs: allocations of memory per event read by eventstore.Store.Stream as workers read: statements of 10,000 events in parts of
+//     1,000. allocs/bytes: bytes. allocs/speed: events read so, as a ratio to raw.
 package main

@@ -59,9 +59,12 @@ func runRaw(ctx context.Context, j job, p *progress) error {
 	return nil
 }
 
-// runPages reads all events with the event store's Read, and counts what it allocates. The first page, for which the
-// connection is opened and the statement prepared, is read twice.
-func runPages(ctx context.Context, j job, p *progress) error {
+// streamSize is the events of a statement, about as many as a worker reads at once.
+const streamSize = 10 * pageSize
+
+// runParts reads all events as a worker does, and counts what that allocates. The first statement, for which the
+// connection is opened and the statement prepared, is run twice.
+func runParts(ctx context.Context, j job, p *progress) error {
 	conn, err := pgx.Connect(ctx, j.DSN)
 	if err != nil {
 		return err
@@ -72,21 +75,22 @@ func runPages(ctx context.Context, j job, p *progress) error {
 	if err != nil {
 		return err
 	}
-	query := eventstore.Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: pageSize, MaxBytes: 4 << 20}
-	if _, err := store.Read(ctx, conn, query); err != nil {
+	query := eventstore.Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: streamSize, MaxBytes: 8 << 20}
+	if err := store.Stream(ctx, conn, query, pageSize, func(eventstore.Part) {}); err != nil {
 		return err
 	}
 	read := p.counter(0)
+	take := func(part eventstore.Part) {
+		read.add(int64(part.Events.Len()))
+		query.Pieces[0].Position = part.UpTo
+	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	p.begin()
 	for query.Pieces[0].Position < last {
-		page, err := store.Read(ctx, conn, query)
-		if err != nil {
+		if err := store.Stream(ctx, conn, query, pageSize, take); err != nil {
 			return err
 		}
-		read.add(int64(len(page.Events)))
-		query.Pieces[0].Position = page.UpTo
 	}
 	read.finish()
 	runtime.ReadMemStats(&after)

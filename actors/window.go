@@ -128,12 +128,12 @@ func (w *window) wantsMore() bool {
 // they can, it falls out of the window and must read again what they have read.
 func (w *window) crowded() bool {
 	held := int64(0)
-	for i := len(w.chunks) - 1; i >= 0; i-- {
-		if held += w.chunks[i].Bytes; held <= w.limit/2 {
+	for _, k := range slices.Backward(w.chunks) {
+		if held += k.Bytes; held <= w.limit/2 {
 			continue
 		}
 		for _, after := range w.consumers {
-			if after >= w.start && after < w.chunks[i].UpTo {
+			if after >= w.start && after < k.UpTo {
 				return true
 			}
 		}

@@ -71,28 +71,33 @@ func decodable(fields []pgconn.FieldDescription) bool {
 }
 
 // decode decodes a row's values. It returns false where one is not as it must be.
-func decode(v [][]byte, row *packed.Row) bool {
+//
+// It returns the row, in place of writing to one, since what is written to a local variable needs no write barriers: these took a tenth
+// of a worker's time that catches up.
+func decode(v [][]byte) (packed.Row, bool) {
 	if len(v) > len(encodings) || len(v) < len(encodings)-1 ||
 		len(v[0]) != 8 || v[1] == nil || v[2] == nil || v[3] == nil || len(v[4]) != 8 ||
 		len(v[5]) != 16 || v[6] == nil || len(v[7]) != 4 || len(v[13]) != 8 {
-		return false
+		return packed.Row{}, false
 	}
-	row.Created = int64(binary.BigEndian.Uint64(v[13]))
+	row := packed.Row{
+		Position:       int64(binary.BigEndian.Uint64(v[0])),
+		BoundedContext: v[1], AggregateType: v[2], AggregateID: v[3],
+		AggregateVersion: int64(binary.BigEndian.Uint64(v[4])),
+		EventID:          [16]byte(v[5]),
+		EventType:        v[6],
+		EventVersion:     int64(int32(binary.BigEndian.Uint32(v[7]))),
+		Payload:          v[8], TraceID: v[9], CorrelationID: v[10], CausationID: v[11], Metadata: v[12],
+		Created: int64(binary.BigEndian.Uint64(v[13])),
+	}
 	if row.Created == math.MaxInt64 || row.Created == math.MinInt64 {
-		return false // infinity
+		return packed.Row{}, false // infinity
 	}
 	if len(v) == len(encodings) {
 		if len(v[14]) != 4 {
-			return false
+			return packed.Row{}, false
 		}
 		row.Slot = uint16(binary.BigEndian.Uint32(v[14]))
 	}
-	row.Position = int64(binary.BigEndian.Uint64(v[0]))
-	row.BoundedContext, row.AggregateType, row.AggregateID = v[1], v[2], v[3]
-	row.AggregateVersion = int64(binary.BigEndian.Uint64(v[4]))
-	row.EventID = [16]byte(v[5])
-	row.EventType = v[6]
-	row.EventVersion = int64(int32(binary.BigEndian.Uint32(v[7])))
-	row.Payload, row.TraceID, row.CorrelationID, row.CausationID, row.Metadata = v[8], v[9], v[10], v[11], v[12]
-	return true
+	return row, true
 }

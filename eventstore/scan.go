@@ -74,10 +74,12 @@ func (s *eventScanner) scan(rows pgx.Rows) error {
 	if !s.known {
 		s.known, s.decodable = true, decodable(rows.FieldDescriptions())
 	}
-	// On the stack: the values' addresses are written to it for each row, which on the heap costs more while garbage is
-	// collected.
 	var row packed.Row
-	if !s.decodable || !decode(rows.RawValues(), &row) {
+	decoded := false
+	if s.decodable {
+		row, decoded = decode(rows.RawValues())
+	}
+	if !decoded {
 		var err error
 		if row, err = s.scanSlowly(rows); err != nil {
 			return err

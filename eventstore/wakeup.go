@@ -31,8 +31,6 @@ BEGIN
 END
 $function$`
 
-// The lock is tried for in the trigger's condition, so that an append that need
-// not notify does not call the function, which costs several times as much.
 const triggerSQL = `
 CREATE TRIGGER {{trigger}} AFTER INSERT ON {{events}}
 FOR EACH STATEMENT WHEN (pg_try_advisory_xact_lock('{{key}}'::bigint))

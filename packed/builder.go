@@ -1,6 +1,7 @@
 package packed
 
 import (
+	"slices"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
@@ -98,7 +99,7 @@ func (b *Builder) next() *record {
 // Cut ends the list and returns it; what is added from now on is of the next one.
 func (b *Builder) Cut() Events {
 	done := b.list
-	done.names = b.names[:len(b.names):len(b.names)]
+	done.names = slices.Clip(b.names)
 	done.pieces = b.memory.cut()
 	b.full = b.full || (b.Expected > 0 && done.Len() >= b.Expected)
 	b.list, b.bytes = Events{}, 0
@@ -139,7 +140,7 @@ func put(into *[]byte, value []byte) (length int32) {
 		return none
 	}
 	*into = (*into)[copy(*into, value):]
-	return int32(len(value)) //nolint:gosec // PostgreSQL's values have less than 1 GiB
+	return int32(len(value)) // PostgreSQL's values have less than 1 GiB
 }
 
 // nameColumn finds the names of a column of which few different values are expected.
@@ -158,7 +159,7 @@ func (c *nameColumn) index(names *[]string, name []byte) uint32 {
 	}
 	at, ok := c.known[string(name)]
 	if !ok {
-		at = uint32(len(*names)) //nolint:gosec // a list has fewer events
+		at = uint32(len(*names))
 		*names = append(*names, string(name))
 		if c.known == nil {
 			c.known = make(map[string]uint32)
@@ -193,7 +194,7 @@ func (a *arena) room(size int) (into []byte, piece, offset uint32) {
 		if len(a.pieces) == 1 {
 			a.used = size // there is no piece to be filled yet
 		}
-		return a.pieces[len(a.pieces)-1], uint32(len(a.pieces) - 1), 0 //nolint:gosec // not that many
+		return a.pieces[len(a.pieces)-1], uint32(len(a.pieces) - 1), 0
 	case len(a.pieces) == 0 || size > len(a.pieces[a.current])-a.used:
 		a.size = max(minPiece, min(4*a.size, maxPiece), size)
 		a.pieces = append(a.pieces, make([]byte, a.size))
@@ -201,7 +202,7 @@ func (a *arena) room(size int) (into []byte, piece, offset uint32) {
 	}
 	from := a.used
 	a.used += size
-	return a.pieces[a.current][from:a.used], uint32(a.current), uint32(from) //nolint:gosec // not that many, not that long
+	return a.pieces[a.current][from:a.used], uint32(a.current), uint32(from)
 }
 
 // cut is the pieces so far. The next list's begin with the one that is being filled, if there is room in it.

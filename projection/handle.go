@@ -93,9 +93,14 @@ type source interface {
 // list is a source that needs no unpacking.
 type list []es.PersistedEvent
 
-func (l list) Len() int                   { return len(l) }
+// Len is how many events there are.
+func (l list) Len() int { return len(l) }
+
+// At is event i.
 func (l list) At(i int) es.PersistedEvent { return l[i] }
-func (l list) All() []es.PersistedEvent   { return l }
+
+// All is all events.
+func (l list) All() []es.PersistedEvent { return l }
 
 func handleSafely(ctx context.Context, p Projection, tx pgx.Tx, events source, next func(i int) bool) (handled int, err error) {
 	if events.Len() == 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -184,11 +185,11 @@ func TestSharedEventsAreSharedOut(t *testing.T) {
 
 func TestAnswersToEarlierQuestionsAreDropped(t *testing.T) {
 	s := supply{asked: true, sequence: 2}
-	require.NoError(t, s.take(messages.EventsRead{Sequence: 1, Events: make([]es.PersistedEvent, 1), UpTo: 7}, nil))
+	require.NoError(t, s.take(messages.EventsRead{Sequence: 1, Events: packed.Pack(make([]es.PersistedEvent, 1)), UpTo: 7}, nil))
 	_, ok := s.first()
 	assert.False(t, ok)
-	require.NoError(t, s.take(messages.EventsRead{Sequence: 2, Events: make([]es.PersistedEvent, 2), UpTo: 8}, nil))
+	require.NoError(t, s.take(messages.EventsRead{Sequence: 2, Events: packed.Pack(make([]es.PersistedEvent, 2)), UpTo: 8}, nil))
 	first, ok := s.first()
 	require.True(t, ok)
-	assert.Len(t, first.events, 2)
+	assert.Equal(t, 2, first.events.Len())
 }

@@ -24,7 +24,7 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "window-slots", File: "actors/supply.go",
-		Old: "(m.Slots == nil || hasSlot(pieces, int(m.Slots[i]))) {", New: "(m.Slots == nil || len(pieces) > 0) {",
+		Old: "(!m.FilterSlots || hasSlot(pieces, m.Events.Slot(i)))", New: "(!m.FilterSlots || len(pieces) > 0)",
 		Test: "TestSharedEventsAreSharedOut", Promise: "of what all partitions share each takes its own slots",
 	},
 	{

@@ -81,7 +81,7 @@ func WithCoordinationTimeout(d time.Duration) Option {
 }
 
 // WithPollInterval sets the longest interval between two looks for new events.
-// Defaults to 250ms. While events come the worker looks every 12ms, and the longer
+// Defaults to 250ms. While events come the worker looks every 8ms, and the longer
 // there were none the more seldom; where the wake-up trigger is installed
 // (eventstore.Store.InstallWakeUp) every few seconds. It must be at least 1ms.
 func WithPollInterval(d time.Duration) Option {

@@ -44,8 +44,9 @@ type horizonActor struct {
 	took      time.Duration   // the last probe
 	ended     time.Time       // when it did
 	position  int64
-	came      int64  // how many positions the last probe found the horizon advanced by
-	life      uint64 // which horizon of this worker it is; part of the epoch
+	came      int64         // how many positions the last probe found the horizon advanced by
+	over      time.Duration // the time from the end of the probe before to that of the last
+	life      uint64        // which horizon of this worker it is; part of the epoch
 	epoch     uint64
 	due       *time.Timer
 	blocked   time.Time // since when a transaction holds the horizon back; zero if none
@@ -67,7 +68,7 @@ type (
 
 const (
 	// horizonBusy is the least interval between probes that nothing calls for.
-	horizonBusy         = 12 * time.Millisecond
+	horizonBusy         = 8 * time.Millisecond
 	horizonTimeout      = 10 * time.Second
 	horizonBlockedAfter = 5 * time.Second
 	horizonNameEvery    = time.Minute
@@ -79,10 +80,12 @@ const (
 	// one in so many, so that a busy server is not kept busier.
 	horizonShare = 5
 	// horizonRest is how many times as long as a probe took nothing is probed
-	// after it, and horizonRestEach how much longer for each position that it
-	// found the horizon advanced by.
-	horizonRest     = 2
-	horizonRestEach = 250 * time.Microsecond
+	// after it, whoever calls for it.
+	horizonRest = 1
+	// horizonMany positions at once, and horizonFast in each millisecond, are a
+	// stream that is handled in larger batches.
+	horizonMany = 8
+	horizonFast = 2
 	// horizonSlow is how many times longer the horizon has stood still than
 	// the next probe waits.
 	horizonSlow = 5
@@ -140,10 +143,13 @@ func (h *horizonActor) wake(c actor.Context) {
 }
 
 // rest is how long at least nothing is probed after a probe, whoever calls for
-// it: longer for each event that came since the one before, so that few events are
-// handled at once and many together.
+// it: hardly any, so that a few events are handled at once; but as if nothing
+// called where they come so fast that handling many together is better.
 func (h *horizonActor) rest() time.Duration {
-	return min(horizonRest*h.took+horizonRestEach*time.Duration(min(h.came, 1000)), horizonBusy)
+	if h.came >= horizonMany && h.came >= horizonFast*h.over.Milliseconds() {
+		return horizonBusy
+	}
+	return min(horizonRest*h.took, horizonBusy)
 }
 
 // probeAfter arms the next probe.
@@ -181,7 +187,8 @@ func (h *horizonActor) probe(c actor.Context) {
 }
 
 func (h *horizonActor) probed(c actor.Context, m *probed) {
-	h.probing, h.took, h.ended = false, m.took, time.Now()
+	now := time.Now()
+	h.probing, h.took, h.over, h.ended = false, m.took, now.Sub(h.ended), now
 	next := h.failed(m.err)
 	if m.err == nil {
 		h.failures = 0

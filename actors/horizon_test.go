@@ -39,19 +39,19 @@ func TestHorizonInterval(t *testing.T) {
 // Whoever is woken all the time leaves the server to others for a while.
 func TestHorizonRest(t *testing.T) {
 	for name, test := range map[string]struct {
-		took     time.Duration
-		came     int64
-		expected time.Duration
+		took, over time.Duration
+		came       int64
+		expected   time.Duration
 	}{
-		"nothing came":        {took: 400 * time.Microsecond, expected: 800 * time.Microsecond},
-		"one came":            {took: 400 * time.Microsecond, came: 1, expected: 1050 * time.Microsecond},
-		"many came":           {took: 400 * time.Microsecond, came: 1_000_000, expected: horizonBusy},
-		"the server is slow":  {took: time.Second, expected: horizonBusy},
-		"there was no one":    {},
-		"a few came together": {took: time.Millisecond, came: 8, expected: 4 * time.Millisecond},
+		"one came":                 {took: 400 * time.Microsecond, over: 2 * time.Millisecond, came: 1, expected: 400 * time.Microsecond},
+		"a few came together":      {took: 400 * time.Microsecond, over: time.Millisecond, came: 7, expected: 400 * time.Microsecond},
+		"many came in a long time": {took: 400 * time.Microsecond, over: time.Second, came: 1000, expected: 400 * time.Microsecond},
+		"they come fast":           {took: 400 * time.Microsecond, over: 9 * time.Millisecond, came: 18, expected: horizonBusy},
+		"the server is slow":       {took: time.Second, over: time.Second, expected: horizonBusy},
+		"there was none before":    {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &horizonActor{took: test.took, came: test.came}
+			h := &horizonActor{took: test.took, over: test.over, came: test.came}
 			assert.Equal(t, test.expected, h.rest())
 		})
 	}

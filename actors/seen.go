@@ -15,6 +15,10 @@ type seen struct {
 	leading    bool
 	stopBegan  time.Time // when the partitions were asked to stop; zero if they were not
 	pauseBegan time.Time // the same, until partitions start again
+
+	// When the generation was prepared and became active, until this worker's
+	// partitions start.
+	prepared, active time.Time
 }
 
 // observe records what a look shows.
@@ -38,6 +42,8 @@ func (s *seen) observe(k *coordinator, v pgcoord.View) {
 	}
 	if g.State == pgcoord.Active && (g.Number != s.generation.Number || s.generation.State != pgcoord.Active) {
 		m.Coordination(metrics.PhasePrepare, g.Age-g.ActiveFor)
+		now := time.Now()
+		s.prepared, s.active = now.Add(-g.Age), now.Add(-g.ActiveFor)
 		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "prepared_in", g.Age-g.ActiveFor)
 	}
 	s.generation = g
@@ -61,6 +67,11 @@ func (s *seen) drained(m *metrics.ReplicaSet) {
 
 // started says that partitions handle events again.
 func (s *seen) started(m *metrics.ReplicaSet) {
+	if !s.active.IsZero() {
+		m.Coordination(metrics.PhaseStart, time.Since(s.active))
+		m.Coordination(metrics.PhaseTotal, time.Since(s.prepared))
+		s.prepared, s.active = time.Time{}, time.Time{}
+	}
 	if !s.pauseBegan.IsZero() {
 		m.Paused(time.Since(s.pauseBegan))
 		s.pauseBegan = time.Time{}

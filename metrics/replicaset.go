@@ -12,7 +12,7 @@ const (
 	PhasePrepare  = "prepare"  // until all workers are ready, or given up on
 	PhaseActivate = "activate" // the transaction that rewrites the checkpoints
 	PhaseStart    = "start"    // until this worker's processors have started
-	PhaseTotal    = "total"    // from the first to the last of these
+	PhaseTotal    = "total"    // from its preparation until this worker's processors have started
 )
 
 // workerStates are the values of the label state: every one is always shown.

@@ -85,6 +85,17 @@ func (v View) Worker(id uuid.UUID) (w Worker, ok bool) {
 	return Worker{}, false
 }
 
+// viewColumns are a generation g, and a worker w with its heartbeat h, as scan takes
+// them.
+const viewColumns = `
+       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
+       coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
+       coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
+       w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
+       coalesce(extract(epoch FROM now() - w.state_changed_at)::float8 * 1000, 0),
+       coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
+       w.session_key IS NOT NULL`
+
 // One statement, whatever the number of workers, so that an idle worker costs
 // little. The advisory lock is tried for only if this session does not hold it
 // yet: a session that takes it twice must release it twice.
@@ -111,13 +122,7 @@ SELECT leader.held,
        extract(epoch FROM clock_timestamp())::float8 * 1000,
        (SELECT coalesce(max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN pg_sequence_last_value(oid) END), 0)
         FROM pg_class WHERE oid = to_regclass(nullif($5, ''))),
-       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
-       coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
-       coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
-       w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
-       coalesce(extract(epoch FROM now() - w.state_changed_at)::float8 * 1000, 0),
-       coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
-       w.session_key IS NOT NULL,
+` + viewColumns + `,
        coalesce((SELECT max(pid) FROM locks WHERE key = w.session_key), 0)
 FROM leader
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
@@ -131,13 +136,7 @@ ORDER BY w.worker_id`
 // as long as all the rest, and makes others wait for it.
 const sqlGlance = `
 SELECT false, 0, 0::float8, 0::float8, extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
-       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
-       coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
-       coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
-       w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
-       coalesce(extract(epoch FROM now() - w.state_changed_at)::float8 * 1000, 0),
-       coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
-       w.session_key IS NOT NULL, 0
+` + viewColumns + `, 0
 FROM (VALUES (1)) AS one (row)
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
 LEFT JOIN {{schema}}orchestrator_workers AS w

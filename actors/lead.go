@@ -18,7 +18,7 @@ const absenceInterval = 150 * time.Millisecond
 
 // decideLeader is what the worker does for the replica set, if it is the one to act.
 func decideLeader(s state, v pgcoord.View) []action {
-	if s.leaving || v.Glance {
+	if s.leaving {
 		return nil
 	}
 	lost := losses(s, v)
@@ -75,7 +75,8 @@ func endFrozenLeader(s state, v pgcoord.View) []action {
 
 // settled says whether what is missing proves anything. After a restart of the
 // server, or of its backends, nobody holds a session, and heartbeats may be as old
-// as the outage was long: that needs a moment.
+// as the outage was long: that needs a moment. A glance, which has not looked, shows
+// a server of age 0.
 func settled(s state, v pgcoord.View) bool {
 	return v.ServerAge >= s.timing.SessionGrace &&
 		(s.pollOnly || !s.reconnected || v.SessionAge >= s.timing.SessionGrace)
@@ -261,5 +262,5 @@ const pruneAfter = 10 * time.Second
 // each generation that lasts.
 func prunes(s state, v pgcoord.View) bool {
 	g := v.Generation
-	return !s.leaving && !v.Glance && acts(s, v) && g.State == pgcoord.Active && g.ActiveFor >= pruneAfter && s.pruned != g.Number
+	return !s.leaving && acts(s, v) && g.State == pgcoord.Active && g.ActiveFor >= pruneAfter && s.pruned != g.Number
 }

@@ -115,4 +115,19 @@ var membershipGuards = []guard{
 		Old: "\n  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())", New: "",
 		Test: "TestSessionLeavesOtherDatabasesAlone", Promise: "a session of another database is never ended",
 	},
+	{
+		Name: "a-glance-forgets-nobody", File: "actors/lead.go",
+		Old: "\tif v.Glance {\n\t\treturn s.absent\n\t}\n", New: "",
+		Test: "TestAGlanceDecidesNothingForOthers", Promise: "who was missing at a look still was after a glance",
+	},
+	{
+		Name: "somebody-takes-the-lead", File: "actors/coordinator.go",
+		Old: "&& !k.view.Leading && k.view.LeaderPID != 0", New: "&& !k.view.Leading",
+		Test: "TestWhoGlances", Promise: "where nobody leads, the next look finds that out",
+	},
+	{
+		Name: "late-ready-is-notified", File: "pgcoord/workers.go",
+		Old: "AND g.created_at < now() - interval '100 ms')", New: "AND g.created_at > now())",
+		Test: "TestGenerationsAreNotified", Promise: "the leader hears of who is ready late at once",
+	},
 }

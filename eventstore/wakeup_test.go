@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // listener is a connection that listens to the channel of wake-ups.
@@ -50,6 +51,7 @@ func (l *listener) mark() {
 
 func TestWakeUpIsInstalledAndRemoved(t *testing.T) {
 	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it listens")
 	s, pool := newStore(t)
 	has := func() bool {
 		installed, err := s.HasWakeUp(t.Context(), pool)
@@ -79,6 +81,7 @@ func TestWakeUpIsInstalledAndRemoved(t *testing.T) {
 // sends it.
 func TestOneTransactionInFlightWakes(t *testing.T) {
 	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it listens")
 	s, pool := newStore(t)
 	require.NoError(t, s.InstallWakeUp(t.Context(), pool))
 	l := listen(t, s, pool)

@@ -54,47 +54,48 @@ SELECT set_config('application_name', $1, true),
        set_config('idle_in_transaction_session_timeout', $2, true),
        CASE WHEN $3 THEN '' ELSE set_config('synchronous_commit', 'off', true) END`
 
-// sqlLift compares all that the worker believes. With < in place of = for the
-// position, a batch that waited behind its own predecessor's unanswered COMMIT
-// would handle that one's events again.
+// sqlHold compares all that the worker believes, and locks the row until the batch
+// ends. With < in place of = for the position, a batch that waited behind its own
+// predecessor's unanswered COMMIT would handle that one's events again.
+const sqlHold = `
+SELECT FROM {{schema}}orchestrator_checkpoints
+WHERE projection = $1 AND slot_from = $2 AND slot_to = $3 AND position = $4 AND generation = $5 AND worker_id = $6
+FOR NO KEY UPDATE`
+
+// sqlLift lifts a row that sqlHold has locked to where the batch has ended. It
+// comes last: a handler that commits by itself must not commit the checkpoint of
+// events that were not handled. Such a handler gives up the lock too, hence the
+// comparison again.
 const sqlLift = `
-UPDATE {{schema}}orchestrator_checkpoints SET position = $1, updated_at = now()
-WHERE projection = $2 AND slot_from = $3 AND slot_to = $4 AND position = $5 AND generation = $6 AND worker_id = $7`
+UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4::bigint), updated_at = now()
+WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6`
 
-// sqlCut takes the lifted rows back to where the batch really ended. The row
-// locks are held, so what sqlLift compared still holds.
-const sqlCut = `
-UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $5::bigint)
-WHERE projection = $2 AND slot_from = $3 AND generation = $4 AND worker_id = $6`
-
-// Batch is a transaction in which one partition's checkpoint rows are lifted
-// and locked. It ends with Commit or Rollback.
+// Batch is a transaction in which one partition's checkpoint rows are locked. It
+// ends with Commit, which lifts them, or Rollback.
 type Batch struct {
-	store  *Store
-	conn   *pgxpool.Conn
-	tx     pgx.Tx
-	fence  Fence
-	lifted []slot.Piece // the pieces below the batch's position, as they were
-	upTo   int64
+	store *Store
+	conn  *pgxpool.Conn
+	tx    pgx.Tx
+	fence Fence
+	held  []slot.Piece // the pieces below the batch's position
 }
 
 // BeginBatch opens a batch that handles the events up to and including upTo.
 // pieces are the partition's checkpoints as the worker believes them; those
-// below upTo are lifted to it, in order of their slots. It returns ErrMoved if
-// they are not as believed. BEGIN, the settings and the updates are one round
-// trip.
+// below upTo are locked, in order of their slots. It returns ErrMoved if they are
+// not as believed. BEGIN, the settings and the locks are one round trip.
 func (s *Store) BeginBatch(ctx context.Context, pool *pgxpool.Pool, f Fence, pieces []slot.Piece, upTo int64, settings BatchSettings) (*Batch, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("acquiring a connection for a batch of %s (the pool's limit is %d): %w", f, pool.Config().MaxConns, err)
 	}
-	b := &Batch{store: s, conn: conn, fence: f, upTo: upTo}
+	b := &Batch{store: s, conn: conn, fence: f}
 	for _, p := range pieces {
 		if p.Position < upTo {
-			b.lifted = append(b.lifted, p)
+			b.held = append(b.held, p)
 		}
 	}
-	slices.SortFunc(b.lifted, func(p, q slot.Piece) int { return cmp.Compare(p.From, q.From) })
+	slices.SortFunc(b.held, func(p, q slot.Piece) int { return cmp.Compare(p.From, q.From) })
 	if err := b.begin(ctx, settings); err != nil {
 		b.Rollback(ctx)
 		return nil, err
@@ -107,9 +108,9 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 	batch.BeginTx(transaction)
 	batch.Queue(sqlBatchSettings, ApplicationName(b.fence.Worker),
 		strconv.FormatInt(settings.IdleTimeout.Milliseconds(), 10), settings.SynchronousCommit)
-	lift := b.store.q(sqlLift)
-	for _, p := range b.lifted {
-		batch.Queue(lift, b.upTo, b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker)
+	hold := b.store.q(sqlHold)
+	for _, p := range b.held {
+		batch.Queue(hold, b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker)
 	}
 	results := b.conn.SendBatch(ctx, &batch)
 	b.tx = results.Tx()
@@ -119,20 +120,20 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 			return fmt.Errorf("beginning a batch of %s: %w", b.fence, err)
 		}
 	}
-	updated := int64(0)
-	for range b.lifted {
+	found := int64(0)
+	for range b.held {
 		tag, err := results.Exec()
 		if err != nil {
 			_ = results.Close()
-			return fmt.Errorf("lifting the checkpoint of %s: %w", b.fence, err)
+			return fmt.Errorf("locking the checkpoint of %s: %w", b.fence, err)
 		}
-		updated += tag.RowsAffected()
+		found += tag.RowsAffected()
 	}
 	if err := results.Close(); err != nil {
 		return fmt.Errorf("beginning a batch of %s: %w", b.fence, err)
 	}
-	if updated != int64(len(b.lifted)) {
-		return fmt.Errorf("lifting the checkpoint of %s: %w", b.fence, ErrMoved)
+	if found != int64(len(b.held)) {
+		return fmt.Errorf("locking the checkpoint of %s: %w", b.fence, ErrMoved)
 	}
 	return nil
 }
@@ -144,27 +145,28 @@ func (b *Batch) Tx() pgx.Tx { return projection.GuardTx(b.tx) }
 // handler returned says nothing about its event.
 func (b *Batch) Alive() bool { return !b.conn.Conn().IsClosed() }
 
-// Commit commits what was handled up to and including handled, which is upTo
-// or less, in one round trip, and returns the connection. After an error it is
+// Commit lifts the checkpoint to handled, which is upTo or less, and commits, in
+// one round trip, and returns the connection. After an error it is
 // not known whether the commit happened, unless the error is a *pgconn.PgError of
 // another class than 08, with which a pooler reports that it has lost the
 // database: read the rows again.
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	defer b.release()
 	var batch pgx.Batch
-	if handled < b.upTo {
-		cut := b.store.q(sqlCut)
-		for _, p := range b.lifted {
-			batch.Queue(cut, handled, b.fence.Projection, p.From, b.fence.Generation, p.Position, b.fence.Worker)
-		}
+	lift := b.store.q(sqlLift)
+	for _, p := range b.held {
+		batch.Queue(lift, handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker)
 	}
 	batch.Queue("COMMIT")
 	results := b.conn.SendBatch(ctx, &batch)
-	for range batch.Len() - 1 {
-		if _, err := results.Exec(); err != nil {
+	lifted := int64(0)
+	for range b.held {
+		tag, err := results.Exec()
+		if err != nil {
 			_ = results.Close()
-			return fmt.Errorf("cutting the batch of %s at %d: %w", b.fence, handled, err)
+			return fmt.Errorf("lifting the checkpoint of %s to %d: %w", b.fence, handled, err)
 		}
+		lifted += tag.RowsAffected()
 	}
 	tag, err := results.Exec()
 	if closeErr := results.Close(); err == nil {
@@ -175,6 +177,9 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	}
 	if tag.String() != "COMMIT" {
 		return fmt.Errorf("committing the batch of %s: %w", b.fence, pgx.ErrTxCommitRollback)
+	}
+	if lifted != int64(len(b.held)) { // only where a handler has given up the locks
+		return fmt.Errorf("lifting the checkpoint of %s to %d: %w", b.fence, handled, ErrMoved)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ type checkpointRow struct {
 	name       string
 	table      string // quoted
 
-	insertSQL, selectSQL, liftSQL string
+	insertSQL, selectSQL, holdSQL, liftSQL string
 }
 
 const (
@@ -29,6 +29,11 @@ ON CONFLICT (projection_name) DO NOTHING`
 
 	// It compares with what the processor believes, so of two processors one
 	// waits for the other and then finds that it was late.
+	sqlHoldCheckpoint = `
+SELECT FROM %s WHERE projection_name = $1 AND last_global_position = $2 FOR NO KEY UPDATE`
+
+	// It comes last: a handler that commits by itself must not commit the checkpoint
+	// of events that were not handled.
 	sqlLiftCheckpoint = `
 UPDATE %s SET last_global_position = $3, updated_at = now()
 WHERE projection_name = $1 AND last_global_position = $2`
@@ -42,6 +47,7 @@ func newCheckpointRow(table pgx.Identifier, projection string, partition slot.Pa
 		table:      quoted,
 		insertSQL:  fmt.Sprintf(sqlInsertCheckpoint, quoted),
 		selectSQL:  fmt.Sprintf(sqlSelectCheckpoint, quoted),
+		holdSQL:    fmt.Sprintf(sqlHoldCheckpoint, quoted),
 		liftSQL:    fmt.Sprintf(sqlLiftCheckpoint, quoted),
 	}
 	if partition.Total > 1 {
@@ -68,21 +74,20 @@ func (c checkpointRow) read(ctx context.Context, db *pgxpool.Pool) (int64, error
 	return position, nil
 }
 
-// beginAt begins a transaction that lifts the row from one position to another,
-// in one round trip. It returns errCheckpointMoved, with no transaction open, if the row
-// does not stand at from.
-func (c checkpointRow) beginAt(ctx context.Context, conn *pgx.Conn, from, to int64) (pgx.Tx, error) {
+// beginAt begins a transaction that holds the row, in one round trip. It returns
+// errCheckpointMoved, with no transaction open, if the row does not stand at from.
+func (c checkpointRow) beginAt(ctx context.Context, conn *pgx.Conn, from int64) (pgx.Tx, error) {
 	var (
-		lifted int64
-		batch  pgx.Batch
+		found int64
+		batch pgx.Batch
 	)
 	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
-	batch.Queue(c.liftSQL, c.name, from, to)
+	batch.Queue(c.holdSQL, c.name, from)
 	results := conn.SendBatch(ctx, &batch)
 	_, err := results.Exec()
 	if err == nil {
-		tag, liftErr := results.Exec()
-		lifted, err = tag.RowsAffected(), liftErr
+		tag, holdErr := results.Exec()
+		found, err = tag.RowsAffected(), holdErr
 	}
 	tx := results.Tx()
 	if closeErr := results.Close(); err == nil {
@@ -90,11 +95,29 @@ func (c checkpointRow) beginAt(ctx context.Context, conn *pgx.Conn, from, to int
 	}
 	if err != nil {
 		rollbackQuietly(ctx, tx)
-		return nil, fmt.Errorf("lifting the checkpoint %q in %s from %d to %d: %w", c.name, c.table, from, to, err)
+		return nil, fmt.Errorf("locking the checkpoint %q in %s at %d: %w", c.name, c.table, from, err)
 	}
-	if lifted != 1 {
+	if found != 1 {
 		rollbackQuietly(ctx, tx)
 		return nil, errCheckpointMoved
 	}
 	return tx, nil
+}
+
+// commitAt lifts the row, which the transaction holds, from one position to
+// another, and commits. It returns errCheckpointMoved, with nothing committed, if a
+// handler has given up the lock and another processor was there.
+func (c checkpointRow) commitAt(ctx context.Context, tx pgx.Tx, from, to int64) error {
+	tag, err := tx.Exec(ctx, c.liftSQL, c.name, from, to)
+	if err == nil && tag.RowsAffected() != 1 {
+		err = errCheckpointMoved
+	}
+	if err != nil {
+		rollbackQuietly(ctx, tx)
+		return fmt.Errorf("lifting the checkpoint %q in %s from %d to %d: %w", c.name, c.table, from, to, err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("committing a batch up to position %d: %w", to, err)
+	}
+	return nil
 }

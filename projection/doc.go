@@ -3,12 +3,14 @@
 // A [Projection] handles events one by one; optional interfaces let it take whole
 // batches ([BatchProjection]), only some events ([ScopedProjection]), or all aggregates
 // in one order ([UnpartitionedProjection]). The same value runs under the orchestrator
-// and under the manual [PostgresProcessor], which knows nothing of other workers.
+// and under the manual [PostgresProcessor], which knows nothing of other workers. Never
+// run it by both at once: each has its own checkpoints (the README says how to go over).
 //
-// A batch is one transaction. Its first statement lifts the checkpoint, comparing it
-// with where this processor believes it to be, which locks the row: of two processors
-// one waits and then finds that it was late. Then the events are handled in that
-// transaction, then it is committed: read model and checkpoint together, or neither.
+// A batch is one transaction. Its first statement locks the checkpoint and compares it
+// with where this processor believes it to be: of two processors one waits and then
+// finds that it was late. Then the events are handled in that transaction, then the
+// checkpoint is lifted and all is committed: read model and checkpoint together, or
+// neither.
 // Handlers get the transaction by [GuardTx], so that only its owner ends it, and are
 // called by [HandleSafely], which turns what they may do (panic, Goexit, hide a failed
 // statement) into errors that name it. How far may be read is the horizon's to say.

@@ -93,7 +93,7 @@ func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, up
 		return 0, fmt.Errorf("acquiring a connection for a batch (the pool's limit is %d): %w", r.config.DB.Config().MaxConns, err)
 	}
 	defer conn.Release()
-	tx, err := r.row.beginAt(ctx, conn.Conn(), r.stored, upTo)
+	tx, err := r.row.beginAt(ctx, conn.Conn(), r.stored)
 	if err != nil {
 		return 0, err
 	}
@@ -101,8 +101,8 @@ func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, up
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	if err == nil {
-		if err = tx.Commit(end); err != nil {
-			return 0, fmt.Errorf("committing a batch up to position %d: %w", upTo, err)
+		if err = r.row.commitAt(end, tx, r.stored, upTo); err != nil {
+			return 0, err
 		}
 		return handled, nil
 	}

@@ -234,3 +234,27 @@ func TestBatchProjectionThatFails(t *testing.T) {
 	assert.NotContains(t, scrape(t, orch.MetricsHandler()), "pupsourcing_orchestrator_actor_panics_total{", "a handler's panic is no actor's")
 	require.NoError(t, r.stop())
 }
+
+// A handler that commits by SQL commits what it has done so far, and nothing of what comes after: that is handled all the same.
+func TestHandlerThatCommitsBySQL(t *testing.T) {
+	for name, statement := range map[string]string{"commits": "COMMIT", "commits and begins another": "COMMIT AND CHAIN"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.append("ada", 10)
+			var once atomic.Bool
+			r := start(t, w.orchestrator("set"), function{name: "commits", handle: func(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+				_, err := tx.Exec(ctx, "INSERT INTO handled (projection, position) VALUES ('commits', $1) ON CONFLICT DO NOTHING", event.GlobalPosition)
+				if err != nil {
+					return err
+				}
+				if event.AggregateVersion == 4 && once.CompareAndSwap(false, true) {
+					_, err := tx.Exec(ctx, statement)
+					return err
+				}
+				return nil
+			}})
+			w.await("10", "SELECT count(*) FROM handled WHERE projection = $1", "commits")
+			require.NoError(t, r.stop())
+		})
+	}
+}

@@ -4,28 +4,28 @@ package main
 var fenceGuards = []guard{
 	{
 		Name: "fence-generation", File: "pgcoord/batch.go",
-		Old: "AND generation = $6 AND worker_id = $7", New: "AND $6::bigint > 0 AND worker_id = $7",
+		Old: "AND generation = $5 AND worker_id = $6\nFOR NO KEY UPDATE", New: "AND $5::bigint > 0 AND worker_id = $6\nFOR NO KEY UPDATE",
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only in its own generation",
 	},
 	{
 		Name: "fence-worker", File: "pgcoord/batch.go",
-		Old: "AND worker_id = $7", New: "AND $7::uuid IS NOT NULL",
+		Old: "AND worker_id = $6\nFOR NO KEY UPDATE", New: "AND $6::uuid IS NOT NULL\nFOR NO KEY UPDATE",
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only on its worker's rows",
 	},
 	{
 		Name: "fence-position", File: "pgcoord/batch.go",
-		Old: "AND position = $5 AND", New: "AND position < $1 AND $5::bigint >= 0 AND",
+		Old: "AND slot_to = $3 AND position = $4", New: "AND slot_to = $3 AND position < 1000 + $4::bigint",
 		Test:    "TestBatchBehindItsOwnPredecessorIsFenced",
 		Promise: "a batch that waited behind its own predecessor's unanswered COMMIT does not handle its events again",
 	},
 	{
 		Name: "fence-slots", File: "pgcoord/batch.go",
-		Old: "AND slot_to = $4 AND", New: "AND $4::int > 0 AND",
+		Old: "AND slot_to = $3 AND", New: "AND $3::int > 0 AND",
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only on ranges that are as it believes",
 	},
 	{
 		Name: "fence-every-piece", File: "pgcoord/batch.go",
-		Old: "if updated != int64(len(b.lifted)) {", New: "if updated == 0 && len(b.lifted) > 0 {",
+		Old: "if found != int64(len(b.held)) {", New: "if found == 0 && len(b.held) > 0 {",
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "one row that is not as believed refuses the whole batch",
 	},
 	{
@@ -45,7 +45,7 @@ var fenceGuards = []guard{
 	},
 	{
 		Name: "cut-keeps-higher-pieces", File: "pgcoord/batch.go",
-		Old: "greatest($1::bigint, $5::bigint)", New: "$1::bigint + 0 * $5::bigint",
+		Old: "greatest($1::bigint, $4::bigint)", New: "$1::bigint + 0 * $4::bigint",
 		Test: "TestCommitCutsTheBatch", Promise: "a batch that is cut sets no piece lower than it was",
 	},
 	{
@@ -81,7 +81,7 @@ var fenceGuards = []guard{
 	},
 	{
 		Name: "manual-position", File: "projection/checkpoint.go",
-		Old: "WHERE projection_name = $1 AND last_global_position = $2`", New: "WHERE projection_name = $1 AND last_global_position < $3 AND $2::bigint >= 0`",
+		Old: "SELECT FROM %s WHERE projection_name = $1 AND last_global_position = $2 FOR", New: "SELECT FROM %s WHERE projection_name = $1 AND last_global_position < 1000 + $2::bigint FOR",
 		Test: "TestProcessorBehindAnotherHandlesNothingTwice", Promise: "of two manual processors of one partition one handles an event",
 	},
 }

@@ -20,10 +20,9 @@ import (
 //	          Fenced              a checkpoint is somebody else's: look
 //	          SessionConnected, SessionLost, Notified   hints: look
 //	          LeaseRenewed, LeaseExpired, DeclaredDead   the heartbeat's verdicts
-//	          AppendsNotified     whether it has to look for appends
 //	          Leave               finish and say goodbye
 //	sends     StopPartitions, StartPartitions, Joined, Left, EventsAppended, AppendsWatched   to the supervisor
-//	itself    lookDue, looked, acted
+//	itself    lookDue, lookOverdue, looked, acted
 //
 // It works in rounds: look at the tables, decide, act, and look again if
 // anything was done. Looking and acting run on a goroutine, one at a time.
@@ -42,6 +41,7 @@ type coordinator struct {
 	again   bool         // something happened meanwhile
 	left    bool         // the goodbye is said
 	due     *time.Timer  // of the next look
+	overdue *time.Timer  // of a look that is on its way
 	seen    seen
 	failure int // looks or acts that failed in a row
 }
@@ -50,6 +50,8 @@ type (
 	// lookDue says that it is time for another look; hurried, that an action
 	// asked for it.
 	lookDue struct{ hurried bool }
+	// lookOverdue says that a look takes so long that nobody may rely on it.
+	lookOverdue struct{}
 	// looked is what was seen.
 	looked struct {
 		view pgcoord.View
@@ -88,7 +90,10 @@ func (k *coordinator) Receive(c actor.Context) {
 	case *lookDue:
 		k.call(m.hurried)
 		k.look(c)
+	case *lookOverdue:
+		k.tellWatched(c, false)
 	case *looked:
+		stopTimers(k.overdue)
 		k.looked(c, m)
 	case *acted:
 		k.acted(c, m)
@@ -97,7 +102,7 @@ func (k *coordinator) Receive(c actor.Context) {
 		k.follow(c, m)
 	case *actor.Stopping:
 		k.cancel()
-		stopTimers(k.due)
+		stopTimers(k.due, k.overdue)
 	default:
 		unknown(c, k.worker, kindCoordinator)
 	}
@@ -124,8 +129,6 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 		k.state.trusted = false
 	case messages.Leave:
 		k.state.leaving = true
-	case messages.AppendsNotified:
-		k.state.notified = m.Notified
 	case messages.Notified:
 		k.worker.Metrics.Notification(m.Kind)
 	case messages.SessionLost:
@@ -192,6 +195,7 @@ func (k *coordinator) look(c actor.Context) {
 	root, self := c.ActorSystem().Root, c.Self()
 	ctx, cancel := context.WithTimeout(k.ctx, lookTimeout)
 	lead := k.mayLead()
+	k.overdue = time.AfterFunc(w.Timing.Observe, func() { root.Send(self, &lookOverdue{}) })
 	go func() {
 		defer cancel()
 		result := &looked{}

@@ -40,8 +40,6 @@ type state struct {
 	// stirred says that it was another one than at the look before.
 	drawn   int64
 	stirred bool
-	// notified says that the wake-up trigger notifies of appends.
-	notified bool
 
 	// absent is since when a worker's session has been missing at every look, as
 	// the age of one's own session.
@@ -140,7 +138,8 @@ func decide(s state, v pgcoord.View) (state, []action) {
 // The looks at the replica set stand in for looks at the events: after a while
 // without events a worker's horizon hardly looks by itself. The leader, which
 // looks most often, tells the others when events begin to come; while they do, the
-// others see it themselves.
+// others see it themselves. The wake-up trigger does not make that needless: a
+// transaction that was to notify may have been rolled back.
 func heedAppends(s state, v pgcoord.View) (state, []action) {
 	if v.Glance {
 		return s, nil
@@ -149,7 +148,7 @@ func heedAppends(s state, v pgcoord.View) (state, []action) {
 	s.stirred = v.Drawn != s.drawn
 	s.drawn = v.Drawn
 	switch {
-	case !s.stirred || s.notified:
+	case !s.stirred:
 		return s, nil
 	case began && v.Leading && len(v.Workers) > 1:
 		return s, []action{wakeHorizon{}, announceAppends{}}

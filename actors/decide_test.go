@@ -496,13 +496,8 @@ func TestAppendsAreSeenAtTheLooks(t *testing.T) {
 	assert.Equal(t, []action{wakeHorizon{}}, actions, "the others see it by themselves by now")
 	s, actions = decide(s, leading(at(5)))
 	assert.Equal(t, []action{wakeHorizon{}}, actions, "a crash of the server may take positions back")
-	s, _ = decide(s, leading(at(5)))
-	s.notified = true
-	_, actions = decide(s, leading(at(6)))
-	assert.Empty(t, actions, "the trigger wakes everybody")
 	alone := leading(sight(active(1, bob), as(bob, pgcoord.Running, 1)))
 	alone.Drawn = 3
-	s.notified = false
 	_, actions = decide(s, alone)
 	assert.Equal(t, []action{wakeHorizon{}}, actions, "nobody else is there")
 }

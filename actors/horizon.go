@@ -18,7 +18,6 @@ import (
 //	          WakeUps            whether the session is there, by which appends are notified
 //	          AppendsWatched     whether the coordinators look for appends
 //	sends     HorizonAdvanced    to the supervisor, whenever it moved
-//	          AppendsNotified    to the supervisor: whether the wake-up trigger is there
 //	itself    probeDue, probed
 //
 // It probes often while events come and seldom while they don't: the interval
@@ -111,8 +110,7 @@ func (h *horizonActor) Receive(c actor.Context) {
 		h.wake(c)
 	case messages.WakeUps:
 		h.connected = m.Connected
-		h.notice(c, false) // until the next probe has looked for the trigger
-		h.looked = time.Time{}
+		h.notified, h.looked = false, time.Time{} // until the next probe has looked for the trigger
 		h.woken = true
 		h.probe(c)
 	case messages.AppendsWatched:
@@ -192,7 +190,7 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	next := h.failed(m.err)
 	if m.err == nil {
 		h.failures = 0
-		h.notice(c, h.connected && m.notified)
+		h.notified = h.connected && m.notified
 		h.read(c, m.reading)
 		next = h.interval(m.reading, h.notified || h.watched)
 	}
@@ -212,14 +210,6 @@ func (h *horizonActor) interval(r horizon.Reading, told bool) time.Duration {
 		return max(poll, horizonIdle)
 	}
 	return min(max(horizonBusy, h.took*horizonShare, still/horizonSlow), poll)
-}
-
-// notice takes note of whether the wake-up trigger notifies of appends.
-func (h *horizonActor) notice(c actor.Context, notified bool) {
-	if h.notified != notified {
-		h.notified = notified
-		c.Send(c.Parent(), messages.AppendsNotified{Notified: notified})
-	}
 }
 
 // failed is how long to wait after a failure: longer after each in a row.

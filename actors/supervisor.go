@@ -32,7 +32,6 @@ const (
 //	          LeaseRenewed, DeclaredDead, Session*, Notified   for the coordinator
 //	          EventsAppended     from the session or the coordinator: for the horizon
 //	          AppendsWatched     from the coordinator: for the horizon
-//	          AppendsNotified    from the horizon: for the coordinator
 //	          Leave              from the orchestrator: for the coordinator
 //	          Joined             from the coordinator: for the heartbeat
 //	          Left               from the coordinator: stop everything
@@ -53,7 +52,7 @@ type supervisor struct {
 	lease                  time.Time                // until when the worker trusts itself; zero if it does not
 	horizonLives           uint64                   // how many horizons there have been
 	connected              bool                     // the session
-	notified, watched      bool                     // appends are, as the horizon and the coordinator say
+	watched                bool                     // appends are, as the coordinator says
 	leaving                bool
 	expiry                 *time.Timer // ends the lease while there is no heartbeat to do it
 }
@@ -165,9 +164,6 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 		c.Send(s.heartbeat, m)
 	case messages.Left:
 		c.Stop(c.Self())
-	case messages.AppendsNotified:
-		s.notified = m.Notified
-		c.Send(s.coordinator, m)
 	default: // Fenced, DeclaredDead, Notified
 		c.Send(s.coordinator, m)
 	}
@@ -317,7 +313,6 @@ func (s *supervisor) respawned(c actor.Context, due *respawn) {
 		s.coordinator = pid
 		s.receive(c, messages.AppendsWatched{}) // until it says otherwise
 	case kindHorizon:
-		s.receive(c, messages.AppendsNotified{}) // what the one before knew
 		c.Send(pid, messages.WakeUps{Connected: s.connected})
 		c.Send(pid, messages.AppendsWatched{Watched: s.watched})
 	case kindReader:
@@ -338,9 +333,6 @@ func (s *supervisor) briefing() []messages.ToCoordinator {
 	}
 	if s.run != nil {
 		told = append(told, s.found())
-	}
-	if s.notified {
-		told = append(told, messages.AppendsNotified{Notified: true})
 	}
 	if s.leaving {
 		told = append(told, messages.Leave{})

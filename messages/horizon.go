@@ -16,10 +16,6 @@ type HorizonAdvanced struct {
 // has seen it itself) → supervisor → horizon.
 type EventsAppended struct{}
 
-// AppendsNotified says whether the wake-up trigger notifies of appends, so that
-// nobody has to look for them. Horizon → supervisor → coordinator, when it changes.
-type AppendsNotified struct{ Notified bool }
-
 // AppendsWatched says whether the coordinators' looks at the replica set show
 // appends, as often as the poll interval asks. Coordinator → supervisor → horizon,
 // when it changes.
@@ -29,13 +25,11 @@ type AppendsWatched struct{ Watched bool }
 // looked for. Supervisor → horizon, when the session is connected or lost.
 type WakeUps struct{ Connected bool }
 
-func (EventsAppended) toSupervisor()   {}
-func (EventsAppended) toHorizon()      {}
-func (AppendsWatched) toSupervisor()   {}
-func (AppendsWatched) toHorizon()      {}
-func (AppendsNotified) toSupervisor()  {}
-func (AppendsNotified) toCoordinator() {}
-func (WakeUps) toHorizon()             {}
-func (HorizonAdvanced) toSupervisor()  {}
-func (HorizonAdvanced) toPartition()   {}
-func (HorizonAdvanced) toProcessor()   {}
+func (EventsAppended) toSupervisor()  {}
+func (EventsAppended) toHorizon()     {}
+func (AppendsWatched) toSupervisor()  {}
+func (AppendsWatched) toHorizon()     {}
+func (WakeUps) toHorizon()            {}
+func (HorizonAdvanced) toSupervisor() {}
+func (HorizonAdvanced) toPartition()  {}
+func (HorizonAdvanced) toProcessor()  {}

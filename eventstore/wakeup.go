@@ -14,10 +14,11 @@ import (
 
 // The wake-up trigger notifies listeners of appends, so that they need not poll.
 // NOTIFY makes commits wait for each other, so at most one transaction in flight
-// pays for it: the one that gets the advisory lock. No wake-up is missed. Who
+// pays for it: the one that gets the advisory lock. Who
 // did not get the lock holds its lock on the events table still when the holder's
 // notification arrives, or has committed; the woken prober of the horizon sees
-// either, and probes on until nobody holds one. The lock is tried in the
+// either, and probes on until nobody holds one. If the holder is rolled back, nobody
+// is notified; the coordinators' looks find what the others have appended. The lock is tried in the
 // trigger's condition, so that all others do not call its function either.
 
 // triggerName is the trigger's name, and that of its function.
@@ -41,7 +42,8 @@ const dropTriggerSQL = `DROP TRIGGER IF EXISTS {{trigger}} ON {{events}}`
 const hasTriggerSQL = `
 SELECT EXISTS (
 	SELECT 1 FROM pg_trigger
-	WHERE tgrelid = to_regclass($1) AND tgname = $2 AND tgenabled IN ('O', 'A'))`
+	WHERE tgrelid = to_regclass($1) AND tgname = $2 AND tgenabled IN ('O', 'A')
+		AND position(convert_to($3, 'UTF8') IN tgargs) > 0)`
 
 // Execer is what changes of the schema run on: a pool, a connection, or a
 // transaction.
@@ -54,7 +56,10 @@ type Execer interface {
 // appends: they handle an event within milliseconds of its commit, and hardly
 // ever look while there is none. It may be called again. It needs the rights of
 // the table's owner, and takes a lock on the table that waits for, and holds up,
-// appends for a moment.
+// appends for a moment. All stores must name the table alike, with or without its
+// schema, since the channel is made of the name. PostgreSQL refuses PREPARE
+// TRANSACTION for a transaction that has notified: applications that prepare their
+// appends cannot have the trigger.
 func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
 	if s.invalid != nil {
 		return s.invalid
@@ -84,14 +89,15 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 	return nil
 }
 
-// HasWakeUp says whether the trigger of InstallWakeUp is on the events table
-// and enabled.
+// HasWakeUp says whether the trigger of InstallWakeUp is on the events table,
+// enabled, and notifies this store's channel: that of a store which names the table
+// otherwise, with or without its schema, does not.
 func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if s.invalid != nil {
 		return false, s.invalid
 	}
 	var has bool
-	if err := db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName).Scan(&has); err != nil {
+	if err := db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName, s.WakeUpChannel()).Scan(&has); err != nil {
 		return false, fmt.Errorf("looking for the wake-up trigger on %s: %w", s.EventsTable().Sanitize(), err)
 	}
 	return has, nil

@@ -70,6 +70,14 @@ func decodable(fields []pgconn.FieldDescription) bool {
 	return true
 }
 
+// PostgreSQL's latest and earliest times, in microseconds since 2000: what 'infinity'
+// and '-infinity' become, which time.Time does not have. (The bounds are those of
+// src/include/datatype/timestamp.h.)
+const (
+	latest   = 9_223_371_331_199_999_999
+	earliest = -211_813_488_000_000_000
+)
+
 // decode decodes a row's values. It returns false where one is not as it must be.
 //
 // It returns the row, in place of writing to one, since what is written to a local variable needs no write barriers: these took a tenth
@@ -90,8 +98,11 @@ func decode(v [][]byte) (packed.Row, bool) {
 		Payload:          v[8], TraceID: v[9], CorrelationID: v[10], CausationID: v[11], Metadata: v[12],
 		Created: int64(binary.BigEndian.Uint64(v[13])),
 	}
-	if row.Created == math.MaxInt64 || row.Created == math.MinInt64 {
-		return packed.Row{}, false // infinity
+	switch row.Created {
+	case math.MaxInt64:
+		row.Created = latest
+	case math.MinInt64:
+		row.Created = earliest
 	}
 	if len(v) == len(encodings) {
 		if len(v[14]) != 4 {

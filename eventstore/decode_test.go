@@ -70,7 +70,6 @@ func TestARowThatCannotBeDecodedIsAnError(t *testing.T) {
 	tests := map[string]struct{ sql, says string }{
 		"a name that is missing": {`ALTER TABLE events ALTER event_type DROP NOT NULL; UPDATE events SET event_type = NULL`, "event_type"},
 		"an id that is missing":  {`ALTER TABLE events ALTER aggregate_id DROP NOT NULL; UPDATE events SET aggregate_id = NULL`, "aggregate_id"},
-		"an infinite time":       {`UPDATE events SET created_at = 'infinity'`, "created_at"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -84,6 +83,26 @@ func TestARowThatCannotBeDecodedIsAnError(t *testing.T) {
 			require.ErrorAs(t, err, &scanned)
 			assert.Equal(t, tt.says, scanned.FieldName)
 		})
+	}
+}
+
+// A time that Go does not have stops nobody: it becomes the latest, or the earliest, that PostgreSQL has beside it.
+func TestInfiniteTimesAreTheOutermost(t *testing.T) {
+	t.Parallel()
+	pgtest.SkipBehindPooler(t, "rows are decoded where they come in binary, and the exec mode gets text")
+	s, pool := newStore(t)
+	mustAppend(t, s, pool, es.NoStream(), eventsOf("a", 4)...)
+	_, err := pool.Exec(t.Context(), `UPDATE events SET created_at = CASE aggregate_version
+		WHEN 1 THEN 'infinity' WHEN 2 THEN '-infinity'
+		WHEN 3 THEN '294276-12-31 23:59:59.999999 UTC' ELSE '4714-11-24 00:00:00 BC UTC' END::timestamptz`)
+	require.NoError(t, err)
+	for _, decoded := range []bool{true, false} {
+		events := readWith(t, s, pool, decoded)
+		require.Len(t, events, 4)
+		assert.Equal(t, events[2].CreatedAt, events[0].CreatedAt)
+		assert.Equal(t, events[3].CreatedAt, events[1].CreatedAt)
+		assert.Equal(t, 294276, events[0].CreatedAt.Year())
+		assert.Equal(t, -4713, events[1].CreatedAt.Year())
 	}
 }
 

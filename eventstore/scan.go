@@ -93,11 +93,12 @@ func (s *eventScanner) scan(rows pgx.Rows) error {
 func (s *eventScanner) scanSlowly(rows pgx.Rows) (packed.Row, error) {
 	var e es.PersistedEvent
 	var slot int32
+	var created pgtype.Timestamptz
 	destinations := []any{
 		&e.GlobalPosition, &e.BoundedContext, &e.AggregateType, &e.AggregateID, &e.AggregateVersion,
 		(*[16]byte)(&e.EventID), &e.EventType, &e.EventVersion, &e.Payload,
 		(*pgtype.Text)(&e.TraceID), (*pgtype.Text)(&e.CorrelationID), (*pgtype.Text)(&e.CausationID),
-		&e.Metadata, &e.CreatedAt, &slot,
+		&e.Metadata, &created, &slot,
 	}
 	if !s.withSlot {
 		destinations = destinations[:len(destinations)-1]
@@ -105,7 +106,15 @@ func (s *eventScanner) scanSlowly(rows pgx.Rows) (packed.Row, error) {
 	if err := rows.Scan(destinations...); err != nil {
 		return packed.Row{}, err
 	}
+	e.CreatedAt = created.Time
 	row := packed.RowOf(&e)
+	switch created.InfinityModifier {
+	case pgtype.Infinity:
+		row.Created = latest
+	case pgtype.NegativeInfinity:
+		row.Created = earliest
+	case pgtype.Finite:
+	}
 	row.Slot = uint16(slot)
 	return row, nil
 }

@@ -78,7 +78,10 @@ func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 		return errors.New("running the migrations: the pool must not be nil")
 	}
 	c := defaults()
-	for _, option := range options {
+	for i, option := range options {
+		if option == nil {
+			return fmt.Errorf("running the migrations: %w: the option at index %d is nil", ErrInvalidOption, i)
+		}
 		option(&c)
 	}
 	if err := migrations.Run(context.Background(), db, c.schema); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
@@ -244,4 +245,28 @@ func TestMetricsHandlerWithoutMetrics(t *testing.T) {
 		orch.MetricsHandler().ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 		assert.Equal(t, http.StatusNotFound, answer.Code, name)
 	}
+}
+
+// The README's way from the manual processor to the orchestrator: what the one has handled, the other does not.
+func TestGoingOverFromTheManualProcessor(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 5)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	manual := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.db, EventStore: w.store, Projection: recorder{name: "users"}})
+	go func() { ended <- manual.Run(ctx) }()
+	w.awaitHandled("users", 5)
+	stop()
+	require.NoError(t, <-ended)
+	w.exec(`
+INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table)
+SELECT projection_name, 0, 65536, last_global_position, 'main-projections', 'public.events'
+FROM projection_checkpoints
+WHERE projection_name = 'users'`)
+	r := start(t, w.orchestrator("main-projections"), recorder{name: "users"}) // a second time would violate its table's key
+	w.append("ada", 5)
+	w.awaitHandled("users", 10)
+	w.requireOrder("users")
+	require.NoError(t, r.stop())
+	assert.NotContains(t, w.logs.String(), "a handler failed")
 }

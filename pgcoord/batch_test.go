@@ -100,6 +100,9 @@ func TestBatchBehindItsOwnPredecessorIsFenced(t *testing.T) {
 				if err != nil {
 					return err
 				}
+				if _, err := b.Tx().Exec(context.Background(), `CREATE TABLE handled ()`); err != nil {
+					return err
+				}
 				return b.Commit(context.Background(), 20)
 			})
 			awaitBlockedBy(t, o.pool, pid)
@@ -107,6 +110,7 @@ func TestBatchBehindItsOwnPredecessorIsFenced(t *testing.T) {
 				require.NoError(t, first.Commit(t.Context(), 10))
 				require.ErrorIs(t, await(t, second, "the second batch"), ErrMoved)
 				assert.Equal(t, whole(10), o.pieces(t))
+				assert.True(t, value[bool](t, o.pool, `SELECT to_regclass('handled') IS NULL`), "its events were handled again")
 				return
 			}
 			first.Rollback(t.Context())

@@ -79,9 +79,4 @@ var fenceGuards = []guard{
 		Old: "case conn.TxStatus() == txAborted:", New: "case conn.TxStatus() == 0:",
 		Test: "TestHandleSafelyDoubtsSuccess", Promise: "a handler that reports success over an aborted transaction has failed",
 	},
-	{
-		Name: "manual-position", File: "projection/checkpoint.go",
-		Old: "SELECT FROM %s WHERE projection_name = $1 AND last_global_position = $2 FOR", New: "SELECT FROM %s WHERE projection_name = $1 AND last_global_position < 1000 + $2::bigint FOR",
-		Test: "TestProcessorBehindAnotherHandlesNothingTwice", Promise: "of two manual processors of one partition one handles an event",
-	},
 }

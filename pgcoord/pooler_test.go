@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -245,8 +246,9 @@ func TestNothingOfAWorkerStaysOnAPooledBackend(t *testing.T) {
 	require.NoError(t, err)
 	f := Fence{Projection: "orders", Partition: rows[0].Partition, Generation: number, Worker: w}
 	for i := range 2 * int64(backends) {
-		b, err := s.BeginBatch(t.Context(), pool, f, whole(i), i+1, BatchSettings{IdleTimeout: 7654321})
+		b, err := s.BeginBatch(t.Context(), pool, f, whole(i), i+1, BatchSettings{IdleTimeout: 7654321 * time.Millisecond})
 		require.NoError(t, err)
+		t.Cleanup(func() { b.Rollback(context.Background()) })
 		if i%2 == 0 {
 			assert.Equal(t, ApplicationName(w), value[string](t, b.Tx(), `SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()`))
 			assert.Equal(t, "off", value[string](t, b.Tx(), `SHOW synchronous_commit`))

@@ -101,7 +101,7 @@ func (p *processor) head() (packed.Events, int64) {
 	return first.events, first.upTo
 }
 
-// begin opens a batch's transaction, which lifts the checkpoint to upTo.
+// begin opens a batch's transaction, which holds the checkpoints below upTo.
 func (p *processor) begin(ctx context.Context, upTo int64) (*pgcoord.Batch, error) {
 	return p.worker.Store.BeginBatch(ctx, p.worker.Pool, p.fence, p.pieces, upTo, p.worker.Batch.Settings)
 }

@@ -20,8 +20,9 @@
 //
 // # The fence
 //
-// A batch is one transaction whose first statement lifts its checkpoint rows
-// and compares all that the worker believes: generation, worker and position.
+// A batch is one transaction whose first statement locks its checkpoint rows and
+// compares all that the worker believes: generation, worker and position. Its last
+// one before COMMIT lifts them.
 // A new generation rewrites the same rows. So it waits for a batch in flight and
 // sees its final position, and a later batch of the old generation updates
 // nothing. There is no clock in it and no window between check and use.

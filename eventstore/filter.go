@@ -22,8 +22,23 @@ import (
 // statistics, would be taken for 0.5 % of the rows. (On such a table, while it is
 // only some pages long, sorting may still be chosen, and does not hurt.)
 func filteredSQL(f shape) string {
+	return `
+SELECT ` + f.columns() + ` FROM {{events}}
+WHERE global_position > $1::bigint AND global_position <= ANY (ARRAY[$2::bigint])` + f.filters(4) + `
+ORDER BY global_position LIMIT $3::bigint`
+}
+
+// columns are what a shape selects.
+func (f shape) columns() string {
+	if f&withSlots != 0 {
+		return eventColumns + ", " + slotExpression + "::int"
+	}
+	return eventColumns
+}
+
+// filters are a shape's conditions besides positions and, with the scope index, types; their arguments begin with the number next.
+func (f shape) filters(next int) string {
 	var where strings.Builder
-	next := 4
 	and := func(format string, args ...any) {
 		fmt.Fprintf(&where, "\n\tAND nullif("+format+", false) IS NOT NULL", args...)
 	}
@@ -38,25 +53,42 @@ func filteredSQL(f shape) string {
 	if f&byBoundedContext != 0 {
 		and("bounded_context = ANY ($%d::text[])", next)
 	}
-	columns := eventColumns
-	if f&withSlots != 0 {
-		columns += ", " + slotExpression + "::int"
-	}
-	return `
-SELECT ` + columns + ` FROM {{events}}
-WHERE global_position > $1::bigint AND global_position <= ANY (ARRAY[$2::bigint])` + where.String() + `
-ORDER BY global_position LIMIT $3::bigint`
+	return where.String()
 }
 
-// filtered is the statement for q, which is valid, and its arguments.
-func (s *Store) filtered(q Query) (sql string, args []any) {
+// sql is the statement of a shape.
+func (f shape) sql() string {
+	switch {
+	case f&byOneIndexedType != 0:
+		return indexedTypeSQL(f)
+	case f&byIndexedTypes != 0:
+		return indexedTypesSQL(f)
+	}
+	return filteredSQL(f)
+}
+
+// read is the statement for q, which is valid, and its arguments. A result with fewer rows than complete has all
+// that is wanted up to q.UpTo.
+func (s *Store) read(q Query) (sql string, args []any, complete int) {
 	var f shape
-	args = append(make([]any, 0, 7), slot.Lowest(q.Pieces), q.UpTo, int64(q.Limit))
+	args = append(make([]any, 0, 8), slot.Lowest(q.Pieces), q.UpTo, int64(q.Limit))
+	complete = q.Limit
+	types := slices.Compact(slices.Sorted(slices.Values(q.AggregateTypes)))
+	switch byIndex := q.ByScopeIndex && len(types) <= mostIndexedTypes; {
+	case byIndex && len(types) == 1:
+		f |= byOneIndexedType
+		args = append(args, types[0])
+	case byIndex && len(types) > 1:
+		f |= byIndexedTypes
+		limit, each := limitsOfTypes(q.Limit, len(types))
+		complete, args[2] = each, int64(limit)
+		args = append(args, types, int64(each))
+	}
 	if steps := newSteps(q.Pieces); !steps.level() {
 		f |= bySlot
 		args = append(args, steps.from, steps.position)
 	}
-	if len(q.AggregateTypes) > 0 {
+	if f&(byOneIndexedType|byIndexedTypes) == 0 && len(types) > 0 {
 		f |= byAggregateType
 		args = append(args, q.AggregateTypes)
 	}
@@ -67,7 +99,7 @@ func (s *Store) filtered(q Query) (sql string, args []any) {
 	if q.WithSlots {
 		f |= withSlots
 	}
-	return s.sql.readFiltered[f], args
+	return s.sql.readFiltered[f], args, complete
 }
 
 // unwanted is the position of slots that no piece covers: no event is above it.

@@ -54,7 +54,7 @@ func TestEveryFilteredReadWalksThePrimaryKey(t *testing.T) {
 					limits = append(limits, 1000)
 				}
 				for name, q := range plannedQueries(rows, limits) {
-					sql, args := s.filtered(q)
+					sql, args, _ := s.read(q)
 					leaf := leafOf(t, explain(t, conn.Conn(), sql, args), name)
 					assert.Equal(t, "Index Scan", leaf.Type, name)
 					assert.Equal(t, "events_pkey", leaf.Index, name)

@@ -93,6 +93,11 @@ type Query struct {
 	MaxBytes int64
 	// WithSlots asks for the slots of the events, see [packed.Events.Slot].
 	WithSlots bool
+	// ByScopeIndex asks for the events to be found by the index of
+	// [Store.InstallScopeIndex], in place of looking through all positions. It must
+	// be there: without it, every read sorts all events of the table. Which way is quicker depends on how many events are wanted;
+	// [ScopedReader] decides. It is ignored without AggregateTypes, and with more than 32 of them.
+	ByScopeIndex bool
 }
 
 // Page is what a filtered read found.
@@ -101,7 +106,8 @@ type Page struct {
 	Events []es.PersistedEvent
 	// UpTo is the position that the page reaches: of the wanted events up to and
 	// including it none is missing. It is the query's UpTo, or the last event's
-	// position if the limit or the bytes cut the page.
+	// position if the limit or the bytes cut the page. With ByScopeIndex and several types a page may be cut
+	// before it has Limit events, but not without any.
 	UpTo int64
 	// Bytes is about the memory that was read.
 	Bytes int64
@@ -113,7 +119,7 @@ type Part struct {
 	Events packed.Events
 	// UpTo is the position that the part reaches: of the wanted events up to and
 	// including it none is missing, in this part and those before. It is the last
-	// event's position, or, in a last part that neither limit nor bytes cut, the query's UpTo.
+	// event's position, or, in a last part that neither limit nor bytes cut (see [Page]), the query's UpTo.
 	UpTo int64
 	// Bytes is about the memory that the events take.
 	Bytes int64
@@ -122,8 +128,13 @@ type Part struct {
 // Read reads a page of the events that q wants: in one of its slots, above that
 // slot's position, up to and including q.UpTo, within its scope.
 func (s *Store) Read(ctx context.Context, db DB, q Query) (Page, error) {
+	return page(func(take func(Part)) error { return s.Stream(ctx, db, q, q.Limit, take) })
+}
+
+// page is the one part of a stream that is not divided.
+func page(stream func(take func(Part)) error) (Page, error) {
 	var page Page
-	err := s.Stream(ctx, db, q, q.Limit, func(p Part) {
+	err := stream(func(p Part) {
 		page = Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.Bytes}
 	})
 	if err != nil {
@@ -153,12 +164,12 @@ func (s *Store) Stream(ctx context.Context, db DB, q Query, size int, take func(
 	}
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
-	sql, args := s.filtered(q)
+	sql, args, complete := s.read(q)
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
 		return fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
 	}
-	if err := collectParts(rows, q, size, take, abandon); err != nil {
+	if err := collectParts(rows, q, complete, size, take, abandon); err != nil {
 		return fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
 	}
 	return nil

@@ -29,8 +29,8 @@ const mostExpected = 4096
 
 // collectParts scans the rows of a filtered read, hands them over in parts, and
 // closes it. Where they have the query's bytes before they end it calls abandon,
-// which must end the query: closing it would fetch the rest.
-func collectParts(rows pgx.Rows, q Query, size int, take func(Part), abandon context.CancelFunc) error {
+// which must end the query: closing it would fetch the rest. With fewer rows than complete, none that is wanted is missing.
+func collectParts(rows pgx.Rows, q Query, complete, size int, take func(Part), abandon context.CancelFunc) error {
 	defer rows.Close()
 	scan := eventScanner{withSlot: q.WithSlots, list: packed.Builder{Expected: min(size, q.Limit, mostExpected)}}
 	events, bytes := 0, int64(0) // of the parts before
@@ -56,7 +56,12 @@ func collectParts(rows pgx.Rows, q Query, size int, take func(Part), abandon con
 	if err := rows.Err(); err != nil {
 		return err
 	}
-	take(scan.part(q.UpTo))
+	switch n := scan.list.Len(); {
+	case events+n < complete:
+		take(scan.part(q.UpTo))
+	case n > 0: // else the part before has ended there
+		take(scan.part(scan.list.LastPosition()))
+	}
 	return nil
 }
 

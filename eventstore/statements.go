@@ -10,17 +10,21 @@ type statements struct {
 	stream       string
 	readAll      string
 	latest       string
-	readFiltered [1 << 4]string // by shape
+	readFiltered [shapes]string
 }
 
 // shape says which filters, and which columns, a filtered read has.
 type shape uint8
 
 const (
-	bySlot shape = 1 << iota
-	byAggregateType
+	bySlot          shape = 1 << iota
+	byAggregateType       // by the primary key
 	byBoundedContext
 	withSlots // the slot is the last column
+	byOneIndexedType
+	byIndexedTypes // several
+
+	shapes = 1 << iota // how many there are
 )
 
 // slotExpression is an event's slot; see package slot.
@@ -101,7 +105,7 @@ func newStatements(events, heads string) statements {
 		latest:  tables.Replace(latestSQL),
 	}
 	for f := range st.readFiltered {
-		st.readFiltered[f] = tables.Replace(filteredSQL(shape(f)))
+		st.readFiltered[f] = tables.Replace(shape(f).sql())
 	}
 	return st
 }

@@ -77,6 +77,8 @@ func (s *Store) read(q Query) (sql string, args []any, complete int) {
 	switch byIndex := q.ByScopeIndex && len(types) <= mostIndexedTypes; {
 	case byIndex && len(types) == 1:
 		f |= byOneIndexedType
+		complete = min(q.Limit, mostWalked)
+		args[2] = int64(complete)
 		args = append(args, types[0])
 	case byIndex && len(types) > 1:
 		f |= byIndexedTypes

@@ -49,9 +49,11 @@ ORDER BY event.global_position LIMIT $3::bigint`
 const (
 	// mostIndexedTypes is how many types are read by the index.
 	mostIndexedTypes = 32
-	// mostSorted is how many rows are sorted by one statement: they should fit into
-	// work_mem, and so many that the planner expects them to be worth compiling the
-	// statement (jit_above_cost) take longer to plan for than to read.
+	// mostWalked is how many events of one type a statement reads. The planner takes each for up to a random page, and for
+	// more than jit_above_cost, which are 25,000 pages by default, it would spend 0.1 s on compiling the statement.
+	mostWalked = 16_000
+	// mostSorted is how many events of several types a statement reads: it looks at them twice, and sorts them, for which they are to fit
+	// into work_mem.
 	mostSorted = 4096
 	// leastOfType is how many events of each type are worth a statement.
 	leastOfType = 16

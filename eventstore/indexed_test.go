@@ -114,7 +114,7 @@ func indexedQueries(upTo int64) map[string]Query {
 }
 
 // pages reads all pages of a query and returns the events' positions. Each page must keep its promise.
-func pages(rt require.TestingT, ctx context.Context, s *Store, pool DB, q Query, size int) (positions []int64) {
+func pages(ctx context.Context, rt require.TestingT, s *Store, pool DB, q Query, size int) (positions []int64) {
 	for after := slot.Lowest(q.Pieces); after < q.UpTo; {
 		q.Pieces = slot.Lift(q.Pieces, after)
 		events, reached := 0, after
@@ -166,8 +166,27 @@ func TestPropertyTheScopeIndexFindsTheSame(t *testing.T) {
 		sql, _, _ := s.read(q)
 		require.Contains(rt, sql, "ORDER BY aggregate_type, global_position")
 		size := rapid.IntRange(1, q.Limit).Draw(rt, "size")
-		require.Equal(rt, pages(rt, t.Context(), s, pool, plain, size), pages(rt, t.Context(), s, pool, q, size))
+		require.Equal(rt, pages(t.Context(), rt, s, pool, plain, size), pages(t.Context(), rt, s, pool, q, size))
 	})
+}
+
+// More events than one statement reads by the index come in several.
+func TestAReadByTheIndexIsCutBeforeItIsTooLarge(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
+	fillTypes(t, pool, mostWalked+2000)
+	last, err := s.LatestPosition(t.Context(), pool)
+	require.NoError(t, err)
+	for _, types := range [][]string{{"Order"}, {"Order", "Few"}} {
+		q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: 100_000, AggregateTypes: types}
+		want := pages(t.Context(), t, s, pool, q, 1000)
+		q.ByScopeIndex = true
+		assert.Equal(t, want, pages(t.Context(), t, s, pool, q, 1000))
+		page, err := s.Read(t.Context(), pool, q)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(page.Events), mostWalked)
+	}
 }
 
 // A statement reads about as many rows as it may return, however many types there are and however many events each has.
@@ -257,7 +276,7 @@ func (w *watching) since() []string {
 func TestAScopedReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	fillTypes(t, pool, 20_000)
+	fillTypes(t, pool, mostWalked-1000)
 	last, err := s.LatestPosition(t.Context(), pool)
 	require.NoError(t, err)
 	db, r := &watching{DB: pool}, NewScopedReader(s)

@@ -106,7 +106,7 @@ type Page struct {
 	Events []es.PersistedEvent
 	// UpTo is the position that the page reaches: of the wanted events up to and
 	// including it none is missing. It is the query's UpTo, or the last event's
-	// position if the limit or the bytes cut the page. With ByScopeIndex and several types a page may be cut
+	// position if the limit or the bytes cut the page. With ByScopeIndex a page may be cut
 	// before it has Limit events, but not without any.
 	UpTo int64
 	// Bytes is about the memory that was read.

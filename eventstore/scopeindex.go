@@ -47,7 +47,7 @@ SELECT EXISTS (
 // [ScopedReader]). It pays where projections with AggregateTypes want less than a tenth of
 // the events, and catch up over many: the rest of the stream, which costs
 // 0.2 µs an event, is not looked at any more. It costs each append an entry in one more index, and
-// disk: about 50 bytes an event, more for long names of types.
+// disk: about 32 bytes an event, more for long names of types.
 //
 // It may be called again, and does nothing if any index serves ([Store.HasScopeIndex]). One
 // that an interrupted build has left behind is dropped and built anew.

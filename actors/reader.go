@@ -32,6 +32,7 @@ type reader struct {
 	run    *run
 	window *window
 	union  union
+	events *eventstore.ScopedReader
 
 	horizon int64
 	epoch   uint64
@@ -91,7 +92,7 @@ func newReader(w *worker, r *run, a messages.Assignment) *reader {
 	u := unionOf(w, a)
 	return &reader{
 		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation),
-		window: newWindow(windowBytes, windowAhead), union: u,
+		window: newWindow(windowBytes, windowAhead), union: u, events: eventstore.NewScopedReader(w.EventStore),
 		chunk: max(w.Batch.Size, min(u.shares*w.Batch.Size, mostEvents)), limit: readLimit(w, firstEvents),
 	}
 }
@@ -193,7 +194,7 @@ func (r *reader) readOn(c actor.Context) {
 	after, size := r.window.head, r.chunk
 	ended := &windowEnded{epoch: r.epoch}
 	go func() {
-		ended.err = r.worker.EventStore.Stream(r.run.hard, r.worker.Pool, query, size, func(p eventstore.Part) {
+		ended.err = r.events.Stream(r.run.hard, r.worker.Pool, query, size, func(p eventstore.Part) {
 			root.Send(self, &windowRead{
 				epoch: ended.epoch, chunk: chunk{After: after, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes},
 			})
@@ -254,7 +255,7 @@ func (r *reader) readAlone(c actor.Context) {
 		}
 		go func() {
 			read := &aloneRead{question: q, answer: messages.EventsRead{Sequence: q.Sequence}}
-			read.answer.Err = r.worker.EventStore.Stream(r.run.hard, r.worker.Pool, query, query.Limit, func(p eventstore.Part) {
+			read.answer.Err = r.events.Stream(r.run.hard, r.worker.Pool, query, query.Limit, func(p eventstore.Part) {
 				read.answer.Events, read.answer.UpTo, read.bytes = p.Events, p.UpTo, p.Bytes
 			})
 			root.Send(self, read)

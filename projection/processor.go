@@ -151,6 +151,7 @@ type runner struct {
 	log       *slog.Logger
 	prober    *horizon.Prober
 	row       checkpointRow
+	events    *eventstore.ScopedReader
 
 	// stored is what the checkpoint's row is believed to say; scanned, at or
 	// above it, is how far the stream has been looked through.
@@ -165,6 +166,7 @@ func newRunner(c ProcessorConfig) *runner {
 		config:    c,
 		partition: slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},
 		scope:     ScopeOf(c.Projection),
+		events:    eventstore.NewScopedReader(c.EventStore),
 	}
 	r.row = newCheckpointRow(c.EventStore.CheckpointsTable(), c.Projection.Name(), r.partition)
 	r.log = c.Logger.With("component", "processor", "projection", c.Projection.Name(), "partition", r.partition.String())
@@ -233,7 +235,7 @@ func (r *runner) turn(ctx context.Context) error {
 			return nil
 		}
 	}
-	page, err := r.config.EventStore.Read(ctx, r.config.DB, eventstore.Query{
+	page, err := r.events.Read(ctx, r.config.DB, eventstore.Query{
 		Pieces:          []slot.Piece{{Range: r.partition.Range(), Position: r.scanned}},
 		UpTo:            r.horizon,
 		AggregateTypes:  r.scope.AggregateTypes,

@@ -67,23 +67,34 @@ func measureAllocations(ctx context.Context, b *bench) error {
 	})
 }
 
-// measureScoped measures scoped.
+// measureScoped measures scoped and scoped/index.
 func measureScoped(ctx context.Context, b *bench) error {
 	d, err := b.filled(ctx)
 	if err != nil {
 		return err
 	}
+	rare := int64((b.env.events + 99) / 100)
 	return b.rounds(func() error {
 		raw, err := b.raw(ctx, d)
 		if err != nil {
 			return err
 		}
-		rare := int64((b.env.events + 99) / 100)
-		o, err := b.freshRun(ctx, d, "scoped", job{Kind: "worker", Name: "w1", Handler: "scoped", Projections: 1, Want: rare})
-		if err != nil {
-			return err
+		for _, way := range []struct {
+			figure string
+			index  bool
+		}{{"scoped", false}, {"scoped/index", true}} {
+			if !b.env.wants(way.figure) {
+				continue
+			}
+			if err := d.scopeIndex(ctx, way.index); err != nil {
+				return err
+			}
+			o, err := b.freshRun(ctx, d, way.figure, job{Kind: "worker", Name: "w1", Handler: "scoped", Projections: 1, Want: rare})
+			if err := errors.Join(err, d.scopeIndex(ctx, false)); err != nil {
+				return err
+			}
+			b.report.compare(way.figure, float64(b.env.events)/o.seconds(), raw.rate())
 		}
-		b.report.compare("scoped", float64(b.env.events)/o.seconds(), raw.rate())
 		return nil
 	})
 }

@@ -45,6 +45,7 @@
 //   - append/workers: the same without the trigger and with two workers, which share one projection, as a ratio to no worker at all. The
 //     appending connections alone keep a small machine busy, so that on one what the workers and their statements take is missing
 //     to the appends; the goal is for a machine that has processors left.
+//   - append/index: appends a second without any worker, with the index of InstallScopeIndex, as a ratio to without.
 //   - idle/trigger: statements a second (pg_stat_statements) of a worker with 20 projections that has nothing to do, all of them: membership,
 //     horizon, transactions. idle/cpu: its process's use of one processor. idle/poll, idle/poll/cpu: without the trigger.
 //   - idle/1: statements of a worker with one projection; idle/growth: those of 20 projections as a ratio to it; idle/64p: those of 20
@@ -54,6 +55,8 @@
 //   - memory/large: the same for 1x8 with payloads of 1 MiB, a 4,000th as many events. Its goal leaves room for two
 //     pages of 4 MiB for each projection beside the window, twice, since garbage is collected when there is as much again.
 //   - scoped: a projection that wants 1 % of the events: how many events a second are passed over, as a ratio to raw.
+//   - scoped/index: the same with the index of InstallScopeIndex, which is built before each run and dropped after it. Looking for it is part
+//     of the time.
 //   - allocs: allocations of memory per event read by eventstore.Store.Stream as workers read: statements of 10,000 events in parts of
 //     1,000. allocs/bytes: bytes. allocs/speed: events read so, as a ratio to raw.
 package main

@@ -76,6 +76,7 @@ var catalogue = []definition{
 	{"append/trigger", "8 appending connections, 1 worker", unitEvents, "no trigger", atLeast(0.97)},
 	{"append/trigger/alone", "  without a worker", unitEvents, "no trigger", goal{}},
 	{"append/workers", "8 appending connections, 2 workers", unitEvents, "no worker", atLeast(0.9)},
+	{"append/index", "8 appending connections, scope index", unitEvents, "no index", goal{}},
 	{"idle/trigger", "idle, 20 projections", unitStatements, "", atMost(5)},
 	{"idle/cpu", "  processor", unitPercent, "", atMost(0.5)},
 	{"idle/1", "  with 1 projection", unitStatements, "", goal{}},
@@ -87,17 +88,18 @@ var catalogue = []definition{
 	{"memory/far", "  one projection far behind another", unitMiB, "", atMost(100)},
 	{"memory/large", "  payloads of 1 MiB", unitMiB, "", atMost(200)},
 	{"scoped", "1 % of the events wanted: passed over", unitEvents, "raw", atLeast(10)},
+	{"scoped/index", "  with the scope index", unitEvents, "raw", atLeast(10)},
 	{"allocs", "reading parts of 1,000", unitAllocs, "", atMost(allocsGoal)},
 	{"allocs/bytes", "  memory", unitBytes, "", goal{}},
 	{"allocs/speed", "  events", unitEvents, "raw", goal{}},
 }
 
 // mainOf is the figure that ONLY knows a figure by: the first part of its name, or the first two of those that begin with
-// catchup or write.
+// catchup, write or scoped.
 func mainOf(name string) string {
 	parts := strings.Split(name, "/")
-	if parts[0] == "catchup" || parts[0] == "write" {
-		return strings.Join(parts[:2], "/")
+	if parts[0] == "catchup" || parts[0] == "write" || parts[0] == "scoped" {
+		return strings.Join(parts[:min(2, len(parts))], "/")
 	}
 	return parts[0]
 }

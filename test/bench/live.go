@@ -54,6 +54,14 @@ func (d *database) trigger(ctx context.Context, on bool) error {
 	return d.store.RemoveWakeUp(ctx, d.pool)
 }
 
+// scopeIndex builds the scope index, or drops it.
+func (d *database) scopeIndex(ctx context.Context, on bool) error {
+	if on {
+		return d.store.InstallScopeIndex(ctx, d.pool)
+	}
+	return d.store.RemoveScopeIndex(ctx, d.pool)
+}
+
 // wakings are the ways to learn of appends, as figures name them.
 var wakings = []struct {
 	name    string
@@ -128,7 +136,8 @@ const appendTurns = 3
 // appendWay is what runs while events are appended.
 type appendWay struct {
 	trigger bool
-	workers int // processes, which share one projection
+	index   bool // on types and positions
+	workers int  // processes, which share one projection
 }
 
 // appendComparisons are the figures of append, each way with the one that it is compared with.
@@ -139,6 +148,7 @@ var appendComparisons = []struct {
 	{"append/trigger", appendWay{trigger: true, workers: 1}, appendWay{workers: 1}},
 	{"append/trigger/alone", appendWay{trigger: true}, appendWay{}},
 	{"append/workers", appendWay{workers: 2}, appendWay{}},
+	{"append/index", appendWay{index: true}, appendWay{}},
 }
 
 // measureAppending measures append.
@@ -174,6 +184,9 @@ func (b *bench) appendRate(ctx context.Context, d *database, way appendWay) (flo
 		return 0, err
 	}
 	if err := d.trigger(ctx, way.trigger); err != nil {
+		return 0, err
+	}
+	if err := d.scopeIndex(ctx, way.index); err != nil {
 		return 0, err
 	}
 	workers, err := b.standingMany(ctx, d, way.workers)

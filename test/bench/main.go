@@ -20,7 +20,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{[]string{"raw", "catchup/1x1", "catchup/1x8"}, measureCatchUp},
 	{[]string{"allocs"}, measureAllocations},
-	{[]string{"scoped"}, measureScoped},
+	{[]string{"scoped", "scoped/index"}, measureScoped},
 	{[]string{"catchup/4w"}, measureWorkers},
 	{[]string{"catchup/4p"}, measurePartitions},
 	{[]string{"write/row", "write/batch"}, measureWriting},

@@ -58,12 +58,12 @@ func projectionsOf(j job, p *progress) []projection.Projection {
 	return all
 }
 
-// firstRead notes when the events table is read for the first time.
+// firstRead notes when the events table is read for the first time, or the scope index looked for.
 type firstRead struct{ progress *progress }
 
 // TraceQueryStart sees each query before it is sent.
 func (f firstRead) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if strings.HasSuffix(data.SQL, "ORDER BY global_position LIMIT $3::bigint") {
+	if strings.Contains(data.SQL, "aggregate_type") {
 		f.progress.begin()
 	}
 	return ctx

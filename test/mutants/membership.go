@@ -126,6 +126,11 @@ var membershipGuards = []guard{
 		Test: "TestWhoGlances", Promise: "where nobody leads, the next look finds that out",
 	},
 	{
+		Name: "hanging-look-watches-nothing", File: "actors/coordinator.go",
+		Old: "case *lookOverdue:\n\t\tk.tellWatched(c, false)", New: "case *lookOverdue:",
+		Test: "TestALookThatHangsWatchesNoAppends", Promise: "appends are looked for while nobody can look at the replica set",
+	},
+	{
 		Name: "late-ready-is-notified", File: "pgcoord/workers.go",
 		Old: "AND g.created_at < now() - interval '100 ms')", New: "AND g.created_at > now())",
 		Test: "TestGenerationsAreNotified", Promise: "the leader hears of who is ready late at once",

@@ -1,0 +1,56 @@
+package actors
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// A look that hangs, since somebody locks a table or no connection is to be had, shows no appends. The horizon hears that when the
+// looks are no longer as frequent as it counts on, not when the look is given up.
+func TestALookThatHangsWatchesNoAppends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const observe = 250 * time.Millisecond
+		quiet := slog.New(slog.DiscardHandler)
+		w := &worker{Config: Config{Logger: quiet, Timing: Timing{Observe: observe, Poll: observe}}}
+		w.session = pgcoord.OpenSession(t.Context(), pgcoord.SessionConfig{
+			Connect: func(ctx context.Context) (*pgx.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
+			Logger:  quiet,
+		})
+		k := newCoordinator(w)
+		k.watched = true // as the look before has found
+		said := make(chan any, 16)
+		system := quietSystem()
+		parent := system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+			switch m := c.Message().(type) {
+			case *actor.Started:
+				c.Spawn(actor.PropsFromProducer(func() actor.Actor { return k }))
+			case messages.ToSupervisor:
+				said <- m
+			}
+		}))
+		pass(observe - time.Millisecond)
+		synctest.Wait()
+		assert.Empty(t, said, "the look may still be answered in time")
+		pass(time.Millisecond)
+		synctest.Wait()
+		if assert.Len(t, said, 1, "the look is given up much later") {
+			assert.Equal(t, messages.AppendsWatched{Watched: false}, <-said)
+		}
+
+		system.Root.Stop(parent)
+		w.session.Close()
+		pass(time.Second) // of the bubble: the library's throttles end
+		system.Shutdown()
+		synctest.Wait()
+	})
+}

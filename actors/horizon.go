@@ -17,7 +17,7 @@ import (
 //	receives  EventsAppended     look now
 //	          WakeUps            whether the session is there, by which appends are notified
 //	          AppendsWatched     whether the coordinators look for appends
-//	sends     HorizonAdvanced    to the supervisor, whenever it moved
+//	sends     HorizonAdvanced    to the supervisor, whenever it moved, or is not known any more
 //	itself    probeDue, probed
 //
 // It probes often while events come and seldom while they don't: the interval
@@ -45,8 +45,9 @@ type horizonActor struct {
 	position  int64
 	came      int64         // how many positions the last probe found the horizon advanced by
 	over      time.Duration // the time from the end of the probe before to that of the last
-	life      uint64        // which horizon of this worker it is; part of the epoch
-	epoch     uint64
+	epoch     uint64        // of what is announced; its upper half is which horizon of this worker it is
+	known     bool          // position is the horizon, as far as others know
+	run       uint64        // the prober's epoch
 	due       *time.Timer
 	blocked   time.Time // since when a transaction holds the horizon back; zero if none
 	named     time.Time // when it was last logged
@@ -92,11 +93,11 @@ const (
 
 func newHorizon(w *worker, life uint64) *horizonActor {
 	ctx, cancel := context.WithCancel(context.Background())
-	floor := func(ctx context.Context) (int64, error) { return w.Store.Floor(ctx, w.Pool) }
 	return &horizonActor{
 		worker: w, log: w.logger(kindHorizon), ctx: ctx, cancel: cancel,
-		prober: horizon.NewProber(w.Pool, w.EventStore.EventsTable(), floor, horizon.Options{BlockerAfter: horizonBlockedAfter}),
-		life:   life,
+		prober: horizon.NewProber(w.Pool, w.EventStore.EventsTable(), w.Store.Rewinds(w.Pool), horizon.Options{BlockerAfter: horizonBlockedAfter}),
+		epoch:  life << 32,
+		known:  true, // an earlier life may have left one behind
 		moved:  time.Now(),
 	}
 }
@@ -188,7 +189,9 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	now := time.Now()
 	h.probing, h.took, h.over, h.ended = false, m.took, now.Sub(h.ended), now
 	next := h.failed(m.err)
-	if m.err == nil {
+	if m.err != nil {
+		h.withdraw(c)
+	} else {
 		h.failures = 0
 		h.notified = h.connected && m.notified
 		h.read(c, m.reading)
@@ -229,13 +232,27 @@ func (h *horizonActor) failed(err error) time.Duration {
 	return next
 }
 
+// withdraw lets nothing more be read by a horizon that may be of a server that is
+// gone: the one that answers next may give its positions again.
+func (h *horizonActor) withdraw(c actor.Context) {
+	if !h.known {
+		return
+	}
+	h.known, h.position = false, 0
+	h.epoch++
+	c.Send(c.Parent(), messages.HorizonAdvanced{Position: 0, Epoch: h.epoch})
+}
+
 // read announces the horizon if it moved.
 func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
-	epoch := h.life<<32 | r.Epoch
 	h.came = max(0, r.Position-h.position)
-	if r.Position > h.position || epoch != h.epoch {
-		h.position, h.epoch, h.moved = r.Position, epoch, time.Now()
-		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Epoch: epoch})
+	if again := r.Epoch != h.run; again || r.Position > h.position {
+		if again {
+			h.run = r.Epoch
+			h.epoch++
+		}
+		h.known, h.position, h.moved = true, r.Position, time.Now()
+		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Epoch: h.epoch})
 	}
 	blockedFor := h.watch(r)
 	h.worker.Metrics.Horizon(r.Position, r.LastValue, blockedFor, r.Holders)

@@ -1,12 +1,17 @@
 package actors
 
 import (
+	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
 
 func TestHorizonInterval(t *testing.T) {
@@ -55,4 +60,58 @@ func TestHorizonRest(t *testing.T) {
 			assert.Equal(t, test.expected, h.rest())
 		})
 	}
+}
+
+// outcomes is a horizon that is given the results of its probes.
+type outcomes struct{ *horizonActor }
+
+// Receive passes on what came of a probe; none is made.
+func (o outcomes) Receive(c actor.Context) {
+	switch c.Message().(type) {
+	case *probed, *actor.Stopping:
+		o.horizonActor.Receive(c)
+	}
+}
+
+// What was the horizon of a server that does not answer any more is none of the server that answers next, which may give the same
+// positions again: nobody reads up to it before that one was probed, and then all begin with what the tables say.
+func TestHorizonIsWithdrawnWhenAProbeFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worker{Config: Config{Logger: slog.New(slog.DiscardHandler), EventStore: eventstore.New(eventstore.WithLogger(nil))}}
+		said := make(chan messages.HorizonAdvanced, 16)
+		system := quietSystem()
+		var child *actor.PID
+		parent := system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+			switch m := c.Message().(type) {
+			case *actor.Started:
+				child = c.Spawn(actor.PropsFromProducer(func() actor.Actor { return outcomes{newHorizon(w, 1)} }))
+			case messages.HorizonAdvanced:
+				said <- m
+			}
+		}))
+		synctest.Wait()
+		var positions []int64
+		var epochs []uint64
+		for _, m := range []*probed{
+			{reading: horizon.Reading{Position: 7, Epoch: 1}},
+			{err: assert.AnError},
+			{err: assert.AnError},
+			{reading: horizon.Reading{Position: 5, Epoch: 2}},
+			{reading: horizon.Reading{Position: 6, Epoch: 2}},
+			{reading: horizon.Reading{Position: 6, Epoch: 3}},
+		} {
+			system.Root.Send(child, m)
+			synctest.Wait()
+			for len(said) > 0 {
+				m := <-said
+				positions, epochs = append(positions, m.Position), append(epochs, m.Epoch&0xffff)
+			}
+		}
+		assert.Equal(t, []int64{7, 0, 5, 6, 6}, positions)
+		assert.Equal(t, []uint64{1, 2, 3, 3, 4}, epochs)
+		system.Root.Stop(parent)
+		pass(time.Second) // of the bubble: the library's throttles end
+		system.Shutdown()
+		synctest.Wait()
+	})
 }

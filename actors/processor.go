@@ -270,9 +270,13 @@ func (p *processor) failed(c actor.Context, err error) next {
 	return next{after: after}
 }
 
-// showPosition sets the metrics of how far the partition is.
+// showPosition sets the metrics of how far the partition is. While the horizon is
+// not known the lag stays what it was.
 func (p *processor) showPosition() {
 	name := p.fence.Partition.String()
 	p.worker.Metrics.Position(p.fence.Projection, name, p.readTo)
+	if p.epoch != 0 && p.horizon == 0 {
+		return
+	}
 	p.worker.Metrics.Lag(p.fence.Projection, name, max(0, p.horizon-p.readTo))
 }

@@ -68,17 +68,24 @@ func dial(t *testing.T, pool *pgxpool.Pool) *pgx.Conn {
 	return conn
 }
 
-// checkpoint is a floor that the test moves.
-type checkpoint struct{ at atomic.Int64 }
+// checkpoint is the highest one, which the test moves.
+type checkpoint struct {
+	Checkpoints
+	at atomic.Int64
+}
 
-func (c *checkpoint) read(context.Context) (int64, error) { return c.at.Load(), nil }
+func newCheckpoint(at int64) *checkpoint {
+	c := &checkpoint{}
+	c.at.Store(at)
+	c.Checkpoints = InMemory(func(context.Context) (int64, error) { return c.at.Load(), nil })
+	return c
+}
 
 // newProber probes over a connection of its own, so that no probe meets a new session.
 func newProber(t *testing.T, pool *pgxpool.Pool, floor int64) (*Prober, *checkpoint) {
 	t.Helper()
-	c := &checkpoint{}
-	c.at.Store(floor)
-	return NewProber(dial(t, pool), events, c.read, Options{BlockerAfter: time.Nanosecond}), c
+	c := newCheckpoint(floor)
+	return NewProber(dial(t, pool), events, c, Options{BlockerAfter: time.Nanosecond, RewindsEvery: time.Nanosecond}), c
 }
 
 func probe(t *testing.T, p *Prober) Reading {

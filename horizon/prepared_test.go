@@ -75,8 +75,8 @@ func TestPreparedTransactionSurvivesARestart(t *testing.T) {
 	for name, mode := range map[string]pgtest.StopMode{"fast": pgtest.Fast, "immediate": pgtest.Immediate} {
 		t.Run(name, func(t *testing.T) {
 			cluster, pool := ownServer(t)
-			floor := &checkpoint{}
-			p := NewProber(pool, events, floor.read, Options{BlockerAfter: time.Nanosecond})
+			floor := newCheckpoint(0)
+			p := NewProber(pool, events, floor, Options{BlockerAfter: time.Nanosecond})
 			insert(t, pool)
 			floor.at.Store(probe(t, p).Position)
 			position := prepareInsert(t, pool, "outstanding", func() { probe(t, p) })
@@ -102,8 +102,8 @@ func TestPreparedTransactionSurvivesARestart(t *testing.T) {
 // transactions may have old names. The prober must not compare with what it saw.
 func TestACrashEndsTheEpoch(t *testing.T) {
 	cluster, pool := ownServer(t)
-	floor := &checkpoint{}
-	p := NewProber(pool, events, floor.read, Options{})
+	floor := newCheckpoint(0)
+	p := NewProber(pool, events, floor, Options{})
 	insert(t, pool)
 	floor.at.Store(probe(t, p).Position)
 	ahead := begin(t, pool)

@@ -24,10 +24,14 @@ type Options struct {
 	// value before the transaction that holds it back is looked up, and how old
 	// that finding may become. Defaults to 1s.
 	BlockerAfter time.Duration
+	// RewindsEvery is how often at most a probe that needs to know nothing else
+	// asks whether others have noticed a rewind. Defaults to 1s.
+	RewindsEvery time.Duration
 }
 
 const (
 	defaultBlockerAfter = time.Second
+	defaultRewindsEvery = time.Second
 
 	// countLimit is the most events that a first probe counts to find out
 	// whether all are visible. It takes some 10 ms for as many.
@@ -84,19 +88,23 @@ type Blocker struct {
 // Prober finds the horizon of one events table by successive probes. It is not
 // safe for concurrent use. One in a process is enough.
 type Prober struct {
-	db     Querier
-	events pgx.Identifier
-	floor  func(ctx context.Context) (int64, error)
-	opts   Options
+	db          Querier
+	events      pgx.Identifier
+	checkpoints Checkpoints
+	opts        Options
 
 	tracker *Tracker // nil: the next probe starts afresh
 	target  target
 	server  server // at the latest step
 	first   bool   // no probe was made since the start
 	floorAt int64
-	rewind  *rewind // positions that may be given again; nil if there are none
 	epoch   uint64
 	stuck   stuck
+
+	latest     Rewind    // as it was last read
+	checkpoint int64     // the highest, at the start
+	asked      time.Time // when the latest rewind was last read
+	noticed    *int64    // how low the sequence stood, until that is taken down
 }
 
 // stuck remembers since when the horizon stands still.
@@ -109,26 +117,26 @@ type stuck struct {
 
 // NewProber returns a prober of the events table (one part, or schema and name).
 //
-// floor returns the highest position that any reader by horizon has stored as its
-// checkpoint for this table, 0 if there is none. It is called before the first probe and
-// whenever the prober starts afresh. A value that is too low only makes a start among
-// open transactions slower; one that no horizon justified loses events.
-func NewProber(db Querier, events pgx.Identifier, floor func(ctx context.Context) (int64, error), opts Options) *Prober {
+// checkpoints are read before the first probe and whenever the prober starts afresh.
+func NewProber(db Querier, events pgx.Identifier, checkpoints Checkpoints, opts Options) *Prober {
 	if opts.BlockerAfter <= 0 {
 		opts.BlockerAfter = defaultBlockerAfter
 	}
-	return &Prober{db: db, events: events, floor: floor, opts: opts}
+	if opts.RewindsEvery <= 0 {
+		opts.RewindsEvery = defaultRewindsEvery
+	}
+	return &Prober{db: db, events: events, checkpoints: checkpoints, opts: opts}
 }
 
 // Probe finds the horizon. Events up to it must be read by a statement that is
 // sent after Probe returned.
 //
 // It returns a [*RewoundError] if positions went back; [ErrUnstable]; or what the
-// database or floor returned. After any error the next Probe starts afresh, so calling
-// it again is always right; but a RewoundError with Floor set will come back until a
-// person acts. It comes back too when the sequence has passed the checkpoint again and
-// events are stored at positions that the checkpoint had passed before; only the
-// Prober that saw the sequence below knows that.
+// database or the checkpoints returned. After any error the next Probe starts afresh, so
+// calling it again is always right; but a RewoundError with Floor set will come back until
+// a person acts. It comes back too when the sequence has passed the checkpoint again and
+// events are stored at positions that the checkpoint had passed before, for every Prober
+// with these checkpoints, if one of them saw the sequence below.
 func (p *Prober) Probe(ctx context.Context) (Reading, error) {
 	for range startAttempts {
 		reading, steady, err := p.attempt(ctx)
@@ -151,6 +159,8 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 		if err := p.start(ctx); err != nil {
 			return Reading{}, false, err
 		}
+	} else if outdated, err := p.outdated(ctx); err != nil || outdated {
+		return Reading{}, false, err
 	}
 	if p.tracker.Settled() {
 		quiet, err := p.quiet(ctx)
@@ -169,7 +179,7 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	p.server = seen.server
 	position, err := p.tracker.Observe(seen.lastValue, seen.holders())
 	if err != nil {
-		return Reading{}, false, p.rewound(err)
+		return Reading{}, false, p.rewound(ctx, err)
 	}
 	if p.first && len(seen.names) > 0 {
 		if position, err = p.settle(ctx, seen.lastValue); err != nil {
@@ -177,7 +187,7 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 		}
 	}
 	p.first = false
-	if position, err = p.afterRewind(ctx, seen.lastValue, position); err != nil {
+	if position, steady, err = p.afterRewind(ctx, seen.lastValue, position); err != nil || !steady {
 		return Reading{}, false, err
 	}
 	reading = Reading{Position: position, LastValue: seen.lastValue, Holders: len(seen.names), Epoch: p.epoch}
@@ -211,11 +221,11 @@ func (p *Prober) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	floor, err := p.floor(ctx)
+	floor, err := p.settledFloor(ctx)
 	if err != nil {
-		return fmt.Errorf("reading the highest checkpoint: %w", err)
+		return err
 	}
-	p.target, p.server, p.floorAt = t, s, p.settledFloor(floor)
+	p.target, p.server, p.floorAt = t, s, floor
 	p.tracker, p.first, p.stuck = NewTracker(p.floorAt), true, stuck{}
 	p.epoch++
 	return nil

@@ -17,7 +17,7 @@ func BenchmarkProbe(b *testing.B) {
 	conn, err := pgx.ConnectConfig(b.Context(), pool.Config().ConnConfig)
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = conn.Close(context.Background()) })
-	p := NewProber(conn, events, (&checkpoint{}).read, Options{})
+	p := NewProber(conn, events, newCheckpoint(0), Options{})
 	for b.Loop() {
 		_, err := p.Probe(b.Context())
 		require.NoError(b, err)

@@ -92,7 +92,7 @@ func TestProbeNamesTheBlocker(t *testing.T) {
 
 func TestProbeNamesNoBlockerBeforeItsTime(t *testing.T) {
 	pool := newEvents(t)
-	p := NewProber(dial(t, pool), events, (&checkpoint{}).read, Options{BlockerAfter: time.Hour})
+	p := NewProber(dial(t, pool), events, newCheckpoint(0), Options{BlockerAfter: time.Hour})
 	probe(t, p)
 	insert(t, begin(t, pool))
 	for range 3 {
@@ -104,7 +104,7 @@ func TestProbeNamesNoBlockerBeforeItsTime(t *testing.T) {
 
 func TestProbeSparesTheLocksWhileNothingIsDrawn(t *testing.T) {
 	pool := newEvents(t)
-	p := NewProber(dial(t, pool), events, (&checkpoint{}).read, Options{BlockerAfter: time.Hour})
+	p := NewProber(dial(t, pool), events, newCheckpoint(0), Options{BlockerAfter: time.Hour})
 	insert(t, pool)
 	probe(t, p)
 	late := begin(t, pool)
@@ -124,7 +124,7 @@ func TestProbeDoesNotCountItsOwnSession(t *testing.T) {
 	pool := newEvents(t)
 	tx := begin(t, pool)
 	insert(t, tx)
-	own := NewProber(tx, events, (&checkpoint{}).read, Options{})
+	own := NewProber(tx, events, newCheckpoint(0), Options{})
 	assert.Equal(t, Reading{Position: 1, LastValue: 1, Epoch: 1}, probe(t, own))
 
 	other, _ := newProber(t, pool, 0)
@@ -218,7 +218,7 @@ func TestProbeWithSchemaAndOddNames(t *testing.T) {
 	require.NoError(t, Check(t.Context(), pool, table))
 	tx := begin(t, pool)
 	exec(t, tx, `INSERT INTO `+table.Sanitize()+` DEFAULT VALUES`)
-	p := NewProber(dial(t, pool), table, (&checkpoint{}).read, Options{})
+	p := NewProber(dial(t, pool), table, newCheckpoint(0), Options{})
 	r := probe(t, p)
 	assert.Equal(t, int64(1), r.LastValue)
 	assert.Equal(t, 1, r.Holders)
@@ -266,7 +266,7 @@ func TestProbeStartsAfreshAfterAnError(t *testing.T) {
 
 func TestProbeReportsTheFloorsError(t *testing.T) {
 	broken := errors.New("no checkpoints")
-	p := NewProber(newEvents(t), events, func(context.Context) (int64, error) { return 0, broken }, Options{})
+	p := NewProber(newEvents(t), events, InMemory(func(context.Context) (int64, error) { return 0, broken }), Options{})
 	_, err := p.Probe(t.Context())
 	require.ErrorIs(t, err, broken)
 	assert.ErrorContains(t, err, "highest checkpoint")
@@ -274,7 +274,7 @@ func TestProbeReportsTheFloorsError(t *testing.T) {
 
 func TestProbeOverAPool(t *testing.T) {
 	pool := newEvents(t)
-	p := NewProber(pool, events, (&checkpoint{}).read, Options{})
+	p := NewProber(pool, events, newCheckpoint(0), Options{})
 	assert.Equal(t, uint64(1), probe(t, p).Epoch)
 	held, err := pool.Acquire(t.Context())
 	require.NoError(t, err)

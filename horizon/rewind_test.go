@@ -1,6 +1,7 @@
 package horizon
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -102,4 +103,105 @@ func TestProbeRewoundAndGrownAgain(t *testing.T) {
 		floor.at.Store(1)
 		assert.Equal(t, int64(1), probe(t, p).Position)
 	})
+}
+
+// Two probers share their checkpoints, as two workers do. When the checkpoints were set back, one goes on at once, and its own is
+// above the rewind again before the other looks.
+func TestProbersSettleARewindTogether(t *testing.T) {
+	setval := `SELECT setval('events_global_position_seq', `
+	back := func(t *testing.T) (*pgxpool.Pool, *Prober, *Prober, *checkpoint) {
+		t.Helper()
+		pool := newEvents(t)
+		p, shared := newProber(t, pool, 0)
+		q, _ := newProber(t, pool, 0)
+		q.checkpoints = shared
+		for range 5 {
+			insert(t, pool)
+		}
+		probe(t, p)
+		probe(t, q)
+		shared.at.Store(5)
+		exec(t, pool, `DELETE FROM events WHERE global_position > 2`)
+		exec(t, pool, setval+`2)`)
+		return pool, p, q, shared
+	}
+	refuses := func(t *testing.T, p *Prober) {
+		t.Helper()
+		_, err := p.Probe(t.Context())
+		var rewound *RewoundError
+		require.ErrorAs(t, err, &rewound)
+	}
+	t.Run("one goes on before the other", func(t *testing.T) {
+		pool, p, q, shared := back(t)
+		refuses(t, p)
+		refuses(t, q)
+		for range 5 {
+			insert(t, pool)
+			refuses(t, p)
+			refuses(t, q)
+		}
+		shared.at.Store(2)
+		assert.Equal(t, int64(7), probe(t, p).Position)
+		shared.at.Store(7)
+		assert.Equal(t, int64(7), probe(t, q).Position)
+		assert.Equal(t, int64(7), probe(t, p).Position)
+	})
+	t.Run("one has seen nothing", func(t *testing.T) {
+		pool, p, q, shared := back(t)
+		refuses(t, p)
+		for range 4 {
+			insert(t, pool)
+		}
+		refuses(t, q) // its sequence has not gone back
+		late, _ := newProber(t, pool, 0)
+		late.checkpoints = shared
+		refuses(t, late)
+		shared.at.Store(2)
+		assert.Equal(t, int64(6), probe(t, late).Position)
+	})
+	t.Run("it could not be taken down before the other has settled it", func(t *testing.T) {
+		pool, p, q, shared := back(t)
+		broken := &deaf{Checkpoints: shared}
+		q.checkpoints = broken
+		broken.to = assert.AnError
+		_, err := q.Probe(t.Context())
+		require.ErrorIs(t, err, assert.AnError)
+		require.ErrorContains(t, err, "went back")
+		refuses(t, p)
+		for range 5 {
+			insert(t, pool)
+		}
+		shared.at.Store(2)
+		probe(t, p)
+		shared.at.Store(7)
+		broken.to = nil
+		assert.Equal(t, int64(7), probe(t, q).Position)
+		assert.Equal(t, int64(7), probe(t, p).Position)
+	})
+	t.Run("it could not be taken down before the sequence has passed the checkpoint", func(t *testing.T) {
+		pool, p, q, shared := back(t)
+		broken := &deaf{Checkpoints: shared, to: assert.AnError}
+		q.checkpoints = broken
+		_, err := q.Probe(t.Context())
+		require.ErrorIs(t, err, assert.AnError)
+		for range 5 {
+			insert(t, pool)
+		}
+		broken.to = nil
+		refuses(t, q)
+		refuses(t, p)
+	})
+}
+
+// deaf is checkpoints to which no rewind can be reported while there is an error.
+type deaf struct {
+	Checkpoints
+	to error
+}
+
+func (d *deaf) Rewound(ctx context.Context, number, low int64) error {
+	if d.to != nil {
+		return d.to
+	}
+	return d.Checkpoints.Rewound(ctx, number, low)
 }

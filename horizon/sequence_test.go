@@ -63,7 +63,7 @@ func TestWriterBetweenTheTwoStatementsIsAboveTheHorizon(t *testing.T) {
 	insert(t, pool)
 	var position int64
 	steps := stepwise{Querier: dial(t, pool), t: t, between: func() {}}
-	p := NewProber(&steps, events, (&checkpoint{}).read, Options{})
+	p := NewProber(&steps, events, newCheckpoint(0), Options{})
 	require.Equal(t, int64(1), probe(t, p).Position)
 	insert(t, pool) // so that there is something to look for
 	writer := begin(t, dial(t, pool))

@@ -95,7 +95,7 @@ func TestConcurrentWritersLoseNothing(t *testing.T) {
 	pool := newEvents(t)
 	p, floor := newProber(t, pool, 0)
 	late, _ := newProber(t, pool, 0) // starts afresh at each read, at the floor that the other has reached
-	late.floor = floor.read
+	late.checkpoints = floor
 	readers := dialPool(t, pool)
 
 	committed, done := startWriters(t, pool)

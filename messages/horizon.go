@@ -4,7 +4,8 @@ package messages
 // below it can still appear. Horizon → supervisor → partition → processor; the
 // supervisor repeats the last one to new partitions.
 type HorizonAdvanced struct {
-	// Position never goes back within an epoch.
+	// Position never goes back within an epoch. It is 0, in a new one, while the
+	// horizon is not known.
 	Position int64
 	// Epoch changes when the server may have crashed or been replaced: events
 	// that were read before and not handled must be read again.

@@ -52,19 +52,6 @@ func (s *Store) Pieces(ctx context.Context, db DB, f Fence) ([]slot.Piece, error
 	return pieces, nil
 }
 
-const sqlFloor = `
-SELECT coalesce(max(position), 0) FROM {{schema}}orchestrator_checkpoints WHERE events_table = $1`
-
-// Floor is the highest position that any checkpoint of the events table has
-// reached. No checkpoint passes a horizon, so all below it is settled.
-func (s *Store) Floor(ctx context.Context, db DB) (int64, error) {
-	var floor int64
-	if err := db.QueryRow(ctx, s.q(sqlFloor), s.events).Scan(&floor); err != nil {
-		return 0, fmt.Errorf("reading the highest checkpoint of %s: %w", s.events, err)
-	}
-	return floor, nil
-}
-
 func scanCheckpoint(row pgx.CollectableRow) (Checkpoint, error) {
 	var (
 		c          Checkpoint

@@ -9,7 +9,8 @@
 //   - view.go: what a coordinator sees of its replica set, in one statement
 //   - generations.go, activation.go: the two transitions of the Recreate strategy
 //   - plan.go: the new assignment, a pure function
-//   - checkpoints.go: reading checkpoints, and the floor of a fresh horizon
+//   - checkpoints.go: reading checkpoints
+//   - rewinds.go: the floor of a fresh horizon, and when positions went back below it
 //   - batch.go: the fence: one batch of events in one transaction
 //   - deadletters.go: the events that a handler failed on
 //   - session.go: the dedicated coordination connection

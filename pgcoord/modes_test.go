@@ -76,9 +76,7 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	}
 	_, err = s.BeginBatch(ctx, pool, f, []slot.Piece{rows[0].Piece}, 11, BatchSettings{})
 	require.ErrorIs(t, err, ErrMoved)
-	floor, err := s.Floor(ctx, pool)
-	require.NoError(t, err)
-	assert.Equal(t, int64(6), floor)
+	checkRewinds(t, s.Rewinds(pool), 6)
 
 	event := es.PersistedEvent{GlobalPosition: 6, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
 	require.NoError(t, s.RecordFailure(ctx, pool, f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"}))

@@ -79,7 +79,7 @@ func TestFloorIsTheHighestCheckpointOfTheEventsTable(t *testing.T) {
 	floor := func(replicaSet string, events ...string) int64 {
 		s, err := Open(t.Context(), o.pool, "", replicaSet, events)
 		require.NoError(t, err)
-		position, err := s.Floor(t.Context(), o.pool)
+		position, _, err := s.Rewinds(o.pool).Highest(t.Context())
 		require.NoError(t, err)
 		return position
 	}

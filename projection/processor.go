@@ -173,9 +173,9 @@ func newRunner(c ProcessorConfig) *runner {
 	// The processor's own checkpoint is the floor: all that it will not read
 	// again lies below. Other rows of the table would not do, since
 	// pupsourcing's own processors move theirs without regard to a horizon.
-	r.prober = horizon.NewProber(c.DB, c.EventStore.EventsTable(), func(ctx context.Context) (int64, error) {
+	r.prober = horizon.NewProber(c.DB, c.EventStore.EventsTable(), horizon.InMemory(func(ctx context.Context) (int64, error) {
 		return r.row.read(ctx, c.DB)
-	}, horizon.Options{})
+	}), horizon.Options{})
 	return r
 }
 

@@ -22,6 +22,7 @@ type failover struct {
 	standby    *pgtest.Cluster
 	standbyDSN string
 	way        *wire.Proxy // between the worker and the standby: closed until the end of the failover
+	workersDSN string      // of both servers
 	handled    *counted
 	log        *logbook
 }
@@ -39,7 +40,8 @@ func newFailover(t *testing.T) *failover {
 	f.way.Set(wire.State{Refuse: true})
 	both := *primary
 	both.Host += "," + net.JoinHostPort("127.0.0.1", strconv.Itoa(f.way.Port()))
-	f.log = f.start(both.String()+"&target_session_attrs=read-write", workerName(0), f.handled)
+	f.workersDSN = both.String() + "&target_session_attrs=read-write"
+	f.log = f.start(f.workersDSN, workerName(0), f.handled)
 	return f
 }
 
@@ -145,10 +147,53 @@ func TestFailoverBelowTheCheckpointsStopsLoudly(t *testing.T) {
 	assert.Equal(t, before, f.number(handledCount), "events were handled though positions went back")
 	assert.Equal(t, reached, f.number(checkpointAt))
 
-	f.execute(fmt.Sprintf("UPDATE orchestrator_checkpoints SET position = %d", kept))
+	f.execute(fmt.Sprintf("UPDATE orchestrator_checkpoints SET position = %d WHERE position > %[1]d", kept))
 	f.awaitDrained()
 	f.append(5)
 	f.awaitDrained()
+	f.prove()
+}
+
+// Several workers run while a person sets the checkpoints back, and one that was started after the sequence had passed them. The
+// first that sees it handles events above the rewind before the others look; none of them takes that for a checkpoint that was not
+// set back.
+func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
+	t.Parallel()
+	f := newFailover(t)
+	logs := []*logbook{f.log, f.start(f.workersDSN, workerName(1), f.handled)}
+	f.append(20)
+	f.awaitDrained()
+	f.awaitMembers(2)
+	require.NoError(t, f.standby.Detach(t.Context()))
+	kept := f.number(lastEvent)
+	f.append(40)
+	f.awaitDrained()
+	reached := f.number(checkpointAt)
+
+	f.over(true)
+	require.Less(t, f.number(lastPosition), reached)
+	for _, log := range logs {
+		log.await(t, "level=ERROR", rewoundError)
+	}
+	before := f.number(handledCount)
+	for f.number(lastEvent) <= reached {
+		f.append(5)
+	}
+	logs = append(logs, f.start(f.workersDSN, workerName(2), f.handled))
+	f.awaitMembers(3)
+	for _, log := range logs {
+		log.awaitAgain(t, "level=ERROR", rewoundError, "would be skipped")
+	}
+	assert.Equal(t, before, f.number(handledCount), "events were handled though positions went back")
+
+	f.execute(fmt.Sprintf("UPDATE orchestrator_checkpoints SET position = %d WHERE position > %[1]d", kept))
+	f.awaitDrained()
+	for range 3 {
+		f.append(5)
+		f.awaitDrained()
+	}
+	assert.Equal(t, 1, f.number("SELECT count(*) FROM orchestrator_rewinds WHERE settled_at IS NOT NULL"))
+	assert.Equal(t, 1, f.number("SELECT count(*) FROM orchestrator_rewinds"))
 	f.prove()
 }
 

@@ -39,8 +39,33 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "rewound-and-open", File: "horizon/rewind.go",
-		Old: "case position < r.checkpoint: // somebody", New: "case position < 0: // somebody",
+		Old: "case position < p.checkpoint: // somebody", New: "case position < 0: // somebody",
 		Test: "TestProbeRewoundAndGrownAgain", Promise: "nor are those of transactions that are still open",
+	},
+	{
+		Name: "rewinds-of-others", File: "horizon/rewind.go",
+		Old: "return latest != p.latest, nil", New: "return latest.Number < 0, nil",
+		Test: "TestProbersSettleARewindTogether", Promise: "who has not seen the sequence go back hears of it from others",
+	},
+	{
+		Name: "rewind-until-taken-down", File: "horizon/rewind.go",
+		Old: "if err := p.takeDown(ctx); err != nil {", New: "if p.noticed = nil; p.db == nil {\n\t\tvar err error",
+		Test: "TestProbersSettleARewindTogether", Promise: "that the sequence went back is not forgotten while it cannot be written down",
+	},
+	{
+		Name: "settled-rewinds-stay-settled", File: "pgcoord/rewinds.go",
+		Old: "\nWHERE r.settled_at IS NULL`", New: ", settled_at = NULL`",
+		Test: "TestRewindsAreTakenDownOnce", Promise: "checkpoints that were set back and have moved on since are not taken for some that were not",
+	},
+	{
+		Name: "settles-what-it-knows", File: "pgcoord/rewinds.go",
+		Old: "AND last_position = $3 AND settled_at", New: "AND $3::bigint >= 0 AND settled_at",
+		Test: "TestRewindsAreTakenDownOnce", Promise: "a rewind that went deeper meanwhile is not settled",
+	},
+	{
+		Name: "horizon-is-withdrawn", File: "actors/horizon.go",
+		Old: "\t\th.withdraw(c)\n", New: "",
+		Test: "TestHorizonIsWithdrawnWhenAProbeFails", Promise: "nobody reads up to the horizon of a server that is gone",
 	},
 	{
 		Name: "own-session", File: "horizon/statements.go",

@@ -55,13 +55,14 @@
 // positions up to it would be skipped. Probe then returns a [RewoundError] with Floor
 // set, which names both positions, and goes on returning it when appends have brought the sequence past the
 // checkpoint again, until the checkpoints were set back (or the sequence was lifted before
-// anything was appended).
+// anything was appended). What is known of it is a [Rewind]; Probers that share their
+// [Checkpoints] all know it when one has seen it, and all go on when one has found it settled.
 //
 // Two things cannot be told apart from what is in order. A checkpoint above the
 // highest event, with the sequence at or above it, is what rolled-back transactions leave
 // behind as well; nothing can be skipped there, since no position up to it is ever given
-// again. (A promoted replica's sequence may be up to 32 numbers ahead.) And a Prober that
-// meets the sequence only after it has passed the checkpoint again sees nothing odd: have workers
+// again. (A promoted replica's sequence may be up to 32 numbers ahead.) And where every Prober
+// meets the sequence only after it has passed the checkpoint again, nothing is odd: have workers
 // running, or compare the two before writers start.
 //
 // Numbers at or below the horizon without a visible event were rolled back. They are

@@ -43,6 +43,10 @@ var (
 	// transactions.
 	ErrNoTransactions = pgcoord.ErrNoTransactions
 
+	// ErrNoParameter is wrapped by what Run returns if a pooler refuses parameters
+	// that the pool's connections set as they start. The text names them.
+	ErrNoParameter = pgcoord.ErrNoParameter
+
 	// ErrNotStopped is wrapped by what Run returns if handlers did not return
 	// within the shutdown timeout, or if the goodbye could not be written. The
 	// text says which.

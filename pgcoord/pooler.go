@@ -29,8 +29,8 @@ var (
 // Connect opens a connection of its own.
 type Connect = func(context.Context) (*pgx.Conn, error)
 
-// CheckPooler returns an error wrapping ErrNoTransactions or ErrNoStatements if
-// the pool reaches the database through a pooler that a worker cannot work with
+// CheckPooler returns an error wrapping ErrNoTransactions, ErrNoStatements or
+// ErrNoParameter if the pool reaches the database through a pooler that a worker cannot work with
 // at all, and one wrapping ErrNoSession if the connections that session opens are
 // not sessions; session is nil for a worker that needs none. It costs a round
 // trip where there is no pooler: its client sees another process id than the
@@ -41,8 +41,11 @@ func CheckPooler(ctx context.Context, pool *pgxpool.Pool, session Connect) error
 		pooled, err = isPooled(ctx, conn.Conn())
 		return err
 	})
-	if err != nil || !pooled {
-		return err
+	if err != nil {
+		return explained(ctx, pool, err)
+	}
+	if !pooled {
+		return nil
 	}
 	if err := checkTransactions(ctx, pool); err != nil {
 		return err

@@ -148,6 +148,9 @@ func TestPoolerWithoutAServerIsNoMode(t *testing.T) {
 	err := checkTransactions(t.Context(), pool)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, ErrNoTransactions)
+	err = CheckPooler(t.Context(), poolOf(t, b.DSN("postgres")+"&application_name=shop", pgx.QueryExecModeExec), nil)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, ErrNoParameter)
 }
 
 // Which of pgx's modes work in transaction mode. That prepared statements do is

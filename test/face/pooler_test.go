@@ -1,6 +1,7 @@
 package face
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -80,6 +81,24 @@ func TestRunRefusesAPoolerWithoutTransactions(t *testing.T) {
 		require.ErrorContains(t, err, "statement pooling mode")
 	}
 	require.ErrorContains(t, orchestrator.RunMigrations(w.db), "statement pooling mode")
+}
+
+// PgBouncer names one parameter at a time, and refuses for ever: nothing that is tried again.
+func TestRunNamesTheParametersThatAPoolerRefuses(t *testing.T) {
+	w := bounced(t, pgtest.SessionMode, pgx.QueryExecModeExec)
+	config := w.db.Config()
+	maps.Copy(config.ConnConfig.RuntimeParams, map[string]string{"statement_timeout": "60000", "work_mem": "8MB", "application_name": "shop"})
+	var err error
+	w.db, err = pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(w.db.Close)
+	for _, options := range [][]orchestrator.Option{nil, {orchestrator.WithPollOnly()}} {
+		err := refused(t, w, options...)
+		require.ErrorIs(t, err, orchestrator.ErrNoParameter)
+		require.ErrorContains(t, err, "refuses statement_timeout and work_mem")
+		require.ErrorContains(t, err, "ignore_startup_parameters")
+		require.NotContains(t, err.Error(), "shop")
+	}
 }
 
 // The migrations wait for each other with a lock of their transaction, and do not

@@ -24,8 +24,8 @@ type Options struct {
 	// value before the transaction that holds it back is looked up, and how old
 	// that finding may become. Defaults to 1s.
 	BlockerAfter time.Duration
-	// RewindsEvery is how often at most a probe that needs to know nothing else
-	// asks whether others have noticed a rewind. Defaults to 1s.
+	// RewindsEvery is how often at most a probe that finds the sequence moved, or
+	// waits for open transactions, asks whether others have noticed a rewind. Defaults to 1s.
 	RewindsEvery time.Duration
 }
 
@@ -159,8 +159,6 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 		if err := p.start(ctx); err != nil {
 			return Reading{}, false, err
 		}
-	} else if outdated, err := p.outdated(ctx); err != nil || outdated {
-		return Reading{}, false, err
 	}
 	if p.tracker.Settled() {
 		quiet, err := p.quiet(ctx)
@@ -168,6 +166,9 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 			position := p.tracker.Horizon()
 			return Reading{Position: position, LastValue: position, Epoch: p.epoch}, quiet, err
 		}
+	}
+	if outdated, err := p.outdated(ctx); err != nil || outdated {
+		return Reading{}, false, err
 	}
 	seen, err := p.look(ctx)
 	if err != nil {

@@ -81,9 +81,10 @@ func WithCoordinationTimeout(d time.Duration) Option {
 }
 
 // WithPollInterval sets the longest interval between two looks for new events.
-// Defaults to 250ms. While events come the worker looks every 8ms, and the longer
-// there were none the more seldom; where the wake-up trigger is installed
-// (eventstore.Store.InstallWakeUp) every few seconds. It must be at least 1ms.
+// Defaults to 250ms. While events come the worker looks every 8ms, every 20ms while
+// they come as a stream of more than some 2,000 a second, and the longer there were
+// none the more seldom; where the wake-up trigger is installed
+// (eventstore.Store.InstallWakeUp), at each append, and else every few seconds. It must be at least 1ms.
 func WithPollInterval(d time.Duration) Option {
 	return func(c *config) { c.pollInterval = d }
 }

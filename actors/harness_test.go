@@ -62,20 +62,24 @@ func (f *fixture) append(aggregateType string, n int) []int64 {
 	var positions []int64
 	require.NoError(f.t, pgx.BeginFunc(f.t.Context(), f.pool, func(tx pgx.Tx) error {
 		for range n {
-			f.sent++
-			event := es.Event{
-				BoundedContext: "shop", AggregateType: aggregateType, AggregateID: fmt.Sprintf("%d", f.sent%7),
-				EventType: "Happened", Payload: []byte("{}"),
-			}
-			result, err := f.events.Append(f.t.Context(), tx, es.Any(), []es.Event{event})
-			if err != nil {
-				return err
-			}
-			positions = append(positions, result.GlobalPositions...)
+			positions = append(positions, f.appendIn(tx, aggregateType)...)
 		}
 		return nil
 	}))
 	return positions
+}
+
+// appendIn stores an event in a transaction and returns its position.
+func (f *fixture) appendIn(tx pgx.Tx, aggregateType string) []int64 {
+	f.t.Helper()
+	f.sent++
+	event := es.Event{
+		BoundedContext: "shop", AggregateType: aggregateType, AggregateID: fmt.Sprintf("%d", f.sent%7),
+		EventType: "Happened", Payload: []byte("{}"),
+	}
+	result, err := f.events.Append(f.t.Context(), tx, es.Any(), []es.Event{event})
+	require.NoError(f.t, err)
+	return result.GlobalPositions
 }
 
 // testWorker is a worker of a test.

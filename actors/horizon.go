@@ -16,42 +16,41 @@ import (
 //
 //	receives  EventsAppended     look now
 //	          WakeUps            whether the session is there, by which appends are notified
+//	          WakeUpsDeclined    another has declined to be notified, on which this one may rely
 //	          AppendsWatched     whether the coordinators look for appends
 //	sends     HorizonAdvanced    to the supervisor, whenever it moved, or is not known any more
-//	itself    probeDue, probed
+//	itself    probeDue, probed, asked
 //
 // It probes often while events come and seldom while they don't: the interval
-// grows with the time since the horizon moved, up to the poll interval, and, after
-// a while, beyond that where it will be told of appends: by the wake-up trigger, or
-// by the coordinators, whose looks at the replica set show them. While a
-// transaction that may have appended is open it keeps to the poll interval, since
-// its wake-up may have been left to another.
+// grows with the time since the horizon moved, up to the poll interval, and goes
+// beyond that where it will be told of appends: at once by the wake-up trigger (see
+// wakeUps), or, after a while, by the coordinators, whose looks at the replica set
+// show them. While a transaction that may have appended is open it keeps to the poll
+// interval, since the trigger may have seen it before the horizon asked to be told.
 type horizonActor struct {
 	worker *worker
 	log    *slog.Logger
 
-	ctx       context.Context
-	cancel    context.CancelFunc
-	prober    *horizon.Prober // used by one goroutine at a time
-	moved     time.Time       // when the horizon last did
-	woken     bool            // an append was notified after the probe in flight began
-	probing   bool            // a probe is in flight
-	notified  bool            // appends are, by the trigger
-	watched   bool            // by the coordinators
-	connected bool            // the session, which brings the notifications
-	looked    time.Time       // when the wake-up trigger was last looked for
-	took      time.Duration   // the last probe
-	ended     time.Time       // when it did
-	position  int64
-	came      int64         // how many positions the last probe found the horizon advanced by
-	over      time.Duration // the time from the end of the probe before to that of the last
-	epoch     uint64        // of what is announced; its upper half is which horizon of this worker it is
-	known     bool          // position is the horizon, as far as others know
-	run       uint64        // the prober's epoch
-	due       *time.Timer
-	blocked   time.Time // since when a transaction holds the horizon back; zero if none
-	named     time.Time // when it was last logged
-	failures  int
+	ctx      context.Context
+	cancel   context.CancelFunc
+	prober   *horizon.Prober // used by one goroutine at a time
+	moved    time.Time       // when the horizon last did
+	woken    bool            // an append was notified after the probe in flight began
+	probing  bool            // a probe is in flight
+	wakeUps  wakeUps
+	watched  bool          // appends are, by the coordinators
+	took     time.Duration // the last probe
+	ended    time.Time     // when it did
+	position int64
+	drawn    int64  // the highest position drawn, as the last probe has seen
+	pace     pace   // of drawing them
+	epoch    uint64 // of what is announced; its upper half is which horizon of this worker it is
+	known    bool   // position is the horizon, as far as others know
+	run      uint64 // the prober's epoch
+	due      *time.Timer
+	blocked  time.Time // since when a transaction holds the horizon back; zero if none
+	named    time.Time // when it was last logged
+	failures int
 }
 
 type (
@@ -59,10 +58,11 @@ type (
 	probeDue struct{}
 	// probed is a probe's result.
 	probed struct {
-		reading  horizon.Reading
-		notified bool // appends are, as far as the database is concerned
-		took     time.Duration
-		err      error
+		reading   horizon.Reading
+		installed bool // the wake-up trigger is
+		told      bool // of appends that begin after the probe, by the trigger
+		took      time.Duration
+		err       error
 	}
 )
 
@@ -74,18 +74,16 @@ const (
 	horizonNameEvery    = time.Minute
 	// horizonIdle is the interval where it will be told of appends.
 	horizonIdle = 5 * time.Second
-	// horizonTriggerEvery is how often the wake-up trigger is looked for.
-	horizonTriggerEvery = time.Minute
 	// horizonShare is the part of its time that the horizon may spend probing:
 	// one in so many, so that a busy server is not kept busier.
 	horizonShare = 5
 	// horizonRest is how many times as long as a probe took nothing is probed
 	// after it, whoever calls for it.
 	horizonRest = 1
-	// horizonMany positions at once, and horizonFast in each millisecond, are a
-	// stream that is handled in larger batches.
-	horizonMany = 8
-	horizonFast = 2
+	// horizonStream is the least interval, whoever calls, while events come as a
+	// stream, which is handled in larger batches: see pace. Each look with the
+	// batch that follows takes more than a millisecond of a processor.
+	horizonStream = 20 * time.Millisecond
 	// horizonSlow is how many times longer the horizon has stood still than
 	// the next probe waits.
 	horizonSlow = 5
@@ -99,6 +97,8 @@ func newHorizon(w *worker, life uint64) *horizonActor {
 		epoch:  life << 32,
 		known:  true, // an earlier life may have left one behind
 		moved:  time.Now(),
+
+		wakeUps: wakeUps{session: w.session},
 	}
 }
 
@@ -110,15 +110,19 @@ func (h *horizonActor) Receive(c actor.Context) {
 	case messages.EventsAppended:
 		h.wake(c)
 	case messages.WakeUps:
-		h.connected = m.Connected
-		h.notified, h.looked = false, time.Time{} // until the next probe has looked for the trigger
+		h.wakeUps.reset(m.Connected) // until the next probe has looked for the trigger
 		h.woken = true
 		h.probe(c)
+	case messages.WakeUpsDeclined:
+		h.wakeUps.declined()
+		h.wake(c)
 	case messages.AppendsWatched:
 		h.watched = m.Watched
 		h.wake(c) // which finds the new interval
 	case *probed:
 		h.probed(c, m)
+	case *asked:
+		h.asked(c, m)
 	case *actor.Stopping:
 		h.cancel()
 		stopTimers(h.due)
@@ -143,10 +147,10 @@ func (h *horizonActor) wake(c actor.Context) {
 
 // rest is how long at least nothing is probed after a probe, whoever calls for
 // it: hardly any, so that a few events are handled at once; but as if nothing
-// called where they come so fast that handling many together is better.
+// called where they come as a stream.
 func (h *horizonActor) rest() time.Duration {
-	if h.came >= horizonMany && h.came >= horizonFast*h.over.Milliseconds() {
-		return horizonBusy
+	if h.pace.streams() {
+		return min(horizonStream, h.worker.Timing.Poll)
 	}
 	return min(horizonRest*h.took, horizonBusy)
 }
@@ -167,17 +171,17 @@ func (h *horizonActor) probe(c actor.Context) {
 	stopTimers(h.due)
 	root, self := c.ActorSystem().Root, c.Self()
 	ctx, cancel := context.WithTimeout(h.ctx, horizonTimeout)
-	lookForTrigger := h.connected && time.Since(h.looked) > horizonTriggerEvery
+	lookForTrigger := h.wakeUps.due()
 	if lookForTrigger {
-		h.looked = time.Now()
+		h.wakeUps.looked = time.Now()
 	}
-	result := &probed{notified: h.notified}
+	result := &probed{installed: h.wakeUps.installed, told: h.wakeUps.told()}
 	began := time.Now()
 	go func() {
 		defer cancel()
 		defer func() { result.took = time.Since(began); root.Send(self, result) }()
 		if lookForTrigger {
-			result.notified, result.err = h.worker.EventStore.HasWakeUp(ctx, h.worker.Pool)
+			result.installed, result.err = h.worker.EventStore.HasWakeUp(ctx, h.worker.Pool)
 		}
 		if result.err == nil {
 			result.reading, result.err = h.prober.Probe(ctx)
@@ -187,15 +191,18 @@ func (h *horizonActor) probe(c actor.Context) {
 
 func (h *horizonActor) probed(c actor.Context, m *probed) {
 	now := time.Now()
-	h.probing, h.took, h.over, h.ended = false, m.took, now.Sub(h.ended), now
+	over := now.Sub(h.ended)
+	h.probing, h.took, h.ended = false, m.took, now
 	next := h.failed(m.err)
 	if m.err != nil {
 		h.withdraw(c)
 	} else {
 		h.failures = 0
-		h.notified = h.connected && m.notified
+		h.wakeUps.installed = h.wakeUps.connected && m.installed
+		h.measure(m.reading, over)
 		h.read(c, m.reading)
-		next = h.interval(m.reading, h.notified || h.watched)
+		next = h.interval(m)
+		h.settle(c)
 	}
 	if h.woken {
 		h.wake(c)
@@ -204,15 +211,37 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	h.probeAfter(c, next)
 }
 
-// interval is how long to wait for the next probe; told says that the horizon will
-// be told of appends.
-func (h *horizonActor) interval(r horizon.Reading, told bool) time.Duration {
+// measure takes in how many positions were drawn since the probe before.
+func (h *horizonActor) measure(r horizon.Reading, over time.Duration) {
+	if h.drawn > 0 {
+		h.pace.add(max(0, r.LastValue-h.drawn), over)
+	}
+	h.drawn = r.LastValue
+}
+
+// interval is how long to wait for the next probe after one. The trigger is relied
+// upon at once, for the poll interval, and for longer after a while, if it told of appends already when the probe began: what it does not
+// tell of was there for the probe to see. The coordinators tell late, and are relied
+// upon only when nothing has come for a while.
+func (h *horizonActor) interval(m *probed) time.Duration {
 	still := time.Since(h.moved)
 	poll := h.worker.Timing.Poll
-	if told && r.Holders == 0 && still > horizonSlow*poll {
+	told := m.told && h.wakeUps.told()
+	settled := m.reading.Holders == 0
+	long := still > horizonSlow*poll
+	switch {
+	case settled && long && h.watched:
 		return max(poll, horizonIdle)
+	case settled && long && told:
+		return h.wakeUps.rely(poll)
+	case settled && told:
+		return poll
 	}
-	return min(max(horizonBusy, h.took*horizonShare, still/horizonSlow), poll)
+	least := horizonBusy
+	if h.pace.streams() {
+		least = horizonStream
+	}
+	return min(max(least, h.took*horizonShare, still/horizonSlow), poll)
 }
 
 // failed is how long to wait after a failure: longer after each in a row.
@@ -245,7 +274,6 @@ func (h *horizonActor) withdraw(c actor.Context) {
 
 // read announces the horizon if it moved.
 func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
-	h.came = max(0, r.Position-h.position)
 	if again := r.Epoch != h.run; again || r.Position > h.position {
 		if again {
 			h.run = r.Epoch

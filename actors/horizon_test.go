@@ -12,31 +12,47 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
+// The waits of a horizon whose poll interval is 250 ms.
 func TestHorizonInterval(t *testing.T) {
 	const poll = 250 * time.Millisecond
 	for name, test := range map[string]struct {
-		still    time.Duration // since the horizon moved
-		took     time.Duration
-		told     bool
+		still    time.Duration   // since the horizon moved
+		took     time.Duration   // the probe
+		streams  bool            // events come as a stream
+		told     bool            // of appends, by the trigger, when the probe began
+		who      pgcoord.WakeUps // sees to that now
+		watched  bool
 		holders  int
 		expected time.Duration
 	}{
-		"events come":                       {still: time.Millisecond, expected: horizonBusy},
-		"the server is slow":                {still: time.Millisecond, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
-		"none came for a while":             {still: 500 * time.Millisecond, expected: 100 * time.Millisecond},
-		"none came for long":                {still: time.Hour, expected: poll},
-		"it is told of appends":             {still: time.Hour, told: true, expected: horizonIdle},
-		"told, but an appender is open":     {still: time.Hour, told: true, holders: 1, expected: poll},
-		"told, but events came a while ago": {still: 500 * time.Millisecond, told: true, expected: 100 * time.Millisecond},
+		"events come":                 {still: time.Millisecond, expected: horizonBusy},
+		"a stream of events comes":    {still: time.Millisecond, streams: true, expected: horizonStream},
+		"the server is slow":          {still: time.Millisecond, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
+		"none came for a while":       {still: 500 * time.Millisecond, expected: 100 * time.Millisecond},
+		"none came for long":          {still: time.Hour, expected: poll},
+		"told, and events come":       {still: time.Millisecond, told: true, who: pgcoord.WakeUpsOwn, expected: poll},
+		"told, none came for long":    {still: time.Hour, told: true, who: pgcoord.WakeUpsOwn, expected: horizonIdle},
+		"told, another asked":         {still: time.Hour, told: true, who: pgcoord.WakeUpsOthers, expected: wakeUpsTrust},
+		"another asked, and watched":  {still: time.Hour, told: true, who: pgcoord.WakeUpsOthers, watched: true, expected: horizonIdle},
+		"told since the probe began":  {still: time.Millisecond, who: pgcoord.WakeUpsOwn, expected: horizonBusy},
+		"told no longer":              {still: time.Millisecond, told: true, expected: horizonBusy},
+		"told, but an append is open": {still: 100 * time.Millisecond, told: true, who: pgcoord.WakeUpsOwn, holders: 1, expected: 20 * time.Millisecond},
+		"told, an append stays open":  {still: time.Hour, told: true, who: pgcoord.WakeUpsOwn, holders: 1, expected: poll},
+		"watched, none came for long": {still: time.Hour, watched: true, expected: horizonIdle},
+		"watched, one is open":        {still: time.Hour, watched: true, holders: 1, expected: poll},
+		"watched, but events come":    {still: time.Millisecond, watched: true, expected: horizonBusy},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &horizonActor{
 				worker: &worker{Config: Config{Timing: Timing{Poll: poll}}},
-				moved:  time.Now().Add(-test.still), took: test.took,
+				moved:  time.Now().Add(-test.still), took: test.took, watched: test.watched,
+				wakeUps: wakeUps{connected: true, installed: true, who: test.who}, pace: pace{fast: test.streams},
 			}
-			assert.InDelta(t, test.expected, h.interval(horizon.Reading{Holders: test.holders}, test.told), float64(10*time.Millisecond))
+			m := &probed{reading: horizon.Reading{Holders: test.holders}, told: test.told}
+			assert.InDelta(t, test.expected, h.interval(m), float64(10*time.Millisecond))
 		})
 	}
 }
@@ -44,19 +60,22 @@ func TestHorizonInterval(t *testing.T) {
 // Whoever is woken all the time leaves the server to others for a while.
 func TestHorizonRest(t *testing.T) {
 	for name, test := range map[string]struct {
-		took, over time.Duration
-		came       int64
-		expected   time.Duration
+		took     time.Duration
+		streams  bool
+		poll     time.Duration
+		expected time.Duration
 	}{
-		"one came":                 {took: 400 * time.Microsecond, over: 2 * time.Millisecond, came: 1, expected: 400 * time.Microsecond},
-		"a few came together":      {took: 400 * time.Microsecond, over: time.Millisecond, came: 7, expected: 400 * time.Microsecond},
-		"many came in a long time": {took: 400 * time.Microsecond, over: time.Second, came: 1000, expected: 400 * time.Microsecond},
-		"they come fast":           {took: 400 * time.Microsecond, over: 9 * time.Millisecond, came: 18, expected: horizonBusy},
-		"the server is slow":       {took: time.Second, over: time.Second, expected: horizonBusy},
-		"there was none before":    {},
+		"a few came":             {took: 400 * time.Microsecond, poll: time.Second, expected: 400 * time.Microsecond},
+		"they come as a stream":  {took: 400 * time.Microsecond, streams: true, poll: time.Second, expected: horizonStream},
+		"and are to come sooner": {took: 400 * time.Microsecond, streams: true, poll: time.Millisecond, expected: time.Millisecond},
+		"the server is slow":     {took: time.Second, poll: time.Second, expected: horizonBusy},
+		"there was none before":  {},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := &horizonActor{took: test.took, over: test.over, came: test.came}
+			h := &horizonActor{
+				worker: &worker{Config: Config{Timing: Timing{Poll: test.poll}}},
+				took:   test.took, pace: pace{fast: test.streams},
+			}
 			assert.Equal(t, test.expected, h.rest())
 		})
 	}

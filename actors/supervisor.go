@@ -31,6 +31,7 @@ const (
 //	          Fenced             from a partition: for the coordinator
 //	          LeaseRenewed, DeclaredDead, Session*, Notified   for the coordinator
 //	          EventsAppended     from the session or the coordinator: for the horizon
+//	          WakeUpsDeclined    from the session: for the horizon
 //	          AppendsWatched     from the coordinator: for the horizon
 //	          Leave              from the orchestrator: for the coordinator
 //	          Joined             from the coordinator: for the heartbeat
@@ -156,6 +157,8 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 		s.sessionUp(c, false)
 		c.Send(s.coordinator, m)
 	case messages.EventsAppended:
+		s.send(c, kindHorizon, m)
+	case messages.WakeUpsDeclined:
 		s.send(c, kindHorizon, m)
 	case messages.AppendsWatched:
 		s.watched = m.Watched

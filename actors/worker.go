@@ -91,6 +91,8 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 		Appends: cfg.EventStore.WakeUpChannel(),
 		Key:     cfg.Store.SessionKey(cfg.Membership.ID),
 		Logger:  w.worker.logger("session"),
+
+		WakeUpKey: cfg.EventStore.WakeUpKey(),
 		Events: pgcoord.SessionEvents{
 			Connected: func() {
 				cfg.Metrics.SessionConnected(true)
@@ -115,6 +117,7 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 			},
 			Proved:   cfg.Metrics.NotificationProof,
 			Appended: func() { send(messages.EventsAppended{}) },
+			Declined: func() { send(messages.WakeUpsDeclined{}) },
 		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -13,13 +14,18 @@ import (
 )
 
 // The wake-up trigger notifies listeners of appends, so that they need not poll.
-// NOTIFY makes commits wait for each other, so at most one transaction in flight
-// pays for it: the one that gets the advisory lock. Who
-// did not get the lock holds its lock on the events table still when the holder's
-// notification arrives, or has committed; the woken prober of the horizon sees
-// either, and probes on until nobody holds one. If the holder is rolled back, nobody
-// is notified; the coordinators' looks find what the others have appended. The lock is tried in the
-// trigger's condition, so that all others do not call its function either.
+// NOTIFY makes commits wait for each other and wakes every listener, so an append pays
+// for it only while somebody wants to be notified: a session that holds the advisory
+// lock WakeUpKey. Whoever is at work anyway gives the lock back and looks by itself.
+//
+// The trigger tries to share the lock, which fails just then, and gives it back at
+// once, so appends exclude nobody: who wants the lock gets it.
+//
+// No wake-up is missed by who takes the lock first and looks then. An append that
+// found the lock free holds its lock on the events table already, and has drawn its
+// positions, since the condition of a statement's trigger comes after its rows were
+// stored. So the look sees the append's outcome, or that somebody holds the lock on the
+// table, and looks again until nobody does. An append that tries the lock later notifies.
 
 // triggerName is the trigger's name, and that of its function.
 const triggerName = "pupsourcing_wake_up"
@@ -32,18 +38,23 @@ BEGIN
 END
 $function$`
 
+// triggerSQL has the lock tried in the trigger's condition, which costs appends less
+// than calling a function that does. PostgreSQL parses the condition in each statement, so
+// it is short. It takes and gives back in one expression: between two statements the
+// append could be cancelled, and its session keep a share.
 const triggerSQL = `
-CREATE TRIGGER {{trigger}} AFTER INSERT ON {{events}}
-FOR EACH STATEMENT WHEN (pg_try_advisory_xact_lock('{{key}}'::bigint))
-EXECUTE FUNCTION {{function}}('{{channel}}')`
+CREATE TRIGGER {{trigger}} AFTER INSERT ON {{events}} FOR EACH STATEMENT
+WHEN (NOT (pg_try_advisory_lock_shared('{{key}}') AND pg_advisory_unlock_shared('{{key}}')))
+EXECUTE FUNCTION {{function}}('{{channel}}', '{{key}}')`
 
 const dropTriggerSQL = `DROP TRIGGER IF EXISTS {{trigger}} ON {{events}}`
 
+// hasTriggerSQL compares the arguments: a trigger of an earlier form has no key.
 const hasTriggerSQL = `
 SELECT EXISTS (
 	SELECT 1 FROM pg_trigger
 	WHERE tgrelid = to_regclass($1) AND tgname = $2 AND tgenabled IN ('O', 'A')
-		AND position(convert_to($3, 'UTF8') IN tgargs) > 0)`
+		AND tgargs = convert_to($3, 'UTF8') || '\000'::bytea || convert_to($4, 'UTF8') || '\000'::bytea)`
 
 // Execer is what changes of the schema run on: a pool, a connection, or a
 // transaction.
@@ -53,8 +64,9 @@ type Execer interface {
 }
 
 // InstallWakeUp puts a trigger on the events table that notifies workers of
-// appends: they handle an event within milliseconds of its commit, and hardly
-// ever look while there is none. It may be called again. It needs the rights of
+// appends, while they wait for one: they handle an event within milliseconds of its
+// commit, and hardly ever look while there is none. It may be called again, and
+// replaces a trigger of an earlier form. It needs the rights of
 // the table's owner, and takes a lock on the table that waits for, and holds up,
 // appends for a moment. All stores must name the table alike, with or without its
 // schema, since the channel is made of the name. PostgreSQL refuses PREPARE
@@ -90,14 +102,16 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 }
 
 // HasWakeUp says whether the trigger of InstallWakeUp is on the events table,
-// enabled, and notifies this store's channel: that of a store which names the table
-// otherwise, with or without its schema, does not.
+// enabled, in this version's form, and notifies this store's channel: that of a store
+// which names the table otherwise, with or without its schema, does not.
 func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if s.invalid != nil {
 		return false, s.invalid
 	}
 	var has bool
-	if err := db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName, s.WakeUpChannel()).Scan(&has); err != nil {
+	err := db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName,
+		s.WakeUpChannel(), strconv.FormatInt(s.WakeUpKey(), 10)).Scan(&has)
+	if err != nil {
 		return false, fmt.Errorf("looking for the wake-up trigger on %s: %w", s.EventsTable().Sanitize(), err)
 	}
 	return has, nil
@@ -107,6 +121,14 @@ func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 func (s *Store) WakeUpChannel() string {
 	sum := s.wakeUpSum()
 	return "pupsourcing_events_" + hex.EncodeToString(sum[:8])
+}
+
+// WakeUpKey is the advisory lock that a session holds, exclusively, while appends
+// are to be notified. One session can: all others hear the notifications as well.
+// Who gives it back must notify the channel itself, so that another can take it.
+func (s *Store) WakeUpKey() int64 {
+	sum := s.wakeUpSum()
+	return int64(binary.BigEndian.Uint64(sum[16:24]))
 }
 
 // wakeUpSum identifies the events table by the name that the store has for it.
@@ -121,13 +143,11 @@ func (s *Store) triggerNames() *strings.Replacer {
 	if len(events) > 1 {
 		function = pgx.Identifier{events[0], triggerName}
 	}
-	sum := s.wakeUpSum()
-	key := int64(binary.BigEndian.Uint64(sum[8:16]))
 	return strings.NewReplacer(
 		"{{function}}", function.Sanitize(),
 		"{{trigger}}", pgx.Identifier{triggerName}.Sanitize(),
 		"{{events}}", events.Sanitize(),
 		"{{channel}}", s.WakeUpChannel(),
-		"{{key}}", fmt.Sprint(key),
+		"{{key}}", strconv.FormatInt(s.WakeUpKey(), 10),
 	)
 }

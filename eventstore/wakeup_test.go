@@ -2,6 +2,7 @@ package eventstore
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -49,6 +50,20 @@ func (l *listener) mark() {
 	require.NoError(l.t, err)
 }
 
+// asks makes appends be notified, or says that it cannot.
+func (l *listener) asks(s *Store) (got bool) {
+	l.t.Helper()
+	require.NoError(l.t, l.conn.QueryRow(l.t.Context(), "SELECT pg_try_advisory_lock($1)", s.WakeUpKey()).Scan(&got))
+	return got
+}
+
+// declines ends that.
+func (l *listener) declines(s *Store) {
+	l.t.Helper()
+	_, err := l.conn.Exec(l.t.Context(), "SELECT pg_advisory_unlock($1)", s.WakeUpKey())
+	require.NoError(l.t, err)
+}
+
 func TestWakeUpIsInstalledAndRemoved(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it listens")
@@ -60,6 +75,7 @@ func TestWakeUpIsInstalledAndRemoved(t *testing.T) {
 	}
 	assert.False(t, has())
 	l := listen(t, s, pool)
+	require.True(t, l.asks(s))
 	for range 2 {
 		require.NoError(t, s.InstallWakeUp(t.Context(), pool))
 		assert.True(t, has())
@@ -77,32 +93,68 @@ func TestWakeUpIsInstalledAndRemoved(t *testing.T) {
 	assert.Equal(t, "mark", l.next())
 }
 
-// NOTIFY makes commits wait for each other, so of the transactions in flight one
-// sends it.
-func TestOneTransactionInFlightWakes(t *testing.T) {
+// earlierTrigger is a form that this package once installed.
+const earlierTrigger = `
+CREATE FUNCTION pupsourcing_wake_up() RETURNS trigger LANGUAGE plpgsql AS
+$function$ BEGIN PERFORM pg_notify(TG_ARGV[0], 'earlier'); RETURN NULL; END $function$;
+CREATE TRIGGER pupsourcing_wake_up AFTER INSERT ON events FOR EACH STATEMENT
+WHEN (pg_try_advisory_xact_lock(7)) EXECUTE FUNCTION pupsourcing_wake_up('%s')`
+
+func TestWakeUpOfAnEarlierFormIsReplaced(t *testing.T) {
+	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it listens")
+	s, pool := newStore(t)
+	_, err := pool.Exec(t.Context(), fmt.Sprintf(earlierTrigger, s.WakeUpChannel()))
+	require.NoError(t, err)
+	l := listen(t, s, pool)
+	mustAppend(t, s, pool, es.Any(), event("a"))
+	assert.Equal(t, "earlier", l.next(), "until then it notifies")
+	has, err := s.HasWakeUp(t.Context(), pool)
+	require.NoError(t, err)
+	assert.False(t, has)
+
+	require.NoError(t, s.InstallWakeUp(t.Context(), pool))
+	has, err = s.HasWakeUp(t.Context(), pool)
+	require.NoError(t, err)
+	assert.True(t, has)
+	mustAppend(t, s, pool, es.Any(), event("a"))
+	require.True(t, l.asks(s))
+	mustAppend(t, s, pool, es.Any(), event("a"))
+	l.mark()
+	assert.Equal(t, []string{"", "mark"}, []string{l.next(), l.next()}, "only what was asked for")
+}
+
+// NOTIFY makes commits wait for each other, so nobody sends it in vain.
+func TestAppendsAreNotifiedWhileSomebodyAsks(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it listens")
 	s, pool := newStore(t)
 	require.NoError(t, s.InstallWakeUp(t.Context(), pool))
 	l := listen(t, s, pool)
-	first := begin(t, pool, pgx.TxOptions{})
-	_, err := s.Append(t.Context(), first, es.Any(), eventsOf("a", 1))
+	before := begin(t, pool, pgx.TxOptions{})
+	_, err := s.Append(t.Context(), before, es.Any(), eventsOf("a", 1))
 	require.NoError(t, err)
-	mustAppend(t, s, pool, es.Any(), event("b"))
+	require.True(t, l.asks(s), "appends exclude nobody who asks")
+	require.NoError(t, before.Commit(t.Context()))
 	l.mark()
-	assert.Equal(t, "mark", l.next(), "the second one left it to the first")
+	assert.Equal(t, "mark", l.next(), "it was before anybody asked")
 
-	require.NoError(t, first.Commit(t.Context()))
-	assert.Empty(t, l.next())
+	after := begin(t, pool, pgx.TxOptions{})
+	_, err = s.Append(t.Context(), after, es.Any(), eventsOf("b", 1))
+	require.NoError(t, err)
+	l.mark()
+	assert.Equal(t, "mark", l.next(), "nothing is committed")
 	mustAppend(t, s, pool, es.Any(), event("c"))
-	assert.Empty(t, l.next(), "the first one has given the lock back")
+	assert.Empty(t, l.next(), "each notifies, whoever else is open")
+	l.declines(s)
+	require.NoError(t, after.Commit(t.Context()))
+	assert.Empty(t, l.next(), "it had seen that somebody asked")
 
-	third := begin(t, pool, pgx.TxOptions{})
-	_, err = s.Append(t.Context(), third, es.Any(), eventsOf("d", 1))
+	looking := begin(t, pool, pgx.TxOptions{})
+	_, err = looking.Exec(t.Context(), "SELECT pg_advisory_xact_lock_shared($1)", s.WakeUpKey())
 	require.NoError(t, err)
-	require.NoError(t, third.Rollback(t.Context()))
+	mustAppend(t, s, pool, es.Any(), event("d"))
 	l.mark()
-	assert.Equal(t, "mark", l.next(), "what is rolled back wakes nobody")
-	mustAppend(t, s, pool, es.Any(), event("e"))
-	assert.Empty(t, l.next())
+	assert.Equal(t, "mark", l.next(), "another append that looks is nobody who asks")
+	require.NoError(t, looking.Rollback(t.Context()))
 }

@@ -22,15 +22,22 @@ type EventsAppended struct{}
 // when it changes.
 type AppendsWatched struct{ Watched bool }
 
-// WakeUps says whether appends are notified from now on. If not, they must be
+// WakeUps says whether appends can be notified from now on. If not, they must be
 // looked for. Supervisor → horizon, when the session is connected or lost.
 type WakeUps struct{ Connected bool }
+
+// WakeUpsDeclined says that the worker that had asked for the notification of
+// appends has declined it: whoever relies on its having asked must ask now, and look.
+// Session → supervisor → horizon.
+type WakeUpsDeclined struct{}
 
 func (EventsAppended) toSupervisor()  {}
 func (EventsAppended) toHorizon()     {}
 func (AppendsWatched) toSupervisor()  {}
 func (AppendsWatched) toHorizon()     {}
 func (WakeUps) toHorizon()            {}
+func (WakeUpsDeclined) toSupervisor() {}
+func (WakeUpsDeclined) toHorizon()    {}
 func (HorizonAdvanced) toSupervisor() {}
 func (HorizonAdvanced) toPartition()  {}
 func (HorizonAdvanced) toProcessor()  {}

@@ -25,8 +25,12 @@ type SessionEvents struct {
 	// Notified is called with the payload of each notification of the replica
 	// set's channel.
 	Notified func(kind, worker string)
-	// Appended is called for each notification of the events' channel.
+	// Appended is called for each notification of the events' channel that the
+	// trigger sent.
 	Appended func()
+	// Declined is called when a session has given back the lock that made
+	// appends be notified: see AskForWakeUps.
+	Declined func()
 	// Proved is called now and then with whether a notification that the session
 	// sent to itself has arrived.
 	Proved func(arrived bool)
@@ -40,9 +44,11 @@ type SessionConfig struct {
 	// notified; both are listened to.
 	Channel, Appends string
 	// Key is the advisory lock that is held.
-	Key    int64
-	Events SessionEvents
-	Logger *slog.Logger
+	Key int64
+	// WakeUpKey is the one that makes appends be notified while it is held.
+	WakeUpKey int64
+	Events    SessionEvents
+	Logger    *slog.Logger
 }
 
 // Session is a worker's dedicated coordination connection: it holds the
@@ -53,6 +59,7 @@ type Session struct {
 	cfg      SessionConfig
 	requests chan *request
 	proving  bool // a notification to itself is on its way; only the serving goroutines', one at a time
+	asked    bool // the connection holds the lock WakeUpKey; only the running goroutine's, and requests'
 	stop     context.CancelFunc
 	stopped  chan struct{}
 }
@@ -111,9 +118,10 @@ func (s *Session) run(ctx context.Context) {
 	for {
 		conn, err := s.open(ctx)
 		if err == nil {
-			backoff = sessionBackoffMin
+			backoff, s.asked = sessionBackoffMin, false
 			s.cfg.Events.Connected()
 			err = s.serve(ctx, conn)
+			s.sayGoodbye(ctx, conn)
 			closeConn(conn)
 		}
 		if ctx.Err() != nil {
@@ -251,6 +259,10 @@ func (s *Session) prove(ctx context.Context, conn *pgx.Conn) error {
 // notified passes a notification on.
 func (s *Session) notified(n *pgconn.Notification) {
 	if n.Channel == s.cfg.Appends {
+		if n.Payload == notifyDeclined {
+			s.cfg.Events.Declined()
+			return
+		}
 		s.cfg.Events.Appended()
 		return
 	}

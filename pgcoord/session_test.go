@@ -25,8 +25,12 @@ type watched struct {
 	lost      chan error
 	notified  chan string
 	appended  chan struct{}
+	declined  chan struct{}
 	proved    chan bool
 }
+
+// wakeUpKey is the lock that makes appends be notified.
+const wakeUpKey = 77
 
 // watch opens a session that holds the key. It is closed when the test ends.
 func watch(t testing.TB, config *pgx.ConnConfig, key int64) watched {
@@ -34,17 +38,18 @@ func watch(t testing.TB, config *pgx.ConnConfig, key int64) watched {
 	const room = 1000 // events must not block
 	w := watched{
 		key: key, connected: make(chan struct{}, room), lost: make(chan error, room), notified: make(chan string, room),
-		appended: make(chan struct{}, room), proved: make(chan bool, room),
+		appended: make(chan struct{}, room), declined: make(chan struct{}, room), proved: make(chan bool, room),
 	}
 	w.Session = OpenSession(t.Context(), SessionConfig{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config.Copy()) },
-		Channel: "the Channel", Appends: "appends", Key: key,
+		Channel: "the Channel", Appends: "appends", Key: key, WakeUpKey: wakeUpKey,
 		Logger: slog.New(slog.DiscardHandler),
 		Events: SessionEvents{
 			Connected: func() { w.connected <- struct{}{} },
 			Lost:      func(err error) { w.lost <- err },
 			Notified:  func(kind, worker string) { w.notified <- kind + "/" + worker },
 			Appended:  func() { w.appended <- struct{}{} },
+			Declined:  func() { w.declined <- struct{}{} },
 			Proved:    func(arrived bool) { w.proved <- arrived },
 		},
 	})

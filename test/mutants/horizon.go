@@ -116,8 +116,59 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "polls-while-holders-exist", File: "actors/horizon.go",
-		Old: "if told && r.Holders == 0 && still > horizonSlow*poll {", New: "if told && still > horizonSlow*poll {",
-		Test: "TestHorizonInterval", Promise: "an append whose wake-up was left to another is found by looking",
+		Old: "settled := m.reading.Holders == 0", New: "settled := true",
+		Test: "TestHorizonInterval", Promise: "an append that the trigger saw before the horizon asked to be told is found by looking",
+	},
+	{
+		Name: "told-before-the-probe", File: "actors/horizon.go",
+		Old: "told := m.told && h.wakeUps.told()", New: "told := h.wakeUps.told()",
+		Test: "TestHorizonInterval", Promise: "an append between a probe and the asking is looked for",
+	},
+	{
+		Name: "looks-after-asking", File: "actors/wakeups.go",
+		Old: "	if w.who != before {\n", New: "	if w.who == pgcoord.WakeUpsNobody && before != w.who {\n",
+		Test: "TestWhatWasAppendedBeforeAskingIsLookedFor", Promise: "whoever asked to be told looks once more",
+	},
+	{
+		Name: "answers-may-be-outdated", File: "actors/wakeups.go",
+		Old: "	if outdated {\n", New: "	if outdated && m.declining {\n",
+		Test: "TestAnswersThatAreOutdated", Promise: "nobody relies on another's asking that has declined since, nor on its own of an earlier session",
+	},
+	{
+		Name: "relies-on-others-for-a-while", File: "actors/wakeups.go",
+		Old: "now.Sub(w.since) >= wakeUpsTrust:", New: "now.Sub(w.since) < 0:",
+		Test: "TestWakeUpsWish", Promise: "whoever relies on another's asking notices that it is gone",
+	},
+	{
+		Name: "appends-that-look-ask-nothing", File: "pgcoord/wakeups.go",
+		Old: "WHEN NOT pg_try_advisory_lock_shared($1) THEN 2", New: "WHEN true THEN 2",
+		Test: "TestAnAppendThatLooksIsNobodyWhoAsked", Promise: "an append that looks at the lock is not taken for a worker that has asked",
+	},
+	{
+		Name: "declining-is-told", File: "pgcoord/wakeups.go",
+		Old: "WHERE pg_advisory_unlock($1)`", New: "WHERE NOT pg_advisory_unlock($1)`",
+		Test: "TestOneSessionSeesToTheWakeUps", Promise: "whoever relied on another's asking hears that it has declined",
+	},
+	{
+		Name: "ended-sessions-decline", File: "pgcoord/session.go",
+		Old: "			s.sayGoodbye(ctx, conn)\n", New: "",
+		Test: "TestAnEndedSessionDeclines", Promise: "and that it has ended",
+	},
+	{
+		Name: "new-sessions-have-not-asked", File: "pgcoord/session.go",
+		Old: "backoff, s.asked = sessionBackoffMin, false", New: "backoff = sessionBackoffMin",
+		Test: "TestAskingAgainAfterTheSessionBroke", Promise: "a session that was connected again asks again",
+	},
+	{
+		Name: "appends-exclude-nobody", File: "eventstore/wakeup.go",
+		Old: " AND pg_advisory_unlock_shared('{{key}}')))", New: "))",
+		Test: "TestAppendsAreNotifiedWhileSomebodyAsks", Promise: "an open append does not keep a worker from asking to be told",
+	},
+	{
+		Name: "appends-do-not-ask", File: "eventstore/wakeup.go",
+		Old:  "pg_try_advisory_lock_shared('{{key}}') AND pg_advisory_unlock_shared(",
+		New:  "pg_try_advisory_lock('{{key}}') AND pg_advisory_unlock(",
+		Test: "TestAppendsAreNotifiedWhileSomebodyAsks", Promise: "appends at the same time do not notify because of each other",
 	},
 	{
 		Name: "new-epoch-reads-again", File: "actors/processor.go",

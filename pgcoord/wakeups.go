@@ -1,0 +1,95 @@
+package pgcoord
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// WakeUps says who sees to it that appends are notified.
+type WakeUps int
+
+// Who sees to it.
+const (
+	// WakeUpsNobody: appends are not notified, as far as is known.
+	WakeUpsNobody WakeUps = iota
+	// WakeUpsOwn: this session does. They are notified until it declines, or breaks.
+	WakeUpsOwn
+	// WakeUpsOthers: another session does. When it declines, it says so on the
+	// channel; when it breaks, nobody does.
+	WakeUpsOthers
+)
+
+// notifyDeclined is the payload of the notification that says that the lock is free.
+const notifyDeclined = "declined"
+
+// sqlAskForWakeUps takes the lock. If it does not get it, it tries to share it,
+// which tells another session's lock from an append that looks at it just now.
+const sqlAskForWakeUps = `
+SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1
+            WHEN NOT pg_try_advisory_lock_shared($1) THEN 2
+            WHEN pg_advisory_unlock_shared($1) THEN 0
+            ELSE 0 END`
+
+// sqlDeclineWakeUps gives the lock back before it says so.
+const sqlDeclineWakeUps = `SELECT pg_notify($2, $3) WHERE pg_advisory_unlock($1)`
+
+// AskForWakeUps makes the wake-up trigger notify appends from now on, if nobody
+// has yet. Of an append that the trigger has seen before the session may hear nothing:
+// it is committed, rolled back, or holds a lock on the events table at any look that
+// begins after AskForWakeUps has returned.
+func (s *Session) AskForWakeUps(ctx context.Context) (WakeUps, error) {
+	who := WakeUpsOwn
+	err := s.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		if s.asked {
+			return nil
+		}
+		if err := conn.QueryRow(ctx, sqlAskForWakeUps, s.cfg.WakeUpKey).Scan(&who); err != nil {
+			return err
+		}
+		s.asked = who == WakeUpsOwn
+		return nil
+	})
+	if err != nil {
+		return WakeUpsNobody, fmt.Errorf("asking for the notification of appends: %w", err)
+	}
+	return who, nil
+}
+
+// DeclineWakeUps ends what AskForWakeUps began, if it did, and tells all sessions
+// that listen, so that one that still needs it can ask.
+func (s *Session) DeclineWakeUps(ctx context.Context) error {
+	if err := s.Do(ctx, s.decline); err != nil {
+		return fmt.Errorf("declining the notification of appends: %w", err)
+	}
+	return nil
+}
+
+func (s *Session) decline(ctx context.Context, conn *pgx.Conn) error {
+	if !s.asked {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, sqlDeclineWakeUps, s.cfg.WakeUpKey, s.cfg.Appends, notifyDeclined); err != nil {
+		return err
+	}
+	s.asked = false
+	return nil
+}
+
+// goodbyeTimeout bounds the last statement of a session that is closed.
+const goodbyeTimeout = time.Second
+
+// sayGoodbye declines on a connection that is about to be closed, if it still
+// stands: without it the others would find the lock free at their next look only.
+func (s *Session) sayGoodbye(ctx context.Context, conn *pgx.Conn) {
+	if conn.IsClosed() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeTimeout)
+	defer cancel()
+	if err := s.decline(ctx, conn); err != nil {
+		s.cfg.Logger.DebugContext(ctx, "a session that ends could not say so", "error", err)
+	}
+}

@@ -22,7 +22,7 @@ import (
 //	itself    probeDue, probed, asked
 //
 // It probes often while events come and seldom while they don't: the interval
-// grows with the time since the horizon moved, up to the poll interval, and goes
+// grows with the time since positions were drawn, or settled, up to the poll interval, and goes
 // beyond that where it will be told of appends: at once by the wake-up trigger (see
 // wakeUps), or, after a while, by the coordinators, whose looks at the replica set
 // show them. While a transaction that may have appended is open it keeps to the poll
@@ -34,7 +34,7 @@ type horizonActor struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	prober   *horizon.Prober // used by one goroutine at a time
-	moved    time.Time       // when the horizon last did
+	moved    time.Time       // when the horizon last did, or positions were drawn
 	woken    bool            // an append was notified after the probe in flight began
 	probing  bool            // a probe is in flight
 	wakeUps  wakeUps
@@ -84,8 +84,8 @@ const (
 	// stream, which is handled in larger batches: see pace. Each look with the
 	// batch that follows takes more than a millisecond of a processor.
 	horizonStream = 20 * time.Millisecond
-	// horizonSlow is how many times longer the horizon has stood still than
-	// the next probe waits.
+	// horizonSlow is how many times longer ago the horizon moved, or positions were
+	// drawn, than the next probe waits.
 	horizonSlow = 5
 )
 
@@ -211,10 +211,15 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	h.probeAfter(c, next)
 }
 
-// measure takes in how many positions were drawn since the probe before.
+// measure takes in how many positions were drawn since the probe before. Events
+// may have come that an open transaction holds back. If it is rolled back nobody tells
+// of it, so the horizon is looked for as often as if it had moved.
 func (h *horizonActor) measure(r horizon.Reading, over time.Duration) {
 	if h.drawn > 0 {
 		h.pace.add(max(0, r.LastValue-h.drawn), over)
+	}
+	if r.LastValue > h.drawn {
+		h.moved = time.Now()
 	}
 	h.drawn = r.LastValue
 }

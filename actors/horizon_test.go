@@ -57,6 +57,21 @@ func TestHorizonInterval(t *testing.T) {
 	}
 }
 
+// Events that an open transaction holds back are waited for as those that may come any moment: nobody tells of a rollback.
+func TestHorizonIntervalWhileEventsAreHeldBack(t *testing.T) {
+	h := &horizonActor{
+		worker: &worker{Config: Config{Timing: Timing{Poll: 250 * time.Millisecond}}},
+		moved:  time.Now().Add(-time.Hour), drawn: 5,
+		wakeUps: wakeUps{connected: true, installed: true, who: pgcoord.WakeUpsOwn},
+	}
+	m := &probed{reading: horizon.Reading{Position: 5, LastValue: 6, Holders: 1}, told: true}
+	h.measure(m.reading, time.Second)
+	assert.Equal(t, horizonBusy, h.interval(m))
+	h.moved = time.Now().Add(-time.Hour)
+	h.measure(m.reading, time.Second)
+	assert.Equal(t, 250*time.Millisecond, h.interval(m), "no more were drawn")
+}
+
 // Whoever is woken all the time leaves the server to others for a while.
 func TestHorizonRest(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
@@ -204,4 +205,46 @@ func (d *deaf) Rewound(ctx context.Context, number, low int64) error {
 		return d.to
 	}
 	return d.Checkpoints.Rewound(ctx, number, low)
+}
+
+// asked counts how often it was asked for the latest rewind.
+type asked struct {
+	Checkpoints
+	times int
+}
+
+// Latest counts.
+func (a *asked) Latest(ctx context.Context) (Rewind, error) {
+	a.times++
+	return a.Checkpoints.Latest(ctx)
+}
+
+func TestOnlyWhereSomethingMayBeDrawnOthersAreAsked(t *testing.T) {
+	pool := newEvents(t)
+	p, shared := newProber(t, pool, 0)
+	others := &asked{Checkpoints: shared}
+	p.checkpoints = others
+	asks := func() int {
+		t.Helper()
+		others.times = 0
+		probe(t, p)
+		return others.times
+	}
+	insert(t, pool)
+	probe(t, p)
+	assert.Zero(t, asks(), "nothing was drawn")
+	insert(t, pool)
+	assert.Equal(t, 1, asks(), "a position was drawn")
+	assert.Zero(t, asks())
+	late := begin(t, dial(t, pool))
+	insert(t, late)
+	for range 2 {
+		assert.Equal(t, 1, asks(), "a transaction is open")
+	}
+	p.opts.RewindsEvery = time.Hour
+	assert.Zero(t, asks(), "they were asked just now")
+	p.opts.RewindsEvery = time.Nanosecond
+	require.NoError(t, late.Commit(t.Context()))
+	assert.Equal(t, 1, asks())
+	assert.Zero(t, asks())
 }

@@ -48,6 +48,16 @@ var horizonGuards = []guard{
 		Test: "TestProbersSettleARewindTogether", Promise: "who has not seen the sequence go back hears of it from others",
 	},
 	{
+		Name: "rewinds-are-asked-for", File: "horizon/prober.go",
+		Old: "if outdated, err := p.outdated(ctx); err != nil || outdated {", New: "if outdated, err := false, ctx.Err(); err != nil || outdated {",
+		Test: "TestOnlyWhereSomethingMayBeDrawnOthersAreAsked", Promise: "and asks them wherever a position may have been drawn",
+	},
+	{
+		Name: "idle-probers-ask-nobody", File: "horizon/prober.go",
+		Old: "	if p.tracker.Settled() {\n", New: "	if _, err := p.outdated(ctx); err == nil && p.tracker.Settled() {\n",
+		Test: "TestOnlyWhereSomethingMayBeDrawnOthersAreAsked", Promise: "a worker that has nothing to do asks only where the sequence stands",
+	},
+	{
 		Name: "rewind-until-taken-down", File: "horizon/rewind.go",
 		Old: "if err := p.takeDown(ctx); err != nil {", New: "if p.noticed = nil; p.db == nil {\n\t\tvar err error",
 		Test: "TestProbersSettleARewindTogether", Promise: "that the sequence went back is not forgotten while it cannot be written down",

@@ -167,7 +167,7 @@ func TestStopWaitsForTheHandler(t *testing.T) {
 	w.append("ada", 2)
 	await(t, begun, "the handler")
 	r.cancel()
-	w.logs.await(t, "leaving the replica set")
+	w.await("stopping", "SELECT state FROM orchestrator_workers") // which it says when its processors have been told
 	close(finish)
 	require.NoError(t, r.stop())
 	assert.Equal(t, "1 1", w.value("SELECT position, (SELECT count(*) FROM handled) FROM orchestrator_checkpoints"), "the event at work, and no more")

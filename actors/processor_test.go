@@ -292,15 +292,16 @@ func TestPoisonousEventStopsOnlyItsProjection(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	want := f.append("Order", 20)
+	poison := want[3] // the handler looks while want grows
 	poisoned := &recorder{name: "poisoned", before: func(_ context.Context, _ pgx.Tx, e es.PersistedEvent, _ int) error {
-		if e.GlobalPosition == want[3] {
+		if e.GlobalPosition == poison {
 			panic("poison")
 		}
 		return nil
 	}}
 	f.start(nil, poisoned, &recorder{name: "healthy"})
 	f.awaitHandled("healthy", want)
-	eventually(t, func() bool { return poisoned.attempts(want[3]) >= 3 }, "the event is not retried")
+	eventually(t, func() bool { return poisoned.attempts(poison) >= 3 }, "the event is not retried")
 	want = append(want, f.append("Order", 5)...)
 	f.awaitHandled("healthy", want)
 	assert.Equal(t, want[:3], f.handled("poisoned"))

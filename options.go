@@ -47,7 +47,7 @@ func defaults() config {
 		coordinationTimeout: 60 * time.Second,
 		pollInterval:        250 * time.Millisecond,
 		shutdownTimeout:     15 * time.Second,
-		batchSize:           1000,
+		batchSize:           4000,
 		partitions:          1,
 		retryFirst:          100 * time.Millisecond,
 		retryMax:            30 * time.Second,
@@ -97,7 +97,7 @@ func WithShutdownTimeout(d time.Duration) Option {
 }
 
 // WithBatchSize sets the most events that are handled in one transaction.
-// Defaults to 1000. Batches are cut earlier where handlers are slow, so that a
+// Defaults to 4000. Batches are cut earlier where handlers are slow, so that a
 // stop never waits long. It must be between 1 and 100000.
 func WithBatchSize(events int) Option {
 	return func(c *config) { c.batchSize = events }

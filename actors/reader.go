@@ -2,8 +2,10 @@ package actors
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -19,11 +21,13 @@ import (
 //	receives  ReadEvents        from a processor: answered with EventsRead
 //	          HorizonAdvanced   from the supervisor: up to where it may read
 //	sends     EventsRead        to the processor that asked
-//	itself    windowRead, windowEnded, aloneRead
+//	itself    windowRead, windowEnded, aloneRead, waitedEnough
 //
 // It runs ahead of the processors, so that reading goes on while they handle:
-// when less than windowAhead chunks are left before the first of them, it reads
-// several more in one statement, each handed on as soon as it is there. A slow one never holds back the others: what it has not
+// when less than windowAhead bytes are left before the first of them, it reads
+// several more in one statement, each handed on as soon as it is there. While the
+// horizon is far ahead, the next statement is sent before this one has ended,
+// on a connection that no batch needs: the server is at it already when it is taken in. A slow one never holds back the others: what it has not
 // asked for is dropped when the window has its bytes, and it reads alone until
 // it has caught up.
 type reader struct {
@@ -36,12 +40,16 @@ type reader struct {
 
 	horizon int64
 	epoch   uint64
-	reading bool // the window's next chunks are on their way
-	chunk   int  // events of a chunk
-	limit   int  // events of the next read
+	reads   []*statement // the window's, on their way: at most two, the second after the first
+	chunk   int          // events of a chunk
+	sizing  sizing
 	waiting []question
 	queue   []question // to be read alone
 	alone   int        // such reads on their way
+
+	fallen   map[string]struct{} // consumers that have just fallen out of the window
+	leniency leniency
+	wake     *time.Timer // sends waitedEnough
 }
 
 // question is a ReadEvents and who asked.
@@ -53,16 +61,13 @@ type question struct {
 type (
 	// windowRead is the window's next chunk.
 	windowRead struct {
-		epoch uint64
-		chunk chunk
+		statement *statement
+		chunk     chunk
 	}
 	// windowEnded follows the last windowRead of a statement.
-	windowEnded struct {
-		epoch  uint64
-		events int
-		bytes  int64
-		err    error
-	}
+	windowEnded struct{ statement *statement }
+	// waitedEnough says that those who have too much before them were waited for.
+	waitedEnough struct{}
 	// aloneRead is the answer to one question.
 	aloneRead struct {
 		question question
@@ -74,11 +79,14 @@ type (
 const (
 	// windowBytes bounds the events that are held.
 	windowBytes = 16 << 20
-	// windowAhead is how many chunks are kept before the first processor.
-	windowAhead = 2
-	// firstEvents is the most events of a read, unless batches are larger, as
-	// long as it is not known how large they are.
+	// windowAhead is how many bytes are kept before the first processor.
+	windowAhead = windowBytes / 4
+	// firstEvents is the most events of a read, unless batches are larger, for one
+	// processor alone, and as long as it is not known how large they are.
 	firstEvents = 2000
+	// mostShared is the most events of a chunk that is divided among partitions,
+	// unless batches are larger.
+	mostShared = 4000
 	// mostEvents is the most events of a read: between two, a round trip passes in
 	// which nothing streams.
 	mostEvents = 16_000
@@ -93,7 +101,9 @@ func newReader(w *worker, r *run, a messages.Assignment) *reader {
 	return &reader{
 		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation),
 		window: newWindow(windowBytes, windowAhead), union: u, events: eventstore.NewScopedReader(w.EventStore),
-		chunk: max(w.Batch.Size, min(u.shares*w.Batch.Size, mostEvents)), limit: readLimit(w, firstEvents),
+		fallen: map[string]struct{}{},
+		chunk:  max(w.Batch.Size, min(u.shares*w.Batch.Size, mostShared)),
+		sizing: sizing{most: readLimit(w, mostEvents), limit: readLimit(w, firstEvents)},
 	}
 }
 
@@ -111,9 +121,13 @@ func (r *reader) Receive(c actor.Context) {
 		r.windowRead(c, m)
 	case *windowEnded:
 		r.windowEnded(c, m)
+	case *waitedEnough:
+		r.readOn(c)
+	case *actor.Stopping:
+		stopTimers(r.wake)
 	case *aloneRead:
 		r.alone--
-		r.adapt(m.answer.Events.Len(), m.bytes)
+		r.sizing.size(m.answer.Events.Len(), m.bytes)
 		c.Send(m.question.sender, m.answer)
 		r.readAlone(c)
 	default:
@@ -126,6 +140,7 @@ func (r *reader) advance(c actor.Context, m messages.HorizonAdvanced) {
 	if m.Epoch != r.epoch {
 		r.epoch, r.horizon = m.Epoch, 0
 		r.window.restart(0)
+		r.dropReads()
 		r.waiting = nil // their processors ask again
 	}
 	r.horizon = max(r.horizon, m.Position)
@@ -141,7 +156,8 @@ func (r *reader) asked(c actor.Context, q question) {
 	after := slot.Lowest(q.Pieces)
 	level := !slices.ContainsFunc(q.Pieces, func(p slot.Piece) bool { return p.Position != after })
 	at := r.window.find(after)
-	if level && at == beyondWindow && len(r.waiting) == 0 && !r.reading {
+	delete(r.fallen, q.Consumer)
+	if level && at == beyondWindow && len(r.waiting) == 0 && len(r.reads) == 0 {
 		r.window.restart(after)
 		at = atHead
 	}
@@ -156,6 +172,9 @@ func (r *reader) asked(c actor.Context, q question) {
 		// The window keeps what comes next for it, as long as it has room, so that
 		// one read alone brings it back.
 		r.window.ask(q.Consumer, after)
+		if level && at == behindWindow && r.window.start-after <= r.window.head-r.window.start {
+			r.fallen[q.Consumer] = struct{}{}
+		}
 		r.queue = append(r.queue, q)
 		r.readAlone(c)
 	}
@@ -170,45 +189,108 @@ func (r *reader) answer(c actor.Context, q question, k chunk) {
 }
 
 // readOn reads the window's next chunks if somebody waits for them, or soon
-// will. It reads ahead only while all have room: the first of them would run
+// will. It waits a little, and never reads ahead, while one has too much before it: the first of them would run
 // away from the others, which compute on the same processors.
 func (r *reader) readOn(c actor.Context) {
-	if r.reading || r.horizon <= r.window.head {
+	crowded := r.window.crowded(windowBytes / 2)
+	if wait := r.lenient(crowded); wait > 0 {
+		r.readAfter(c, wait)
 		return
-	}
-	limit, crowded := r.limit, r.window.crowded()
-	if crowded {
-		limit = min(limit, r.chunk)
 	}
 	ahead := !crowded && len(r.window.chunks) > 0 && r.window.wantsMore()
 	if len(r.waiting) == 0 && !ahead {
 		return
 	}
-	r.reading = true
+	if len(r.reads) == 0 && r.horizon > r.window.head {
+		upTo, limit, bounded := r.sizing.next(r.window.head, r.horizon)
+		if crowded {
+			upTo, limit, bounded = r.horizon, min(r.sizing.limit, r.chunk), false
+		}
+		r.read(c, &statement{after: r.window.head, upTo: upTo, bounded: bounded, giveBack: func() {}}, limit, r.worker.Pool)
+	}
+	r.readAhead(c)
+}
+
+// lenient is how long to wait for those who are about to fall out of the window, or
+// have just done so, while there is much to read for all. Who has not come on when it runs out is slower for good.
+func (r *reader) lenient(crowded bool) time.Duration {
+	if r.horizon-r.window.head < mostEvents {
+		clear(r.fallen)
+		return 0
+	}
+	wait := r.leniency.wait(crowded || len(r.fallen) > 0, time.Now())
+	if wait == 0 {
+		clear(r.fallen)
+	}
+	return wait
+}
+
+// readAfter reads on after a while, if not earlier.
+func (r *reader) readAfter(c actor.Context, d time.Duration) {
+	stopTimers(r.wake)
 	root, self := c.ActorSystem().Root, c.Self()
+	r.wake = time.AfterFunc(d, func() { root.Send(self, &waitedEnough{}) })
+}
+
+// readAhead begins the statement after the one under way, if that is known to
+// end far before the horizon. There must be room for both in the window.
+func (r *reader) readAhead(c actor.Context) {
+	if len(r.reads) != 1 || !r.reads[0].bounded || r.window.crowded(windowAhead) {
+		return
+	}
+	before := r.reads[0]
+	if r.horizon-before.upTo < r.sizing.span {
+		return
+	}
+	giveBack, ok := r.worker.spareConnection()
+	if !ok {
+		return
+	}
+	upTo, limit, bounded := r.sizing.next(before.upTo, r.horizon)
+	own := &statement{after: before.upTo, upTo: upTo, bounded: bounded, giveBack: giveBack}
+	r.read(c, own, limit, inTurn{DB: r.worker.Pool, before: before, own: own})
+}
+
+// read begins a statement. Its chunks come to the window in their order, and then its end.
+func (r *reader) read(c actor.Context, s *statement, limit int, db eventstore.DB) {
+	ctx, cancel := context.WithCancel(r.run.hard)
+	s.cancel, s.ended, s.reached = cancel, make(chan struct{}), s.after
+	r.reads = append(r.reads, s)
+	root, self, size := c.ActorSystem().Root, c.Self(), r.chunk
 	query := eventstore.Query{
-		Pieces: r.union.piecesAfter(r.window.head), UpTo: r.horizon, Limit: limit, MaxBytes: mostReadBytes,
+		Pieces: r.union.piecesAfter(s.after), UpTo: s.upTo, Limit: limit, MaxBytes: mostReadBytes,
 		AggregateTypes: r.union.scope.AggregateTypes, BoundedContexts: r.union.scope.BoundedContexts,
 		WithSlots: r.union.severalSlots,
 	}
-	after, size := r.window.head, r.chunk
-	ended := &windowEnded{epoch: r.epoch}
 	go func() {
-		ended.err = r.events.Stream(r.run.hard, r.worker.Pool, query, size, func(p eventstore.Part) {
-			root.Send(self, &windowRead{
-				epoch: ended.epoch, chunk: chunk{After: after, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes},
-			})
-			after = p.UpTo
-			ended.events += p.Events.Len()
-			ended.bytes += p.Bytes
+		defer cancel()
+		defer s.giveBack()
+		s.err = r.events.Stream(ctx, db, query, size, func(p eventstore.Part) {
+			if p.UpTo == s.reached {
+				return // the rest of the range, of which nothing is left
+			}
+			root.Send(self, &windowRead{statement: s, chunk: chunk{After: s.reached, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes}})
+			s.reached = p.UpTo
+			s.events += p.Events.Len()
+			s.bytes += p.Bytes
 		})
-		root.Send(self, ended)
+		root.Send(self, &windowEnded{statement: s})
+		close(s.ended) // the next one's chunks come after
 	}()
+}
+
+// dropReads gives up the statements under way: what they send from now on is
+// not taken in.
+func (r *reader) dropReads() {
+	for _, s := range r.reads {
+		s.cancel()
+	}
+	r.reads = nil
 }
 
 // windowRead takes in the next chunk and answers those who wait for it.
 func (r *reader) windowRead(c actor.Context, m *windowRead) {
-	if m.epoch != r.epoch || m.chunk.After != r.window.head {
+	if !slices.Contains(r.reads, m.statement) || m.chunk.After != r.window.head {
 		return // of a window before
 	}
 	r.window.add(m.chunk)
@@ -220,24 +302,23 @@ func (r *reader) windowRead(c actor.Context, m *windowRead) {
 
 // windowEnded goes on after a read, or tells those who wait that it failed.
 func (r *reader) windowEnded(c actor.Context, m *windowEnded) {
-	r.reading = false
-	r.adapt(m.events, m.bytes)
-	if m.epoch == r.epoch && m.err != nil {
+	s := m.statement
+	if len(r.reads) == 0 || r.reads[0] != s {
+		return // it was dropped
+	}
+	r.reads = r.reads[1:]
+	r.sizing.learn(s.reached-s.after, s.events, s.bytes)
+	if s.err != nil || s.reached != s.upTo {
+		r.dropReads() // what follows begins elsewhere
+	}
+	if s.err != nil {
 		for _, q := range r.waiting {
-			c.Send(q.sender, messages.EventsRead{Sequence: q.Sequence, Err: m.err})
+			c.Send(q.sender, messages.EventsRead{Sequence: q.Sequence, Err: s.err})
 		}
 		r.waiting = nil
 		return
 	}
 	r.readOn(c)
-}
-
-// adapt sizes the next read by the bytes of this one.
-func (r *reader) adapt(events int, bytes int64) {
-	if events > 0 {
-		most := int64(readLimit(r.worker, mostEvents))
-		r.limit = int(min(most, max(1, readBytes*int64(events)/max(1, bytes))))
-	}
 }
 
 // readAlone begins the next read for one processor alone, if there is a
@@ -250,7 +331,7 @@ func (r *reader) readAlone(c actor.Context) {
 		r.queue = r.queue[1:]
 		r.alone++
 		query := eventstore.Query{
-			Pieces: q.Pieces, UpTo: r.aloneUpTo(q.Pieces), Limit: min(r.limit, readLimit(r.worker, firstEvents)), MaxBytes: mostReadBytes,
+			Pieces: q.Pieces, UpTo: r.aloneUpTo(q.Pieces), Limit: min(r.sizing.limit, readLimit(r.worker, firstEvents)), MaxBytes: mostReadBytes,
 			AggregateTypes: q.AggregateTypes, BoundedContexts: q.BoundedContexts,
 		}
 		go func() {

@@ -28,7 +28,7 @@ func (k chunk) tail(after int64) chunk {
 // behind it. It is a value of the reader's goroutine and does no I/O.
 type window struct {
 	limit     int64 // bytes
-	ahead     int   // chunks that are read before anybody asks
+	ahead     int64 // bytes that are read before anybody asks
 	start     int64 // position before the first chunk
 	head      int64 // position that the last chunk reaches
 	bytes     int64
@@ -36,7 +36,7 @@ type window struct {
 	consumers map[string]int64 // the position after which each asked last
 }
 
-func newWindow(limit int64, ahead int) *window {
+func newWindow(limit, ahead int64) *window {
 	return &window{limit: limit, ahead: ahead, consumers: map[string]int64{}}
 }
 
@@ -111,25 +111,25 @@ func (w *window) drop() {
 }
 
 // wantsMore says whether it is worth to read on: the consumer that is furthest
-// has fewer than ahead chunks before it.
+// has fewer than ahead bytes before it.
 func (w *window) wantsMore() bool {
 	furthest := w.start
 	for _, after := range w.consumers {
 		furthest = max(furthest, after)
 	}
-	unread := 0
+	unread := int64(0)
 	for i := len(w.chunks) - 1; i >= 0 && w.chunks[i].UpTo > furthest; i-- {
-		unread++
+		unread += w.chunks[i].Bytes
 	}
 	return unread < w.ahead
 }
 
-// crowded says whether a consumer has more than half of what the window may hold before it: if the others read on as fast as
+// crowded says whether a consumer has more than so many bytes before it: if the others read on as fast as
 // they can, it falls out of the window and must read again what they have read.
-func (w *window) crowded() bool {
+func (w *window) crowded(bytes int64) bool {
 	held := int64(0)
 	for _, k := range slices.Backward(w.chunks) {
-		if held += k.Bytes; held <= w.limit/2 {
+		if held += k.Bytes; held <= bytes {
 			continue
 		}
 		for _, after := range w.consumers {

@@ -26,7 +26,7 @@ func chunkOf(after, upTo, bytes int64, positions ...int64) chunk {
 func TestPropertyTheWindowLosesNothing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		const eventBytes, most = 10, 200
-		w := newWindow(most, 2)
+		w := newWindow(most, 20)
 		last := int64(0) // of the stream
 		var wanted []int64
 		consumers := map[string]int64{}
@@ -96,20 +96,20 @@ func TestTheWindowIsCrowdedWhileAConsumerIsAboutToFallOut(t *testing.T) {
 	w := newWindow(100, 2)
 	w.ask("slow", 0)
 	w.ask("fast", 0)
-	assert.False(t, w.crowded(), "empty")
+	assert.False(t, w.crowded(50), "empty")
 	for i := range int64(5) {
 		w.add(chunkOf(i, i+1, 10, i+1))
 		w.ask("fast", i+1)
 	}
-	assert.False(t, w.crowded(), "half is before the slow one")
+	assert.False(t, w.crowded(50), "half is before the slow one")
 	w.add(chunkOf(5, 6, 10, 6))
-	assert.True(t, w.crowded())
+	assert.True(t, w.crowded(50))
 	w.ask("slow", 1)
-	assert.False(t, w.crowded(), "it has come on")
+	assert.False(t, w.crowded(50), "it has come on")
 	for i := int64(6); i < 12; i++ {
 		w.add(chunkOf(i, i+1, 10, i+1))
 		w.ask("fast", i+1)
 	}
 	assert.Equal(t, behindWindow, w.find(1))
-	assert.False(t, w.crowded(), "who has fallen out holds nobody up")
+	assert.False(t, w.crowded(50), "who has fallen out holds nobody up")
 }

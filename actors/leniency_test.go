@@ -63,14 +63,14 @@ func TestReadingWaitsForWhoHasJustFallenOut(t *testing.T) {
 
 		r.fallen["one"] = struct{}{}
 		assert.Equal(t, mostLeniency, r.lenient(false))
-		time.Sleep(mostLeniency / 2)
+		time.Sleep(mostLeniency / 2) //nolint:forbidigo // fake time
 		delete(r.fallen, "one")
 		assert.Zero(t, r.lenient(false), "it is back")
 		r.fallen["two"] = struct{}{}
 		assert.Equal(t, mostLeniency/2, r.lenient(false))
-		time.Sleep(mostLeniency / 2)
+		time.Sleep(mostLeniency / 2) //nolint:forbidigo // fake time
 		assert.Zero(t, r.lenient(false), "it does not come")
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) //nolint:forbidigo // fake time
 		assert.Zero(t, r.lenient(false), "and is not waited for again")
 	})
 }

@@ -222,7 +222,7 @@ func TestFailoverAboveTheCheckpointsGoesOn(t *testing.T) {
 	t.Parallel()
 	f := newFailover(t)
 	f.append(20)
-	f.execute(fmt.Sprintf("SELECT setval(pg_get_serial_sequence('events', 'global_position'), %d)", f.number(lastEvent)))
+	f.execute(fmt.Sprintf("SELECT setval(pg_get_serial_sequence('events', 'global_position'), %d)", f.number(lastPosition)))
 	f.appendOne() // which logs the sequence 32 ahead
 	f.awaitDrained()
 	require.NoError(t, f.standby.Detach(t.Context()))

@@ -24,8 +24,8 @@ type counted struct {
 	times map[int64]int
 }
 
-func newCounted() *counted {
-	return &counted{Projection: workload.NewRecorder(recorded[0], workerName(0)), times: map[int64]int{}}
+func newCounted(worker string) *counted {
+	return &counted{Projection: workload.NewRecorder(recorded[0], worker), times: map[int64]int{}}
 }
 
 func (c *counted) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
@@ -87,7 +87,7 @@ func TestCrashTakesAsynchronousCommitsBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"wal_writer_delay": "10s", "wal_writer_flush_after": "0", "autovacuum": "off"})
 	w.append(60)
-	p := newCounted()
+	p := newCounted(workerName(0))
 	g := newGate(p)
 	// Heartbeats are durable, and take what was committed before them to the disk: let them be rare.
 	w.start(w.dsn, workerName(0), g, orchestrator.WithHeartbeatInterval(10*time.Second), orchestrator.WithBatchSize(10))

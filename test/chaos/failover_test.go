@@ -29,7 +29,7 @@ type failover struct {
 
 func newFailover(t *testing.T) *failover {
 	t.Helper()
-	f := &failover{world: newWorld(t, nil), handled: newCounted()}
+	f := &failover{world: newWorld(t, nil), handled: newCounted(workerName(0))}
 	f.standby = pgtest.OwnStandby(t, f.cluster)
 	f.standbyDSN = f.standby.DSN("chaos")
 	primary, standby := f.parse(f.dsn), f.parse(f.standbyDSN)
@@ -160,7 +160,7 @@ func TestFailoverBelowTheCheckpointsStopsLoudly(t *testing.T) {
 func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	t.Parallel()
 	f := newFailover(t)
-	logs := []*logbook{f.log, f.start(f.workersDSN, workerName(1), f.handled)}
+	logs := []*logbook{f.log, f.start(f.workersDSN, workerName(1), newCounted(workerName(1)))}
 	f.append(20)
 	f.awaitDrained()
 	f.awaitMembers(2)
@@ -179,7 +179,7 @@ func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	for f.number(lastEvent) <= reached {
 		f.append(5)
 	}
-	logs = append(logs, f.start(f.workersDSN, workerName(2), f.handled))
+	logs = append(logs, f.start(f.workersDSN, workerName(2), newCounted(workerName(2))))
 	f.awaitMembers(3)
 	for _, log := range logs {
 		log.awaitAgain(t, "level=ERROR", rewoundError, "would be skipped")

@@ -247,8 +247,8 @@ func (r *reader) readAhead(c actor.Context) {
 		return
 	}
 	upTo, limit, bounded := r.sizing.next(before.upTo, r.horizon)
-	own := &statement{after: before.upTo, upTo: upTo, bounded: bounded, giveBack: giveBack}
-	r.read(c, own, limit, inTurn{DB: r.worker.Pool, before: before, own: own})
+	own := &statement{after: before.upTo, upTo: upTo, bounded: bounded, before: before, giveBack: giveBack}
+	r.read(c, own, limit, inTurn{DB: r.worker.Pool, own: own})
 }
 
 // read begins a statement. Its chunks come to the window in their order, and then its end.
@@ -262,20 +262,19 @@ func (r *reader) read(c actor.Context, s *statement, limit int, db eventstore.DB
 		AggregateTypes: r.union.scope.AggregateTypes, BoundedContexts: r.union.scope.BoundedContexts,
 		WithSlots: r.union.severalSlots,
 	}
+	take := func(p eventstore.Part) {
+		if p.UpTo == s.reached {
+			return // the rest of the range, of which nothing is left
+		}
+		root.Send(self, &windowRead{statement: s, chunk: chunk{After: s.reached, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes}})
+		s.reached = p.UpTo
+		s.events += p.Events.Len()
+		s.bytes += p.Bytes
+	}
 	go func() {
 		defer cancel()
 		defer s.giveBack()
-		s.err = r.events.Stream(ctx, db, query, size, func(p eventstore.Part) {
-			if p.UpTo == s.reached {
-				return // the rest of the range, of which nothing is left
-			}
-			root.Send(self, &windowRead{statement: s, chunk: chunk{After: s.reached, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes}})
-			s.reached = p.UpTo
-			s.events += p.Events.Len()
-			s.bytes += p.Bytes
-		})
-		root.Send(self, &windowEnded{statement: s})
-		close(s.ended) // the next one's chunks come after
+		s.run(func() error { return r.events.Stream(ctx, db, query, size, take) }, func(m *windowEnded) { root.Send(self, m) })
 	}()
 }
 

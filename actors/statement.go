@@ -12,8 +12,9 @@ import (
 
 // statement is one of the window's reads that is under way. What is below ended is its goroutine's until then.
 type statement struct {
-	after, upTo int64 // the positions that it is to read
-	bounded     bool  // it is expected to reach upTo
+	after, upTo int64      // the positions that it is to read
+	bounded     bool       // it is expected to reach upTo
+	before      *statement // the one that reads up to after; nil if it has ended
 	cancel      context.CancelFunc
 	giveBack    func() // of the spare connection, if it is sent ahead on one; may be called again
 
@@ -22,6 +23,18 @@ type statement struct {
 	events  int
 	bytes   int64
 	err     error
+}
+
+// run reads, and then hands on the end: after that of the statement before, also
+// where it failed before its query was sent.
+func (s *statement) run(read func() error, send func(*windowEnded)) {
+	s.err = read()
+	if s.before != nil {
+		<-s.before.ended
+		s.before = nil // or each would keep all before it
+	}
+	send(&windowEnded{statement: s})
+	close(s.ended) // the next one's chunks come after
 }
 
 // batchesToSpare is for how many batches a pool must have room at least, so that one of their connections is used for reading
@@ -49,14 +62,14 @@ var errOutOfTurn = errors.New("the statement before has ended elsewhere")
 // sends what the connection has room for. It is for one query.
 type inTurn struct {
 	eventstore.DB
-	before, own *statement
+	own *statement
 }
 
 // Query returns errOutOfTurn if the statement before has ended elsewhere.
 func (d inTurn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	rows, err := d.DB.Query(ctx, sql, args...) //nolint:rowserrcheck // who takes the rows in checks it
-	<-d.before.ended
-	if d.before.reached == d.own.after {
+	<-d.own.before.ended
+	if d.own.before.reached == d.own.after {
 		d.own.giveBack() // the statement before has left its connection
 		return rows, err
 	}

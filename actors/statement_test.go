@@ -2,10 +2,12 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -345,4 +347,24 @@ func TestAnErrorOfWhatIsReadAheadComesInItsTurn(t *testing.T) {
 		after = got.UpTo
 	}
 	require.Equal(t, r.wanted(twoOpenAfter), positions)
+}
+
+// A statement that fails before its query is sent, as where looking for the scope index fails, ends after the one before all the same:
+// the reader takes an end that comes out of turn for one that it has given up, and would wait for this one for ever.
+func TestAStatementEndsInTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ended []*statement
+		send := func(m *windowEnded) { ended = append(ended, m.statement) }
+		first := &statement{ended: make(chan struct{})}
+		second := &statement{before: first, ended: make(chan struct{})}
+		failed := errors.New("no index to be found")
+		go second.run(func() error { return failed }, send)
+		synctest.Wait()
+		require.Empty(t, ended)
+		first.run(func() error { return nil }, send)
+		<-second.ended
+		require.Equal(t, []*statement{first, second}, ended)
+		require.Equal(t, failed, second.err)
+	})
 }

@@ -23,6 +23,16 @@ var handlingGuards = []guard{
 		Test: "TestPiecesThatHaveNotMetAreReadAlone", Promise: "what all processors share is given only to those whose slots stand at one position",
 	},
 	{
+		Name: "statements-end-in-turn", File: "actors/statement.go",
+		Old: "	if s.before != nil {", New: "	if s.before != nil && s.err == nil {",
+		Test: "TestAStatementEndsInTurn", Promise: "a read that fails before its turn does not keep the worker from reading on",
+	},
+	{
+		Name: "reads-by-type-are-cut", File: "eventstore/scan.go",
+		Old: "	case events+n < complete:", New: "	case events+n < complete || n > 0:",
+		Test: "TestPropertyTheScopeIndexFindsTheSame", Promise: "a read by the scope index does not pass over what it has not looked at",
+	},
+	{
 		Name: "window-slots", File: "actors/supply.go",
 		Old: "(!m.FilterSlots || hasSlot(pieces, m.Events.Slot(i)))", New: "(!m.FilterSlots || len(pieces) > 0)",
 		Test: "TestSharedEventsAreSharedOut", Promise: "of what all partitions share each takes its own slots",

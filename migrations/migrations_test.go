@@ -58,6 +58,24 @@ func TestEverythingIsMadeInTheSchema(t *testing.T) {
 	assert.Zero(t, outside)
 }
 
+// Who has the tables of an earlier version is told, and keeps what they say.
+func TestAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t)
+	require.NoError(t, Run(t.Context(), db, ""))
+	require.NoError(t, Down(t.Context(), db, "", Latest()-1))
+	_, err := db.Exec(t.Context(), `
+		INSERT INTO orchestrator_workers (worker_id, replica_set, name, state, projections, hostname, process_id, library_version)
+		VALUES (gen_random_uuid(), 'set', 'w', 'pending', '{}', 'h', 1, 'v')`)
+	require.NoError(t, err)
+	require.ErrorIs(t, Check(t.Context(), db, ""), ErrOutdated)
+	require.NoError(t, Run(t.Context(), db, ""))
+	require.NoError(t, Check(t.Context(), db, ""))
+	var kept int
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM orchestrator_workers").Scan(&kept))
+	assert.Equal(t, 1, kept)
+}
+
 func TestDownTakesEverythingBack(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewDatabase(t)

@@ -59,15 +59,11 @@ func TestReadsByTheScopeIndexWalkIt(t *testing.T) {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			t.Run(statistics+" statistics, "+mode, func(t *testing.T) {
 				t.Parallel()
-				conn, err := pool.Acquire(t.Context())
-				require.NoError(t, err)
-				defer conn.Release()
-				_, err = conn.Exec(t.Context(), "SET plan_cache_mode = "+mode)
-				require.NoError(t, err)
+				conn := planning(t, pool, mode)
 				for name, q := range indexedQueries(rows) {
 					sql, args, _ := s.read(q)
 					scans, sorts := 0, 0
-					eachNode(explain(t, conn.Conn(), sql, args), func(n node) {
+					eachNode(explain(t, conn, sql, args), func(n node) {
 						switch n.Type {
 						case "Index Scan", "Index Only Scan":
 							scans++

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -44,18 +45,14 @@ func TestEveryFilteredReadWalksThePrimaryKey(t *testing.T) {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			t.Run(fmt.Sprintf("analysed %v, %s", analysed, mode), func(t *testing.T) {
 				t.Parallel()
-				conn, err := pool.Acquire(t.Context())
-				require.NoError(t, err)
-				defer conn.Release()
-				_, err = conn.Exec(t.Context(), "SET plan_cache_mode = "+mode)
-				require.NoError(t, err)
+				conn := planning(t, pool, mode)
 				limits := []int{100}
 				if analysed {
 					limits = append(limits, 1000)
 				}
 				for name, q := range plannedQueries(rows, limits) {
 					sql, args, _ := s.read(q)
-					leaf := leafOf(t, explain(t, conn.Conn(), sql, args), name)
+					leaf := leafOf(t, explain(t, conn, sql, args), name)
 					assert.Equal(t, "Index Scan", leaf.Type, name)
 					assert.Equal(t, "events_pkey", leaf.Index, name)
 					assert.Contains(t, leaf.Cond, "global_position > ", name)
@@ -64,6 +61,17 @@ func TestEveryFilteredReadWalksThePrimaryKey(t *testing.T) {
 			})
 		}
 	}
+}
+
+// planning is a connection that makes plans in a mode.
+func planning(t *testing.T, pool *pgxpool.Pool, mode string) *pgx.Conn {
+	t.Helper()
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(conn.Release)
+	_, err = conn.Exec(t.Context(), "SET plan_cache_mode = "+mode)
+	require.NoError(t, err)
+	return conn.Conn()
 }
 
 // plannedQueries are filtered reads of every shape, from everywhere.

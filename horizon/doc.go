@@ -44,8 +44,8 @@
 //   - A server that crashed may give numbers a second time, because the end of its
 //     log was lost, and names of transactions too. What earlier probes saw says
 //     nothing then. A [Prober] therefore starts afresh, from the floor, unless its
-//     connection was there already at the previous probe, on the same server: no
-//     session outlives a crash.
+//     connection, or any other session that it may see, was there already at the
+//     previous probe, on the same server: no session outlives a crash.
 //
 // # Checkpoints ahead of the sequence
 //

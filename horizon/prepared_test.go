@@ -2,6 +2,7 @@ package horizon
 
 import (
 	"context"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,6 +102,28 @@ func TestPreparedTransactionSurvivesARestart(t *testing.T) {
 // After a crash the sequence may give numbers again that it gave before, and
 // transactions may have old names. The prober must not compare with what it saw.
 func TestACrashEndsTheEpoch(t *testing.T) {
+	for name, crash := range map[string]func(*testing.T, *pgtest.Cluster, *pgxpool.Pool){
+		"of the server": func(t *testing.T, cluster *pgtest.Cluster, _ *pgxpool.Pool) {
+			require.NoError(t, cluster.Restart(pgtest.Immediate))
+		},
+		"of one session": func(t *testing.T, _ *pgtest.Cluster, pool *pgxpool.Pool) {
+			// The server ends all processes but the first, and starts others.
+			victim := dial(t, pool)
+			var before time.Time
+			require.NoError(t, victim.QueryRow(t.Context(), `SELECT clock_timestamp()`).Scan(&before))
+			require.NoError(t, syscall.Kill(int(victim.PgConn().PID()), syscall.SIGKILL))
+			require.Eventually(t, func() bool {
+				var again bool
+				err := pool.QueryRow(t.Context(), `SELECT min(backend_start) > $1 FROM pg_stat_activity`, before).Scan(&again)
+				return err == nil && again
+			}, 30*time.Second, time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testCrash(t, crash) })
+	}
+}
+
+func testCrash(t *testing.T, crash func(*testing.T, *pgtest.Cluster, *pgxpool.Pool)) {
 	cluster, pool := ownServer(t)
 	floor := newCheckpoint(0)
 	p := NewProber(pool, events, floor, Options{})
@@ -114,7 +137,7 @@ func TestACrashEndsTheEpoch(t *testing.T) {
 	before := probe(t, p)
 	assert.Equal(t, int64(41), before.Position)
 
-	require.NoError(t, cluster.Restart(pgtest.Immediate))
+	crash(t, cluster, pool)
 	writer := begin(t, dial(t, pool))
 	position := insert(t, writer)
 	if position > before.LastValue {

@@ -174,8 +174,11 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	if err != nil {
 		return Reading{}, false, err
 	}
-	if seen.table != p.target.table || !seen.server.follows(p.server) {
+	if seen.table != p.target.table {
 		return Reading{}, false, nil
+	}
+	if same, err := p.sameRun(ctx, seen.server); err != nil || !same {
+		return Reading{}, false, err
 	}
 	p.server = seen.server
 	position, err := p.tracker.Observe(seen.lastValue, seen.holders())
@@ -212,6 +215,22 @@ func (p *Prober) quiet(ctx context.Context) (bool, error) {
 	p.server = seen.server
 	p.stuck = stuck{at: seen.lastValue, since: time.Now()}
 	return true, nil
+}
+
+// sameRun says whether a step is surely of the same run of the server as the one before. A connection that has
+// been opened in between proves nothing by itself; any other session that is old enough does.
+func (p *Prober) sameRun(ctx context.Context, now server) (bool, error) {
+	if now.follows(p.server) {
+		return true, nil
+	}
+	if !now.started.Equal(p.server.started) {
+		return false, nil
+	}
+	var oldest server
+	if err := p.db.QueryRow(ctx, sqlOldestSession).Scan(&oldest.started, &oldest.session); err != nil {
+		return false, fmt.Errorf("reading when the server's oldest session began: %w", err)
+	}
+	return oldest.follows(p.server), nil
 }
 
 // start looks everything up and forgets what earlier probes saw. The server's

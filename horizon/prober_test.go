@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -279,9 +280,38 @@ func TestProbeOverAPool(t *testing.T) {
 	held, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	r := probe(t, p)
-	assert.Equal(t, uint64(2), r.Epoch, "a new session proves nothing about a crash")
+	assert.Equal(t, uint64(1), r.Epoch, "the session that is held has been there since before the first probe")
 	held.Release()
-	assert.Equal(t, uint64(2), probe(t, p).Epoch, "both sessions are older than the previous probe")
+	assert.Equal(t, uint64(1), probe(t, p).Epoch)
+}
+
+// A role that sees its own sessions only can't tell a server on which all of them are new from one that has crashed.
+func TestProbeOverNewSessions(t *testing.T) {
+	_, owner := ownServer(t)
+	exec(t, owner, `CREATE ROLE projector LOGIN`)
+	exec(t, owner, `GRANT SELECT ON events, events_global_position_seq TO projector`)
+	config := owner.Config()
+	config.ConnConfig.User = "projector"
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	p := NewProber(pool, events, newCheckpoint(0), Options{})
+	assert.Equal(t, uint64(1), probe(t, p).Epoch)
+
+	reset := func(left int64) {
+		pool.Reset()
+		require.Eventually(t, func() bool {
+			var sessions int64
+			err := owner.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE usename = 'projector'`).Scan(&sessions)
+			return err == nil && sessions == left
+		}, 10*time.Second, time.Millisecond)
+	}
+	reset(0)
+	assert.Equal(t, uint64(2), probe(t, p).Epoch, "the new session proves nothing, and there is no other")
+	dial(t, pool)
+	probe(t, p)
+	reset(1)
+	assert.Equal(t, uint64(2), probe(t, p).Epoch, "the one outside the pool does")
 }
 
 func TestServerFollows(t *testing.T) {

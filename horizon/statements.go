@@ -61,6 +61,10 @@ SELECT coalesce(to_regclass($1)::oid, 0),
        coalesce((SELECT array_agg(name ORDER BY name) FROM holder), '{}'),
        coalesce((SELECT array_agg(pid ORDER BY name) FROM holder), '{}')`
 
+// sqlOldestSession reads which run of the server it is, and when the oldest began of the sessions that the role may
+// see: its own, and with pg_read_all_stats all.
+const sqlOldestSession = `SELECT pg_postmaster_start_time(), min(backend_start) FROM pg_stat_get_activity(NULL)`
+
 // sqlCountVisible counts the events in ($1, $2]; %s is the events table.
 const sqlCountVisible = `SELECT count(*) FROM %s WHERE global_position > $1 AND global_position <= $2`
 

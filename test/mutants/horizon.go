@@ -111,8 +111,13 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "epoch-is-asked-for", File: "horizon/prober.go",
-		Old: "if seen.table != p.target.table || !seen.server.follows(p.server) {\n", New: "if seen.table != p.target.table {\n",
+		Old: "err != nil || !same {", New: "err != nil || !same && p.epoch == 0 {",
 		Test: "TestACrashEndsTheEpoch", Promise: "after a crash the prober starts afresh",
+	},
+	{
+		Name: "epoch-of-the-oldest-session", File: "horizon/prober.go",
+		Old: "return oldest.follows(p.server), nil", New: "return true, nil",
+		Test: "TestACrashEndsTheEpoch", Promise: "where no session is as old as the previous probe, the server may have crashed since",
 	},
 	{
 		Name: "cache-is-refused", File: "horizon/check.go",

@@ -99,7 +99,8 @@ func TestHandlerThatFailsOverARestart(t *testing.T) {
 	w.append("ada", 3)
 	orch := w.orchestrator("set")
 	r := start(t, orch, recorder{name: "bad", before: g.check})
-	w.await("retrying", "SELECT state FROM orchestrator_dead_letters")
+	// What came before the event is committed after the failure is recorded.
+	w.await("retrying 1", "SELECT state, (SELECT position FROM orchestrator_checkpoints) FROM orchestrator_dead_letters")
 	require.NoError(t, r.stop())
 	assert.Equal(t, "1", w.value("SELECT position FROM orchestrator_checkpoints"))
 	assert.Equal(t, "retrying", w.value("SELECT state FROM orchestrator_dead_letters"))

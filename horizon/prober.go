@@ -218,7 +218,8 @@ func (p *Prober) quiet(ctx context.Context) (bool, error) {
 }
 
 // sameRun says whether a step is surely of the same run of the server as the one before. A connection that has
-// been opened in between proves nothing by itself; any other session that is old enough does.
+// been opened in between proves nothing by itself; any other session that is old enough does, if it is asked for
+// after the step, and the step was at the same server.
 func (p *Prober) sameRun(ctx context.Context, now server) (bool, error) {
 	if now.follows(p.server) {
 		return true, nil

@@ -314,6 +314,21 @@ func TestProbeOverNewSessions(t *testing.T) {
 	assert.Equal(t, uint64(2), probe(t, p).Epoch, "the one outside the pool does")
 }
 
+// Where connections go to more than one server, one that is gone for the others may still say how old its sessions are.
+func TestASessionElsewhereProvesNothing(t *testing.T) {
+	p, _ := newProber(t, newEvents(t), 0)
+	probe(t, p)
+	later := p.server.now.Add(time.Hour)
+	replaced := server{started: later, now: later, session: &later}
+	same, err := p.sameRun(t.Context(), replaced)
+	require.NoError(t, err)
+	assert.False(t, same, "the look was at another server than the sessions")
+	replaced.started = p.server.started
+	same, err = p.sameRun(t.Context(), replaced)
+	require.NoError(t, err)
+	assert.True(t, same)
+}
+
 func TestServerFollows(t *testing.T) {
 	at := func(second int) time.Time { return time.Date(2026, 1, 2, 3, 4, second, 0, time.UTC) }
 	session := func(second int) *time.Time { s := at(second); return &s }

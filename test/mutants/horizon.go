@@ -120,6 +120,16 @@ var horizonGuards = []guard{
 		Test: "TestACrashEndsTheEpoch", Promise: "where no session is as old as the previous probe, the server may have crashed since",
 	},
 	{
+		Name: "epoch-of-the-same-server", File: "horizon/prober.go",
+		Old: "if !now.started.Equal(p.server.started) {", New: "if p.epoch == 0 {",
+		Test: "TestASessionElsewhereProvesNothing", Promise: "an old session proves nothing for another server than its own",
+	},
+	{
+		Name: "epoch-outlives-connections", File: "horizon/prober.go",
+		Old: "return oldest.follows(p.server), nil", New: "return false, nil",
+		Test: "TestProbeOverAPool", Promise: "a connection that the pool has just opened has nobody read again what was read",
+	},
+	{
 		Name: "cache-is-refused", File: "horizon/check.go",
 		Old: "if c.cache != 1 {", New: "if c.cache < 1 {",
 		Test: "TestCheck", Promise: "a sequence whose sessions draw ahead is refused at the start",

@@ -23,7 +23,8 @@ var (
 	ErrAlreadyRunning = errors.New("this orchestrator is running already: make another one for another worker")
 
 	// ErrProjectionClaimed is wrapped by what Run returns for a projection that
-	// belongs to another replica set. The text names it.
+	// belongs to another replica set. The text names it. The README says how to move
+	// a projection.
 	ErrProjectionClaimed = errors.New("the projection belongs to another replica set")
 
 	// ErrNotGranted is wrapped by what Run returns if the role may not read the

@@ -15,7 +15,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// Option changes an Orchestrator from its defaults.
+// Option changes an Orchestrator from its defaults. New returns an error that
+// wraps ErrInvalidOption for a value that breaks the option's rule. No duration may
+// be longer than 24h.
 type Option func(*config)
 
 // config is every setting of an Orchestrator.
@@ -68,30 +70,38 @@ func WithHeartbeatInterval(d time.Duration) Option {
 // WithStaleWorkerTimeout sets the age of a heartbeat from which on its worker
 // is held for dead. Defaults to 30s. It bounds how long the partitions of a
 // frozen or vanished host stand still; a killed process is noticed at once,
-// without it. It must be the same for all workers of a replica set.
+// without it. It must be at least three times the heartbeat interval, and the same
+// for all workers of a replica set.
 func WithStaleWorkerTimeout(d time.Duration) Option {
 	return func(c *config) { c.staleWorkerTimeout = d }
 }
 
 // WithCoordinationTimeout sets how long a generation change waits for a worker
-// to stop handling events before it goes on without it. Defaults to 60s. It
-// must be at least 100ms.
+// to stop handling events before it goes on without it. Defaults to 60s. Handlers
+// have half of it to finish the event, or the HandleBatch, that they are at, but no
+// more than 5s, and no more than half of the shutdown timeout. It must be at least
+// 100ms.
 func WithCoordinationTimeout(d time.Duration) Option {
 	return func(c *config) { c.coordinationTimeout = d }
 }
 
-// WithPollInterval sets the longest interval between two looks for new events.
-// Defaults to 250ms. While events come the worker looks every 8ms, every 20ms while
-// they come as a stream of more than some 2,000 a second, and the longer there were
-// none the more seldom; where the wake-up trigger is installed
-// (eventstore.Store.InstallWakeUp), at each append, and else every few seconds. It must be at least 1ms.
+// WithPollInterval sets the longest interval between two looks for new events
+// where nothing tells the worker of appends. Defaults to 250ms. While events come
+// the worker looks every few milliseconds, and the longer there were none the more
+// seldom. When there were none for five times the interval, it looks every 5s only,
+// or every interval if that is longer, as long as it is told: by the wake-up trigger
+// (eventstore.Store.InstallWakeUp), or by looks at the replica set, every 250ms, which
+// show appends where it has several workers, or polls only, and the interval is not
+// below 250ms. It must be at least 1ms.
 func WithPollInterval(d time.Duration) Option {
 	return func(c *config) { c.pollInterval = d }
 }
 
 // WithShutdownTimeout sets how long Run may take to return after its context
-// ended. Handlers have half of it to finish, then their context is cancelled.
-// Defaults to 15s. It must be at least 10ms.
+// ended. Defaults to 15s. Handlers have half of it to finish the event, or the
+// HandleBatch, that they are at, but no more than 5s, and no more than half of the
+// coordination timeout. Then their context is cancelled, and they have the rest to
+// return. It must be at least 10ms.
 func WithShutdownTimeout(d time.Duration) Option {
 	return func(c *config) { c.shutdownTimeout = d }
 }
@@ -105,16 +115,21 @@ func WithBatchSize(events int) Option {
 
 // WithPartitionsPerWorker sets how many partitions of each projection this
 // worker handles at the same time. Defaults to 1. More make sense for handlers
-// that wait for something other than the CPU. It must be between 1 and 1024,
-// and the pool must have connections for them.
+// that wait for something other than the CPU. It must be between 1 and 1024.
+//
+// Each batch takes a connection, so a worker handles as many at once as its pool
+// allows connections, less 2, over all projections. Partitions beyond that take
+// turns. The limit of a pgx pool is the greater of 4 and the number of processors,
+// unless pool_max_conns in the connection string, or MaxConns, says otherwise.
 func WithPartitionsPerWorker(n int) Option {
 	return func(c *config) { c.partitions = n }
 }
 
 // WithRetryBackoff sets the delay before an event is handled again on which a
-// handler failed: first after the first failure, doubling up to max. Events are
-// retried for ever. Defaults to 100ms and 30s. first must be at least 1ms and
-// not above max.
+// handler failed: first after the first failure, doubling up to maximum. Of each
+// delay a random part of up to a half is left out, so that partitions do not retry
+// together. Events are retried for ever. Defaults to 100ms and 30s. first must be at
+// least 1ms and not above maximum.
 func WithRetryBackoff(first, maximum time.Duration) Option {
 	return func(c *config) { c.retryFirst, c.retryMax = first, maximum }
 }
@@ -138,8 +153,8 @@ func WithPollOnly() Option {
 }
 
 // WithSchema sets the schema of the coordination tables. Defaults to the
-// connection's, which is the first of its search_path. It must be the one that
-// RunMigrations was given.
+// connection's, which is the first of its search_path; so does an empty schema. It
+// must be the one that RunMigrations was given.
 func WithSchema(schema string) Option {
 	return func(c *config) { c.schema = schema }
 }
@@ -154,12 +169,15 @@ func WithHistory(rows int) Option {
 // WithWorkerName sets the name under which people see this worker, in tables
 // and logs. A worker that comes back under its name, as the pods of a StatefulSet
 // do, gets the partitions back that it had. Defaults to the host's name. Names
-// need not be unique. It must not be empty and have at most 255 bytes.
+// need not be unique. It must have between 1 and 255 bytes of valid UTF-8 without
+// NUL.
 func WithWorkerName(name string) Option {
 	return func(c *config) { c.workerName = name }
 }
 
-// WithLogger sets the logger. Defaults to one that discards everything.
+// WithLogger sets the logger. Defaults to one that discards everything. Then the
+// worker is silent also while it tries for ever to reach a database whose address is
+// wrong, or to handle an event on which a handler fails. It must not be nil.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) { c.logger = l }
 }
@@ -171,8 +189,8 @@ func WithMetricsEnabled(enabled bool) Option {
 
 // WithMetricsRegisterer sets where the metrics are registered. Orchestrators of
 // one process may share it. Defaults to a registry of the Orchestrator's own,
-// which MetricsHandler serves; the library never uses the default registerer by
-// itself.
+// which MetricsHandler serves; so does nil. The library never uses the default
+// registerer by itself.
 func WithMetricsRegisterer(r prometheus.Registerer) Option {
 	return func(c *config) { c.registerer = r }
 }

@@ -21,6 +21,10 @@ var migrationFiles embed.FS
 // does no harm elsewhere. It can be repeated, and run by any number of processes
 // at once. Take the same options as for New.
 //
+// It waits for locks that other sessions hold, on the tables or to migrate, without
+// a bound, and there is no context to interrupt it. A lock_timeout of the pool's
+// connections, as in postgres://…?lock_timeout=10s, bounds each wait.
+//
 // What has been done stands in the table eventstore_schema_version, or
 // <events table>_schema_version for a store with another events table, so that
 // several stores can share a schema.

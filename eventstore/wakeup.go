@@ -65,7 +65,8 @@ type Execer interface {
 
 // InstallWakeUp puts a trigger on the events table that notifies workers of
 // appends, while they wait for one: they handle an event within milliseconds of its
-// commit, and hardly ever look while there is none. It may be called again, and
+// commit, and hardly ever look while there is none. A worker looks for the trigger
+// when it starts, and about once a minute. It may be called again, and
 // replaces a trigger of an earlier form. It needs the rights of
 // the table's owner, and takes a lock on the table that waits for, and holds up,
 // appends for a moment. All stores must name the table alike, with or without its
@@ -89,8 +90,9 @@ func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
 	return nil
 }
 
-// RemoveWakeUp takes the trigger of InstallWakeUp off the events table.
-// Workers poll from then on.
+// RemoveWakeUp takes the trigger of InstallWakeUp off the events table. Workers
+// poll as soon as they miss it, which takes up to about a minute; until then an event
+// may wait for some seconds.
 func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 	if s.invalid != nil {
 		return s.invalid

@@ -36,7 +36,8 @@ var (
 // Run brings the coordination tables in schema up to date, creating the schema
 // if it is missing; empty means what the connection's search_path says. It can
 // be repeated, and run by any number of processes at once. The error is
-// ErrNewer if the tables are newer than this program.
+// ErrNewer if the tables are newer than this program. It waits for locks that other
+// sessions hold, on the tables or to migrate, until ctx ends.
 func Run(ctx context.Context, db *pgxpool.Pool, schema string) error {
 	runner, err := newRunner(schema)
 	if err != nil {

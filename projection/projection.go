@@ -54,7 +54,12 @@ type ContextScoped interface {
 }
 
 // BatchProjection is a Projection that handles a whole batch at once, so that
-// it can write it with one statement. Handle is not called for it.
+// it can write it with one statement. Handle must be there, but is not called.
+//
+// A HandleBatch of another signature makes no BatchProjection, and its events go to
+// Handle without a word. Have the compiler check it:
+//
+//	var _ projection.BatchProjection = (*UserProjection)(nil)
 type BatchProjection interface {
 	Projection
 
@@ -62,6 +67,9 @@ type BatchProjection interface {
 	// one partition. The rules of Handle hold for the batch as a whole. After an
 	// error the batch is retried in smaller parts, down to the one event that
 	// fails.
+	//
+	// The orchestrator gives it up to 16 events first, whenever a partition starts,
+	// and then as many as it handles within some 50 ms, up to its batch size.
 	HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error
 }
 

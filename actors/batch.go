@@ -95,8 +95,8 @@ func (p *processor) delivery() projection.Delivery {
 // head is the events of the next batch, and the position that it reaches.
 func (p *processor) head() (packed.Events, int64) {
 	first := p.supply.pages[0]
-	if p.take < first.events.Len() {
-		return first.events.Slice(0, p.take), first.events.Position(p.take - 1)
+	if p.size.next < first.events.Len() {
+		return first.events.Slice(0, p.size.next), first.events.Position(p.size.next - 1)
 	}
 	return first.events, first.upTo
 }
@@ -133,7 +133,7 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	m.Batch(name, handled, took)
 	last := p.supply.pages[0].events.Position(handled - 1)
 	p.supply.handled(handled)
-	p.take = p.worker.Batch.resize(p.take, handled, offered, took)
+	p.size.learn(handled, offered, took)
 	if p.failing.position != 0 && last >= p.failing.position {
 		p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
 		p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
@@ -142,33 +142,6 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	if p.failing.recorded != 0 && p.readTo >= p.failing.recorded {
 		p.recordHandled(ctx)
 	}
-}
-
-// firstBatch is the most events of the first call of a HandleBatch, which, other
-// than handlers of single events, is not cut when it takes long.
-const firstBatch = 16
-
-// firstTake is how many events a processor's first batch may have.
-func (b BatchConfig) firstTake(handler projection.Projection) int {
-	if _, whole := handler.(projection.BatchProjection); whole {
-		return min(firstBatch, b.Size)
-	}
-	return b.Size
-}
-
-// resize is how many events the next batch may have after one of at most take,
-// of which offered were at hand and handled were handled: such that it takes
-// about half of b.Time to all of it.
-func (b BatchConfig) resize(take, handled, offered int, took time.Duration) int {
-	switch {
-	case handled < offered:
-		return handled // it was cut
-	case took > b.Time:
-		return max(1, int(int64(handled)*int64(b.Time)/int64(took)))
-	case took < b.Time/2:
-		return min(2*take, b.Size)
-	}
-	return take
 }
 
 // commitFailed arranges for the event to be found that makes COMMIT fail.
@@ -182,7 +155,7 @@ func (p *processor) commitFailed(ctx context.Context, events packed.Events, err 
 
 // halve makes the next batch half as large as one that failed as a whole.
 func (p *processor) halve(events packed.Events, err error) {
-	p.take = events.Len() / 2
+	p.size.next = events.Len() / 2
 	p.log.Warn("a batch failed, trying a smaller one", "error", err, "events", events.Len(),
 		"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
 }
@@ -212,7 +185,7 @@ func (p *processor) handlerFailed(ctx context.Context, events packed.Events, han
 	p.failing.attempts++
 	delay := backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.after(p.failing.attempts)
 	p.failing.resume = time.Now().Add(delay)
-	p.take = max(handled, 1)
+	p.size.next = max(handled, 1)
 	p.report(ctx, event, delay, err)
 	return next{more: true}
 }

@@ -40,7 +40,7 @@ type processor struct {
 	horizon int64        // up to which events can be read
 	epoch   uint64       // of the horizon
 	supply  supply       // what has been read and not been committed
-	take    int          // how many events the next batch may have
+	size    batchSize
 	failing failing
 	trouble int // failures of the database in a row
 	broken  int // batches in a row that lost their connection while handlers ran, or at COMMIT
@@ -86,7 +86,7 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Pro
 			consumer: fence.Projection + " " + fence.Partition.String(),
 			scope:    w.scopes[fence.Projection], end: slot.Lowest(a.Pieces),
 		},
-		take: w.Batch.firstTake(handler),
+		size: newBatchSize(w.Batch, handler),
 	}
 }
 

@@ -69,7 +69,9 @@ type BatchProjection interface {
 	// fails.
 	//
 	// The orchestrator gives it up to 16 events first, whenever a partition starts,
-	// and then as many as it handles within some 50 ms, up to its batch size.
+	// and then, up to its batch size, as many as calls before let expect to take some
+	// 50 ms more than a call takes whatever its events. A call is not cut when it takes
+	// longer; a stop waits for it.
 	HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error
 }
 

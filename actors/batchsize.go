@@ -1,0 +1,94 @@
+package actors
+
+import (
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// batchSize finds how many events a processor's batches may have, by how long those
+// before took: such that the events of a batch take at most BatchConfig.Time, and about
+// half of it at least. What a batch takes whatever its events (a call of a remote service,
+// a slow commit) does not count, since smaller batches would not take less of it; it is
+// estimated by two batches of different sizes.
+type batchSize struct {
+	most  int
+	time  time.Duration
+	whole bool // the handler gets the batch as a whole, which is not cut when it takes long
+
+	next   int           // events of the next batch, at most
+	fixed  time.Duration // what a batch takes whatever its events
+	stable int           // batches since that was estimated, or tried to be
+	last   struct {      // the batch that others are compared with
+		events int
+		took   time.Duration
+	}
+}
+
+const (
+	// firstBatch is the most events of the first call of a HandleBatch.
+	firstBatch = 16
+	// estimateEvery batches of about one size are followed by one that is larger, or
+	// smaller, by half of it, to be compared with: what a batch takes whatever its events
+	// may have changed.
+	estimateEvery = 16
+)
+
+// newBatchSize is the size of a processor's first batch.
+func newBatchSize(b BatchConfig, handler projection.Projection) batchSize {
+	s := batchSize{most: b.Size, time: b.Time, next: b.Size, stable: estimateEvery}
+	if _, s.whole = handler.(projection.BatchProjection); s.whole {
+		s.next = min(firstBatch, b.Size)
+	}
+	return s
+}
+
+// learn sizes the next batch by one that took so long, of which offered events were
+// at hand and handled were handled.
+func (s *batchSize) learn(handled, offered int, took time.Duration) {
+	s.estimate(handled, took)
+	ofEvents := took - s.fixed
+	fit := s.most // so many events would take s.time
+	if ofEvents > 0 {
+		fit = int(min(int64(s.most), max(1, int64(handled)*int64(s.time)/int64(ofEvents))))
+	}
+	compare := s.stable >= estimateEvery
+	switch {
+	case handled < offered:
+		s.next = handled // it was cut
+	case ofEvents > s.time && compare && handled > 1:
+		s.next = min(fit, 2*handled/3)
+	case ofEvents > s.time && !compare:
+		s.next = fit
+	case handled < s.next:
+		if s.whole { // few were at hand, which show less of many
+			s.next = min(s.next, max(handled, fit))
+		}
+		return
+	case ofEvents < s.time/2:
+		s.next = min(2*s.next, s.most)
+		return
+	case compare:
+		s.next = min(s.next+(s.next+1)/2, s.most)
+	}
+	if compare {
+		s.last.events, s.last.took, s.stable = handled, took, 0
+	}
+}
+
+// estimate finds what a batch takes whatever its events: where the line through this
+// batch and an earlier one, by events and time, begins. It is at most what this one took.
+// Batches of about the same size would say more of the machine's moods.
+func (s *batchSize) estimate(events int, took time.Duration) {
+	defer func() { s.fixed = min(s.fixed, took) }()
+	s.stable++
+	larger, smaller := max(events, s.last.events), min(events, s.last.events)
+	if events != s.last.events && 2*larger < 3*smaller {
+		return
+	}
+	if smaller > 0 && larger != smaller {
+		each := max(0, float64(took-s.last.took)/float64(events-s.last.events))
+		s.fixed, s.stable = max(0, took-time.Duration(each*float64(events))), 0
+	}
+	s.last.events, s.last.took = events, took
+}

@@ -199,7 +199,7 @@ func (p *processor) step(c actor.Context) (next, error) {
 		p.showPosition()
 	}
 	if wait := time.Until(p.failing.resume); wait > 0 && p.atFailing() {
-		return next{after: wait}, nil
+		return next{after: wait}, p.liftTo(ctx, p.failing.position-1)
 	}
 	return p.batch(ctx)
 }
@@ -240,11 +240,21 @@ func (p *processor) catchUp(ctx context.Context) (next, error) {
 		return next{}, nil
 	}
 	p.flushSoon = false
+	return next{}, p.liftTo(ctx, p.readTo)
+}
+
+// liftTo lifts the checkpoint to a position up to which nothing is left to handle, if
+// it is behind.
+func (p *processor) liftTo(ctx context.Context, upTo int64) error {
+	p.readTo = max(p.readTo, upTo)
+	if p.behind() == 0 {
+		return nil
+	}
 	b, err := p.begin(ctx, p.readTo)
 	if err != nil {
-		return next{}, err
+		return err
 	}
-	return next{}, p.commit(ctx, b, p.readTo)
+	return p.commit(ctx, b, p.readTo)
 }
 
 // failed decides what follows an error that is not the handler's.

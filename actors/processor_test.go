@@ -254,6 +254,20 @@ func TestPositionsWithoutWantedEventsAreFlushed(t *testing.T) {
 	}
 }
 
+// While an event fails, a restart begins at it.
+func TestTheCheckpointIsWrittenBeforeAFailingEvent(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	others := f.append("Order", 10)
+	want := f.append("Invoice", 1)
+	p := &scopedRecorder{recorder: recorder{name: "p", before: func(context.Context, pgx.Tx, es.PersistedEvent, int) error {
+		return errors.New("no such customer")
+	}}, aggregateType: "Invoice"}
+	f.start(func(c *Config) { c.Batch.RetryFirst, c.Batch.RetryMax = time.Hour, time.Hour }, p)
+	eventually(t, func() bool { return f.checkpoint("p") == others[9] }, "the checkpoint stays behind")
+	assert.Equal(t, 1, p.attempts(want[0]))
+}
+
 func TestNewEpochReadsAgain(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -44,6 +44,7 @@ type horizonActor struct {
 	position int64
 	drawn    int64  // the highest position drawn, as the last probe has seen
 	pace     pace   // of drawing them
+	crowd    crowd  // of notifications
 	epoch    uint64 // of what is announced; its upper half is which horizon of this worker it is
 	known    bool   // position is the horizon, as far as others know
 	run      uint64 // the prober's epoch
@@ -84,6 +85,8 @@ const (
 	// stream, which is handled in larger batches: see pace. Each look with the
 	// batch that follows takes more than a millisecond of a processor.
 	horizonStream = 20 * time.Millisecond
+	// horizonCrowd is the least interval while there is a crowd: see crowd.
+	horizonCrowd = 2 * time.Millisecond
 	// horizonSlow is how many times longer ago the horizon moved, or positions were
 	// drawn, than the next probe waits.
 	horizonSlow = 5
@@ -108,6 +111,8 @@ func (h *horizonActor) Receive(c actor.Context) {
 	case *actor.Started, *probeDue:
 		h.probe(c)
 	case messages.EventsAppended:
+		h.crowd.add(time.Now())
+		h.settle(c)
 		h.wake(c)
 	case messages.WakeUps:
 		h.wakeUps.reset(m.Connected) // until the next probe has looked for the trigger
@@ -218,6 +223,7 @@ func (h *horizonActor) measure(r horizon.Reading, over time.Duration) {
 	if h.drawn > 0 {
 		h.pace.add(max(0, r.LastValue-h.drawn), over)
 	}
+	h.crowd.measure(h.pace, time.Now())
 	if r.LastValue > h.drawn {
 		h.moved = time.Now()
 	}
@@ -243,8 +249,11 @@ func (h *horizonActor) interval(m *probed) time.Duration {
 		return poll
 	}
 	least := horizonBusy
-	if h.pace.streams() {
+	switch {
+	case h.pace.streams():
 		least = horizonStream
+	case h.crowd.is():
+		least = horizonCrowd
 	}
 	return min(max(least, h.took*horizonShare, still/horizonSlow), poll)
 }

@@ -22,6 +22,7 @@ func TestHorizonInterval(t *testing.T) {
 		still    time.Duration   // since the horizon moved
 		took     time.Duration   // the probe
 		streams  bool            // events come as a stream
+		crowd    bool            // they were notified too fast
 		told     bool            // of appends, by the trigger, when the probe began
 		who      pgcoord.WakeUps // sees to that now
 		watched  bool
@@ -30,6 +31,9 @@ func TestHorizonInterval(t *testing.T) {
 	}{
 		"events come":                 {still: time.Millisecond, expected: horizonBusy},
 		"a stream of events comes":    {still: time.Millisecond, streams: true, expected: horizonStream},
+		"a crowd comes":               {still: time.Millisecond, crowd: true, expected: horizonCrowd},
+		"a crowd on a slow server":    {still: time.Millisecond, crowd: true, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
+		"a crowd that is a stream":    {still: time.Millisecond, crowd: true, streams: true, expected: horizonStream},
 		"the server is slow":          {still: time.Millisecond, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
 		"none came for a while":       {still: 500 * time.Millisecond, expected: 100 * time.Millisecond},
 		"none came for long":          {still: time.Hour, expected: poll},
@@ -51,8 +55,11 @@ func TestHorizonInterval(t *testing.T) {
 				moved:  time.Now().Add(-test.still), took: test.took, watched: test.watched,
 				wakeUps: wakeUps{connected: true, installed: true, who: test.who}, pace: pace{fast: test.streams},
 			}
+			if test.crowd {
+				h.crowd.since = time.Now()
+			}
 			m := &probed{reading: horizon.Reading{Holders: test.holders}, told: test.told}
-			assert.InDelta(t, test.expected, h.interval(m), float64(10*time.Millisecond))
+			assert.InDelta(t, test.expected, h.interval(m), float64(min(test.expected/4, 10*time.Millisecond)))
 		})
 	}
 }

@@ -39,3 +39,42 @@ func (p *pace) add(came int64, over time.Duration) {
 // streams says whether events come so fast that handling many together, at the
 // horizon's own pace, is better than being told of each.
 func (p *pace) streams() bool { return p.fast }
+
+// crowd is whether appends are notified so fast that looking often is better than
+// being told: notifying commits wait for each other, and each wakes whoever listens. It is
+// noticed by a leaky bucket, within milliseconds, where a pace takes tens: events that were
+// held up for an instant may pass for a crowd too, which costs little, since they are looked
+// for as often as they would be told of. The zero value is that nothing is notified.
+type crowd struct {
+	bucket float64   // notifications
+	last   time.Time // when one came
+	since  time.Time // when there were last too many; zero if not, or not any more
+}
+
+const (
+	// crowdLeak notifications a millisecond, and crowdBucket more, are a crowd.
+	crowdLeak   = 1
+	crowdBucket = 6
+	// crowdLeast is how long at least it is one.
+	crowdLeast = 25 * time.Millisecond
+)
+
+// add takes in a notification.
+func (c *crowd) add(now time.Time) {
+	leaked := float64(now.Sub(c.last)) / float64(time.Millisecond) * crowdLeak
+	c.bucket, c.last = max(0, c.bucket-leaked)+1, now
+	if c.bucket >= crowdBucket {
+		c.since = now
+	}
+}
+
+// measure takes in how fast positions were drawn lately. Who is a crowd is not
+// notified any more, so this is what shows that it went.
+func (c *crowd) measure(p pace, now time.Time) {
+	if now.Sub(c.since) >= crowdLeast && p.mean < paceSlow {
+		c.since = time.Time{}
+	}
+}
+
+// is says whether there is one.
+func (c *crowd) is() bool { return !c.since.IsZero() }

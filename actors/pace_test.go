@@ -35,3 +35,33 @@ func TestPace(t *testing.T) {
 	come(1, 0, 1)
 	assert.InDelta(t, 1, p.mean, 0.01, "in no time nothing can be said")
 }
+
+func TestCrowd(t *testing.T) {
+	var c crowd
+	var p pace
+	now := time.Now()
+	come := func(times int, apart time.Duration) {
+		for range times {
+			now = now.Add(apart)
+			c.add(now)
+		}
+	}
+	come(1000, 2*time.Millisecond)
+	assert.False(t, c.is(), "500 a second")
+	come(crowdBucket-2, 0)
+	assert.False(t, c.is(), "a few at once")
+	come(1, time.Hour)
+	come(crowdBucket-1, 0)
+	assert.True(t, c.is(), "many at once")
+
+	c.measure(p, now.Add(crowdLeast-1))
+	assert.True(t, c.is(), "no other may have been told of yet")
+	p.add(1000, time.Second)
+	c.measure(p, now.Add(crowdLeast))
+	assert.True(t, c.is(), "events come as fast still")
+	p.add(500, time.Second)
+	c.measure(p, now.Add(crowdLeast))
+	assert.False(t, c.is(), "they do not")
+	come(12, 500*time.Microsecond)
+	assert.True(t, c.is(), "2,000 a second")
+}

@@ -81,14 +81,14 @@ const (
 	wishDecline
 )
 
-// wish is what to do, with events coming as a stream or not. It is a pure function.
-func (w *wakeUps) wish(streams bool, now time.Time) wish {
+// wish is what to do, with events coming as a stream or a crowd, or not. It is a pure function.
+func (w *wakeUps) wish(many bool, now time.Time) wish {
 	switch {
 	case !w.connected || !w.installed || w.asking:
 		return wishNothing
-	case streams && w.who == pgcoord.WakeUpsOwn:
+	case many && w.who == pgcoord.WakeUpsOwn:
 		return wishDecline
-	case streams:
+	case many:
 		return wishNothing
 	case w.who == pgcoord.WakeUpsNobody,
 		w.who == pgcoord.WakeUpsOthers && now.Sub(w.since) >= wakeUpsTrust:
@@ -100,7 +100,7 @@ func (w *wakeUps) wish(streams bool, now time.Time) wish {
 // settle does what is wished for, on a goroutine. Who declines is not told any more
 // from then on.
 func (h *horizonActor) settle(c actor.Context) {
-	does := h.wakeUps.wish(h.pace.streams(), time.Now())
+	does := h.wakeUps.wish(h.pace.streams() || h.crowd.is(), time.Now())
 	if does == wishNothing {
 		return
 	}

@@ -18,28 +18,28 @@ import (
 func TestWakeUpsWish(t *testing.T) {
 	now := time.Now()
 	for name, test := range map[string]struct {
-		change  func(*wakeUps)
-		who     pgcoord.WakeUps
-		streams bool
-		want    wish
+		change func(*wakeUps)
+		who    pgcoord.WakeUps
+		many   bool
+		want   wish
 	}{
-		"nobody asked":              {want: wishAsk},
-		"it has asked":              {who: pgcoord.WakeUpsOwn},
-		"another has":               {who: pgcoord.WakeUpsOthers},
-		"another has, long ago":     {who: pgcoord.WakeUpsOthers, change: func(w *wakeUps) { w.since = now.Add(-wakeUpsTrust) }, want: wishAsk},
-		"it has, and a stream":      {who: pgcoord.WakeUpsOwn, streams: true, want: wishDecline},
-		"another has, and a stream": {who: pgcoord.WakeUpsOthers, streams: true},
-		"nobody has, and a stream":  {streams: true},
-		"it is asking":              {change: func(w *wakeUps) { w.asking = true }},
-		"no session":                {change: func(w *wakeUps) { w.connected = false }},
-		"no trigger":                {change: func(w *wakeUps) { w.installed = false }},
+		"nobody asked":               {want: wishAsk},
+		"it has asked":               {who: pgcoord.WakeUpsOwn},
+		"another has":                {who: pgcoord.WakeUpsOthers},
+		"another has, long ago":      {who: pgcoord.WakeUpsOthers, change: func(w *wakeUps) { w.since = now.Add(-wakeUpsTrust) }, want: wishAsk},
+		"it has, and many come":      {who: pgcoord.WakeUpsOwn, many: true, want: wishDecline},
+		"another has, and many come": {who: pgcoord.WakeUpsOthers, many: true},
+		"nobody has, and many come":  {many: true},
+		"it is asking":               {change: func(w *wakeUps) { w.asking = true }},
+		"no session":                 {change: func(w *wakeUps) { w.connected = false }},
+		"no trigger":                 {change: func(w *wakeUps) { w.installed = false }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := &wakeUps{connected: true, installed: true, who: test.who, since: now}
 			if test.change != nil {
 				test.change(w)
 			}
-			assert.Equal(t, test.want, w.wish(test.streams, now))
+			assert.Equal(t, test.want, w.wish(test.many, now))
 		})
 	}
 }
@@ -148,6 +148,23 @@ func TestStreamsAreNotNotified(t *testing.T) {
 	f.awaitHandled("p", want)
 	eventually(t, f.asked, "the worker does not ask again")
 	want = append(want, f.append("Order", 1)...)
+	f.awaitHandled("p", want)
+}
+
+// Many notifications in a short time are not waited for to become a stream.
+func TestACrowdIsNotNotified(t *testing.T) {
+	t.Parallel()
+	f, seldom := withTrigger(t)
+	f.start(seldom, &recorder{name: "p"})
+	eventually(t, f.asked, "the worker does not ask")
+	eventually(t, func() bool {
+		for range 3 * crowdBucket {
+			f.exec(`SELECT pg_notify($1, '')`, f.events.WakeUpChannel())
+		}
+		return !f.asked()
+	}, "the worker does not decline")
+	eventually(t, f.asked, "the worker does not ask again")
+	want := f.append("Order", 1)
 	f.awaitHandled("p", want)
 }
 

@@ -47,4 +47,19 @@ var handlingGuards = []guard{
 		Old: "if !ending {", New: "if !ending || label != \"\" {",
 		Test: "TestGuard", Promise: "a panic of an actor that ends does not keep its parent from stopping",
 	},
+	{
+		Name: "fixed-costs-shrink-no-batch", File: "actors/batchsize.go",
+		Old: "ofEvents := took - s.fixed", New: "ofEvents := took",
+		Test: "TestAFixedCostDoesNotShrinkBatches", Promise: "batches are not made smaller for time that smaller ones take as well",
+	},
+	{
+		Name: "batches-grow-by-what-was-handled", File: "actors/batchsize.go",
+		Old: "case handled < s.next:", New: "case handled < 0:",
+		Test: "TestFewEventsDoNotMakeBatchesLarger", Promise: "a slow handler of whole batches is not given thousands of events after a few, so that a stop does not wait long",
+	},
+	{
+		Name: "checkpoint-before-a-failing-event", File: "actors/processor.go",
+		Old: "return next{after: wait}, p.liftTo(ctx, p.failing.position-1)", New: "return next{after: wait}, nil",
+		Test: "TestTheCheckpointIsWrittenBeforeAFailingEvent", Promise: "while an event fails a restart does not pass over what is before it again",
+	},
 }

@@ -160,6 +160,11 @@ var horizonGuards = []guard{
 		Test: "TestAnswersThatAreOutdated", Promise: "nobody relies on another's asking that has declined since, nor on its own of an earlier session",
 	},
 	{
+		Name: "crowds-decline", File: "actors/wakeups.go",
+		Old: "h.pace.streams() || h.crowd.is()", New: "h.pace.streams()",
+		Test: "TestACrowdIsNotNotified", Promise: "appends are not notified when they come too fast for it",
+	},
+	{
 		Name: "relies-on-others-for-a-while", File: "actors/wakeups.go",
 		Old: "now.Sub(w.since) >= wakeUpsTrust:", New: "now.Sub(w.since) < 0:",
 		Test: "TestWakeUpsWish", Promise: "whoever relies on another's asking notices that it is gone",

@@ -274,6 +274,17 @@ func (c *config) timing() actors.Timing {
 	}
 }
 
+// hardStop is how long the worker has at most to end without a goodbye, at the
+// end of the shutdown timeout.
+const hardStop = 500 * time.Millisecond
+
+// shutdown divides the shutdown timeout: for a worker that leaves in good order,
+// and for one that is stopped since it has not.
+func (c *config) shutdown() (soft, hard time.Duration) {
+	hard = min(hardStop, c.shutdownTimeout/4)
+	return c.shutdownTimeout - hard, hard
+}
+
 // batch is how events are handled, as it follows from the options.
 func (c *config) batch() actors.BatchConfig {
 	return actors.BatchConfig{

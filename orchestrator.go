@@ -154,7 +154,8 @@ func (o *Orchestrator) work(ctx context.Context, cfg actors.Config) error {
 func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
 	cfg.Logger.Info("leaving the replica set")
 	w.Leave()
-	patience := time.NewTimer(o.config.shutdownTimeout)
+	soft, hard := o.config.shutdown()
+	patience := time.NewTimer(soft)
 	defer patience.Stop()
 	select {
 	case <-w.Done():
@@ -164,19 +165,16 @@ func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
 	}
 	busy := w.Busy()
 	w.Stop()
-	patience.Reset(hardStop)
+	patience.Reset(hard)
 	select {
 	case <-w.Done():
 	case <-patience.C:
 	}
 	if len(busy) == 0 {
-		return fmt.Errorf("leaving replica set %q: %w: the goodbye could not be written within %s; the others will notice by themselves", o.replicaSet, ErrNotStopped, o.config.shutdownTimeout)
+		return fmt.Errorf("leaving replica set %q: %w: the goodbye could not be written within %s; the others will notice by themselves", o.replicaSet, ErrNotStopped, soft)
 	}
-	return fmt.Errorf("leaving replica set %q: %w: after %s handlers were still running: %s", o.replicaSet, ErrNotStopped, o.config.shutdownTimeout, strings.Join(busy, "; "))
+	return fmt.Errorf("leaving replica set %q: %w: after %s handlers were still running: %s", o.replicaSet, ErrNotStopped, soft, strings.Join(busy, "; "))
 }
-
-// hardStop is how long cancelled handlers have to return.
-const hardStop = 500 * time.Millisecond
 
 // MetricsHandler serves the metrics in Prometheus' text format: those of the
 // Orchestrator's own registry, or of the given registerer if that can be

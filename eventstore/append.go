@@ -57,6 +57,9 @@ func (s *Store) Append(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersi
 	if err := validate(events); err != nil {
 		return es.AppendResult{}, fmt.Errorf("appending events: %w", err)
 	}
+	if err := refuseNil("appending events", "tx", tx); err != nil {
+		return es.AppendResult{}, err
+	}
 	batch, err := newBatch(expected, events)
 	if err != nil {
 		return es.AppendResult{}, fmt.Errorf("appending %s: %w", describe(events), err)

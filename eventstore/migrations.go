@@ -30,8 +30,8 @@ var migrationFiles embed.FS
 // several stores can share a schema.
 func RunMigrations(db *pgxpool.Pool, opts ...Option) error {
 	s := New(opts...)
-	if s.invalid != nil {
-		return s.invalid
+	if err := s.usable("creating the event store's tables", db); err != nil {
+		return err
 	}
 	if err := s.migrate(context.Background(), db); err != nil {
 		return fmt.Errorf("creating the event store's tables: %w", err)

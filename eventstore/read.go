@@ -25,6 +25,9 @@ func (s *Store) ReadEvents(ctx context.Context, db DB, fromPosition int64, limit
 	if limit < 1 {
 		return nil, fmt.Errorf("reading events: limit must be at least 1, got %d", limit)
 	}
+	if err := refuseNil("reading events", "db", db); err != nil {
+		return nil, err
+	}
 	rows, err := db.Query(ctx, s.sql.readAll, fromPosition, int64(limit))
 	if err != nil {
 		return nil, fmt.Errorf("reading events after position %d: %w", fromPosition, err)
@@ -40,8 +43,8 @@ func (s *Store) ReadEvents(ctx context.Context, db DB, fromPosition int64, limit
 // toVersion, both inclusive; nil means from the first and up to the last. An
 // aggregate that does not exist gives an empty stream and no error.
 func (s *Store) ReadAggregateStream(ctx context.Context, db DB, boundedContext, aggregateType, aggregateID string, fromVersion, toVersion *int64) (es.Stream, error) {
-	if s.invalid != nil {
-		return es.Stream{}, s.invalid
+	if err := s.usable("reading an aggregate", db); err != nil {
+		return es.Stream{}, err
 	}
 	from, to := int64(0), int64(math.MaxInt64)
 	if fromVersion != nil {
@@ -64,8 +67,8 @@ func (s *Store) ReadAggregateStream(ctx context.Context, db DB, boundedContext, 
 // LatestPosition is the highest position that is visible, 0 if there are no
 // events. Lower ones may still appear.
 func (s *Store) LatestPosition(ctx context.Context, db DB) (int64, error) {
-	if s.invalid != nil {
-		return 0, s.invalid
+	if err := s.usable("reading the latest position", db); err != nil {
+		return 0, err
 	}
 	var position int64
 	if err := db.QueryRow(ctx, s.sql.latest).Scan(&position); err != nil {
@@ -161,6 +164,9 @@ func (s *Store) Stream(ctx context.Context, db DB, q Query, size int, take func(
 	if q.UpTo <= slot.Lowest(q.Pieces) {
 		take(Part{UpTo: q.UpTo})
 		return nil
+	}
+	if err := refuseNil("reading events", "db", db); err != nil {
+		return err
 	}
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()

@@ -55,8 +55,8 @@ SELECT EXISTS (
 // are open. So db must not be in a transaction, and its role must own the table. It is an error if another
 // process is building the index, if the events table is partitioned, or if the collation of aggregate_type is not deterministic.
 func (s *Store) InstallScopeIndex(ctx context.Context, db Execer) error {
-	if s.invalid != nil {
-		return s.invalid
+	if err := s.usable("installing the scope index", db); err != nil {
+		return err
 	}
 	fail := func(err error) error {
 		return fmt.Errorf("installing the scope index on %s: %w", s.EventsTable().Sanitize(), outsideTransaction(err))
@@ -90,8 +90,8 @@ func (s *Store) InstallScopeIndex(ctx context.Context, db Execer) error {
 // another name stays. Workers go back to looking through the whole stream within a second; until then a read
 // may be slow. It waits for transactions that are open, and db must not be in one.
 func (s *Store) RemoveScopeIndex(ctx context.Context, db Execer) error {
-	if s.invalid != nil {
-		return s.invalid
+	if err := s.usable("removing the scope index", db); err != nil {
+		return err
 	}
 	err := refuseTransaction(db)
 	if err == nil {
@@ -107,8 +107,8 @@ func (s *Store) RemoveScopeIndex(ctx context.Context, db Execer) error {
 // Query.ByScopeIndex: a complete B-tree that begins with aggregate_type and global_position, both ascending, in the
 // columns' own order, of all rows, the collation being deterministic.
 func (s *Store) HasScopeIndex(ctx context.Context, db DB) (bool, error) {
-	if s.invalid != nil {
-		return false, s.invalid
+	if err := s.usable("looking for the scope index", db); err != nil {
+		return false, err
 	}
 	var has bool
 	if err := db.QueryRow(ctx, hasScopeIndexSQL, s.EventsTable().Sanitize()).Scan(&has); err != nil {

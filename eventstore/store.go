@@ -7,6 +7,7 @@ import (
 	"log/slog"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/migrate"
 )
@@ -58,6 +59,34 @@ func New(opts ...Option) *Store {
 // Validate is the first fault of the options, naming the field and its rule, or
 // nil.
 func (s *Store) Validate() error { return s.invalid }
+
+// usable says what keeps an operation from being tried: the options, or a nil db.
+func (s *Store) usable(doing string, db any) error {
+	if s.invalid != nil {
+		return s.invalid
+	}
+	return refuseNil(doing, "db", db)
+}
+
+// refuseNil returns an error for a db that is nothing, or one of pgx's with nothing
+// in it: a call of either would panic. argument is what the caller knows it by.
+func refuseNil(doing, argument string, db any) error {
+	none := false
+	switch db := db.(type) {
+	case nil:
+		none = true
+	case *pgxpool.Pool:
+		none = db == nil
+	case *pgxpool.Conn:
+		none = db == nil
+	case *pgx.Conn:
+		none = db == nil
+	}
+	if none {
+		return fmt.Errorf("%s: %s must not be nil", doing, argument)
+	}
+	return nil
+}
 
 // EventsTable is the events table's name, with the schema as the first of two
 // parts if one is set.

@@ -74,8 +74,8 @@ type Execer interface {
 // TRANSACTION for a transaction that has notified: applications that prepare their
 // appends cannot have the trigger.
 func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
-	if s.invalid != nil {
-		return s.invalid
+	if err := s.usable("installing the wake-up trigger", db); err != nil {
+		return err
 	}
 	has, err := s.HasWakeUp(ctx, db)
 	if err != nil || has {
@@ -94,8 +94,8 @@ func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
 // poll as soon as they miss it, which takes up to about a minute; until then an event
 // may wait for some seconds.
 func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
-	if s.invalid != nil {
-		return s.invalid
+	if err := s.usable("removing the wake-up trigger", db); err != nil {
+		return err
 	}
 	if _, err := db.Exec(ctx, s.triggerNames().Replace(dropTriggerSQL)); err != nil {
 		return fmt.Errorf("removing the wake-up trigger from %s: %w", s.EventsTable().Sanitize(), err)
@@ -107,8 +107,8 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 // enabled, in this version's form, and notifies this store's channel: that of a store
 // which names the table otherwise, with or without its schema, does not.
 func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
-	if s.invalid != nil {
-		return false, s.invalid
+	if err := s.usable("looking for the wake-up trigger", db); err != nil {
+		return false, err
 	}
 	var has bool
 	err := db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName,

@@ -51,8 +51,8 @@ const anyVersion int64 = -1
 // stricter isolation levels answer a concurrent append with SQLSTATE 40001, as
 // they do to any update.
 func (s *Store) Append(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersion, events []es.Event) (es.AppendResult, error) {
-	if s.invalid != nil {
-		return es.AppendResult{}, s.invalid
+	if err := s.Validate(); err != nil {
+		return es.AppendResult{}, err
 	}
 	if err := validate(events); err != nil {
 		return es.AppendResult{}, fmt.Errorf("appending events: %w", err)

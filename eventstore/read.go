@@ -19,8 +19,8 @@ import (
 // events of transactions that commit late: bound what it remembers by the
 // horizon, or use Read.
 func (s *Store) ReadEvents(ctx context.Context, db DB, fromPosition int64, limit int) ([]es.PersistedEvent, error) {
-	if s.invalid != nil {
-		return nil, s.invalid
+	if err := s.Validate(); err != nil {
+		return nil, err
 	}
 	if limit < 1 {
 		return nil, fmt.Errorf("reading events: limit must be at least 1, got %d", limit)
@@ -152,8 +152,8 @@ func page(stream func(take func(Part)) error) (Page, error) {
 // that were taken are still what they say. The statement stays open while take runs:
 // it must not wait.
 func (s *Store) Stream(ctx context.Context, db DB, q Query, size int, take func(Part)) error {
-	if s.invalid != nil {
-		return s.invalid
+	if err := s.Validate(); err != nil {
+		return err
 	}
 	if err := q.validate(); err != nil {
 		return fmt.Errorf("reading events: %w", err)

@@ -3,6 +3,7 @@ package eventstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -56,14 +57,22 @@ func New(opts ...Option) *Store {
 	return s
 }
 
+// errNotMade is what is wrong with a Store that New has not made.
+var errNotMade = errors.New("the event store must be made by eventstore.New: the zero value is of no use")
+
 // Validate is the first fault of the options, naming the field and its rule, or
-// nil.
-func (s *Store) Validate() error { return s.invalid }
+// nil. The zero value is at fault too.
+func (s *Store) Validate() error {
+	if s.invalid == nil && s.events == "" {
+		return errNotMade
+	}
+	return s.invalid
+}
 
 // usable says what keeps an operation from being tried: the options, or a nil db.
 func (s *Store) usable(doing string, db any) error {
-	if s.invalid != nil {
-		return s.invalid
+	if err := s.Validate(); err != nil {
+		return err
 	}
 	return refuseNil(doing, "db", db)
 }

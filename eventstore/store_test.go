@@ -59,3 +59,15 @@ func TestNoDatabaseIsRefused(t *testing.T) {
 	require.EqualError(t, err, "appending events: tx must not be nil")
 	require.EqualError(t, RunMigrations(nil), "creating the event store's tables: db must not be nil")
 }
+
+// Its faults would show as a table without a name, much later.
+func TestTheZeroStoreIsRefused(t *testing.T) {
+	t.Parallel()
+	const text = "the event store must be made by eventstore.New"
+	require.ErrorContains(t, (&Store{}).Validate(), text)
+	for _, op := range operations() {
+		require.ErrorContains(t, op.call(t, &Store{}, nil), text, op.name)
+	}
+	_, err := (&Store{}).Append(t.Context(), nil, es.Any(), eventsOf("ada", 1))
+	require.ErrorContains(t, err, text)
+}

@@ -50,6 +50,10 @@ func TestNewRefuses(t *testing.T) {
 			},
 			`replica set "set"`,
 		},
+		"an event store that New has not made": {
+			func() (*orchestrator.Orchestrator, error) { return orchestrator.New(pool, &eventstore.Store{}, "set") },
+			"must be made by eventstore.New",
+		},
 		"no name": {
 			func() (*orchestrator.Orchestrator, error) { return orchestrator.New(pool, store, "") },
 			"between 1 and 255 bytes",

@@ -171,6 +171,13 @@ func (o *Orchestrator) workerConfig(id uuid.UUID, store *pgcoord.Store, d descri
 	return cfg
 }
 
+// mostBatches is how many batches a worker could handle at once, had it the
+// connections: one for each partition of each projection.
+func mostBatches(m pgcoord.Membership) int {
+	whole := len(m.Unpartitioned)
+	return (len(m.Projections)-whole)*m.Partitions + whole
+}
+
 // connect opens the coordination session's connection, as the pool would.
 func (o *Orchestrator) connect(ctx context.Context, id uuid.UUID) (*pgx.Conn, error) {
 	pool := o.db.Config()

@@ -29,12 +29,18 @@ type Worker struct {
 // batches: for reading, for the horizon, and for handlers that use the pool.
 const reservedConnections = 2
 
+// BatchesAtOnce is how many batches a worker handles at once at most, whose pool
+// allows so many connections.
+func BatchesAtOnce(connections int32) int {
+	return max(1, int(connections)-reservedConnections)
+}
+
 // Start starts a worker. It joins its replica set in the background, and tries
 // for as long as it takes.
 func Start(cfg Config) (*Worker, error) {
 	w := &worker{
 		Config:   cfg,
-		batches:  make(chan struct{}, max(1, int(cfg.Pool.Config().MaxConns)-reservedConnections)),
+		batches:  make(chan struct{}, BatchesAtOnce(cfg.Pool.Config().MaxConns)),
 		handlers: newHandlers(cfg.Batch.HangAfter),
 		scopes:   map[string]projection.Scope{},
 	}

@@ -87,13 +87,7 @@ func TestRunPollOnly(t *testing.T) {
 // The smallest pool that New accepts is enough.
 func TestRunWithTheSmallestPool(t *testing.T) {
 	w := newWorld(t)
-	config := w.db.Config()
-	config.MaxConns = 3
-	small, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(small.Close)
-	orch, err := orchestrator.New(small, w.store, "set", forPooler(orchestrator.WithLogger(w.logs.logger()), orchestrator.WithPartitionsPerWorker(8))...)
-	require.NoError(t, err)
+	orch := w.withPool(3, w.logs, orchestrator.WithPartitionsPerWorker(8))
 	for i := range 20 {
 		w.append(fmt.Sprint("user ", i), 3)
 	}
@@ -103,6 +97,48 @@ func TestRunWithTheSmallestPool(t *testing.T) {
 		w.requireOrder(name)
 	}
 	require.NoError(t, r.stop())
+}
+
+// withPool makes a worker with a pool of its own.
+func (w *world) withPool(connections int32, logs *logs, options ...orchestrator.Option) *orchestrator.Orchestrator {
+	w.t.Helper()
+	config := w.db.Config()
+	config.MaxConns = connections
+	pool, err := pgxpool.NewWithConfig(w.t.Context(), config)
+	require.NoError(w.t, err)
+	w.t.Cleanup(pool.Close)
+	orch, err := orchestrator.New(pool, w.store, "set", forPooler(append(options, orchestrator.WithLogger(logs.logger()))...)...)
+	require.NoError(w.t, err)
+	return orch
+}
+
+// Batches that wait for connections are no error, but somebody should know.
+func TestRunWarnsOfASmallPool(t *testing.T) {
+	w := newWorld(t)
+	projections := []projection.Projection{named("a"), named("b"), whole{recorder{name: "c"}}} // 3 partitions of each but c
+	for connections, warning := range map[int32]string{
+		8: "pool_connections=8 batches_at_once=6 batches_possible=7",
+		9: "",
+	} {
+		logs := newLogs()
+		orch := w.withPool(connections, logs, orchestrator.WithPartitionsPerWorker(3))
+		r := start(t, orch, projections...)
+		w.awaitRunning("set", 1)
+		require.NoError(t, r.stop())
+		warnings := 0
+		for line := range strings.Lines(logs.String()) {
+			if strings.Contains(line, "the pool has too few connections") {
+				warnings++
+				assert.Contains(t, line, "level=WARN")
+				assert.Contains(t, line, warning)
+			}
+		}
+		want := 0
+		if warning != "" {
+			want = 1
+		}
+		assert.Equal(t, want, warnings, "%d connections", connections)
+	}
 }
 
 func TestTwoReplicaSetsAreIndependent(t *testing.T) {

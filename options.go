@@ -197,12 +197,13 @@ func WithMetricsRegisterer(r prometheus.Registerer) Option {
 
 // validate says which option is impossible, or which two are together.
 func (c *config) validate() error {
+	longest, option := c.longest()
 	for _, check := range []struct {
 		ok   bool
 		text string
 		args []any
 	}{
-		{c.longest() <= longestDuration, "no duration may be longer than 24h, got %s", []any{c.longest()}},
+		{longest <= longestDuration, "%s must be at most 24h, got %s", []any{option, longest}},
 		{c.heartbeatInterval >= 50*time.Millisecond, "WithHeartbeatInterval must be at least 50ms, got %s", []any{c.heartbeatInterval}},
 		{c.staleWorkerTimeout >= 3*c.heartbeatInterval, "WithStaleWorkerTimeout (%s) must be at least three times WithHeartbeatInterval (%s)", []any{c.staleWorkerTimeout, c.heartbeatInterval}},
 		{c.coordinationTimeout >= 100*time.Millisecond, "WithCoordinationTimeout must be at least 100ms, got %s", []any{c.coordinationTimeout}},
@@ -230,10 +231,24 @@ func (c *config) validate() error {
 // would be too long for the server.
 const longestDuration = 24 * time.Hour
 
-// longest is the longest of the durations.
-func (c *config) longest() time.Duration {
-	return max(c.heartbeatInterval, c.staleWorkerTimeout, c.coordinationTimeout, c.pollInterval,
-		c.shutdownTimeout, c.retryFirst, c.retryMax)
+// longest is the longest of the durations, and the option that sets it.
+func (c *config) longest() (longest time.Duration, option string) {
+	for _, set := range []struct {
+		option string
+		d      time.Duration
+	}{
+		{"WithHeartbeatInterval", c.heartbeatInterval},
+		{"WithStaleWorkerTimeout", c.staleWorkerTimeout},
+		{"WithCoordinationTimeout", c.coordinationTimeout},
+		{"WithPollInterval", c.pollInterval},
+		{"WithShutdownTimeout", c.shutdownTimeout},
+		{"WithRetryBackoff", max(c.retryFirst, c.retryMax)},
+	} {
+		if set.d > longest {
+			longest, option = set.d, set.option
+		}
+	}
+	return longest, option
 }
 
 // maxNameLength bounds names, in bytes.

@@ -175,6 +175,29 @@ func TestOptionsRules(t *testing.T) {
 	assert.ElementsMatch(t, exportedOptions(t), slices.Collect(maps.Keys(rules)), "each option has its rules here")
 }
 
+// No duration may be longer than a day; the error names whose is, beside others that would do.
+func TestOptionsThatTakeTooLong(t *testing.T) {
+	pool, store := unconnected(t, 10), eventstore.New()
+	day := 24 * time.Hour
+	for option, set := range map[string]func(time.Duration) orchestrator.Option{
+		"WithHeartbeatInterval":   orchestrator.WithHeartbeatInterval,
+		"WithStaleWorkerTimeout":  orchestrator.WithStaleWorkerTimeout,
+		"WithCoordinationTimeout": orchestrator.WithCoordinationTimeout,
+		"WithPollInterval":        orchestrator.WithPollInterval,
+		"WithShutdownTimeout":     orchestrator.WithShutdownTimeout,
+		"WithRetryBackoff":        func(d time.Duration) orchestrator.Option { return orchestrator.WithRetryBackoff(time.Second, d) },
+	} {
+		long := []orchestrator.Option{orchestrator.WithStaleWorkerTimeout(day), orchestrator.WithShutdownTimeout(day)}
+		_, err := orchestrator.New(pool, store, "set", append(long, set(day+1))...)
+		require.ErrorIs(t, err, orchestrator.ErrInvalidOption, option)
+		require.ErrorContains(t, err, option+" must be at most 24h, got 24h0m0.000000001s")
+		if option != "WithHeartbeatInterval" { // which has a tighter bound
+			_, err = orchestrator.New(pool, store, "set", append(long, set(day))...)
+			require.NoError(t, err, option)
+		}
+	}
+}
+
 // Rules on two options look at both, whatever their order.
 func TestOptionsTogether(t *testing.T) {
 	pool, store := unconnected(t, 10), eventstore.New()

@@ -11,6 +11,7 @@ import (
 // and log lines where something changed. It belongs to the coordinator's
 // goroutine.
 type seen struct {
+	looked     bool // before
 	generation pgcoord.Generation
 	leading    bool
 	stopBegan  time.Time // when the partitions were asked to stop; zero if they were not
@@ -36,17 +37,31 @@ func (s *seen) observe(k *coordinator, v pgcoord.View) {
 		k.log.Info("leadership changed", "leading", v.Leading)
 	}
 	g := v.Generation
-	if g.Number != s.generation.Number && g.Number != 0 {
+	if g.State == pgcoord.Active && !s.looked { // it came about before this worker
+		k.log.Info("found a generation", "generation", g.Number, "members", len(g.Members), "active_for", g.ActiveFor)
+	} else {
+		s.changes(k, g)
+	}
+	s.looked, s.generation = true, g
+}
+
+// changes records what has become of the generation since the look before.
+func (s *seen) changes(k *coordinator, g pgcoord.Generation) {
+	m := k.worker.Metrics
+	another := g.Number != s.generation.Number && g.Number != 0
+	if another {
 		m.GenerationChanged(g.Cause)
+	}
+	if another && g.State == pgcoord.Preparing {
 		k.log.Info("a new generation is in preparation", "generation", g.Number, "cause", g.Cause, "reason", g.Reason)
 	}
-	if g.State == pgcoord.Active && (g.Number != s.generation.Number || s.generation.State != pgcoord.Active) {
+	if g.State == pgcoord.Active && (another || s.generation.State != pgcoord.Active) {
 		m.Coordination(metrics.PhasePrepare, g.Age-g.ActiveFor)
 		now := time.Now()
 		s.prepared, s.active = now.Add(-g.Age), now.Add(-g.ActiveFor)
-		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "prepared_in", g.Age-g.ActiveFor)
+		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "prepared_in", g.Age-g.ActiveFor,
+			"cause", g.Cause, "reason", g.Reason)
 	}
-	s.generation = g
 }
 
 // stopping begins to measure a pause.

@@ -1,0 +1,62 @@
+package actors
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// What people are told of the generations that a worker sees: each change once, and none that is long past.
+func TestChangesOfGenerationAreToldOnce(t *testing.T) {
+	generation := func(number int64, state pgcoord.GenerationState) pgcoord.Generation {
+		return pgcoord.Generation{Number: number, State: state, Cause: pgcoord.CauseLost, Reason: "a test", Age: time.Hour, ActiveFor: time.Minute}
+	}
+	const (
+		found       = "found a generation"
+		preparation = "a new generation is in preparation"
+		activation  = "a generation is active"
+	)
+	for name, test := range map[string]struct {
+		looks   []pgcoord.Generation
+		told    []string
+		changes int
+	}{
+		"none":                         {[]pgcoord.Generation{{}, {}}, nil, 0},
+		"one that was there":           {[]pgcoord.Generation{generation(7, pgcoord.Active), generation(7, pgcoord.Active)}, []string{found}, 0},
+		"one in preparation":           {[]pgcoord.Generation{generation(7, pgcoord.Preparing), generation(7, pgcoord.Active)}, []string{preparation, activation}, 1},
+		"the first":                    {[]pgcoord.Generation{{}, generation(1, pgcoord.Preparing), generation(1, pgcoord.Active)}, []string{preparation, activation}, 1},
+		"one that was prepared unseen": {[]pgcoord.Generation{{}, generation(1, pgcoord.Active)}, []string{activation}, 1},
+		"one after another": {
+			[]pgcoord.Generation{generation(7, pgcoord.Active), generation(8, pgcoord.Preparing), generation(8, pgcoord.Active), generation(9, pgcoord.Active)},
+			[]string{found, preparation, activation, activation},
+			2,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log, registry := &logbook{}, prometheus.NewRegistry()
+			m, err := metrics.New(registry)
+			require.NoError(t, err)
+			k := newCoordinator(&worker{Config: Config{Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
+			defer k.cancel()
+			for _, g := range test.looks {
+				k.seen.observe(k, pgcoord.View{Generation: g})
+			}
+			var told []string
+			for _, line := range log.find("") {
+				told = append(told, line.message)
+				if line.message != found {
+					assert.Equal(t, "a test", line.attrs["reason"])
+				}
+			}
+			assert.Equal(t, test.told, told)
+			assert.InDelta(t, test.changes, counted(t, registry, "generation_changes_total"), 0)
+		})
+	}
+}

@@ -205,7 +205,7 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 	e.lookAgain(0)
 	if activated {
 		w.Metrics.Coordination(metrics.PhaseActivate, time.Since(began))
-		e.log.Info("activated a generation", "generation", a.Activation.Number, "took", time.Since(began),
+		e.log.Info("activated a generation", "generation", a.Activation.Number, "activation_took", time.Since(began),
 			"excluded", idsOf(a.Activation.Exclude), "cause", e.view.Generation.Cause, "reason", e.view.Generation.Reason)
 	}
 	return nil

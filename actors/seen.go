@@ -59,7 +59,7 @@ func (s *seen) changes(k *coordinator, g pgcoord.Generation) {
 		m.Coordination(metrics.PhasePrepare, g.Age-g.ActiveFor)
 		now := time.Now()
 		s.prepared, s.active = now.Add(-g.Age), now.Add(-g.ActiveFor)
-		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "prepared_in", g.Age-g.ActiveFor,
+		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "took", g.Age-g.ActiveFor,
 			"cause", g.Cause, "reason", g.Reason)
 	}
 }

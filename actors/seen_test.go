@@ -60,3 +60,18 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 		})
 	}
 }
+
+// In the log and in the table, how long a generation took is the same time: until it became active.
+func TestHowLongAGenerationTook(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	r := f.start(nil, &recorder{name: "p"})
+	f.awaitState(r, pgcoord.Running)
+	took, err := time.ParseDuration(r.log.await(t, "a generation is active").attrs["took"])
+	require.NoError(t, err)
+	table := query[float64](f, `SELECT extract(epoch FROM activated_at - created_at)::float8 FROM orchestrator_generations`)
+	assert.InDelta(t, table, took.Seconds(), 1e-5)
+	activation := r.log.await(t, "activated a generation").attrs
+	assert.NotContains(t, activation, "took", "its transaction took another time")
+	assert.NotEmpty(t, activation["activation_took"])
+}

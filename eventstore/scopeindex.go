@@ -37,8 +37,9 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE i.indrelid = to_regclass($1) AND c.relname = $2`
 
-const deterministicTypesSQL = `
-SELECT EXISTS (
+// indexableSQL is whether the table is there, whether its columns are, and whether types that are equal are the same text.
+const indexableSQL = `
+SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT 1 FROM ` + scopeColumnsSQL + `), EXISTS (
 	SELECT 1 FROM ` + scopeColumnsSQL + ` AND (SELECT collisdeterministic FROM pg_collation WHERE oid = type_column.attcollation))`
 
 // InstallScopeIndex builds an index of the events by aggregate type and position, with
@@ -68,12 +69,8 @@ func (s *Store) InstallScopeIndex(ctx context.Context, db Execer) error {
 	if err != nil || has {
 		return err
 	}
-	var deterministic bool
-	if err := db.QueryRow(ctx, deterministicTypesSQL, s.EventsTable().Sanitize()).Scan(&deterministic); err != nil {
+	if err := s.indexable(ctx, db); err != nil {
 		return fail(err)
-	}
-	if !deterministic {
-		return fail(errors.New("the table must exist, and the collation of aggregate_type must be deterministic"))
 	}
 	if err := s.dropScopeIndex(ctx, db); err != nil { // it does not serve
 		return fail(err)
@@ -82,6 +79,23 @@ func (s *Store) InstallScopeIndex(ctx context.Context, db Execer) error {
 		pgx.Identifier{s.scopeIndexName()}.Sanitize(), s.EventsTable().Sanitize()))
 	if err != nil {
 		return fail(err)
+	}
+	return nil
+}
+
+// indexable says why the events table cannot have the index, if it cannot.
+func (s *Store) indexable(ctx context.Context, db DB) error {
+	var table, columns, deterministic bool
+	err := db.QueryRow(ctx, indexableSQL, s.EventsTable().Sanitize()).Scan(&table, &columns, &deterministic)
+	switch {
+	case err != nil:
+		return err
+	case !table:
+		return errors.New("the table does not exist")
+	case !columns:
+		return errors.New("the table must have the columns aggregate_type and global_position")
+	case !deterministic:
+		return errors.New("the collation of aggregate_type must be deterministic")
 	}
 	return nil
 }

@@ -21,8 +21,8 @@ func TestCheck(t *testing.T) {
 		"a sequence that the table does not own": {
 			`CREATE SEQUENCE s; CREATE TABLE e (global_position bigint DEFAULT nextval('s'))`, pgx.Identifier{"e"}, nil,
 		},
-		"no table":         {"", pgx.Identifier{"nowhere"}, []string{`"nowhere" does not exist`, "search_path"}},
-		"no schema":        {"", pgx.Identifier{"nowhere", "events"}, []string{`"nowhere"."events" does not exist`}},
+		"no table":         {"", pgx.Identifier{"nowhere"}, []string{`"nowhere" does not exist`, "search_path", "name its schema"}},
+		"no schema":        {"", pgx.Identifier{"nowhere", "events"}, []string{`"nowhere"."events" does not exist: create it, or name another schema`}},
 		"a view":           {`CREATE VIEW v AS SELECT * FROM events`, pgx.Identifier{"v"}, []string{"not a table"}},
 		"no position":      {`CREATE TABLE e (id bigserial)`, pgx.Identifier{"e"}, []string{"no column global_position"}},
 		"a dropped column": {`ALTER TABLE events DROP COLUMN global_position`, events, []string{"no column global_position"}},

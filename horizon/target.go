@@ -53,8 +53,7 @@ func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, ser
 		&t.hasPosition, &t.sequences, &t.sequence, &seqSchema, &name, &s.started, &s.now, &s.session)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return target{}, server{}, fmt.Errorf("the events table %s does not exist, or is in a schema outside the search_path: "+
-			"create it, or name its schema", events.Sanitize())
+		return target{}, server{}, missing(events)
 	case err != nil:
 		return target{}, server{}, fmt.Errorf("looking up the events table %s: %w", events.Sanitize(), err)
 	}
@@ -63,6 +62,15 @@ func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, ser
 		return target{}, server{}, err
 	}
 	return t, s, nil
+}
+
+// missing is the error for a table that the connection does not find.
+func missing(events pgx.Identifier) error {
+	if len(events) > 1 {
+		return fmt.Errorf("the events table %s does not exist: create it, or name another schema", events.Sanitize())
+	}
+	return fmt.Errorf("the events table %s does not exist, or is in a schema outside the search_path: "+
+		"create it, or name its schema", events.Sanitize())
 }
 
 // usable says why the horizon cannot be found for the table, if it cannot.

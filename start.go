@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -62,11 +63,14 @@ func describe(projections []projection.Projection) (described, error) {
 }
 
 // describeOne asks a projection for all that it says about itself. A panic
-// becomes an error.
+// becomes an error. A nil pointer is none by itself: its methods may do without.
 func describeOne(p projection.Projection) (name string, unpartitioned bool, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("describing itself it panicked: %v", value)
+			if v := reflect.ValueOf(p); v.Kind() == reflect.Pointer && v.IsNil() {
+				err = fmt.Errorf("it is a nil %T", p)
+			}
 		}
 	}()
 	_ = projection.ScopeOf(p)

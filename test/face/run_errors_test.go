@@ -24,6 +24,11 @@ func (n named) Name() string { return string(n) }
 
 func (named) Handle(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }
 
+// panics is a projection that cannot say what it is.
+type panics struct{ named }
+
+func (panics) Name() string { panic("no name yet") }
+
 func TestRunRefusesProjections(t *testing.T) {
 	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set")
 	require.NoError(t, err)
@@ -34,6 +39,8 @@ func TestRunRefusesProjections(t *testing.T) {
 		"nil":                {nil, "at least one"},
 		"none":               {[]projection.Projection{}, "at least one"},
 		"a nil":              {[]projection.Projection{named("a"), nil}, "index 1 is nil"},
+		"a nil pointer":      {[]projection.Projection{named("a"), (*batches)(nil)}, "index 1: it is a nil *face.batches"},
+		"one that panics":    {[]projection.Projection{panics{}}, "index 0: describing itself it panicked: no name yet"},
 		"no name":            {[]projection.Projection{named("")}, "index 0 must have between 1 and 255 bytes"},
 		"an over-long name":  {[]projection.Projection{named(strings.Repeat("x", 256))}, "between 1 and 255 bytes"},
 		"a name with NUL":    {[]projection.Projection{named("\x00")}, "without NUL"},

@@ -206,7 +206,7 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 	if activated {
 		w.Metrics.Coordination(metrics.PhaseActivate, time.Since(began))
 		e.log.Info("activated a generation", "generation", a.Activation.Number, "activation_took", time.Since(began),
-			"excluded", idsOf(a.Activation.Exclude), "cause", e.view.Generation.Cause, "reason", e.view.Generation.Reason)
+			"excluded", idsOf(a.Activation.Exclude)) // the reason is complete in the next look
 	}
 	return nil
 }

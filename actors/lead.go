@@ -156,11 +156,11 @@ func sinceLeft(v pgcoord.View) time.Duration {
 func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, needed bool) {
 	g := v.Generation
 	var reasons, causes []string
-	note := func(cause, format string, args ...any) {
+	note := func(cause, reason string) {
 		if !slices.Contains(causes, cause) {
 			causes = append(causes, cause)
 		}
-		reasons = append(reasons, fmt.Sprintf(format, args...))
+		reasons = append(reasons, reason)
 	}
 	live := false
 	for _, w := range v.Workers {
@@ -169,14 +169,14 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		switch {
 		case loss >= 0 && !member:
 		case loss >= 0:
-			note(pgcoord.CauseLost, "worker %s (%s) was lost: %s", w.Name, short(w.ID), lost[loss].Detail)
+			note(pgcoord.CauseLost, pgcoord.Lost(w.Name, w.ID, lost[loss].Detail))
 		case !present(w):
 		case member && w.State == pgcoord.Pending && g.State == pgcoord.Active:
 			live = true
-			note(pgcoord.CauseContested, "worker %s (%s) found checkpoints that contradict the generation", w.Name, short(w.ID))
+			note(pgcoord.CauseContested, pgcoord.Called(w.Name, w.ID)+" found checkpoints that contradict the generation")
 		case !member && w.State != pgcoord.Stopping:
 			live = true
-			note(pgcoord.CauseJoined, "worker %s (%s) joined", w.Name, short(w.ID))
+			note(pgcoord.CauseJoined, pgcoord.Joined(w.Name, w.ID))
 		default:
 			live = live || w.State != pgcoord.Stopping
 		}
@@ -185,11 +185,11 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		switch w, seen := v.Worker(id); {
 		case seen && present(w):
 		case seen && w.State == pgcoord.Dead:
-			note(pgcoord.CauseLost, "worker %s (%s) was declared dead", w.Name, short(id))
+			note(pgcoord.CauseLost, pgcoord.DeclaredDead(w.Name, id))
 		case seen:
-			note(pgcoord.CauseLeft, "worker %s (%s) left", w.Name, short(id))
+			note(pgcoord.CauseLeft, pgcoord.Left(w.Name, id))
 		default:
-			note(pgcoord.CauseLeft, "worker %s left", short(id))
+			note(pgcoord.CauseLeft, pgcoord.Left("without a row", id))
 		}
 	}
 	cause := pgcoord.CauseChanged
@@ -250,9 +250,6 @@ func patience(s state, g pgcoord.Generation) time.Duration {
 
 // patienceLeast bounds patience from below.
 const patienceLeast = 8 * time.Millisecond
-
-// short is the end of a worker's id, for people. (Its beginning is the time.)
-func short(id uuid.UUID) string { return id.String()[len(id.String())-8:] }
 
 // pruneAfter is how long a generation has been active when old rows are
 // deleted: not while there is something to do.

@@ -43,7 +43,7 @@ WHERE c.projection = new.projection AND c.slot_from = new.slot_from`
 
 const sqlActivate = `
 UPDATE {{schema}}orchestrator_generations
-SET state = 'active', activated_at = now(), members = $3::text[]::uuid[]
+SET state = 'active', activated_at = now(), members = $3::text[]::uuid[], reason = $4
 WHERE replica_set = $1 AND number = $2`
 
 const sqlExclude = `
@@ -75,7 +75,8 @@ type Activation struct {
 
 // Activate divides the projections among the workers that are ready and makes
 // the generation active. It waits for batches in flight, whose rows it
-// rewrites. It returns false if the generation is not in preparation any more,
+// rewrites. Of workers that came or went since it was prepared, its reason speaks from
+// then on too. It returns false if the generation is not in preparation any more,
 // or if nobody is ready.
 func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
 	activated := false
@@ -97,7 +98,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	if err != nil || current != a.Number || state != Preparing {
 		return false, err
 	}
-	members, err := s.readyMembers(ctx, tx, a.Number)
+	members, turnover, err := s.readyMembers(ctx, tx, a.Number)
 	if err != nil || len(members) == 0 {
 		return false, err
 	}
@@ -125,7 +126,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	var batch pgx.Batch
 	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys)
 	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail)
-	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids))
+	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids), turnover.complete(ids, a))
 	batch.Queue(sqlNotify, s.Channel(), NotifyGeneration+" "+a.By.String())
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return false, fmt.Errorf("recording it: %w", err)
@@ -134,11 +135,18 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 }
 
 // readyMembers is the workers that are ready for the generation. Their rows are
-// locked, so that none leaves before its partitions are its own.
-func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) ([]Member, error) {
-	rows, err := tx.Query(ctx, s.q(sqlReadyWorkers), s.replicaSet, generation)
+// locked, so that none leaves before its partitions are its own. In the same round
+// trip it reads who came and went.
+func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) ([]Member, turnover, error) {
+	var t turnover
+	var batch pgx.Batch
+	batch.Queue(s.q(sqlReadyWorkers), s.replicaSet, generation)
+	batch.Queue(s.q(sqlTurnover), s.replicaSet, generation)
+	results := tx.SendBatch(ctx, &batch)
+	defer func() { _ = results.Close() }()
+	rows, err := results.Query()
 	if err != nil {
-		return nil, fmt.Errorf("reading the ready workers: %w", err)
+		return nil, t, fmt.Errorf("reading the ready workers: %w", err)
 	}
 	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Member, err error) {
 		var keys string
@@ -148,9 +156,15 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 		return m, json.Unmarshal([]byte(keys), &m.Keys)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("reading the ready workers: %w", err)
+		return nil, t, fmt.Errorf("reading the ready workers: %w", err)
 	}
-	return members, nil
+	if rows, err = results.Query(); err == nil {
+		err = t.collect(rows)
+	}
+	if err != nil {
+		return nil, t, fmt.Errorf("reading who came and went: %w", err)
+	}
+	return members, t, nil
 }
 
 // lockCheckpoints reads the replica set's checkpoints and locks them, after

@@ -73,6 +73,10 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 // library's version. It may be called by any number of processes at once, and
 // again. WithSchema is the only option that it looks at; the schema is created
 // if it does not exist.
+//
+// It waits for locks that other sessions hold, on the tables or to migrate, without a
+// bound, and no context ends that: a lock_timeout of the pool's connections does, as
+// in postgres://…?lock_timeout=10s, and migrations.Run takes a context.
 func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 	if db == nil {
 		return errors.New("running the migrations: the pool must not be nil")

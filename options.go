@@ -119,9 +119,9 @@ func WithBatchSize(events int) Option {
 //
 // Each batch takes a connection, so a worker handles as many at once as its pool
 // allows connections, less 2, over all projections. Partitions beyond that take
-// turns, and Run logs a warning. The limit of a pgx pool is the greater of 4 and the
-// number of processors, unless pool_max_conns in the connection string, or MaxConns,
-// says otherwise.
+// turns, of which Run warns where n is above 1. The limit of a pgx pool is the
+// greater of 4 and the number of processors, unless pool_max_conns in the connection
+// string, or MaxConns, says otherwise.
 func WithPartitionsPerWorker(n int) Option {
 	return func(c *config) { c.partitions = n }
 }

@@ -136,7 +136,7 @@ func (o *Orchestrator) work(ctx context.Context, cfg actors.Config) error {
 	log := cfg.Logger
 	log.InfoContext(ctx, "joining the replica set", "projections", cfg.Membership.Projections, "version", cfg.Membership.Version)
 	connections := o.db.Config().MaxConns
-	if atOnce, most := actors.BatchesAtOnce(connections), mostBatches(cfg.Membership); atOnce < most {
+	if atOnce, most := actors.BatchesAtOnce(connections), mostBatches(cfg.Membership); atOnce < most && cfg.Membership.Partitions > 1 {
 		log.WarnContext(ctx, "the pool has too few connections for all batches at once: handlers that are slow hold up others",
 			"pool_connections", connections, "batches_at_once", atOnce, "batches_possible", most)
 	}

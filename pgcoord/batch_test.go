@@ -229,7 +229,7 @@ func TestBatchWhoseBackendIsEndedCommitsNothing(t *testing.T) {
 	require.Error(t, b.Commit(t.Context(), 10))
 	assert.Equal(t, whole(0), o.pieces(t))
 	assert.Zero(t, value[int](t, o.pool, `SELECT count(*) FROM read_model`))
-	assert.Zero(t, o.pool.Stat().AcquiredConns())
+	require.Eventually(t, func() bool { return o.pool.Stat().AcquiredConns() == 0 }, patience, time.Millisecond, "the connection was not returned")
 }
 
 func TestIdleTimeoutEndsAFrozenWorkersBatch(t *testing.T) {

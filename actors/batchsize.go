@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"slices"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -9,17 +10,18 @@ import (
 // batchSize finds how many events a processor's batches may have, by how long those
 // before took: such that the events of a batch take at most BatchConfig.Time, and about
 // half of it at least. What a batch takes whatever its events (a call of a remote service,
-// a slow commit) does not count, since smaller batches would not take less of it; it is
-// estimated by two batches of different sizes.
+// a slow commit) does not count, since smaller batches would not take less of it, and
+// where it takes longer than that time the events may take as long. It is estimated by
+// two batches of different sizes.
 type batchSize struct {
 	most  int
 	time  time.Duration
 	whole bool // the handler gets the batch as a whole, which is not cut when it takes long
 
-	next   int           // events of the next batch, at most
-	fixed  time.Duration // what a batch takes whatever its events
-	stable int           // batches since that was estimated, or tried to be
-	last   struct {      // the batch that others are compared with
+	next   int                      // events of the next batch, at most
+	fixed  [estimates]time.Duration // what a batch takes whatever its events, by each of the last estimates
+	stable int                      // batches since the last estimate, or try
+	last   struct {                 // the batch that others are compared with
 		events int
 		took   time.Duration
 	}
@@ -31,7 +33,10 @@ const (
 	// estimateEvery batches of about one size are followed by one that is larger, or
 	// smaller, by half of it, to be compared with: what a batch takes whatever its events
 	// may have changed.
-	estimateEvery = 16
+	estimateEvery = 8
+	// estimates is of how many in a row the lowest counts, since one is as uncertain
+	// as the two batches that it is made of.
+	estimates = 3
 )
 
 // newBatchSize is the size of a processor's first batch.
@@ -47,25 +52,26 @@ func newBatchSize(b BatchConfig, handler projection.Projection) batchSize {
 // at hand and handled were handled.
 func (s *batchSize) learn(handled, offered int, took time.Duration) {
 	s.estimate(handled, took)
-	ofEvents := took - s.fixed
-	fit := s.most // so many events would take s.time
+	fixed := min(took, slices.Min(s.fixed[:]))
+	ofEvents, may := took-fixed, max(s.time, fixed)
+	fit := s.most // so many events would take as long as they may
 	if ofEvents > 0 {
-		fit = int(min(int64(s.most), max(1, int64(handled)*int64(s.time)/int64(ofEvents))))
+		fit = int(min(float64(s.most), max(1, float64(handled)*float64(may)/float64(ofEvents))))
 	}
 	compare := s.stable >= estimateEvery
 	switch {
 	case handled < offered:
 		s.next = handled // it was cut
-	case ofEvents > s.time && compare && handled > 1:
+	case ofEvents > may && compare && handled > 1:
 		s.next = min(fit, 2*handled/3)
-	case ofEvents > s.time && !compare:
+	case ofEvents > may && !compare:
 		s.next = fit
 	case handled < s.next:
 		if s.whole { // few were at hand, which show less of many
 			s.next = min(s.next, max(handled, fit))
 		}
 		return
-	case ofEvents < s.time/2:
+	case ofEvents < may/2:
 		s.next = min(2*s.next, s.most)
 		return
 	case compare:
@@ -80,7 +86,6 @@ func (s *batchSize) learn(handled, offered int, took time.Duration) {
 // batch and an earlier one, by events and time, begins. It is at most what this one took.
 // Batches of about the same size would say more of the machine's moods.
 func (s *batchSize) estimate(events int, took time.Duration) {
-	defer func() { s.fixed = min(s.fixed, took) }()
 	s.stable++
 	larger, smaller := max(events, s.last.events), min(events, s.last.events)
 	if events != s.last.events && 2*larger < 3*smaller {
@@ -88,7 +93,8 @@ func (s *batchSize) estimate(events int, took time.Duration) {
 	}
 	if smaller > 0 && larger != smaller {
 		each := max(0, float64(took-s.last.took)/float64(events-s.last.events))
-		s.fixed, s.stable = max(0, took-time.Duration(each*float64(events))), 0
+		copy(s.fixed[1:], s.fixed[:])
+		s.fixed[0], s.stable = max(0, took-time.Duration(each*float64(events))), 0
 	}
 	s.last.events, s.last.took = events, took
 }

@@ -49,8 +49,13 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "fixed-costs-shrink-no-batch", File: "actors/batchsize.go",
-		Old: "ofEvents := took - s.fixed", New: "ofEvents := took",
+		Old: "fixed := min(took, slices.Min(s.fixed[:]))", New: "fixed := min(0, slices.Min(s.fixed[:]))",
 		Test: "TestAFixedCostDoesNotShrinkBatches", Promise: "batches are not made smaller for time that smaller ones take as well",
+	},
+	{
+		Name: "noise-is-no-fixed-cost", File: "actors/batchsize.go",
+		Old: "estimates = 3", New: "estimates = 1",
+		Test: "TestVaryingEventsDoNotMakeBatchesLarger", Promise: "a stop does not wait long for a handler whose events take now more, now less",
 	},
 	{
 		Name: "batches-grow-by-what-was-handled", File: "actors/batchsize.go",

@@ -88,6 +88,8 @@ func refuseNil(doing, argument string, db any) error {
 		none = db == nil
 	case *pgxpool.Conn:
 		none = db == nil
+	case *pgxpool.Tx:
+		none = db == nil
 	case *pgx.Conn:
 		none = db == nil
 	}

@@ -51,7 +51,7 @@ func operations() []operation {
 func TestNoDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, op := range operations() {
-		for kind, db := range map[string]Execer{"nil": nil, "a nil pool": (*pgxpool.Pool)(nil), "a nil connection": (*pgx.Conn)(nil), "a nil connection of a pool": (*pgxpool.Conn)(nil)} {
+		for kind, db := range map[string]Execer{"nil": nil, "a nil pool": (*pgxpool.Pool)(nil), "a nil connection": (*pgx.Conn)(nil), "a nil connection of a pool": (*pgxpool.Conn)(nil), "a nil transaction of a pool": (*pgxpool.Tx)(nil)} {
 			assert.ErrorContains(t, op.call(t, New(), db), ": db must not be nil", "%s with %s", op.name, kind)
 		}
 	}

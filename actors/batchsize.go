@@ -11,8 +11,7 @@ import (
 // before took: such that the events of a batch take at most BatchConfig.Time, and about
 // half of it at least. What a batch takes whatever its events (a call of a remote service,
 // a slow commit) does not count, since smaller batches would not take less of it, and
-// where it takes longer than that time the events may take as long. It is estimated by
-// two batches of different sizes.
+// where it takes longer than that time the events may take as long.
 type batchSize struct {
 	most  int
 	time  time.Duration
@@ -83,8 +82,8 @@ func (s *batchSize) learn(handled, offered int, took time.Duration) {
 }
 
 // estimate finds what a batch takes whatever its events: where the line through this
-// batch and an earlier one, by events and time, begins. It is at most what this one took.
-// Batches of about the same size would say more of the machine's moods.
+// batch and an earlier one, by events and time, begins. Batches of about the same size
+// would say more of the machine's moods.
 func (s *batchSize) estimate(events int, took time.Duration) {
 	s.stable++
 	larger, smaller := max(events, s.last.events), min(events, s.last.events)

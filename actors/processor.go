@@ -199,7 +199,7 @@ func (p *processor) step(c actor.Context) (next, error) {
 		p.showPosition()
 	}
 	if wait := time.Until(p.failing.resume); wait > 0 && p.atFailing() {
-		return next{after: wait}, p.liftTo(ctx, p.failing.position-1)
+		return next{after: wait}, p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1)
 	}
 	return p.batch(ctx)
 }

@@ -21,12 +21,7 @@ func reasons(t *testing.T, s *Store, db DB) []string {
 func TestReasonNamesAllWhoCameAndWent(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	named := func(name string) uuid.UUID {
-		m := membership("orders")
-		m.Name = name
-		require.NoError(t, s.Join(t.Context(), pool, m))
-		return m.ID
-	}
+	named := func(name string) uuid.UUID { return joinAs(t, s, pool, name) }
 	ann, bob, cid, dan := named("ann"), named("bob"), named("cid"), named("dan")
 	number := generation(t, s, pool, 0, ann, bob, cid, dan)
 	assert.ElementsMatch(t, []string{"a test", Joined("ann", ann), Joined("bob", bob), Joined("cid", cid), Joined("dan", dan)}, reasons(t, s, pool))

@@ -70,16 +70,20 @@ func TestJoinEntersWhatTheWorkerSays(t *testing.T) {
 	require.Error(t, s.Join(t.Context(), pool, m), "an id is used once")
 }
 
+// joinAs has a worker with a name join.
+func joinAs(t testing.TB, s *Store, db Conn, name string) uuid.UUID {
+	t.Helper()
+	m := membership("orders")
+	m.Name = name
+	require.NoError(t, s.Join(t.Context(), db, m))
+	return m.ID
+}
+
 // A worker that comes back under its name gets the partition that it had.
 func TestPartitionsAreInheritedByName(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	named := func(name string) uuid.UUID {
-		m := membership("orders")
-		m.Name = name
-		require.NoError(t, s.Join(t.Context(), pool, m))
-		return m.ID
-	}
+	named := func(name string) uuid.UUID { return joinAs(t, s, pool, name) }
 	keys := func(number int64, workers ...uuid.UUID) []int {
 		var got []int
 		for _, w := range workers {

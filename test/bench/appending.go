@@ -33,6 +33,11 @@ func runAppend(ctx context.Context, j job, p *progress) error {
 	defer pool.Close()
 	store := eventstore.New(eventstore.WithLogger(nil))
 	appended := p.counter(0)
+	if j.Opened {
+		if err := openAll(ctx, store, pool); err != nil {
+			return err
+		}
+	}
 	p.begin()
 	began := time.Now()
 	end := began.Add(time.Duration(j.Seconds) * time.Second)
@@ -51,6 +56,27 @@ func runAppend(ctx context.Context, j job, p *progress) error {
 	running.Wait()
 	appended.finish()
 	return errors.Join(failures...)
+}
+
+// openEvery is how far apart the connections' first events are where they append before it begins: so far that a worker is told of each.
+const openEvery = 50 * time.Millisecond
+
+// openAll has each of the pool's connections append, one after the other, and waits until a worker is idle again.
+func openAll(ctx context.Context, store *eventstore.Store, pool *pgxpool.Pool) error {
+	for i := range int64(appenders) {
+		conn, err := pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release() // not before all have appended
+		if err := appendOne(ctx, store, conn, i); err != nil {
+			return err
+		}
+		if err := wait(ctx, openEvery); err != nil {
+			return err
+		}
+	}
+	return wait(ctx, openEvery*appenders)
 }
 
 // appending is what one connection does.
@@ -85,13 +111,18 @@ func (a appending) run(ctx context.Context, first int64) error {
 	}
 }
 
+// beginner is a pool or one of its connections.
+type beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
 // appendOne appends the event with a number, which is its payload.
-func appendOne(ctx context.Context, store *eventstore.Store, pool *pgxpool.Pool, number int64) error {
+func appendOne(ctx context.Context, store *eventstore.Store, db beginner, number int64) error {
 	event := es.Event{
 		BoundedContext: "sales", AggregateType: commonType, AggregateID: fmt.Sprintf("live-%d", number%(100*appenders)), EventType: "OrderPaid",
 		Payload: binary.BigEndian.AppendUint64(nil, uint64(number)),
 	}
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		_, err := store.Append(ctx, tx, es.Any(), []es.Event{event})
 		return err
 	})

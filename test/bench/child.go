@@ -29,6 +29,7 @@ type job struct {
 	OnlyLast    bool   // only the last projection counts
 	Rate        int    // events a second; 0 means as many as possible
 	Seconds     int    // how long
+	Opened      bool   // the connections append before it begins
 	Events      int    // in the table
 	Profile     string // the path that profiles' names begin with; empty for none
 }

@@ -41,7 +41,9 @@
 //     events a second, each in a transaction of its own, on 8 connections, on schedule whatever the answers take; with and without the
 //     trigger of InstallWakeUp. The value is the 99th percentile; /p50 is the median.
 //   - append/trigger: appends a second of 8 connections, one event in each transaction, with the trigger, as a ratio to without, in
-//     three short turns for each round; a worker with one projection is running. append/trigger/alone: no worker is.
+//     three short turns for each round; a worker with one projection is running, and the time begins with the opening of the connections.
+//     append/trigger/opened: each connection has appended once before, and a worker was told of it. append/trigger/alone: no worker is running.
+//     append/trigger/least: neither, and the trigger is one that does nothing, with a condition of one call that never holds.
 //   - append/workers: the same without the trigger and with two workers, which share one projection, as a ratio to no worker at all. The
 //     appending connections alone keep a small machine busy, so that on one what the workers and their statements take is missing
 //     to the appends; the goal is for a machine that has processors left.

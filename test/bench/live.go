@@ -54,6 +54,17 @@ func (d *database) trigger(ctx context.Context, on bool) error {
 	return d.store.RemoveWakeUp(ctx, d.pool)
 }
 
+// leastTrigger puts a trigger on the events table that does the least, or takes it off: its condition calls one function, whose answer
+// is at hand but only known when it is called, and never holds.
+func (d *database) leastTrigger(ctx context.Context, on bool) error {
+	if !on {
+		return d.exec(ctx, `DROP TRIGGER IF EXISTS bench_least ON events`)
+	}
+	return d.exec(ctx, `
+CREATE OR REPLACE TRIGGER bench_least AFTER INSERT ON events FOR EACH STATEMENT
+WHEN (pg_backend_pid() = 0) EXECUTE FUNCTION suppress_redundant_updates_trigger()`)
+}
+
 // scopeIndex builds the scope index, or drops it.
 func (d *database) scopeIndex(ctx context.Context, on bool) error {
 	if on {
@@ -136,8 +147,10 @@ const appendTurns = 3
 // appendWay is what runs while events are appended.
 type appendWay struct {
 	trigger bool
+	least   bool // in place of that trigger, one that does the least
 	index   bool // on types and positions
 	workers int  // processes, which share one projection
+	opened  bool // the connections have appended before
 }
 
 // appendComparisons are the figures of append, each way with the one that it is compared with.
@@ -146,7 +159,9 @@ var appendComparisons = []struct {
 	way, with appendWay
 }{
 	{"append/trigger", appendWay{trigger: true, workers: 1}, appendWay{workers: 1}},
+	{"append/trigger/opened", appendWay{trigger: true, workers: 1, opened: true}, appendWay{workers: 1, opened: true}},
 	{"append/trigger/alone", appendWay{trigger: true}, appendWay{}},
+	{"append/trigger/least", appendWay{least: true}, appendWay{}},
 	{"append/workers", appendWay{workers: 2}, appendWay{}},
 	{"append/index", appendWay{index: true}, appendWay{}},
 }
@@ -186,6 +201,9 @@ func (b *bench) appendRate(ctx context.Context, d *database, way appendWay) (flo
 	if err := d.trigger(ctx, way.trigger); err != nil {
 		return 0, err
 	}
+	if err := d.leastTrigger(ctx, way.least); err != nil {
+		return 0, err
+	}
 	if err := d.scopeIndex(ctx, way.index); err != nil {
 		return 0, err
 	}
@@ -198,7 +216,7 @@ func (b *bench) appendRate(ctx context.Context, d *database, way appendWay) (flo
 	if err != nil {
 		return 0, err
 	}
-	o, err := run(ctx, job{Kind: "append", DSN: d.dsn, Seconds: max(1, int(b.env.seconds/time.Second)/10)})
+	o, err := run(ctx, job{Kind: "append", DSN: d.dsn, Opened: way.opened, Seconds: max(1, int(b.env.seconds/time.Second)/10)})
 	return o.rate(), err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -75,7 +76,8 @@ type Activation struct {
 
 // Activate divides the projections among the workers that are ready and makes
 // the generation active. It waits for batches in flight, whose rows it
-// rewrites. Of workers that came or went since it was prepared, its reason speaks from
+// rewrites. A projection of theirs whose checkpoints were deleted begins again
+// at the beginning of the stream. Of workers that came or went since it was prepared, its reason speaks from
 // then on too. It returns false if the generation is not in preparation any more,
 // or if nobody is ready.
 func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
@@ -102,7 +104,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	if err != nil || len(members) == 0 {
 		return false, err
 	}
-	old, err := s.lockCheckpoints(ctx, tx)
+	old, err := s.lockCheckpoints(ctx, tx, members)
 	if err != nil {
 		return false, err
 	}
@@ -168,9 +170,19 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 }
 
 // lockCheckpoints reads the replica set's checkpoints and locks them, after
-// every batch in flight has ended.
-func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx) ([]Checkpoint, error) {
-	rows, err := tx.Query(ctx, s.q(sqlLockCheckpoints), s.replicaSet)
+// every batch in flight has ended. In the same round trip, projections of the members
+// that have none any more, because somebody deleted them, get them anew, at the
+// beginning of the stream: else nobody would handle them, nor know it.
+func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx, members []Member) ([]Checkpoint, error) {
+	var batch pgx.Batch
+	batch.Queue(s.q(sqlClaim), projectionsOf(members), s.replicaSet, s.events)
+	batch.Queue(s.q(sqlLockCheckpoints), s.replicaSet)
+	results := tx.SendBatch(ctx, &batch)
+	defer func() { _ = results.Close() }()
+	if _, err := results.Exec(); err != nil {
+		return nil, fmt.Errorf("claiming the projections without checkpoints: %w", err)
+	}
+	rows, err := results.Query()
 	if err != nil {
 		return nil, fmt.Errorf("locking the checkpoints: %w", err)
 	}
@@ -179,6 +191,16 @@ func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx) ([]Checkpoint, e
 		return nil, fmt.Errorf("locking the checkpoints: %w", err)
 	}
 	return checkpoints, nil
+}
+
+// projectionsOf is what any of the members runs.
+func projectionsOf(members []Member) []string {
+	var names []string
+	for _, m := range members {
+		names = append(names, m.Projections...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // rewrite replaces the old checkpoints by the planned ones. Ranges that stay

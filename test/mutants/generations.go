@@ -33,6 +33,11 @@ var generationGuards = []guard{
 		Test: "TestActivationWaitsForABatchAndSeesWhereItEnds", Promise: "a new generation begins where the batches in flight end",
 	},
 	{
+		Name: "deleted-checkpoints-come-again", File: "pgcoord/activation.go",
+		Old: "batch.Queue(s.q(sqlClaim), projectionsOf(members), s.replicaSet, s.events)", New: "batch.Queue(s.q(sqlClaim), projectionsOf(nil), s.replicaSet, s.events)",
+		Test: "TestProjectionWithoutCheckpointsBeginsAgain", Promise: "no projection that a worker runs is handled by nobody",
+	},
+	{
 		Name: "members-are-ready", File: "pgcoord/activation.go",
 		Old: "WHERE replica_set = $1 AND state = 'ready' AND generation = $2", New: "WHERE replica_set = $1 AND state <> 'dead' AND $2::bigint > 0",
 		Test: "TestActivateIsRefused", Promise: "slots go only to workers that have stopped what they had",

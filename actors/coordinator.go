@@ -62,6 +62,7 @@ type (
 		joined     bool                 // the worker's row is there
 		left       bool                 // the goodbye is said
 		assignment *messages.Assignment // to be started
+		incomplete bool                 // some projection of the worker has slots that are nobody's
 		again      bool                 // look again after delay
 		delay      time.Duration
 		err        error
@@ -285,6 +286,7 @@ func (k *coordinator) acted(c actor.Context, m *acted) {
 	}
 	if m.assignment != nil {
 		k.starting(m.assignment.Generation)
+		k.state.fenced = m.incomplete
 		k.seen.started(k.worker.Metrics)
 		c.Send(c.Parent(), messages.StartPartitions{Assignment: *m.assignment})
 	}

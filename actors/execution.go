@@ -64,7 +64,7 @@ func (e *execution) perform(ctx context.Context, a action) error {
 		case contest:
 			e.log.Error("the checkpoints contradict the active generation, as if changed by hand: asking for a new one",
 				"generation", e.view.Generation.Number)
-			return w.Store.Contest(ctx, db, w.self(), w.Membership.Projections)
+			return w.Store.Contest(ctx, db, w.self())
 		case report:
 			changed, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
 			if !changed || e.view.Leading || w.session == nil {
@@ -138,23 +138,29 @@ const (
 	reportRunningEach = 10 * time.Millisecond
 )
 
-// readAssignment reads what the worker handles in the generation.
+// readAssignment reads what the worker handles in the generation, and then whether
+// anything of it is missing.
 func (e *execution) readAssignment(ctx context.Context, generation int64) error {
 	w := e.worker
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	var rows []pgcoord.Checkpoint
 	var retrying map[string]int64
+	var missing []string
 	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 		if rows, err = w.Store.Assignment(ctx, db, w.self(), generation); err != nil {
 			return err
 		}
-		retrying, err = w.Store.Retrying(ctx, db)
+		if retrying, err = w.Store.Retrying(ctx, db); err != nil {
+			return err
+		}
+		missing, err = w.Store.Missing(ctx, db, w.Membership.Projections, generation)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	e.result.incomplete = len(missing) > 0
 	assignment := toAssignment(generation, rows, retrying)
 	e.result.assignment = &assignment
 	rank := slices.Index(e.view.Generation.Members, w.self())
@@ -196,6 +202,9 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 	ctx, cancel := context.WithTimeout(ctx, w.Timing.Coordination+actTimeout)
 	defer cancel()
 	var watch *blockerWatch
+	a.Activation.Noticed = func(what string) {
+		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", what)
+	}
 	a.Activation.Began = func(pid int) { watch = watchBlockers(ctx, w, pid, e.log) }
 	activated, err := w.Store.Activate(ctx, w.Pool, a.Activation)
 	watch.end()

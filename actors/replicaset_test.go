@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -95,4 +96,54 @@ func TestProjectionsAreSharedByThoseWhoRunThem(t *testing.T) {
 
 	f.start(nil, &recorder{name: "q"})
 	handles("q", want)
+}
+
+// The rows of a projection are deleted after a generation was activated, and before any of its workers has read what it handles:
+// no batch can miss them.
+func TestCheckpointsAreDeletedBeforeTheyAreRead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	want := f.append("Order", 20)
+	workers := []*testWorker{
+		f.start(nil, &recorder{name: "p"}, &recorder{name: "q"}),
+		f.start(nil, &recorder{name: "p"}, &recorder{name: "q"}),
+	}
+	handles := func(projection string) {
+		t.Helper()
+		eventually(t, func() bool { return len(f.handled(projection)) >= len(want) }, "projection %s has not handled all events", projection)
+		assert.ElementsMatch(t, want, f.handled(projection))
+	}
+	eventually(t, func() bool { return f.active(2) != 0 }, "they are never two")
+	handles("p")
+	handles("q")
+	for _, w := range workers {
+		f.awaitState(w, pgcoord.Running)
+	}
+
+	batch, err := f.pool.Begin(t.Context()) // for which the activation waits
+	require.NoError(t, err)
+	defer func() { _ = batch.Rollback(context.Background()) }()
+	_, err = batch.Exec(t.Context(), `SELECT FROM orchestrator_checkpoints FOR UPDATE`)
+	require.NoError(t, err)
+	workers[0].Leave()
+	workers[0].awaitDone()
+	waiting := func(n int) func() bool {
+		return func() bool {
+			return n == query[int](f, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0`)
+		}
+	}
+	eventually(t, waiting(1), "the activation does not wait")
+	deleted := make(chan error, 1)
+	go func() { // what follows waits for the activation, and the workers' reading for it
+		_, err := f.pool.Exec(context.Background(), `BEGIN; LOCK TABLE orchestrator_checkpoints; DELETE FROM orchestrator_checkpoints WHERE projection = 'p';
+			DELETE FROM handled WHERE projection = 'p'; COMMIT`, pgx.QueryExecModeSimpleProtocol)
+		deleted <- err
+	}()
+	eventually(t, waiting(2), "the deletion does not wait")
+	require.NoError(t, batch.Rollback(t.Context()))
+	require.NoError(t, receive(t, deleted, "the rows are not deleted"))
+	handles("p")
+	want = append(want, f.append("Order", 20)...)
+	handles("p")
+	handles("q")
 }

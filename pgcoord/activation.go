@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -72,12 +72,15 @@ type Activation struct {
 	// Began, unless nil, is told which backend the activation runs in, before it
 	// waits for anybody: Blockers finds whom it waits for.
 	Began func(pid int)
+	// Noticed, unless nil, is told of each projection whose checkpoints somebody has
+	// deleted or moved, in words for people. The generation's reason has them too.
+	Noticed func(what string)
 }
 
 // Activate divides the projections among the workers that are ready and makes
 // the generation active. It waits for batches in flight, whose rows it
-// rewrites. A projection of theirs whose checkpoints were deleted begins again
-// at the beginning of the stream. Of workers that came or went since it was prepared, its reason speaks from
+// rewrites. Slots of a projection of theirs whose checkpoints were deleted begin again at
+// the beginning of the stream. Of workers that came or went since it was prepared, its reason speaks from
 // then on too. It returns false if the generation is not in preparation any more,
 // or if nobody is ready.
 func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
@@ -104,15 +107,21 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	if err != nil || len(members) == 0 {
 		return false, err
 	}
-	old, err := s.lockCheckpoints(ctx, tx, members)
+	stored, elsewhere, err := s.lockCheckpoints(ctx, tx, members)
 	if err != nil {
 		return false, err
+	}
+	old, members, noticed := mend(stored, members, elsewhere)
+	if a.Noticed != nil {
+		for _, what := range noticed {
+			a.Noticed(what)
+		}
 	}
 	planned, err := Plan(old, members)
 	if err != nil {
 		return false, err
 	}
-	if err := s.rewrite(ctx, tx, a.Number, old, planned); err != nil {
+	if err := s.rewrite(ctx, tx, a.Number, stored, planned); err != nil {
 		return false, err
 	}
 	ids := make([]uuid.UUID, len(members))
@@ -128,7 +137,8 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	var batch pgx.Batch
 	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys)
 	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail)
-	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids), turnover.complete(ids, a))
+	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids),
+		strings.Join(append([]string{turnover.complete(ids, a)}, noticed...), "; "))
 	batch.Queue(sqlNotify, s.Channel(), NotifyGeneration+" "+a.By.String())
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return false, fmt.Errorf("recording it: %w", err)
@@ -170,37 +180,30 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 }
 
 // lockCheckpoints reads the replica set's checkpoints and locks them, after
-// every batch in flight has ended. In the same round trip, projections of the members
-// that have none any more, because somebody deleted them, get them anew, at the
-// beginning of the stream: else nobody would handle them, nor know it.
-func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx, members []Member) ([]Checkpoint, error) {
+// every batch in flight has ended. In the same round trip, but later, it reads which
+// of the members' projections have checkpoints in other replica sets.
+func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx, members []Member) ([]Checkpoint, map[string]string, error) {
 	var batch pgx.Batch
-	batch.Queue(s.q(sqlClaim), projectionsOf(members), s.replicaSet, s.events)
 	batch.Queue(s.q(sqlLockCheckpoints), s.replicaSet)
+	batch.Queue(s.q(sqlElsewhere), projectionsOf(members), s.replicaSet)
 	results := tx.SendBatch(ctx, &batch)
 	defer func() { _ = results.Close() }()
-	if _, err := results.Exec(); err != nil {
-		return nil, fmt.Errorf("claiming the projections without checkpoints: %w", err)
-	}
 	rows, err := results.Query()
 	if err != nil {
-		return nil, fmt.Errorf("locking the checkpoints: %w", err)
+		return nil, nil, fmt.Errorf("locking the checkpoints: %w", err)
 	}
 	checkpoints, err := pgx.CollectRows(rows, scanCheckpoint)
 	if err != nil {
-		return nil, fmt.Errorf("locking the checkpoints: %w", err)
+		return nil, nil, fmt.Errorf("locking the checkpoints: %w", err)
 	}
-	return checkpoints, nil
-}
-
-// projectionsOf is what any of the members runs.
-func projectionsOf(members []Member) []string {
-	var names []string
-	for _, m := range members {
-		names = append(names, m.Projections...)
+	var elsewhere map[string]string
+	if rows, err = results.Query(); err == nil {
+		elsewhere, err = collectElsewhere(rows)
 	}
-	slices.Sort(names)
-	return slices.Compact(names)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading which projections are another replica set's: %w", err)
+	}
+	return checkpoints, elsewhere, nil
 }
 
 // rewrite replaces the old checkpoints by the planned ones. Ranges that stay

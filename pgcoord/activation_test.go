@@ -277,24 +277,6 @@ func TestProjectionThatNobodyRunsIsOwnedByNobody(t *testing.T) {
 		FROM orchestrator_checkpoints WHERE projection = 'orders'`))
 }
 
-// The owner of a deleted checkpoint notices with its next batch, unless it leaves before.
-func TestProjectionWithoutCheckpointsBeginsAgain(t *testing.T) {
-	t.Parallel()
-	o := newOwner(t)
-	o.advance(t, whole(0), 10)
-	exec(t, o.pool, `DELETE FROM orchestrator_checkpoints`)
-	heir, other := join(t, o.Store, o.pool, "letters"), open(t, o.pool, "stranger")
-	require.NoError(t, other.Claim(t.Context(), o.pool, []string{"orders"}))
-	o.fence.Generation = generation(t, o.Store, o.pool, o.fence.Generation, o.worker, heir)
-	assert.Equal(t, "stranger", claimant(t, o.pool, "orders"), "what has checkpoints elsewhere is left there")
-
-	exec(t, o.pool, `DELETE FROM orchestrator_checkpoints`)
-	generation(t, o.Store, o.pool, o.fence.Generation, o.worker)
-	assert.Equal(t, 1, value[int](t, o.pool, `SELECT count(*) FROM orchestrator_checkpoints`), "nobody runs the other")
-	assert.True(t, value[bool](t, o.pool, `SELECT worker_id = $1 AND position = 0 AND slot_from = 0 AND slot_to = 65536 AND replica_set = 'main'
-		FROM orchestrator_checkpoints WHERE projection = 'orders'`, o.worker))
-}
-
 func TestActivationThatIsRolledBackChangesNothing(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)

@@ -198,12 +198,8 @@ WITH changed AS (
 SELECT pg_notify($2, 'joined ' || worker_id::text) FROM changed`
 
 // Contest makes a member of the active generation pending, which asks the leader
-// for a new one. Projections whose checkpoints were deleted start again at the
-// beginning of the stream. The caller must have stopped all its processors.
-func (s *Store) Contest(ctx context.Context, db DB, worker uuid.UUID, projections []string) error {
-	if err := s.Claim(ctx, db, projections); err != nil {
-		return err
-	}
+// for a new one; Activate mends what it can. The caller must have stopped all its processors.
+func (s *Store) Contest(ctx context.Context, db DB, worker uuid.UUID) error {
 	if _, err := db.Exec(ctx, s.q(sqlContest), worker, s.Channel()); err != nil {
 		return fmt.Errorf("contesting the generation as worker %s: %w", worker, err)
 	}

@@ -165,6 +165,29 @@ func TestPropertyPartitionsDivideTheSlots(t *testing.T) {
 	})
 }
 
+// What is missing from a cover is found, whatever it is, and nothing else.
+func TestPropertyGapsAreWhatIsMissing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := covers().Draw(t, "pieces")
+		kept := rapid.SliceOfN(rapid.Bool(), len(all), len(all)).Draw(t, "kept")
+		var pieces []slot.Piece
+		for i, p := range all {
+			if kept[i] {
+				pieces = append(pieces, p)
+			}
+		}
+		for i, gap := range slot.Gaps(pieces) {
+			if i > 0 && pieces[len(pieces)-1].To == gap.From {
+				t.Fatalf("the gap %v touches the one before", gap)
+			}
+			pieces = append(pieces, slot.Piece{Range: gap})
+		}
+		if _, err := slot.Recut(pieces, 1); err != nil {
+			t.Fatalf("with the gaps: %v", err)
+		}
+	})
+}
+
 // A cover that is damaged anywhere is refused, never silently repaired.
 func TestPropertyDamagedCoverIsRefused(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

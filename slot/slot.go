@@ -114,6 +114,23 @@ func Recut(pieces []Piece, total int) ([][]Piece, error) {
 	return cut, nil
 }
 
+// Gaps is the slots that no piece covers, as few ranges, in order. The pieces need not
+// be in order.
+func Gaps(pieces []Piece) []Range {
+	var gaps []Range
+	at := 0
+	for _, p := range slices.SortedFunc(slices.Values(pieces), func(a, b Piece) int { return cmp.Compare(a.From, b.From) }) {
+		if p.From > at {
+			gaps = append(gaps, Range{From: at, To: p.From})
+		}
+		at = max(at, p.To)
+	}
+	if at < Count {
+		gaps = append(gaps, Range{From: at, To: Count})
+	}
+	return gaps
+}
+
 // appendJoined appends p to the pieces, or lengthens the last of them if p
 // continues it at the same position.
 func appendJoined(pieces []Piece, p Piece) []Piece {

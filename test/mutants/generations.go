@@ -33,9 +33,19 @@ var generationGuards = []guard{
 		Test: "TestActivationWaitsForABatchAndSeesWhereItEnds", Promise: "a new generation begins where the batches in flight end",
 	},
 	{
-		Name: "deleted-checkpoints-come-again", File: "pgcoord/activation.go",
-		Old: "batch.Queue(s.q(sqlClaim), projectionsOf(members), s.replicaSet, s.events)", New: "batch.Queue(s.q(sqlClaim), projectionsOf(nil), s.replicaSet, s.events)",
-		Test: "TestProjectionWithoutCheckpointsBeginsAgain", Promise: "no projection that a worker runs is handled by nobody",
+		Name: "deleted-checkpoints-begin-again", File: "pgcoord/mend.go",
+		Old: "all = append(all, Checkpoint{", New: "_ = append(all, Checkpoint{",
+		Test: "TestDeletedCheckpointsBeginAgain", Promise: "no slot of a projection that a worker runs is handled by nobody, and nothing else stops for it",
+	},
+	{
+		Name: "moved-projections-stay-away", File: "pgcoord/mend.go",
+		Old: "if other, is := elsewhere[projection]; is {", New: "if other, is := elsewhere[projection]; is && other == \"\" {",
+		Test: "TestProjectionThatWasMovedStopsNobody", Promise: "what is moved to another replica set is not taken back, and nothing else stops for it",
+	},
+	{
+		Name: "missing-is-contested", File: "actors/execution.go",
+		Old: "e.result.incomplete = len(missing) > 0", New: "e.result.incomplete = len(missing) > len(w.Membership.Projections)",
+		Test: "TestCheckpointsAreDeletedBeforeTheyAreRead", Promise: "and a worker notices if there is one when it starts",
 	},
 	{
 		Name: "members-are-ready", File: "pgcoord/activation.go",

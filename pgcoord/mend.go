@@ -1,0 +1,105 @@
+package pgcoord
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// Of each projection that somebody runs, every slot has a checkpoint, all in one
+// replica set. People change rows by hand, though, and must not stop the projections that
+// they have left alone.
+
+const sqlElsewhere = `
+SELECT DISTINCT projection, replica_set FROM {{schema}}orchestrator_checkpoints
+WHERE projection = ANY($1) AND replica_set <> $2`
+
+const sqlMissing = `
+SELECT name FROM unnest($1::text[]) AS name
+WHERE EXISTS (SELECT 1 FROM {{schema}}orchestrator_generations WHERE replica_set = $2 AND number = $3 AND state = 'active')
+  AND NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE projection = name AND replica_set <> $2)
+  AND 65536 <> (SELECT coalesce(sum(slot_to - slot_from), 0) FROM {{schema}}orchestrator_checkpoints
+      WHERE projection = name AND replica_set = $2 AND generation = $3)
+ORDER BY name`
+
+// Missing is the projections of which not all slots have a checkpoint in the generation,
+// while it is active, and that are no other replica set's. A worker asks after it has read
+// what it handles: rows that were deleted before, nobody's batches would miss; those that
+// are deleted later, its own do.
+func (s *Store) Missing(ctx context.Context, db DB, projections []string, generation int64) ([]string, error) {
+	rows, err := db.Query(ctx, s.q(sqlMissing), projections, s.replicaSet, generation)
+	if err != nil {
+		return nil, fmt.Errorf("looking for missing checkpoints of generation %d: %w", generation, err)
+	}
+	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("looking for missing checkpoints of generation %d: %w", generation, err)
+	}
+	return missing, nil
+}
+
+// collectElsewhere takes the rows of sqlElsewhere: the replica set of each projection, or
+// one of them.
+func collectElsewhere(rows pgx.Rows) (map[string]string, error) {
+	elsewhere := map[string]string{}
+	var projection, replicaSet string
+	_, err := pgx.ForEachRow(rows, []any{&projection, &replicaSet}, func() error {
+		elsewhere[projection] = replicaSet
+		return nil
+	})
+	return elsewhere, err
+}
+
+// mend is the checkpoints with those that are missing, at the beginning of the stream,
+// and the members without the projections that have checkpoints in another replica set,
+// which elsewhere names: such a projection is not divided, since slots that are missing here
+// may be there. noticed is what was mended, in words for people. It is a pure function.
+func mend(stored []Checkpoint, members []Member, elsewhere map[string]string) (all []Checkpoint, running []Member, noticed []string) {
+	all = slices.Clone(stored)
+	for _, projection := range projectionsOf(members) {
+		if other, is := elsewhere[projection]; is {
+			noticed = append(noticed, fmt.Sprintf("projection %q has checkpoints in replica set %q: no worker of this one handles it", projection, other))
+			continue
+		}
+		missing := slot.Gaps(piecesOf(stored, projection))
+		for _, slots := range missing {
+			all = append(all, Checkpoint{Projection: projection, Piece: slot.Piece{Range: slots}})
+		}
+		if len(missing) > 0 {
+			noticed = append(noticed, fmt.Sprintf("checkpoints of projection %q were deleted: the slots %v begin again at position 0", projection, missing))
+		}
+	}
+	running = slices.Clone(members)
+	for i := range running {
+		running[i].Projections = slices.DeleteFunc(slices.Clone(running[i].Projections), func(projection string) bool {
+			_, is := elsewhere[projection]
+			return is
+		})
+	}
+	return all, running, noticed
+}
+
+// projectionsOf is what any of the members runs.
+func projectionsOf(members []Member) []string {
+	names := []string{}
+	for _, m := range members {
+		names = append(names, m.Projections...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// piecesOf is the checkpoints of one projection.
+func piecesOf(checkpoints []Checkpoint, projection string) []slot.Piece {
+	var pieces []slot.Piece
+	for _, c := range checkpoints {
+		if c.Projection == projection {
+			pieces = append(pieces, c.Piece)
+		}
+	}
+	return pieces
+}

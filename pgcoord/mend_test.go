@@ -1,0 +1,149 @@
+package pgcoord
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// heirs is a replica set of two workers, each with half of the projections "letters" and "orders", both at position 10.
+func heirs(t *testing.T) (owner, []uuid.UUID) {
+	t.Helper()
+	o := newOwner(t)
+	workers := []uuid.UUID{join(t, o.Store, o.pool, "letters", "orders"), join(t, o.Store, o.pool, "letters", "orders")}
+	o.fence.Generation = generation(t, o.Store, o.pool, o.fence.Generation, workers...)
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 10`)
+	return o, workers
+}
+
+// next is the next generation, and what was noticed.
+func (o owner) next(t *testing.T, workers ...uuid.UUID) (noticed []string) {
+	t.Helper()
+	number := prepare(t, o.Store, o.pool, o.fence.Generation)
+	for _, w := range workers {
+		setState(t, o.Store, o.pool, w, Ready, number)
+	}
+	activated, err := o.Activate(t.Context(), o.pool, Activation{Number: number, Noticed: func(what string) { noticed = append(noticed, what) }})
+	require.NoError(t, err)
+	require.True(t, activated)
+	o.fence.Generation = number
+	reason := value[string](t, o.pool, `SELECT reason FROM orchestrator_generations WHERE number = $1`, number)
+	for _, what := range noticed {
+		assert.Contains(t, reason, what)
+	}
+	return noticed
+}
+
+// standing is the checkpoints of a projection, with their owners.
+func (o owner) standing(t *testing.T, projection string) string {
+	t.Helper()
+	return value[string](t, o.pool, `SELECT coalesce(string_agg(format('%s-%s at %s of %s', slot_from, slot_to, position,
+		coalesce(right(worker_id::text, 8), 'nobody')), ', ' ORDER BY slot_from), '') FROM orchestrator_checkpoints
+		WHERE projection = $1 AND replica_set = 'main'`, projection)
+}
+
+// Each owner of a deleted checkpoint notices with its next batch, unless it leaves before.
+func TestDeletedCheckpointsBeginAgain(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct{ gone, noticed, orders string }{
+		"all": {
+			`true`, `checkpoints of projection "orders" were deleted: the slots [[0,65536)] begin again at position 0`,
+			"0-65536 at 0 of ",
+		},
+		"the first": {
+			`slot_from = 0`, `checkpoints of projection "orders" were deleted: the slots [[0,32768)] begin again at position 0`,
+			"0-32768 at 0 of WORKER, 32768-65536 at 10 of ",
+		},
+		"the last": {
+			`slot_to = 65536`, `checkpoints of projection "orders" were deleted: the slots [[32768,65536)] begin again at position 0`,
+			"0-32768 at 10 of WORKER, 32768-65536 at 0 of ",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, workers := heirs(t)
+			exec(t, o.pool, `DELETE FROM orchestrator_checkpoints WHERE projection = 'orders' AND `+tt.gone)
+			left := workers[0]
+			require.NoError(t, o.Stop(t.Context(), o.pool, workers[1], "left"))
+			assert.Equal(t, []string{tt.noticed}, o.next(t, left))
+			assert.Equal(t, strings.ReplaceAll(tt.orders, "WORKER", shortID(left))+shortID(left), o.standing(t, "orders"))
+			assert.Equal(t, "0-65536 at 10 of "+shortID(left), o.standing(t, "letters"), "the other keeps its position")
+		})
+	}
+}
+
+// Somebody deletes rows, or enters them anew, in a transaction that an activation has to wait for.
+func TestActivationWaitsForADeletion(t *testing.T) {
+	t.Parallel()
+	o, workers := heirs(t)
+	number := prepare(t, o.Store, o.pool, o.fence.Generation)
+	setState(t, o.Store, o.pool, workers[0], Ready, number)
+	deletion, err := o.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = deletion.Rollback(context.Background()) }()
+	exec(t, deletion, `DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`)
+	activation := activating(o.Store, o.pool, Activation{Number: number})
+	awaitBlockedBy(t, o.pool, deletion.Conn().PgConn().PID())
+	require.NoError(t, deletion.Commit(t.Context()))
+	require.NoError(t, await(t, activation, "the activation").err)
+	assert.Equal(t, "0-65536 at 0 of "+shortID(workers[0]), o.standing(t, "orders"))
+	assert.Equal(t, "0-65536 at 10 of "+shortID(workers[0]), o.standing(t, "letters"))
+}
+
+func TestMissingNamesWhatNobodyHandles(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		change  string
+		missing []string
+	}{
+		"nothing":                        {``, []string{}},
+		"all rows":                       {`DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`, []string{"orders"}},
+		"one row":                        {`DELETE FROM orchestrator_checkpoints WHERE slot_from = 0`, []string{"letters", "orders"}},
+		"a row of before":                {`UPDATE orchestrator_checkpoints SET generation = 0 WHERE projection = 'orders' AND slot_from = 0`, []string{"orders"}},
+		"moved":                          {`UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE projection = 'orders'`, []string{}},
+		"moved in part":                  {`UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE slot_from = 0`, []string{}},
+		"the generation is not any more": {`UPDATE orchestrator_generations SET state = 'superseded', superseded_at = now() WHERE state = 'active'`, []string{}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, _ := heirs(t)
+			exec(t, o.pool, tt.change)
+			missing, err := o.Missing(t.Context(), o.pool, []string{"letters", "orders"}, o.fence.Generation)
+			require.NoError(t, err)
+			assert.Equal(t, tt.missing, missing)
+		})
+	}
+}
+
+func TestProjectionThatWasMovedStopsNobody(t *testing.T) {
+	t.Parallel()
+	for name, moved := range map[string]string{"all of it": `true`, "a part of it": `slot_from = 0`} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, workers := heirs(t)
+			exec(t, o.pool, `UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE projection = 'orders' AND `+moved)
+			assert.Equal(t, []string{`projection "orders" has checkpoints in replica set "other": no worker of this one handles it`}, o.next(t, workers...))
+			assert.Equal(t, 0, value[int](t, o.pool, `SELECT count(*) FROM orchestrator_checkpoints WHERE projection = 'orders' AND replica_set = 'main'
+				AND worker_id IS NOT NULL`))
+			assert.Equal(t, 65536, value[int](t, o.pool, `SELECT sum(slot_to - slot_from) FROM orchestrator_checkpoints WHERE projection = 'orders' AND position = 10`))
+			assert.Equal(t, 2, value[int](t, o.pool, `SELECT count(DISTINCT worker_id) FROM orchestrator_checkpoints WHERE projection = 'letters'`))
+		})
+	}
+}
+
+func TestMendLeavesAloneWhatNobodyRuns(t *testing.T) {
+	t.Parallel()
+	half := Checkpoint{Projection: "letters", Piece: slot.Piece{Range: slot.Range{From: 0, To: 10}, Position: 7}}
+	all, running, noticed := mend([]Checkpoint{half}, []Member{{Projections: []string{"orders"}}}, map[string]string{"letters": "other"})
+	assert.Equal(t, []Checkpoint{half, {Projection: "orders", Piece: slot.Piece{Range: slot.All()}}}, all)
+	assert.Equal(t, []Member{{Projections: []string{"orders"}}}, running)
+	assert.Len(t, noticed, 1)
+}

@@ -1,0 +1,70 @@
+package face
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Some of the rows of one projection are deleted while its workers have nothing to do: their events come again, and the other
+// projection is not stopped.
+func TestCheckpointsAreDeletedByHand(t *testing.T) {
+	for name, rows := range map[string]string{"all": "true", "some": "slot_from = 0"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.exec("ALTER TABLE handled DROP CONSTRAINT handled_pkey")
+			for range 2 {
+				start(t, w.orchestrator("set"), recorder{name: "users"}, recorder{name: "mails"})
+			}
+			w.awaitRunning("set", 2)
+			total := 0
+			appendAll := func() {
+				for i := range 20 {
+					w.append(fmt.Sprint("user ", i), 1)
+				}
+				total += 20
+			}
+			handles := func(projection, count string) {
+				w.await(fmt.Sprint(total), "SELECT count("+count+") FROM handled WHERE projection = $1", projection)
+			}
+			appendAll()
+			handles("users", "*")
+			handles("mails", "*")
+
+			w.exec("DELETE FROM orchestrator_checkpoints WHERE projection = 'users' AND " + rows)
+			appendAll()
+			handles("users", "DISTINCT position")
+			handles("mails", "*")
+			w.logs.await(t, `checkpoints of projection \"users\" were deleted`)
+			w.await("65536", "SELECT sum(slot_to - slot_from) FROM orchestrator_checkpoints WHERE projection = 'users' AND worker_id IS NOT NULL")
+			require.NotEqual(t, fmt.Sprint(total), w.value("SELECT count(*) FROM handled WHERE projection = 'users'"), "nothing came again")
+		})
+	}
+}
+
+// A projection is moved to another replica set while workers of its own still run it: they go on with the others.
+func TestProjectionIsMovedByHand(t *testing.T) {
+	w := newWorld(t)
+	for range 2 {
+		start(t, w.orchestrator("old"), recorder{name: "users"}, recorder{name: "mails"})
+	}
+	w.awaitRunning("old", 2)
+	w.append("ada", 3)
+	w.awaitHandled("users", 3)
+	w.exec("UPDATE orchestrator_checkpoints SET replica_set = 'new' WHERE projection = 'users'")
+	start(t, w.orchestrator("new"), recorder{name: "users"})
+	w.awaitRunning("new", 1)
+	w.append("ada", 3)
+	w.append("grace", 3)
+	w.awaitHandled("users", 9)
+	w.awaitHandled("mails", 9)
+
+	start(t, w.orchestrator("new"), recorder{name: "users"})
+	w.awaitRunning("new", 2)
+	w.append("ada", 3)
+	w.awaitHandled("users", 12)
+	w.awaitHandled("mails", 12)
+	w.requireOrder("users")
+	w.requireOrder("mails")
+}

@@ -60,7 +60,8 @@ FROM chaos_calls WHERE outcome = 'overlap'`},
 
 	{"repeated-outside", "an event handled again although nothing had happened to the call before", `
 WITH attempts AS (
-    SELECT *, lead(began) OVER again AS next_began, lead(worker) OVER again AS next_worker
+    SELECT *, lead(began) OVER again AS next_began, lead(worker) OVER again AS next_worker,
+           lead(backend) OVER again AS next_backend
     FROM chaos_calls WINDOW again AS (PARTITION BY projection, position ORDER BY began)
 )
 SELECT projection, position, worker, backend, began, ended, outcome, next_worker, next_began
@@ -73,6 +74,8 @@ WHERE next_began IS NOT NULL
     SELECT FROM chaos_expiries AS x WHERE x.worker = a.worker AND x.at BETWEEN a.began - 2000000 AND a.next_began)
   AND NOT EXISTS ( -- its session was ended, or lost its client
     SELECT FROM chaos_ends AS x WHERE x.backend = a.backend AND x.abnormal AND x.at BETWEEN a.began - 2000000 AND a.next_began + 1000000000)
+  AND NOT EXISTS ( -- the later call's session had been ended before, while its worker was frozen: it could write nothing
+    SELECT FROM chaos_ends AS x WHERE x.backend = a.next_backend AND x.abnormal AND x.at BETWEEN a.next_began - 60000000000 AND a.next_began)
   AND NOT EXISTS ( -- its worker was killed, or the server restarted
     SELECT FROM chaos_lives AS l WHERE l.worker = a.worker AND l.killed AND l.ended BETWEEN a.began AND a.next_began + 1000000000)
   AND NOT EXISTS (

@@ -27,6 +27,12 @@ var (
 	// a projection.
 	ErrProjectionClaimed = errors.New("the projection belongs to another replica set")
 
+	// ErrCheckpointsIncomplete is wrapped by what Run returns for a projection that
+	// has not run yet, and for which somebody has entered checkpoints of some slots
+	// only. The text names it and the slots. See the README on coming from
+	// projection.PostgresProcessor.
+	ErrCheckpointsIncomplete = pgcoord.ErrCheckpointsIncomplete
+
 	// ErrNotGranted is wrapped by what Run returns if the role may not read the
 	// events table or change the coordination tables. The text says what to grant.
 	ErrNotGranted = pgcoord.ErrNotGranted

@@ -126,7 +126,10 @@ func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, 
 	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
 		return nil, claimedError{claimed}
 	}
-	return store, err
+	if err != nil {
+		return nil, err
+	}
+	return store, store.CheckEntered(ctx, o.db, d.names)
 }
 
 // passing says whether an error may go away by itself: whatever the database

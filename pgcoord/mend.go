@@ -2,7 +2,9 @@ package pgcoord
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +15,9 @@ import (
 // Of each projection that somebody runs, every slot has a checkpoint, all in one
 // replica set. People change rows by hand, though, and must not stop the projections that
 // they have left alone.
+
+// ErrCheckpointsIncomplete is wrapped by what CheckEntered returns.
+var ErrCheckpointsIncomplete = errors.New("checkpoints that were entered by hand leave slots out")
 
 const sqlElsewhere = `
 SELECT DISTINCT projection, replica_set FROM {{schema}}orchestrator_checkpoints
@@ -42,6 +47,45 @@ func (s *Store) Missing(ctx context.Context, db DB, projections []string, genera
 	return missing, nil
 }
 
+const sqlEntered = `
+SELECT projection, slot_from, slot_to, position FROM {{schema}}orchestrator_checkpoints AS c
+WHERE projection = ANY($1) AND replica_set = $2
+  AND NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE projection = c.projection AND generation > 0)
+ORDER BY projection`
+
+// CheckEntered returns an error wrapping ErrCheckpointsIncomplete for a projection that no
+// generation has divided yet, and whose checkpoints, entered by a person, leave slots out:
+// mending them would handle again what a worker before has handled.
+func (s *Store) CheckEntered(ctx context.Context, db DB, projections []string) error {
+	rows, err := db.Query(ctx, s.q(sqlEntered), projections, s.replicaSet)
+	var entered map[string][]slot.Piece
+	if err == nil {
+		entered, err = collectEntered(rows)
+	}
+	if err != nil {
+		return fmt.Errorf("checking the checkpoints of replica set %q: %w", s.replicaSet, err)
+	}
+	for _, projection := range slices.Sorted(maps.Keys(entered)) {
+		if gaps := slot.Gaps(entered[projection]); len(gaps) > 0 {
+			return fmt.Errorf("%w: projection %q has none of the slots %v: enter them into orchestrator_checkpoints, at position 0 where nothing was handled",
+				ErrCheckpointsIncomplete, projection, gaps)
+		}
+	}
+	return nil
+}
+
+// collectEntered takes the rows of sqlEntered.
+func collectEntered(rows pgx.Rows) (map[string][]slot.Piece, error) {
+	entered := map[string][]slot.Piece{}
+	var projection string
+	var p slot.Piece
+	_, err := pgx.ForEachRow(rows, []any{&projection, &p.From, &p.To, &p.Position}, func() error {
+		entered[projection] = append(entered[projection], p)
+		return nil
+	})
+	return entered, err
+}
+
 // collectElsewhere takes the rows of sqlElsewhere: the replica set of each projection, or
 // one of them.
 func collectElsewhere(rows pgx.Rows) (map[string]string, error) {
@@ -60,12 +104,16 @@ func collectElsewhere(rows pgx.Rows) (map[string]string, error) {
 // may be there. noticed is what was mended, in words for people. It is a pure function.
 func mend(stored []Checkpoint, members []Member, elsewhere map[string]string) (all []Checkpoint, running []Member, noticed []string) {
 	all = slices.Clone(stored)
+	pieces := map[string][]slot.Piece{}
+	for _, c := range stored {
+		pieces[c.Projection] = append(pieces[c.Projection], c.Piece)
+	}
 	for _, projection := range projectionsOf(members) {
 		if other, is := elsewhere[projection]; is {
 			noticed = append(noticed, fmt.Sprintf("projection %q has checkpoints in replica set %q: no worker of this one handles it", projection, other))
 			continue
 		}
-		missing := slot.Gaps(piecesOf(stored, projection))
+		missing := slot.Gaps(pieces[projection])
 		for _, slots := range missing {
 			all = append(all, Checkpoint{Projection: projection, Piece: slot.Piece{Range: slots}})
 		}
@@ -91,15 +139,4 @@ func projectionsOf(members []Member) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// piecesOf is the checkpoints of one projection.
-func piecesOf(checkpoints []Checkpoint, projection string) []slot.Piece {
-	var pieces []slot.Piece
-	for _, c := range checkpoints {
-		if c.Projection == projection {
-			pieces = append(pieces, c.Piece)
-		}
-	}
-	return pieces
 }

@@ -139,6 +139,27 @@ func TestProjectionThatWasMovedStopsNobody(t *testing.T) {
 	}
 }
 
+// What a worker of another kind has handled must not be handled again because a person forgot its checkpoint.
+func TestEnteredCheckpointsMustBeComplete(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	exec(t, pool, `INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table)
+		VALUES ('orders', 100, 32768, 5, 'main', 'public.events')`)
+	require.NoError(t, s.Claim(t.Context(), pool, []string{"letters", "orders"}))
+	err := s.CheckEntered(t.Context(), pool, []string{"letters", "orders"})
+	require.ErrorIs(t, err, ErrCheckpointsIncomplete)
+	assert.ErrorContains(t, err, `projection "orders" has none of the slots [[0,100) [32768,65536)]`)
+
+	exec(t, pool, `INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table)
+		VALUES ('orders', 0, 100, 0, 'main', 'public.events'), ('orders', 32768, 65536, 0, 'main', 'public.events')`)
+	require.NoError(t, s.CheckEntered(t.Context(), pool, []string{"letters", "orders"}))
+
+	w := join(t, s, pool, "orders")
+	generation(t, s, pool, 0, w)
+	exec(t, pool, `DELETE FROM orchestrator_checkpoints WHERE projection = 'orders' AND slot_from = 0`)
+	require.NoError(t, s.CheckEntered(t.Context(), pool, []string{"orders"}), "what was divided before is mended")
+}
+
 func TestMendLeavesAloneWhatNobodyRuns(t *testing.T) {
 	t.Parallel()
 	half := Checkpoint{Projection: "letters", Piece: slot.Piece{Range: slot.Range{From: 0, To: 10}, Position: 7}}

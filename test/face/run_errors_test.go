@@ -174,3 +174,20 @@ func TestProjectionOfAnotherEventsTable(t *testing.T) {
 	require.ErrorContains(t, err, "other_events")
 	assert.NotContains(t, err.Error(), "belongs to replica set", "the reason is the table")
 }
+
+// Checkpoints that are carried over from other workers must not leave slots out: their events would be handled again.
+func TestCheckpointsThatLeaveSlotsOut(t *testing.T) {
+	w := newWorld(t)
+	const enter = `INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table) VALUES ('a', $1, $2, 0, 'set', 'public.events')`
+	w.exec(enter, 0, 32768)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := w.orchestrator("set").Run(ctx, []projection.Projection{named("a")})
+	require.ErrorIs(t, err, orchestrator.ErrCheckpointsIncomplete)
+	require.ErrorContains(t, err, `projection "a" has none of the slots [[32768,65536)]`)
+
+	w.exec(enter, 32768, 65536)
+	r := start(t, w.orchestrator("set"), named("a"))
+	w.awaitRunning("set", 1)
+	require.NoError(t, r.stop())
+}

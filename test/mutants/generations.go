@@ -48,6 +48,11 @@ var generationGuards = []guard{
 		Test: "TestCheckpointsAreDeletedBeforeTheyAreRead", Promise: "and a worker notices if there is one when it starts",
 	},
 	{
+		Name: "entered-checkpoints-are-complete", File: "start.go",
+		Old: "return store, store.CheckEntered(ctx, o.db, d.names)", New: "return store, nil",
+		Test: "TestCheckpointsThatLeaveSlotsOut", Package: "test/face", Promise: "what was handled before is not handled again because somebody forgot to enter a checkpoint",
+	},
+	{
 		Name: "members-are-ready", File: "pgcoord/activation.go",
 		Old: "WHERE replica_set = $1 AND state = 'ready' AND generation = $2", New: "WHERE replica_set = $1 AND state <> 'dead' AND $2::bigint > 0",
 		Test: "TestActivateIsRefused", Promise: "slots go only to workers that have stopped what they had",

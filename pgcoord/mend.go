@@ -48,7 +48,7 @@ func (s *Store) Missing(ctx context.Context, db DB, projections []string, genera
 }
 
 const sqlEntered = `
-SELECT projection, slot_from, slot_to, position FROM {{schema}}orchestrator_checkpoints AS c
+SELECT projection, slot_from, slot_to FROM {{schema}}orchestrator_checkpoints AS c
 WHERE projection = ANY($1) AND replica_set = $2
   AND NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE projection = c.projection AND generation > 0)
 ORDER BY projection`
@@ -79,7 +79,7 @@ func collectEntered(rows pgx.Rows) (map[string][]slot.Piece, error) {
 	entered := map[string][]slot.Piece{}
 	var projection string
 	var p slot.Piece
-	_, err := pgx.ForEachRow(rows, []any{&projection, &p.From, &p.To, &p.Position}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&projection, &p.From, &p.To}, func() error {
 		entered[projection] = append(entered[projection], p)
 		return nil
 	})

@@ -79,22 +79,49 @@ func TestDeletedCheckpointsBeginAgain(t *testing.T) {
 	}
 }
 
-// Somebody deletes rows, or enters them anew, in a transaction that an activation has to wait for.
-func TestActivationWaitsForADeletion(t *testing.T) {
+// Somebody changes rows in a transaction that an activation has to wait for.
+func TestActivationWaitsForAChangeByHand(t *testing.T) {
 	t.Parallel()
-	o, workers := heirs(t)
-	number := prepare(t, o.Store, o.pool, o.fence.Generation)
-	setState(t, o.Store, o.pool, workers[0], Ready, number)
-	deletion, err := o.pool.Begin(t.Context())
-	require.NoError(t, err)
-	defer func() { _ = deletion.Rollback(context.Background()) }()
-	exec(t, deletion, `DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`)
-	activation := activating(o.Store, o.pool, Activation{Number: number})
-	awaitBlockedBy(t, o.pool, deletion.Conn().PgConn().PID())
-	require.NoError(t, deletion.Commit(t.Context()))
-	require.NoError(t, await(t, activation, "the activation").err)
-	assert.Equal(t, "0-65536 at 0 of "+shortID(workers[0]), o.standing(t, "orders"))
-	assert.Equal(t, "0-65536 at 10 of "+shortID(workers[0]), o.standing(t, "letters"))
+	const remove = `DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`
+	const enter = `INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table)
+		VALUES ('orders', 0, 65536, 7, 'main', 'public.events')`
+	tests := map[string]struct {
+		changes []string
+		fails   bool // at the first try
+		orders  string
+	}{
+		"deleted":             {[]string{remove}, false, "0-65536 at 0 of "},
+		"deleted and entered": {[]string{remove, enter}, true, "0-65536 at 7 of "},
+		"moved":               {[]string{`UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE projection = 'orders'`}, false, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, workers := heirs(t)
+			number := prepare(t, o.Store, o.pool, o.fence.Generation)
+			setState(t, o.Store, o.pool, workers[0], Ready, number)
+			change, err := o.pool.Begin(t.Context())
+			require.NoError(t, err)
+			defer func() { _ = change.Rollback(context.Background()) }()
+			for _, sql := range tt.changes {
+				exec(t, change, sql)
+			}
+			activation := activating(o.Store, o.pool, Activation{Number: number})
+			awaitBlockedBy(t, o.pool, change.Conn().PgConn().PID())
+			require.NoError(t, change.Commit(t.Context()))
+			err = await(t, activation, "the activation").err
+			if tt.fails {
+				require.Equal(t, "23505", sqlState(err), "what was entered meanwhile is not overwritten: %v", err)
+				_, err = o.Activate(t.Context(), o.pool, Activation{Number: number})
+			}
+			require.NoError(t, err)
+			if tt.orders != "" {
+				tt.orders += shortID(workers[0])
+			}
+			assert.Equal(t, tt.orders, o.standing(t, "orders"))
+			assert.Equal(t, "0-65536 at 10 of "+shortID(workers[0]), o.standing(t, "letters"))
+		})
+	}
 }
 
 func TestMissingNamesWhatNobodyHandles(t *testing.T) {

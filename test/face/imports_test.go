@@ -21,14 +21,16 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                {"actors", "eventstore", "horizon", "metrics", "migrations", "pgcoord", "projection", "slot", "es"},
-	"actors":           {"eventstore", "horizon", "messages", "metrics", "packed", "pgcoord", "projection", "slot", "es"},
-	"pgcoord":          {"horizon", "messages", "projection", "slot", "es"},
-	"projection":       {"eventstore", "horizon", "packed", "slot", "es"},
-	"eventstore":       {"internal/migrate", "packed", "slot", "es"},
-	"horizon":          {"slot", "es"},
-	"migrations":       {"internal/migrate"},
-	"internal/migrate": {},
+	".":                {"internal/dbfault", "internal/dbguard", "actors", "eventstore", "horizon", "metrics", "migrations", "pgcoord", "projection", "slot", "es"},
+	"actors":           {"internal/dbfault", "internal/dbguard", "eventstore", "horizon", "messages", "metrics", "packed", "pgcoord", "projection", "slot", "es"},
+	"pgcoord":          {"internal/dbfault", "internal/dbguard", "horizon", "messages", "projection", "slot", "es"},
+	"projection":       {"internal/dbfault", "internal/dbguard", "eventstore", "horizon", "packed", "slot", "es"},
+	"eventstore":       {"internal/dbfault", "internal/dbguard", "internal/migrate", "packed", "slot", "es"},
+	"horizon":          {"internal/dbfault", "internal/dbguard", "slot", "es"},
+	"migrations":       {"internal/dbfault", "internal/dbguard", "internal/migrate"},
+	"internal/migrate": {"internal/dbfault", "internal/dbguard"},
+	"internal/dbfault": {},
+	"internal/dbguard": {"internal/dbfault"},
 	"messages":         {"packed", "slot", "es"},
 	"packed":           {"es"},
 	"metrics":          {"slot", "es"},
@@ -39,7 +41,7 @@ var mayImport = map[string][]string{
 // onlyIn says where libraries may be imported.
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
-	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "horizon", "migrations", "internal/migrate"},
+	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "horizon", "migrations", "internal/migrate", "internal/dbfault", "internal/dbguard"},
 	collectors:   {".", "metrics"},
 }
 

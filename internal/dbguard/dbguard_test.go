@@ -1,0 +1,185 @@
+package dbguard_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var things = pgx.Identifier{"public", `odd "name" \ 'of' a table`}
+
+var modes = []pgx.QueryExecMode{
+	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+}
+
+// selectNone finds no row, so a condition that is evaluated row by row would not be evaluated.
+func selectNone(condition string) string {
+	return "SELECT 1 FROM " + things.Sanitize() + " WHERE id = -1 AND " + condition
+}
+
+func connect(t *testing.T, dsn string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), dsn)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func TestAStandbyFailsEveryStatementAndLosesItsConnection(t *testing.T) {
+	ctx := t.Context()
+	primary, err := pgtest.Start(ctx, pgtest.Options{})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, primary.Close()) }()
+	db := connect(t, primary.DSN("postgres"))
+	_, err = db.Exec(ctx, "CREATE TABLE "+things.Sanitize()+" (id bigint PRIMARY KEY)")
+	require.NoError(t, err)
+	standby, err := primary.Standby(ctx)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, standby.Close()) }()
+
+	for _, mode := range modes {
+		rows, err := dbguard.New(db).Query(ctx, selectNone(dbguard.Primary), mode)
+		require.NoError(t, err)
+		assert.False(t, rows.Next(), mode)
+		require.NoError(t, rows.Err(), mode)
+	}
+	replica := connect(t, standby.DSN("postgres"))
+	pool := dbguard.New(replica)
+	for _, mode := range modes {
+		ask(t, replica, func() error {
+			rows, err := pool.Query(ctx, selectNone(dbguard.Primary), mode)
+			if err != nil {
+				return err
+			}
+			defer rows.Close()
+			for rows.Next() {
+				assert.Fail(t, "a row")
+			}
+			return rows.Err()
+		})
+		ask(t, replica, func() error { return pool.QueryRow(ctx, selectNone(dbguard.Primary), mode).Scan(nil) })
+		ask(t, replica, func() error {
+			_, err := pool.Exec(ctx, selectNone(dbguard.Primary), mode)
+			return err
+		})
+	}
+	ask(t, replica, func() error {
+		var batch pgx.Batch
+		batch.Queue(selectNone(dbguard.Primary))
+		return pool.SendBatch(ctx, &batch).Close()
+	})
+	_, err = pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadWrite})
+	require.Error(t, err)
+	awaitClosed(t, replica)
+	_, err = pool.Exec(ctx, "DELETE FROM "+things.Sanitize())
+	assert.True(t, dbguard.IsStandby(err), err)
+	awaitClosed(t, replica)
+}
+
+// ask checks that asking fails because of the standby and that the connection does not come back.
+func ask(t *testing.T, pool *pgxpool.Pool, ask func() error) {
+	t.Helper()
+	err := ask()
+	assert.True(t, dbguard.IsStandby(err), "%v", err)
+	awaitClosed(t, pool)
+}
+
+// awaitClosed waits until the pool has no connection. A pool drops a closed one in the background.
+func awaitClosed(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	assert.Eventually(t, func() bool { return pool.Stat().TotalConns() == 0 }, 10*time.Second, time.Millisecond, "the connection is not closed")
+}
+
+func TestHiddenRowsAreAnError(t *testing.T) {
+	ctx := t.Context()
+	db := pgtest.NewDatabase(t)
+	name := "reader_" + db.Config().ConnConfig.Database
+	for _, sql := range []string{
+		"CREATE TABLE " + things.Sanitize() + " (id bigint PRIMARY KEY)",
+		"CREATE ROLE " + name, "GRANT SELECT ON " + things.Sanitize() + " TO " + name,
+	} {
+		_, err := db.Exec(ctx, sql)
+		require.NoError(t, err)
+	}
+	t.Cleanup(func() {
+		_, err := db.Exec(context.Background(), "DROP OWNED BY "+name+"; DROP ROLE "+name)
+		assert.NoError(t, err)
+	})
+	conn, err := db.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	defer func() {
+		_, err := conn.Exec(ctx, "RESET ROLE")
+		assert.NoError(t, err)
+	}()
+	_, err = conn.Exec(ctx, "SET ROLE "+name)
+	require.NoError(t, err)
+	condition := dbguard.AllRows(things)
+	find := func(mode pgx.QueryExecMode) error {
+		_, err := conn.Exec(ctx, selectNone(condition), mode)
+		return err
+	}
+	for _, mode := range modes {
+		require.NoError(t, find(mode), mode)
+	}
+	_, err = db.Exec(ctx, "ALTER TABLE "+things.Sanitize()+" ENABLE ROW LEVEL SECURITY")
+	require.NoError(t, err)
+	for _, mode := range modes { // also where the statement was prepared before
+		err := find(mode)
+		assert.True(t, dbguard.HidesRows(err), "%v: %v", mode, err)
+		assert.False(t, dbguard.IsStandby(err))
+	}
+	_, err = db.Exec(ctx, selectNone(condition))
+	assert.NoError(t, err, "the owner sees all rows")
+}
+
+func TestPoolReturnsItsConnections(t *testing.T) {
+	ctx := t.Context()
+	db := pgtest.NewDatabase(t)
+	pool := dbguard.New(db)
+	var number int
+	require.NoError(t, pool.QueryRow(ctx, "SELECT 7 WHERE "+dbguard.Primary).Scan(&number))
+	assert.Equal(t, 7, number)
+	require.ErrorIs(t, pool.QueryRow(ctx, "SELECT 7 WHERE false").Scan(&number), pgx.ErrNoRows)
+	require.Error(t, pool.QueryRow(ctx, "SELECT 'seven'").Scan(&number))
+	_, err := pool.Exec(ctx, "no SQL")
+	require.Error(t, err)
+	rows, err := pool.Query(ctx, "SELECT generate_series(1, 1000)")
+	require.NoError(t, err)
+	assert.True(t, rows.Next())
+	rows.Close()
+	rows.Close()
+	for _, end := range []func(pgx.Tx) error{
+		func(tx pgx.Tx) error { return tx.Commit(ctx) },
+		func(tx pgx.Tx) error { return tx.Rollback(ctx) },
+	} {
+		tx, err := pool.BeginTx(ctx, pgx.TxOptions{})
+		require.NoError(t, err)
+		require.NoError(t, end(tx))
+		require.ErrorIs(t, end(tx), pgx.ErrTxClosed)
+	}
+	assert.Zero(t, db.Stat().AcquiredConns())
+	assert.Equal(t, int32(1), db.Stat().TotalConns())
+
+	db.Close()
+	_, err = pool.Exec(ctx, "SELECT 1")
+	require.Error(t, err)
+	_, err = pool.Query(ctx, "SELECT 1") //nolint:rowserrcheck // there are none
+	require.Error(t, err)
+	require.Error(t, pool.QueryRow(ctx, "SELECT 1").Scan(&number))
+	_, err = pool.BeginTx(ctx, pgx.TxOptions{})
+	require.Error(t, err)
+	var batch pgx.Batch
+	batch.Queue("SELECT 1")
+	require.Error(t, pool.SendBatch(ctx, &batch).Close())
+}

@@ -25,15 +25,32 @@ const (
 const (
 	primarySQL = `(SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.current_setting('` + standbyParameter + `') ELSE '' END) IS NOT NULL`
 	allRowsSQL = `(SELECT CASE WHEN pg_catalog.row_security_active(%s::pg_catalog.oid) THEN pg_catalog.current_setting('` + rowSecurityParameter + `') ELSE '' END) IS NOT NULL`
+	limitSQL   = `CASE WHEN pg_catalog.row_security_active(%s::pg_catalog.oid) THEN pg_catalog.current_setting('` + rowSecurityParameter + `')::pg_catalog.int8 ELSE %s END`
 )
 
 // Primary is a condition that holds on a primary. On a standby the statement fails with an error for which [IsStandby] holds.
 const Primary = primarySQL
 
-// AllRows is a condition that holds where the role sees all rows of the table. Where row-level security is active for the role, the
-// statement fails with an error for which [HidesRows] holds. A table that does not exist is an error as well.
-func AllRows(table pgx.Identifier) string {
-	return fmt.Sprintf(allRowsSQL, quoteLiteral(table.Sanitize())+"::pg_catalog.regclass")
+// SelectAllRows is an expression for the select list of a statement that always returns a row, as one with an aggregate and without
+// GROUP BY does. It is true where the role sees all rows of the table. Where row-level security is active for the role, the statement
+// fails with an error for which [HidesRows] holds. A table that does not exist is an error as well.
+//
+// It is of no use in a WHERE clause: a policy that hides all rows makes the clause false for the planner, which then drops the
+// rest of it.
+func SelectAllRows(table pgx.Identifier) string {
+	return fmt.Sprintf(allRowsSQL, regclass(table))
+}
+
+// LimitAllRows is an expression for the LIMIT clause of a statement that reads the table. Its value is limit, an expression of
+// type bigint, or NULL for none. Where row-level security is active for the role, the statement fails as with [SelectAllRows]. LIMIT
+// is evaluated before the first row, whatever the planner makes of the rest.
+func LimitAllRows(table pgx.Identifier, limit string) string {
+	return fmt.Sprintf(limitSQL, regclass(table), limit)
+}
+
+// regclass is the table as a constant, which the server resolves when it parses the statement.
+func regclass(table pgx.Identifier) string {
+	return quoteLiteral(table.Sanitize()) + "::pg_catalog.regclass"
 }
 
 // quoteLiteral writes text as a constant that means the same whatever standard_conforming_strings is.
@@ -57,7 +74,7 @@ func IsStandby(err error) bool {
 	return false
 }
 
-// HidesRows says whether err is the failure of [AllRows].
+// HidesRows says whether err is the failure of [SelectAllRows] or [LimitAllRows].
 func HidesRows(err error) bool {
 	return dbfault.Code(err) == undefinedObject && names(err, rowSecurityParameter)
 }

@@ -104,13 +104,14 @@ func TestHiddenRowsAreAnError(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.NewDatabase(t)
 	name := "reader_" + db.Config().ConnConfig.Database
-	for _, sql := range []string{
-		"CREATE TABLE " + things.Sanitize() + " (id bigint PRIMARY KEY)",
-		"CREATE ROLE " + name, "GRANT SELECT ON " + things.Sanitize() + " TO " + name,
-	} {
+	run := func(sql string) {
 		_, err := db.Exec(ctx, sql)
 		require.NoError(t, err)
 	}
+	table := things.Sanitize()
+	run("CREATE TABLE " + table + " (id bigint PRIMARY KEY)")
+	run("CREATE ROLE " + name)
+	run("GRANT SELECT ON " + table + " TO " + name)
 	t.Cleanup(func() {
 		_, err := db.Exec(context.Background(), "DROP OWNED BY "+name+"; DROP ROLE "+name)
 		assert.NoError(t, err)
@@ -124,23 +125,51 @@ func TestHiddenRowsAreAnError(t *testing.T) {
 	}()
 	_, err = conn.Exec(ctx, "SET ROLE "+name)
 	require.NoError(t, err)
-	condition := dbguard.AllRows(things)
-	find := func(mode pgx.QueryExecMode) error {
-		_, err := conn.Exec(ctx, selectNone(condition), mode)
-		return err
+	statements := []string{
+		"SELECT id FROM " + table + " WHERE id = -1 LIMIT " + dbguard.LimitAllRows(things, "10::bigint"),
+		"SELECT id FROM " + table + " ORDER BY id LIMIT " + dbguard.LimitAllRows(things, "NULL::bigint"),
+		"SELECT count(*), " + dbguard.SelectAllRows(things) + " FROM " + table + " WHERE id = -1",
 	}
-	for _, mode := range modes {
-		require.NoError(t, find(mode), mode)
+	eachWay := func(check func(statement string, mode pgx.QueryExecMode, err error)) {
+		for _, mode := range modes {
+			for _, statement := range statements {
+				_, err := conn.Exec(ctx, statement, mode)
+				check(statement, mode, err)
+			}
+		}
 	}
-	_, err = db.Exec(ctx, "ALTER TABLE "+things.Sanitize()+" ENABLE ROW LEVEL SECURITY")
-	require.NoError(t, err)
-	for _, mode := range modes { // also where the statement was prepared before
-		err := find(mode)
-		assert.True(t, dbguard.HidesRows(err), "%v: %v", mode, err)
+	visible := func(statement string, mode pgx.QueryExecMode, err error) {
+		assert.NoError(t, err, "%v: %s", mode, statement)
+	}
+	hidden := func(statement string, mode pgx.QueryExecMode, err error) { // also where the statement was prepared before
+		assert.True(t, dbguard.HidesRows(err), "%v: %s: %v", mode, statement, err)
 		assert.False(t, dbguard.IsStandby(err))
 	}
-	_, err = db.Exec(ctx, selectNone(condition))
-	assert.NoError(t, err, "the owner sees all rows")
+	eachWay(visible)
+	run("ALTER TABLE " + table + " ENABLE ROW LEVEL SECURITY")
+	eachWay(hidden)
+	for _, policy := range []string{"false", "id > 5", "id = current_setting('server_version_num')::bigint", "true"} {
+		run("CREATE POLICY p ON " + table + " USING (" + policy + ")")
+		eachWay(hidden)
+		run("DROP POLICY p ON " + table)
+	}
+	run("ALTER ROLE " + name + " BYPASSRLS")
+	eachWay(visible)
+	for _, statement := range statements {
+		_, err = db.Exec(ctx, statement)
+		require.NoError(t, err, "the owner sees all rows: %s", statement)
+	}
+}
+
+func TestLimitAllRowsLimits(t *testing.T) {
+	db := pgtest.NewDatabase(t)
+	_, err := db.Exec(t.Context(), "CREATE TABLE "+things.Sanitize()+" AS SELECT generate_series(1, 100) AS id")
+	require.NoError(t, err)
+	for limit, rows := range map[any]int64{7: 7, 0: 0, 1000: 100, nil: 100} {
+		tag, err := db.Exec(t.Context(), "SELECT id FROM "+things.Sanitize()+" LIMIT "+dbguard.LimitAllRows(things, "$1::bigint"), limit)
+		require.NoError(t, err)
+		assert.Equal(t, rows, tag.RowsAffected(), limit)
+	}
 }
 
 func TestPoolReturnsItsConnections(t *testing.T) {

@@ -33,8 +33,8 @@ func TestIsConflict(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	b := dbfault.Backoff{First: 10 * time.Millisecond, Max: 50 * time.Millisecond}
-	for failures, ceiling := range map[int]time.Duration{1: 10, 2: 20, 3: 40, 4: 50, 100: 50} {
-		ceiling *= time.Millisecond
+	for failures, milliseconds := range map[int]int{1: 10, 2: 20, 3: 40, 4: 50, 100: 50} {
+		ceiling := time.Duration(milliseconds) * time.Millisecond
 		assert.Equal(t, ceiling, b.Ceiling(failures))
 		for range 50 {
 			after := b.After(failures)

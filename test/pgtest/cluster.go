@@ -72,15 +72,20 @@ type Cluster struct {
 // Start sets up a new server in a temporary directory and returns when it accepts connections, or when ctx ends. The server
 // listens on 127.0.0.1 and trusts everybody there. It is the caller's to [Cluster.Close].
 func Start(ctx context.Context, opts Options) (*Cluster, error) {
+	bin, err := Find()
+	if err != nil {
+		return nil, err
+	}
+	return startWith(ctx, bin, opts)
+}
+
+// startWith starts a new server with the programs in bin.
+func startWith(ctx context.Context, bin string, opts Options) (*Cluster, error) {
 	if opts.StartTimeout == 0 {
 		opts.StartTimeout = time.Minute
 	}
 	if opts.StopTimeout == 0 {
 		opts.StopTimeout = 30 * time.Second
-	}
-	bin, err := Find()
-	if err != nil {
-		return nil, err
 	}
 	return (&Cluster{opts: opts, bin: bin}).create(ctx, (*Cluster).initialise)
 }

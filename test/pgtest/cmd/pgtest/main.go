@@ -4,7 +4,7 @@
 //	pgtest run -- command [arg ...]   run a command with a server in PGTEST_URL, and stop the server after it
 //
 // "pgtest install" knows the server as postgresql; any other name is that of a package of the system, as in
-// "pgtest install pgbouncer spin". See [pgtest.Install] and [pgtest.Run].
+// "pgtest install pgbouncer spin"; "pgtest install postgresql-17" installs a server of that version beside it. See [pgtest.Install] and [pgtest.Run].
 package main
 
 import (

@@ -44,10 +44,11 @@ func describe(projections []projection.Projection) (described, error) {
 		if p == nil {
 			return d, fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
 		}
-		name, whole, err := describeOne(p)
+		p, name, whole, err := describeOne(p)
 		if err != nil {
 			return d, fmt.Errorf("%w: the projection at index %d: %w", ErrInvalidProjections, i, err)
 		}
+		d.projections[i] = p
 		if !validName(name) {
 			return d, fmt.Errorf("%w: the name of the projection at index %d must have between 1 and %d bytes of valid UTF-8 without NUL, got %q", ErrInvalidProjections, i, maxNameLength, abridged(name))
 		}
@@ -62,9 +63,9 @@ func describe(projections []projection.Projection) (described, error) {
 	return d, nil
 }
 
-// describeOne asks a projection for all that it says about itself. A panic
+// describeOne asks a projection for all that it says about itself, and resolves what it wraps. A panic
 // becomes an error. A nil pointer is none by itself: its methods may do without.
-func describeOne(p projection.Projection) (name string, unpartitioned bool, err error) {
+func describeOne(p projection.Projection) (resolved projection.Projection, name string, unpartitioned bool, err error) {
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("describing itself it panicked: %v", value)
@@ -73,8 +74,12 @@ func describeOne(p projection.Projection) (name string, unpartitioned bool, err 
 			}
 		}
 	}()
-	_ = projection.ScopeOf(p)
-	return p.Name(), projection.IsUnpartitioned(p), nil
+	resolved, err = projection.Resolve(p)
+	if err != nil {
+		return nil, "", false, err
+	}
+	_ = projection.ScopeOf(resolved)
+	return resolved, resolved.Name(), projection.IsUnpartitioned(resolved), nil
 }
 
 // open checks that the database is as the library needs it, and claims the

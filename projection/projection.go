@@ -54,12 +54,9 @@ type ContextScoped interface {
 }
 
 // BatchProjection is a Projection that handles a whole batch at once, so that
-// it can write it with one statement. Handle must be there, but is not called.
+// it can write it with one statement. Handle is not called. Embed [BatchOnly] to have one.
 //
-// A HandleBatch of another signature makes no BatchProjection, and its events go to
-// Handle without a word. Have the compiler check it:
-//
-//	var _ projection.BatchProjection = (*UserProjection)(nil)
+// A HandleBatch with another signature is an error when the projection is run.
 type BatchProjection interface {
 	Projection
 

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // userTable keeps the table example_user_table, event by event.
@@ -31,18 +32,13 @@ func (userTable) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent)
 // registrationsPerDay counts users by the day of their registration. It writes
 // a whole batch with one statement, and runs on one worker only: partitions
 // would wait for each other's locks on the row of the day.
-type registrationsPerDay struct{}
+type registrationsPerDay struct{ projection.BatchOnly }
 
 // Name is the name under which the projection's checkpoints are kept.
 func (registrationsPerDay) Name() string { return "example_registrations" }
 
 // Unpartitioned asks for a single partition.
 func (registrationsPerDay) Unpartitioned() bool { return true }
-
-// Handle counts one event.
-func (p registrationsPerDay) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
-	return p.HandleBatch(ctx, tx, []es.PersistedEvent{event})
-}
 
 // HandleBatch counts the registrations of a batch.
 func (registrationsPerDay) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error {

@@ -3,6 +3,7 @@ package face
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -80,6 +81,40 @@ func TestScopedProjections(t *testing.T) {
 		h.projection IN ('users', 'sales'' users') AND e.aggregate_type <> 'User' OR
 		h.projection = 'sales'' users' AND e.bounded_context <> 'Sales' OR
 		h.projection = 'identity' AND e.bounded_context <> 'Identity'`))
+}
+
+// unwrapping is a wrapper that counts the events that it is called for.
+type unwrapping struct {
+	projection.Projection
+	calls *atomic.Int64
+}
+
+func (u unwrapping) Unwrap() projection.Projection { return u.Projection }
+
+func (u unwrapping) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	u.calls.Add(1)
+	return u.Projection.Handle(ctx, tx, event)
+}
+
+func TestWrappedProjections(t *testing.T) {
+	w := newWorld(t)
+	w.appendTo("Identity", "User", "ada", 10)
+	w.appendTo("Identity", "Group", "staff", 10)
+	var ofBatches, ofScoped, ofWhole atomic.Int64
+	inner := &batches{recorder: recorder{name: "batches"}}
+	r := start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(2)),
+		unwrapping{inner, &ofBatches},
+		unwrapping{scoped{recorder: recorder{name: "scoped"}, types: []string{"User"}}, &ofScoped},
+		unwrapping{unwrapping{whole{recorder{name: "whole"}}, new(atomic.Int64)}, &ofWhole})
+	w.awaitHandled("batches", 20)
+	w.awaitHandled("scoped", 10)
+	w.awaitHandled("whole", 20)
+	require.NoError(t, r.stop())
+	assert.Zero(t, ofBatches.Load(), "the events go to the inner HandleBatch")
+	assert.Equal(t, int64(10), ofScoped.Load())
+	assert.GreaterOrEqual(t, ofWhole.Load(), int64(20))
+	assert.Equal(t, "1", w.value("SELECT max(total_partitions) FROM orchestrator_checkpoints WHERE projection = 'whole'"))
+	w.requireOrder("batches")
 }
 
 // A projection that writes elsewhere ignores the transaction.

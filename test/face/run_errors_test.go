@@ -29,6 +29,18 @@ type panics struct{ named }
 
 func (panics) Name() string { panic("no name yet") }
 
+// logged is a wrapper that hides what it wraps.
+type logged struct{ projection.Projection }
+
+func (l logged) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	return l.Projection.Handle(ctx, tx, event)
+}
+
+// wrongBatches has a HandleBatch that nobody calls.
+type wrongBatches struct{ named }
+
+func (wrongBatches) HandleBatch(context.Context, pgx.Tx, []es.Event) error { return nil }
+
 func TestRunRefusesProjections(t *testing.T) {
 	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set")
 	require.NoError(t, err)
@@ -41,6 +53,8 @@ func TestRunRefusesProjections(t *testing.T) {
 		"a nil":              {[]projection.Projection{named("a"), nil}, "index 1 is nil"},
 		"a nil pointer":      {[]projection.Projection{named("a"), (*batches)(nil)}, "index 1: it is a nil *face.batches"},
 		"one that panics":    {[]projection.Projection{panics{}}, "index 0: describing itself it panicked: no name yet"},
+		"a hidden batch":     {[]projection.Projection{logged{&batches{}}}, "face.logged hides the method HandleBatch of the *face.batches in its field Projection"},
+		"a wrong signature":  {[]projection.Projection{wrongBatches{}}, "it must be HandleBatch(context.Context, pgx.Tx, []es.PersistedEvent) error"},
 		"no name":            {[]projection.Projection{named("")}, "index 0 must have between 1 and 255 bytes"},
 		"an over-long name":  {[]projection.Projection{named(strings.Repeat("x", 256))}, "between 1 and 255 bytes"},
 		"a name with NUL":    {[]projection.Projection{named("\x00")}, "without NUL"},

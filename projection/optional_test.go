@@ -1,0 +1,149 @@
+package projection_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// plain has no optional interface.
+type plain struct{}
+
+func (plain) Name() string                                            { return "plain" }
+func (plain) Handle(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }
+
+// rich has all of them.
+type rich struct {
+	projection.BatchOnly
+	batches *int
+}
+
+func (rich) Name() string              { return "rich" }
+func (rich) AggregateTypes() []string  { return []string{"Order"} }
+func (rich) BoundedContexts() []string { return []string{"Sales"} }
+func (rich) Unpartitioned() bool       { return true }
+func (r rich) HandleBatch(_ context.Context, _ pgx.Tx, events []es.PersistedEvent) error {
+	*r.batches += len(events)
+	return nil
+}
+
+// logged is the obvious wrapper.
+type logged struct{ projection.Projection }
+
+func (l logged) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	return l.Projection.Handle(ctx, tx, event)
+}
+
+// unwrapped is a wrapper as it is documented.
+type unwrapped struct{ inner projection.Projection }
+
+func (u unwrapped) Name() string { return "around-" + u.inner.Name() }
+func (u unwrapped) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	return u.inner.Handle(ctx, tx, event)
+}
+func (u unwrapped) Unwrap() projection.Projection { return u.inner }
+
+// narrowed is a wrapper that has an opinion of its own.
+type narrowed struct{ unwrapped }
+
+func (narrowed) AggregateTypes() []string { return []string{"Shipment"} }
+func (narrowed) Unpartitioned() bool      { return false }
+
+func TestResolveLeavesAnOrdinaryProjectionAlone(t *testing.T) {
+	t.Parallel()
+	for _, p := range []projection.Projection{plain{}, &plain{}, rich{}, &rich{}, logged{plain{}}, &logged{&plain{}}} {
+		resolved, err := projection.Resolve(p)
+		require.NoError(t, err)
+		assert.Equal(t, p, resolved)
+	}
+}
+
+func TestResolveHonoursWhatAWrapperLacks(t *testing.T) {
+	t.Parallel()
+	batches := 0
+	p, err := projection.Resolve(unwrapped{unwrapped{rich{batches: &batches}}})
+	require.NoError(t, err)
+	assert.Equal(t, "around-around-rich", p.Name())
+	assert.Equal(t, projection.Scope{AggregateTypes: []string{"Order"}, BoundedContexts: []string{"Sales"}}, projection.ScopeOf(p))
+	assert.True(t, projection.IsUnpartitioned(p))
+	batch, ok := p.(projection.BatchProjection)
+	require.True(t, ok)
+	require.NoError(t, batch.HandleBatch(t.Context(), nil, make([]es.PersistedEvent, 3)))
+	assert.Equal(t, 3, batches)
+
+	p, err = projection.Resolve(narrowed{unwrapped{rich{}}})
+	require.NoError(t, err)
+	assert.Equal(t, projection.Scope{AggregateTypes: []string{"Shipment"}, BoundedContexts: []string{"Sales"}}, projection.ScopeOf(p))
+	assert.False(t, projection.IsUnpartitioned(p))
+
+	p, err = projection.Resolve(unwrapped{plain{}})
+	require.NoError(t, err)
+	assert.Equal(t, projection.Scope{}, projection.ScopeOf(p))
+	_, ok = p.(projection.BatchProjection)
+	assert.False(t, ok)
+}
+
+// Each of these is a projection that somebody wrote and that would lose events, or their order.
+type (
+	wrongBatch    struct{ plain }
+	wrongTypes    struct{ plain }
+	wrongContexts struct{ plain }
+	wrongDivision struct{ plain }
+	wrongUnwrap   struct{ plain }
+	wrongReceiver struct{ plain }
+	emptyWrapper  struct{ plain }
+	circularWrap  struct{ plain }
+	hidingField   struct {
+		plain
+		inner rich //nolint:unused // its methods are what is hidden
+	}
+	hidingPointer struct {
+		plain
+		inner projection.Projection
+	}
+)
+
+func (wrongBatch) HandleBatch(context.Context, pgx.Tx, []*es.PersistedEvent) error { return nil }
+func (wrongTypes) AggregateTypes() string                                          { return "Order" }
+func (wrongContexts) BoundedContexts(context.Context) []string                     { return nil }
+func (wrongDivision) Unpartitioned() (bool, error)                                 { return true, nil }
+func (wrongUnwrap) Unwrap() any                                                    { return nil }
+func (*wrongReceiver) Unpartitioned() bool                                         { return true }
+func (emptyWrapper) Unwrap() projection.Projection                                 { return (*plain)(nil) }
+func (c circularWrap) Unwrap() projection.Projection                               { return c }
+
+func TestResolveRefusesWhatWouldBeLost(t *testing.T) {
+	t.Parallel()
+	for expected, p := range map[string]projection.Projection{
+		"HandleBatch of projection_test.wrongBatch has the signature HandleBatch(context.Context, pgx.Tx, []*es.PersistedEvent) error, which is never called: " +
+			"it must be HandleBatch(context.Context, pgx.Tx, []es.PersistedEvent) error": wrongBatch{},
+		"it must be AggregateTypes() []string":                                             wrongTypes{},
+		"it must be BoundedContexts() []string":                                            &wrongContexts{},
+		"it must be Unpartitioned() bool":                                                  wrongDivision{},
+		"it must be Unwrap() projection.Projection":                                        wrongUnwrap{},
+		"has Unpartitioned with a pointer receiver, so it is never called: pass a pointer": wrongReceiver{},
+		"must not return nil":                                                              emptyWrapper{},
+		"does Unwrap return the projection itself?":                                        circularWrap{},
+		"projection_test.logged hides the method AggregateTypes of the projection_test.rich in its field Projection": logged{rich{}},
+		"*projection_test.logged hides the method":                                       &logged{&rich{}},
+		"hides the method AggregateTypes of the projection_test.rich in its field inner": hidingField{},
+		"of the *projection_test.rich in its field inner":                                &hidingPointer{inner: &rich{}},
+		"projection_test.logged hides the method ":                                       unwrapped{logged{rich{}}},
+	} {
+		_, err := projection.Resolve(p)
+		assert.ErrorContains(t, err, expected)
+	}
+	_, err := projection.Resolve(&wrongReceiver{})
+	assert.NoError(t, err)
+}
+
+func TestBatchOnlyExplainsItself(t *testing.T) {
+	t.Parallel()
+	assert.ErrorIs(t, rich{}.Handle(t.Context(), nil, es.PersistedEvent{}), projection.ErrBatchOnly)
+}

@@ -51,6 +51,7 @@ type demo struct {
 	dir     string    // of logs
 	news    *watcher
 	speed   rate
+	showSQL bool // of the checks
 
 	database  *workload.Database
 	pool      *pgxpool.Pool // to observe with
@@ -87,6 +88,14 @@ func (d *demo) run(ctx context.Context) (figures, error) {
 	return d.prove(ctx, touched(steps, freeze))
 }
 
+// glossary explains the words that the table and the happenings use.
+var glossary = []string{
+	"", "  position    the number of an event in the stream; a projection's position is the last one that it has handled",
+	"  slot        a hash of an aggregate's id, one of 65,536; partition k/N is the k-th part of them, so an aggregate's events stay together",
+	"  generation  one division of the partitions among the workers; each join, departure or death makes the next one",
+	"",
+}
+
 // prepare makes the database and begins to write.
 func (d *demo) prepare(ctx context.Context) (err error) {
 	if d.dir, err = os.MkdirTemp("", "orchestrator-demo-"); err != nil {
@@ -107,6 +116,7 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	d.writers = workload.StartWriters(ctx, d.writePool, eventstore.New(eventstore.WithLogger(nil)), writing)
 	d.screen.say(fmt.Sprintf("Using %s, ready after %.1f s. %d connections append events, in transactions that overlap; %.0f %% are rolled back.",
 		d.database.Server, time.Since(d.started).Seconds(), writing.Writers, 100*writing.RollbackShare))
+	d.screen.say(glossary...)
 	return nil
 }
 

@@ -1,6 +1,6 @@
 // Command demo shows the orchestrator's main job: workers in processes of their own come, leave, die and freeze while they share
 // a stream of events that several connections keep appending to. Everything shown is read from the tables. In the end SQL
-// proves that each event was handled once, and in order.
+// proves that each event was handled once, and in order; with SQL=1 in the environment the statements are shown.
 //
 // It uses a throw-away PostgreSQL server, or a database of its own on the server that DATABASE_URL names.
 package main
@@ -37,6 +37,7 @@ func run() int {
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 
 	d := newDemo(newScreen(os.Stdout, refreshable(os.Stdout)), started)
+	d.showSQL = os.Getenv("SQL") != ""
 	figures, err := d.run(ctx)
 	cause := context.Cause(ctx)
 	interrupted := err != nil && cause != nil && !errors.Is(cause, errLimit)

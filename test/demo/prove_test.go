@@ -20,10 +20,23 @@ func TestACheckIsShownWithItsOutcome(t *testing.T) {
 	assert.Contains(t, shown(workload.Result{Check: some, Count: 5}), "  => 5  (must be above 0: ok)")
 }
 
+func TestTheSummaryHasALineForEachCheck(t *testing.T) {
+	t.Parallel()
+	assert.Equal(t, []string{
+		"  ok          0  lost things",
+		"  FAILED      7  lost things",
+		"  ok          5  found things",
+	}, summary([]workload.Result{
+		{Check: workload.Check{Title: "lost things"}},
+		{Check: workload.Check{Title: "lost things"}, Count: 7},
+		{Check: workload.Check{Title: "found things", Some: true}, Count: 5},
+	}))
+}
+
 func TestTheVerdictIsOneLine(t *testing.T) {
 	t.Parallel()
 	f := figures{Events: 100, Workers: 5, Generations: 8, LongestChange: 25 * time.Millisecond, Most: 3 * time.Second}
-	assert.Equal(t, "demo: OK: 100 events, each handled exactly once and in order by each of 2 projections that wanted it; "+
+	assert.Equal(t, "demo: OK: 100 events, each handled exactly once, and in order, by each of the 2 projections that wanted it; "+
 		"5 workers, 8 generations, longest change 25ms, longest wait of an event 3s, 41 s", verdict(f, "", 41*time.Second, nil))
 	failed := verdict(figures{}, "/tmp/here", 12*time.Second, errors.Join(errors.New("first"), errors.New("second")))
 	assert.Equal(t, "demo: FAILED after 12 s: first; second; logs are in /tmp/here", failed)

@@ -77,7 +77,7 @@ func gone(w workload.WorkerStatus) bool { return w.State == "stopped" || w.State
 // short is the end of an id: ids that were drawn within one minute begin alike.
 func short(id string) string { return "…" + id[max(len(id)-8, 0):] }
 
-// align sets the rows in columns.
+// align sets the rows in columns. Those from numbersFrom on are set right.
 func align(rows [][]string) []string {
 	var widths []int
 	for _, row := range rows {

@@ -129,7 +129,7 @@ FROM workload_scopes AS s ORDER BY s.projection`
 
 // projectionFigures shows how many events each projection wanted, and handled.
 func (d *demo) projectionFigures(ctx context.Context, f *figures) error {
-	rows, err := d.pool.Query(ctx, sqlHandled)
+	rows, err := d.pool.Query(ctx, sqlHandled) //nolint:rowserrcheck // ForEachRow checks it
 	if err != nil {
 		return fmt.Errorf("reading what was handled: %w", err)
 	}
@@ -154,7 +154,7 @@ FROM orchestrator_generations ORDER BY number`
 
 // generationTable shows the history of the replica set.
 func (d *demo) generationTable(ctx context.Context, f *figures) error {
-	rows, err := d.pool.Query(ctx, sqlGenerations)
+	rows, err := d.pool.Query(ctx, sqlGenerations) //nolint:rowserrcheck // ForEachRow checks it
 	if err != nil {
 		return fmt.Errorf("reading the generations: %w", err)
 	}

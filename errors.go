@@ -33,6 +33,10 @@ var (
 	// projection.PostgresProcessor.
 	ErrCheckpointsIncomplete = pgcoord.ErrCheckpointsIncomplete
 
+	// ErrNeverReached is wrapped by what Run returns when its context ended and no attempt to reach the database,
+	// of one at least, had succeeded. The text says why the last one failed.
+	ErrNeverReached = errors.New("the database was never reached")
+
 	// ErrNotGranted is wrapped by what Run returns if the role may not read the
 	// events table or change the coordination tables. The text says what to grant.
 	ErrNotGranted = pgcoord.ErrNotGranted

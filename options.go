@@ -55,7 +55,7 @@ func defaults() config {
 		retryMax:            30 * time.Second,
 		history:             100,
 		workerName:          cmp.Or(hostname, "worker"),
-		logger:              slog.New(slog.DiscardHandler),
+		logger:              slog.Default(),
 		metricsEnabled:      true,
 	}
 }
@@ -176,9 +176,8 @@ func WithWorkerName(name string) Option {
 	return func(c *config) { c.workerName = name }
 }
 
-// WithLogger sets the logger. Defaults to one that discards everything. Then the
-// worker is silent also while it tries for ever to reach a database whose address is
-// wrong, or to handle an event on which a handler fails. It must not be nil.
+// WithLogger sets the logger. Defaults to the default logger of slog, as it is when New is called. It must
+// not be nil; a logger with slog.DiscardHandler discards everything.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) { c.logger = l }
 }
@@ -216,7 +215,7 @@ func (c *config) validate() error {
 		{c.retryMax >= c.retryFirst, "WithRetryBackoff: the longest delay (%s) must not be below the first (%s)", []any{c.retryMax, c.retryFirst}},
 		{c.history >= 1 && c.history <= 100_000, "WithHistory must be between 1 and 100000, got %d", []any{c.history}},
 		{validName(c.workerName), "WithWorkerName must have between 1 and 255 bytes of valid UTF-8 without NUL, got %q", []any{c.workerName}},
-		{c.logger != nil, "WithLogger must not be nil; leave it out to log nothing", nil},
+		{c.logger != nil, "WithLogger must not be nil; slog.New(slog.DiscardHandler) logs nothing", nil},
 	} {
 		if !check.ok {
 			return fmt.Errorf("%w: %s", ErrInvalidOption, fmt.Sprintf(check.text, check.args...))

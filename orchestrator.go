@@ -97,7 +97,8 @@ func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 // Run joins the replica set and handles events until ctx ends; it returns nil
 // then, after this worker has left: batches in flight are finished or cancelled,
 // checkpoints kept, the others told. It returns an error wrapping ErrNotStopped
-// if that took longer than the shutdown timeout.
+// if that took longer than the shutdown timeout, and one wrapping ErrNeverReached
+// if it had tried to reach the database until then. ctx must not be nil.
 //
 // Before that it returns only if the configuration is impossible: projections
 // that cannot work, missing or outdated tables, a projection of another replica
@@ -106,6 +107,9 @@ func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 //
 // Run may be called again after it returned, which makes a new worker.
 func (o *Orchestrator) Run(ctx context.Context, projections []projection.Projection) error {
+	if ctx == nil {
+		return fmt.Errorf("running replica set %q: ctx must not be nil", o.replicaSet)
+	}
 	d, err := describe(projections)
 	if err != nil {
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
@@ -122,6 +126,8 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	}
 	store, err := o.open(ctx, d)
 	switch {
+	case errors.Is(err, ErrNeverReached):
+		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	case ctx.Err() != nil:
 		return nil
 	case err != nil:

@@ -83,14 +83,20 @@ func describeOne(p projection.Projection) (resolved projection.Projection, name 
 }
 
 // open checks that the database is as the library needs it, and claims the
-// projections. It tries until the database answers, or ctx ends.
+// projections. It tries until the database answers, or ctx ends. The error is ErrNeverReached
+// if ctx ended after an attempt had failed.
 func (o *Orchestrator) open(ctx context.Context, d described) (*pgcoord.Store, error) {
 	delay := 100 * time.Millisecond
+	var last error // why the attempt before failed
 	for {
 		store, err := o.check(ctx, d)
-		if err == nil || ctx.Err() != nil || !passing(err) {
+		switch {
+		case err != nil && ctx.Err() != nil && last != nil:
+			return nil, fmt.Errorf("%w: %w", ErrNeverReached, last)
+		case err == nil || ctx.Err() != nil || !passing(err):
 			return store, err
 		}
+		last = err
 		o.config.logger.WarnContext(ctx, "the database is not ready, trying again",
 			"replica_set", o.replicaSet, "error", err, "next_try", delay)
 		select {

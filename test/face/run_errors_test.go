@@ -2,6 +2,7 @@ package face
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -86,14 +87,36 @@ func TestRunWithAnEndedContext(t *testing.T) {
 	}
 }
 
-// A database that cannot be reached is waited for, not given up.
+// A database that cannot be reached is waited for, not given up, and the error says that it never was.
 func TestRunEndsWhileItWaitsForTheDatabase(t *testing.T) {
 	logs := newLogs()
 	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set", orchestrator.WithLogger(logs.logger()))
 	require.NoError(t, err)
 	r := start(t, orch, named("a"))
 	logs.await(t, "the database is not ready, trying again")
-	require.NoError(t, r.stop())
+	err = r.stop()
+	require.ErrorIs(t, err, orchestrator.ErrNeverReached)
+	require.ErrorContains(t, err, "127.0.0.1:1")
+}
+
+func TestRunWithoutAContext(t *testing.T) {
+	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set")
+	require.NoError(t, err)
+	var none context.Context
+	require.ErrorContains(t, orch.Run(none, []projection.Projection{named("a")}), "ctx must not be nil")
+}
+
+// Without WithLogger the default logger hears of everything.
+func TestTheDefaultLogger(t *testing.T) {
+	logs := newLogs()
+	before := slog.Default()
+	slog.SetDefault(logs.logger())
+	defer slog.SetDefault(before)
+	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set")
+	require.NoError(t, err)
+	r := start(t, orch, named("a"))
+	logs.await(t, "the database is not ready, trying again")
+	require.Error(t, r.stop())
 }
 
 func TestRunTwiceAtOnce(t *testing.T) {

@@ -15,7 +15,7 @@
 //   - deadletters.go: the events that a handler failed on
 //   - session.go: the dedicated coordination connection
 //   - grants.go: what the role must be allowed
-//   - pooler.go, startup.go: finding out what a pooler does not give
+//   - pooler.go: what a pooler does not give, from internal/pooler
 //   - prune.go: deleting what is long over
 //   - blockers.go: ending backends that hold up a generation
 //

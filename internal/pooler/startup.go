@@ -1,4 +1,4 @@
-package pgcoord
+package pooler
 
 import (
 	"context"

@@ -5,18 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
-
-const sqlStateUniqueViolation = "23505"
 
 // anyVersion tells the statement that every version will do.
 const anyVersion int64 = -1
@@ -34,14 +32,22 @@ const anyVersion int64 = -1
 //
 // Errors: ErrNoEvents and ErrInvalidEvent before the database is asked;
 // ErrOptimisticConcurrency if the aggregate is not at the expected version;
-// ErrDuplicateEvent if a given EventID is stored already.
+// ErrDuplicateEvent if a given EventID is stored already. Both are told from other
+// unique violations by the columns of the violated index, whatever its name. The rest
+// is the database's own error. A trigger or rule that takes events away, or
+// stores them elsewhere, is an error too, and so is row-level security that may hide
+// the aggregate from the role where that looks like a conflict.
 //
 // After ErrOptimisticConcurrency the transaction is usable still: the statement
 // stored nothing and raised nothing. The exception is a conflict that only the
-// unique constraint finds, because other code writes events without lifting
-// aggregate_heads; like ErrDuplicateEvent and every other database error it
-// leaves the transaction fit for a rollback only. [pgx.Tx.Conn] and its
+// unique index finds, because other code writes events without advancing
+// aggregate_heads. That, ErrDuplicateEvent and every other error leave the
+// transaction fit for a rollback only. [pgx.Tx.Conn] and its
 // PgConn().TxStatus() tell the two apart ('T' and 'E').
+//
+// The first append of a store in a database takes another round trip, in which it
+// learns the table's unique indexes. A unique violation is looked up again, on a
+// connection that is opened for it with the configuration of the transaction's, at most once a second.
 //
 // A concurrent append to the same aggregate makes this one wait for the other's
 // end. Then es.Any() appends after it and never fails because of it, while
@@ -64,12 +70,12 @@ func (s *Store) Append(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersi
 	if err != nil {
 		return es.AppendResult{}, fmt.Errorf("appending %s: %w", describe(events), err)
 	}
-	result, err := s.insert(ctx, tx, batch)
+	result, actual, err := s.insert(ctx, tx, batch)
 	if err != nil {
 		return es.AppendResult{}, fmt.Errorf("appending %s, expecting %s: %w", describe(events), expected, err)
 	}
 	if len(result.Events) == 0 {
-		return es.AppendResult{}, s.conflict(ctx, tx, expected, events)
+		return es.AppendResult{}, s.conflict(ctx, expected, events, actual)
 	}
 	return result, nil
 }
@@ -84,51 +90,131 @@ func aggregate(boundedContext, aggregateType, aggregateID string) string {
 	return fmt.Sprintf("aggregate %q of type %q in context %q", aggregateID, aggregateType, boundedContext)
 }
 
-// insert executes the statement. A result without events is a version conflict.
-func (s *Store) insert(ctx context.Context, tx pgx.Tx, b *batch) (es.AppendResult, error) {
-	rows, err := tx.Query(ctx, s.sql.append, b.args()...)
+// insert executes the statement. A result without events is a version conflict, of an aggregate that is at version actual, or at an
+// unknown one below 0.
+func (s *Store) insert(ctx context.Context, tx pgx.Tx, b *batch) (result es.AppendResult, actual int64, err error) {
+	keys, err := s.keys.of(ctx, tx, s.EventsTable())
 	if err != nil {
-		return es.AppendResult{}, b.classify(err)
+		return es.AppendResult{}, 0, err
 	}
-	defer rows.Close()
-	stored := 0
-	for rows.Next() {
-		if stored == len(b.events) {
-			return es.AppendResult{}, fmt.Errorf("the database stored more than the %d events given", len(b.events))
-		}
-		e := &b.events[stored]
-		if err := rows.Scan(&e.GlobalPosition, &e.AggregateVersion, &e.Metadata, &e.CreatedAt); err != nil {
-			return es.AppendResult{}, fmt.Errorf("scanning a stored event: %w", err)
-		}
-		e.CreatedAt = e.CreatedAt.UTC()
-		b.positions[stored] = e.GlobalPosition
-		stored++
+	out, err := b.store(ctx, tx, s.sql.append)
+	switch {
+	case dbguard.HidesRows(err):
+		return es.AppendResult{}, 0, fmt.Errorf("row-level security on %s or %s may hide the aggregate: append with a role that sees all their rows: %w",
+			s.AggregateHeadsTable().Sanitize(), s.EventsTable().Sanitize(), err)
+	case err != nil:
+		return es.AppendResult{}, 0, s.violation(ctx, tx, keys, b.givenID, err)
 	}
-	if err := rows.Err(); err != nil {
-		return es.AppendResult{}, b.classify(err)
+	if out.events == 0 && !out.advanced {
+		actual, err := s.actual(ctx, tx, b, out.seen)
+		return es.AppendResult{}, actual, err
 	}
-	switch stored {
-	case 0:
-		return es.AppendResult{}, nil
-	case len(b.events):
-		return es.AppendResult{Events: b.events, GlobalPositions: b.positions}, nil
+	if err := b.check(out); err != nil {
+		return es.AppendResult{}, 0, errors.Join(err, spoil(ctx, tx))
 	}
-	return es.AppendResult{}, fmt.Errorf("the database stored %d of the %d events given: roll back, and look for triggers or rules on the table",
-		stored, len(b.events))
+	return es.AppendResult{Events: b.events, GlobalPositions: b.positions}, 0, nil
 }
 
-// conflict is the error for an aggregate that is not at the expected version,
-// with the version that it is at if that can be found out.
-func (s *Store) conflict(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersion, events []es.Event) error {
+// stored is what the statement did.
+type stored struct {
+	events   int   // how many it stored
+	advanced bool  // whether it advanced the head
+	seen     int64 // the version that it saw, if it stored nothing
+}
+
+// store executes the statement and takes over what it stored.
+func (b *batch) store(ctx context.Context, tx pgx.Tx, sql string) (out stored, err error) {
+	rows, err := tx.Query(ctx, sql, b.args()...)
+	if err != nil {
+		return out, err
+	}
+	defer rows.Close()
+	var none es.PersistedEvent
+	var nothing bool
+	var position pgtype.Int8
+	var created pgtype.Timestamptz
+	for rows.Next() {
+		e := &none
+		if out.events < len(b.events) {
+			e = &b.events[out.events]
+		}
+		if err := rows.Scan(&nothing, &position, &e.AggregateVersion, &e.Metadata, &created); err != nil {
+			return out, fmt.Errorf("scanning a stored event: %w", err)
+		}
+		if nothing {
+			out.advanced, out.seen = position.Valid, e.AggregateVersion
+			continue
+		}
+		if e != &none {
+			e.GlobalPosition, e.CreatedAt = position.Int64, created.Time.UTC()
+			b.positions[out.events] = e.GlobalPosition
+		}
+		out.events++
+		out.advanced = true
+	}
+	return out, rows.Err()
+}
+
+// check says what is wrong with the events as they were stored, if triggers or rules have changed them.
+func (b *batch) check(out stored) error {
+	const look = "roll back, and look for triggers and rules on the table"
+	if out.events != len(b.events) {
+		return fmt.Errorf("the database stored %d of the %d events given, or stored them elsewhere: %s", out.events, len(b.events), look)
+	}
+	for i := range b.events {
+		e := &b.events[i]
+		if i == 0 {
+			if e.GlobalPosition < 1 {
+				return fmt.Errorf("an event got the position %d, which projections never handle since it is below 1: %s", e.GlobalPosition, look)
+			}
+			continue
+		}
+		before := &b.events[i-1]
+		if e.AggregateVersion != before.AggregateVersion+1 || e.GlobalPosition <= before.GlobalPosition {
+			return fmt.Errorf("events were stored in another order: version %d at position %d, then version %d at position %d: %s",
+				before.AggregateVersion, before.GlobalPosition, e.AggregateVersion, e.GlobalPosition, look)
+		}
+	}
+	return nil
+}
+
+// spoilSQL fails.
+const spoilSQL = `SELECT pg_catalog.current_setting('pupsourcing.the_append_is_not_complete')`
+
+// spoil makes the transaction fit for a rollback only, so that nobody commits an aggregate's head without its events.
+func spoil(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, spoilSQL)
+	if err == nil || dbfault.Code(err) == "42704" {
+		return nil
+	}
+	return fmt.Errorf("ending the transaction: %w", err)
+}
+
+// actual returns the version that the aggregate of a conflict is at. An aggregate that is at the expected version is no conflict: its
+// head was not written for another reason.
+func (s *Store) actual(ctx context.Context, tx pgx.Tx, b *batch, seen int64) (int64, error) {
+	if b.expected != anyVersion && seen != b.expected {
+		return seen, nil
+	}
+	first := &b.events[0]
+	var actual int64
+	err := tx.QueryRow(ctx, s.sql.version, first.BoundedContext, first.AggregateType, first.AggregateID).Scan(&actual)
+	if err != nil {
+		return 0, fmt.Errorf("reading the aggregate's version after a conflict: %w", err)
+	}
+	if b.expected == anyVersion || actual == b.expected {
+		return 0, errors.Join(fmt.Errorf("the database did not advance the aggregate's version in %s from %d: look for triggers and rules on the table",
+			s.AggregateHeadsTable().Sanitize(), actual), spoil(ctx, tx))
+	}
+	return actual, nil
+}
+
+// conflict is the error for an aggregate that is not at the expected version.
+func (s *Store) conflict(ctx context.Context, expected es.ExpectedVersion, events []es.Event, actual int64) error {
 	first := &events[0]
 	s.log.DebugContext(ctx, "An append met a version conflict", slog.String("bounded_context", first.BoundedContext),
 		slog.String("aggregate_type", first.AggregateType), slog.String("aggregate_id", first.AggregateID),
 		slog.String("expected", expected.String()))
-	var actual int64
-	err := tx.QueryRow(ctx, s.sql.version, first.BoundedContext, first.AggregateType, first.AggregateID).Scan(&actual)
-	if err != nil {
-		return fmt.Errorf("appending %s: %w: expected %s (reading the actual one: %w)", describe(events), ErrOptimisticConcurrency, expected, err)
-	}
 	return fmt.Errorf("appending %s: %w: expected %s, it is at version %d", describe(events), ErrOptimisticConcurrency, expected, actual)
 }
 
@@ -226,19 +312,4 @@ func (b *batch) args() []any {
 		first.BoundedContext, first.AggregateType, first.AggregateID, b.expected, int64(len(b.events)),
 		b.ids, b.types, b.versions, b.payloads, b.traces, b.correlations, b.causes, b.metadata, b.createdAt,
 	}
-}
-
-// classify adds the sentinel that a unique violation stands for. PostgreSQL names
-// constraints after their columns: the one of event_id by that column alone.
-// Ids drawn here are not repeated, so the rest is a version that was taken.
-func (b *batch) classify(err error) error {
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || pgErr.Code != sqlStateUniqueViolation {
-		return err
-	}
-	ofID := strings.Contains(pgErr.ConstraintName, "event_id") && !strings.Contains(pgErr.ConstraintName, "bounded_context")
-	if b.givenID && ofID {
-		return fmt.Errorf("%w: %w", ErrDuplicateEvent, err)
-	}
-	return fmt.Errorf("%w: %w", ErrOptimisticConcurrency, err)
 }

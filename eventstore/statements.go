@@ -1,6 +1,12 @@
 package eventstore
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+)
 
 // statements is the SQL of one store. Every text is made once, so that pgx
 // prepares it once per connection.
@@ -34,8 +40,9 @@ const slotExpression = `(hashtextextended(aggregate_id, 0) & 65535)`
 const eventColumns = `global_position, bounded_context, aggregate_type, aggregate_id, aggregate_version,
 	event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at`
 
-// appendSQL stores one append's events. It returns no row where the version was
-// not the expected one ($4; below 0 any version will do).
+// appendSQL stores one append's events and returns them. Where it stored none it returns one row instead, with nothing = true,
+// that says why: the version that was seen, and the version that the head was advanced from, or NULL if it was not. The head is not advanced
+// if the version was not the expected one ($4; below 0 any version will do).
 //
 // seen is the aggregate's version as the statement's snapshot shows it: from
 // aggregate_heads, or, for an aggregate that has events but no head, from its
@@ -44,17 +51,23 @@ const eventColumns = `global_position, bounded_context, aggregate_type, aggregat
 // append and compares again with the head as it is then. The ORDER BY is
 // evaluated below the columns' defaults, so positions are drawn in the order of
 // the versions.
+//
+// A head that is not seen may be there, if row-level security hides it, and so may be events: then the statement fails, where it would
+// report a conflict. A head that is seen tells the truth.
 const appendSQL = `
-WITH seen AS (
-	SELECT coalesce(
-		(SELECT aggregate_version FROM {{heads}}
-		WHERE bounded_context = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text),
-		(SELECT max(aggregate_version) FROM {{events}}
+WITH known AS (
+	SELECT (SELECT aggregate_version FROM {{heads}}
+		WHERE bounded_context = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text) AS version
+), seen AS (
+	SELECT known.version IS NULL AS headless, coalesce(
+		known.version,
+		(SELECT pg_catalog.max(aggregate_version) FROM {{events}}
 		WHERE bounded_context = $1 AND aggregate_type = $2 AND aggregate_id = $3),
 		0) AS version
+	FROM known
 ), head AS (
 	INSERT INTO {{heads}} AS h (bounded_context, aggregate_type, aggregate_id, aggregate_version, updated_at)
-	SELECT $1, $2, $3, seen.version + $5::bigint, now()
+	SELECT $1, $2, $3, seen.version + $5::bigint, pg_catalog.now()
 	FROM seen
 	WHERE $4::bigint < 0 OR seen.version = $4
 	ON CONFLICT (bounded_context, aggregate_type, aggregate_id) DO UPDATE
@@ -65,20 +78,25 @@ WITH seen AS (
 	INSERT INTO {{events}} (bounded_context, aggregate_type, aggregate_id, aggregate_version, event_id, event_type,
 		event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at)
 	SELECT $1, $2, $3, head.version + e.ordinal, e.event_id, e.event_type,
-		e.event_version, e.payload, e.trace_id, e.correlation_id, e.causation_id, e.metadata::jsonb, coalesce(e.created_at, now())
+		e.event_version, e.payload, e.trace_id, e.correlation_id, e.causation_id, e.metadata::jsonb, coalesce(e.created_at, pg_catalog.now())
 	FROM head, unnest($6::uuid[], $7::text[], $8::int[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[])
 		WITH ORDINALITY AS e (event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at, ordinal)
 	ORDER BY e.ordinal
 	RETURNING global_position, aggregate_version, metadata, created_at
 )
-SELECT global_position, aggregate_version, metadata, created_at FROM stored ORDER BY aggregate_version`
+SELECT false AS nothing, global_position, aggregate_version, metadata, created_at FROM stored
+UNION ALL
+SELECT CASE WHEN seen.headless AND head.version IS NULL THEN {{all heads}} AND {{all events}} ELSE true END, head.version, seen.version, NULL, NULL
+FROM seen LEFT JOIN head ON true
+WHERE NOT EXISTS (SELECT 1 FROM stored)
+ORDER BY aggregate_version`
 
 // versionSQL is an aggregate's version, found as appendSQL finds it.
 const versionSQL = `
 SELECT coalesce(
 	(SELECT aggregate_version FROM {{heads}}
 	WHERE bounded_context = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text),
-	(SELECT max(aggregate_version) FROM {{events}}
+	(SELECT pg_catalog.max(aggregate_version) FROM {{events}}
 	WHERE bounded_context = $1 AND aggregate_type = $2 AND aggregate_id = $3),
 	0)`
 
@@ -95,8 +113,9 @@ ORDER BY global_position LIMIT $2::bigint`
 
 const latestSQL = `SELECT coalesce(max(global_position), 0) FROM {{events}}`
 
-func newStatements(events, heads string) statements {
-	tables := strings.NewReplacer("{{events}}", events, "{{heads}}", heads)
+func newStatements(events, heads pgx.Identifier) statements {
+	tables := strings.NewReplacer("{{events}}", events.Sanitize(), "{{heads}}", heads.Sanitize(),
+		"{{all events}}", dbguard.SelectAllRows(events), "{{all heads}}", dbguard.SelectAllRows(heads))
 	st := statements{
 		append:  tables.Replace(appendSQL),
 		version: tables.Replace(versionSQL),

@@ -37,6 +37,7 @@ type Store struct {
 	log         *slog.Logger
 	invalid     error
 	sql         statements
+	keys        *keyCache
 }
 
 // New makes a Store. It cannot fail: an option's bad value is kept and returned
@@ -53,7 +54,8 @@ func New(opts ...Option) *Store {
 	}
 	s.log = s.log.With("component", "eventstore")
 	s.invalid = s.checkNames()
-	s.sql = newStatements(s.EventsTable().Sanitize(), s.AggregateHeadsTable().Sanitize())
+	s.sql = newStatements(s.EventsTable(), s.AggregateHeadsTable())
+	s.keys = newKeyCache(s.EventsTable())
 	return s
 }
 

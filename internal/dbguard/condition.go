@@ -50,11 +50,11 @@ func LimitAllRows(table pgx.Identifier, limit string) string {
 
 // regclass is the table as a constant, which the server resolves when it parses the statement.
 func regclass(table pgx.Identifier) string {
-	return quoteLiteral(table.Sanitize()) + "::pg_catalog.regclass"
+	return Literal(table.Sanitize()) + "::pg_catalog.regclass"
 }
 
-// quoteLiteral writes text as a constant that means the same whatever standard_conforming_strings is.
-func quoteLiteral(text string) string {
+// Literal writes text as a constant that means the same whatever standard_conforming_strings is.
+func Literal(text string) string {
 	quoted := "'" + strings.ReplaceAll(text, "'", "''") + "'"
 	if !strings.Contains(text, `\`) {
 		return quoted

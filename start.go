@@ -4,22 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"reflect"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -93,7 +91,7 @@ func (o *Orchestrator) open(ctx context.Context, d described) (*pgcoord.Store, e
 		switch {
 		case err != nil && ctx.Err() != nil && last != nil:
 			return nil, fmt.Errorf("%w: %w", ErrNeverReached, last)
-		case err == nil || ctx.Err() != nil || !passing(err):
+		case err == nil || ctx.Err() != nil || !transient(err):
 			return store, err
 		}
 		last = err
@@ -143,20 +141,19 @@ func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, 
 	return store, store.CheckEntered(ctx, o.db, d.names)
 }
 
-// passing says whether an error may go away by itself: whatever the database
-// answers but that it does not know us, the database or a name; and whatever
-// kept it from answering.
-func passing(err error) bool {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return !slices.ContainsFunc([]string{"28", "3D", "3F", "42"}, func(class string) bool {
-			return strings.HasPrefix(answer.Code, class)
-		})
+// transient says whether an attempt to start is repeated after the error. Whatever is not known to need a person may pass:
+// a hook of the pool that fails once, a server that starts, a standby that is met in the primary's place.
+func transient(err error) bool {
+	if dbguard.IsStandby(err) {
+		return true
 	}
-	var network net.Error
-	_, connecting := errors.AsType[*pgconn.ConnectError](err)
-	return connecting || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
-		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, context.DeadlineExceeded)
+	return !dbfault.IsConfiguration(err) && !slices.ContainsFunc(configurationFaults, func(fault error) bool { return errors.Is(err, fault) })
+}
+
+// configurationFaults end Run, besides what the database answers: see dbfault.IsConfiguration.
+var configurationFaults = []error{
+	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoStatements, ErrNoTransactions, ErrNoParameter,
+	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer,
 }
 
 // workerConfig is what the worker's actors need.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
 // Check verifies what the horizon depends on and can be verified: see the
@@ -23,7 +25,7 @@ func Check(ctx context.Context, db Querier, events pgx.Identifier) error {
 		return fmt.Errorf("checking the preconditions of the horizon: %w", err)
 	}
 	if err := c.faults(t.sequenceName.Sanitize()); err != nil {
-		return fmt.Errorf("checking the preconditions of the horizon: %w", err)
+		return fmt.Errorf("checking the preconditions of the horizon: %w", dbfault.Configuration(err))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
 // target is the table and the sequence that a prober looks at, by oid and by
@@ -53,13 +55,13 @@ func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, ser
 		&t.hasPosition, &t.sequences, &t.sequence, &seqSchema, &name, &s.started, &s.now, &s.session)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return target{}, server{}, missing(events)
+		return target{}, server{}, dbfault.Configuration(missing(events))
 	case err != nil:
 		return target{}, server{}, fmt.Errorf("looking up the events table %s: %w", events.Sanitize(), err)
 	}
 	t.tableName, t.sequenceName = pgx.Identifier{schema, table}, pgx.Identifier{seqSchema, name}
 	if err := t.usable(); err != nil {
-		return target{}, server{}, err
+		return target{}, server{}, dbfault.Configuration(err)
 	}
 	return t, s, nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
 // DB is what single statements of this package run on: a pool, a connection or
@@ -63,7 +65,7 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 		return nil, fmt.Errorf("resolving the schemas of the tables: %w", err)
 	}
 	if resolved == nil || eventsSchema == nil {
-		return nil, fmt.Errorf("resolving the schemas of the tables: the connection's search_path does not lead to both %s and %s", table.Sanitize(), events.Sanitize())
+		return nil, dbfault.Configuration(fmt.Errorf("resolving the schemas of the tables: the connection's search_path does not lead to both %s and %s", table.Sanitize(), events.Sanitize()))
 	}
 	s := &Store{
 		replicaSet: replicaSet,

@@ -33,6 +33,8 @@ type world struct {
 	db    *pgxpool.Pool
 	store *eventstore.Store
 	logs  *logs
+
+	workers *pgxpool.Pool // what workers use; nil for db
 }
 
 // newWorld makes the tables. That an event is entered once per projection is
@@ -64,7 +66,11 @@ func (w *world) orchestrator(replicaSet string, options ...orchestrator.Option) 
 		orchestrator.WithPollInterval(20 * time.Millisecond),
 		orchestrator.WithRetryBackoff(5*time.Millisecond, 20*time.Millisecond),
 	}
-	orch, err := orchestrator.New(w.db, w.store, replicaSet, forPooler(append(quick, options...)...)...)
+	db := w.db
+	if w.workers != nil {
+		db = w.workers
+	}
+	orch, err := orchestrator.New(db, w.store, replicaSet, forPooler(append(quick, options...)...)...)
 	require.NoError(w.t, err)
 	return orch
 }

@@ -1,0 +1,56 @@
+package dbfault
+
+import (
+	"errors"
+	"io"
+	"net"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrConfiguration is wrapped by errors that only a change of the configuration ends: see [Configuration].
+var ErrConfiguration = errors.New("the configuration cannot work")
+
+// Configuration marks the error of a check, whose text says what is wrong and what to do, as one that only a change of the
+// configuration ends. The text stays the same. Errors that are not marked are tried again.
+func Configuration(err error) error {
+	if err == nil {
+		return nil
+	}
+	return configurationError{err}
+}
+
+type configurationError struct{ error }
+
+// Unwrap is what was marked, and the mark.
+func (e configurationError) Unwrap() []error { return []error{e.error, ErrConfiguration} }
+
+// IsConfiguration says whether only a change of the configuration ends the error: [Configuration] marked it, or the database
+// answers that it does not know the role (class 28), the database (3D), the schema (3F) or a name, or that the role lacks a right
+// (42). Everything else, whatever it is, may pass.
+func IsConfiguration(err error) bool {
+	return errors.Is(err, ErrConfiguration) || HasClass(err, "28", "3D", "3F", "42")
+}
+
+// IsOfServer says whether the error speaks of the server, the connection or concurrent transactions, rather than of the
+// statement. It is an answer of the database; a SQLSTATE that is missing, or too short, says nothing of the statement either.
+func IsOfServer(err error) bool {
+	answer, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (len(answer.Code) < 2 || HasClass(err, "08", "40", "53", "57", "58", "XX"))
+}
+
+// IsUnavailable says whether the server could not be reached, or the connection was lost: the same can succeed on another
+// connection.
+func IsUnavailable(err error) bool {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch answer.Code {
+		case "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300": // ended, crashed, starting, timeouts of sessions and transactions, too many connections
+			return true
+		}
+		return HasClass(err, "08")
+	}
+	var network net.Error
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return connecting || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}

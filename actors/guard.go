@@ -43,9 +43,9 @@ func guard(kind, name string, m *metrics.ReplicaSet) actor.ReceiverMiddleware {
 			defer func() {
 				m.ActorMessage(kind, label, time.Since(began))
 				if value := recover(); value != nil {
-					m.ActorPanicked(kind, label)
+					m.ActorPanicked(kind)
 					if !ending {
-						panic(&crash{Value: value, Message: label, Stack: debug.Stack()})
+						panic(&crash{Value: value, Message: messageName(env.Message), Stack: debug.Stack()})
 					}
 				}
 			}()
@@ -68,9 +68,20 @@ func properties(kind, name string, m *metrics.ReplicaSet, produce actor.Producer
 	return actor.PropsFromProducer(produce, options...)
 }
 
-// messageLabel is a message's type without its package: a metric's label. The
-// set of types is closed.
+// lifecycle is the label of the actor library's own messages.
+const lifecycle = "lifecycle"
+
+// messageLabel is a message's type as a metric's label. The set of types is closed.
 func messageLabel(message any) string {
+	switch message.(type) {
+	case *actor.Started, *actor.Stopping, *actor.Stopped, *actor.Terminated, *actor.Restarting:
+		return lifecycle
+	}
+	return messageName(message)
+}
+
+// messageName is a message's type without its package.
+func messageName(message any) string {
 	name := reflect.TypeOf(message).String()
 	return name[strings.LastIndexByte(name, '.')+1:]
 }

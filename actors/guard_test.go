@@ -43,7 +43,7 @@ func TestGuard(t *testing.T) {
 		{&actor.Restarting{}, true},
 		{&actor.Terminated{}, true},
 	} {
-		t.Run(messageLabel(test.message), func(t *testing.T) {
+		t.Run(messageName(test.message), func(t *testing.T) {
 			registry := prometheus.NewRegistry()
 			m, err := metrics.New(registry)
 			require.NoError(t, err)
@@ -54,11 +54,10 @@ func TestGuard(t *testing.T) {
 			if test.swallowed {
 				assert.NotPanics(t, receive)
 			} else {
-				assert.PanicsWithError(t, "panic in "+messageLabel(test.message)+": boom", receive)
+				assert.PanicsWithError(t, "panic in "+messageName(test.message)+": boom", receive)
 			}
-			label := []string{"actor", "kind", "message", messageLabel(test.message)}
-			assert.EqualValues(t, 1, counted(t, registry, "actor_panics_total", label...))
-			assert.EqualValues(t, 1, counted(t, registry, "actor_message_duration_seconds", label...))
+			assert.EqualValues(t, 1, counted(t, registry, "actor_panics_total", "actor", "kind"))
+			assert.EqualValues(t, 1, counted(t, registry, "actor_messages_total", "actor", "kind", "message", messageLabel(test.message)))
 			_, started := test.message.(*actor.Started)
 			assert.Equal(t, started, counted(t, registry, "actor_starts_total", "actor", "kind") == 1)
 			_, stopped := test.message.(*actor.Stopped)

@@ -151,7 +151,7 @@ func TestSoftStopCommitsWhatWasHandled(t *testing.T) {
 	receive(t, g.reached, "the event is never handled")
 	r.Leave()
 	eventually(t, func() bool {
-		return r.count("actor_message_duration_seconds", "actor", kindSupervisor, "message", "StopPartitions") == 1
+		return r.count("actor_messages_total", "actor", kindSupervisor, "message", "StopPartitions") == 1
 	},
 		"the partitions are not asked to stop")
 	g.release()
@@ -226,7 +226,7 @@ func TestCheckpointMovedBySomebodyElse(t *testing.T) {
 		next := f.append("Order", 3)
 		r.log.await(t, "fenced")
 		eventually(t, func() bool {
-			return r.count("actor_message_duration_seconds", "actor", kindCoordinator, "message", "Fenced") == 1
+			return r.count("actor_messages_total", "actor", kindCoordinator, "message", "Fenced") == 1
 		},
 			"the coordinator never hears of it")
 		assert.EqualValues(t, 1, r.count("fenced_batches_total"))

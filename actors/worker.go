@@ -53,7 +53,7 @@ func Start(cfg Config) (*Worker, error) {
 	)
 	system.EventStream.Subscribe(func(event any) {
 		if _, ok := event.(*actor.DeadLetterEvent); ok {
-			cfg.Metrics.ActorDeadLetter()
+			cfg.Metrics.ActorUndelivered()
 		}
 	})
 	started := &Worker{worker: w, system: system, done: make(chan struct{})}

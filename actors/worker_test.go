@@ -89,7 +89,7 @@ func TestStopPartitionsIsAlwaysAnswered(t *testing.T) {
 	r := f.start(func(c *Config) { c.Timing.Observe, c.Timing.Follow = time.Hour, time.Hour }, &recorder{name: "p"})
 	f.awaitState(r, pgcoord.Running)
 	answers := func() float64 {
-		return r.count("actor_message_duration_seconds", "actor", kindCoordinator, "message", "PartitionsStopped")
+		return r.count("actor_messages_total", "actor", kindCoordinator, "message", "PartitionsStopped")
 	}
 	assert.Zero(t, answers())
 	r.system.Root.Send(r.top, messages.StopPartitions{Generation: 1})
@@ -119,7 +119,7 @@ func TestDeadLettersAreCounted(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	r := f.start(nil, &recorder{name: "p"})
-	before := r.count("actor_dead_letters_total")
+	before := r.count("actor_undelivered_messages_total")
 	r.system.Root.Send(r.pid(kindCoordinator, 4711), messages.Leave{})
-	eventually(t, func() bool { return r.count("actor_dead_letters_total") > before }, "a dead letter is not counted")
+	eventually(t, func() bool { return r.count("actor_undelivered_messages_total") > before }, "a dead letter is not counted")
 }

@@ -9,10 +9,9 @@ import (
 // actorSeries are the series of the actors. The label actor is the kind of an
 // actor, never its name, which is unique for ever.
 type actorSeries struct {
-	messages    *children[actorMessage, prometheus.Observer]
-	panics      *children[actorMessage, prometheus.Counter]
+	messages    *children[actorMessage, messageMetrics]
 	kinds       *children[string, actorMetrics]
-	deadLetters prometheus.Counter
+	undelivered prometheus.Counter
 
 	// mailboxes are those of the actors alive; the owner's mu guards them.
 	mailboxes map[mailboxKey]mailbox
@@ -24,8 +23,11 @@ type actorSeries struct {
 // actorMessage is a message of a type, to an actor of a kind.
 type actorMessage struct{ actor, message string }
 
+// messageMetrics are the metrics of one type of message to one kind of actor. All types share the seconds.
+type messageMetrics struct{ count, seconds prometheus.Counter }
+
 // actorMetrics are the metrics of one kind of actor.
-type actorMetrics struct{ starts, respawns, unknown prometheus.Counter }
+type actorMetrics struct{ starts, respawns, panics, unknown prometheus.Counter }
 
 // mailboxKey tells the mailboxes of several workers apart, whose actors have the
 // same names.
@@ -43,20 +45,18 @@ type mailbox struct {
 func (s *series) initActors() {
 	f := s.families
 	overflow := actorMessage{wordOther, wordOther}
-	s.messages = &children[actorMessage, prometheus.Observer]{
+	s.messages = &children[actorMessage, messageMetrics]{
 		owner: s, limit: maxWords, overflow: overflow,
-		create: func(k actorMessage) prometheus.Observer {
-			return f.actorMessageDuration.WithLabelValues(s.name, labelValue(k.actor), labelValue(k.message))
-		},
-	}
-	s.panics = &children[actorMessage, prometheus.Counter]{
-		owner: s, limit: maxWords, overflow: overflow,
-		create: func(k actorMessage) prometheus.Counter {
-			return f.actorPanics.WithLabelValues(s.name, labelValue(k.actor), labelValue(k.message))
+		create: func(k actorMessage) messageMetrics {
+			actor, message := labelValue(k.actor), labelValue(k.message)
+			return messageMetrics{
+				count:   f.actorMessages.WithLabelValues(s.name, actor, message),
+				seconds: f.actorMessageSeconds.WithLabelValues(s.name, actor),
+			}
 		},
 	}
 	s.kinds = &children[string, actorMetrics]{owner: s, limit: maxWords, overflow: wordOther, create: s.newActorKind}
-	s.deadLetters = f.actorDeadLetters.WithLabelValues(s.name)
+	s.undelivered = f.actorUndelivered.WithLabelValues(s.name)
 	s.mailboxes = make(map[mailboxKey]mailbox)
 	s.mailboxKinds = make(map[string]struct{})
 }
@@ -66,6 +66,7 @@ func (s *series) newActorKind(actor string) actorMetrics {
 	return actorMetrics{
 		starts:   f.actorStarts.WithLabelValues(s.name, actor),
 		respawns: f.actorRespawns.WithLabelValues(s.name, actor),
+		panics:   f.actorPanics.WithLabelValues(s.name, actor),
 		unknown:  f.actorUnknownMessages.WithLabelValues(s.name, actor),
 	}
 }
@@ -76,8 +77,9 @@ func (r *ReplicaSet) ActorMessage(actor, message string, d time.Duration) {
 	if r == nil {
 		return
 	}
-	if o, ok := r.series.messages.get(actorMessage{actor, message}); ok {
-		o.Observe(seconds(d))
+	if m, ok := r.series.messages.get(actorMessage{actor, message}); ok {
+		m.count.Inc()
+		m.seconds.Add(seconds(d))
 	}
 }
 
@@ -102,14 +104,13 @@ func (r *ReplicaSet) ActorRespawned(actor string) {
 	}
 }
 
-// ActorPanicked counts the panic of an actor of a kind and the type of the
-// message that it was processing.
-func (r *ReplicaSet) ActorPanicked(actor, message string) {
+// ActorPanicked counts the panic of an actor of a kind.
+func (r *ReplicaSet) ActorPanicked(actor string) {
 	if r == nil {
 		return
 	}
-	if c, ok := r.series.panics.get(actorMessage{actor, message}); ok {
-		c.Inc()
+	if k, ok := r.series.kinds.get(actor); ok {
+		k.panics.Inc()
 	}
 }
 
@@ -123,12 +124,12 @@ func (r *ReplicaSet) ActorUnknownMessage(actor string) {
 	}
 }
 
-// ActorDeadLetter counts a message that was sent to an actor that is gone.
-func (r *ReplicaSet) ActorDeadLetter() {
+// ActorUndelivered counts a message that was sent to an actor that is gone.
+func (r *ReplicaSet) ActorUndelivered() {
 	if r == nil {
 		return
 	}
-	r.series.deadLetters.Inc()
+	r.series.undelivered.Inc()
 }
 
 // RegisterMailbox counts an actor of a kind as alive, and asks length at each

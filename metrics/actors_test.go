@@ -15,12 +15,12 @@ func TestActorsAreCountedByKind(t *testing.T) {
 	reg, m := newRegistry(t)
 	r := m.ReplicaSet("a")
 	r.ActorStarted("processor")
-	r.ActorPanicked("processor", "RunBatch")
+	r.ActorPanicked("processor")
 	r.ActorRespawned("processor")
 	r.ActorStarted("processor")
 	r.ActorStarted("heartbeat")
 	r.ActorUnknownMessage("heartbeat")
-	r.ActorDeadLetter()
+	r.ActorUndelivered()
 	r.ActorMessage("processor", "RunBatch", 250*time.Millisecond)
 	r.ActorMessage("processor", "RunBatch", 250*time.Millisecond)
 	requireSeries(t, reg, `
@@ -28,11 +28,12 @@ func TestActorsAreCountedByKind(t *testing.T) {
 		actor_respawns_total{actor="processor",replica_set="a"}=1 actor_respawns_total{actor="heartbeat",replica_set="a"}=0
 		actor_unknown_messages_total{actor="processor",replica_set="a"}=0
 		actor_unknown_messages_total{actor="heartbeat",replica_set="a"}=1
-		actor_panics_total{actor="processor",message="RunBatch",replica_set="a"}=1
-		actor_dead_letters_total{replica_set="a"}=1
-		actor_message_duration_seconds{actor="processor",message="RunBatch",replica_set="a"}=2/0.5`,
+		actor_panics_total{actor="processor",replica_set="a"}=1 actor_panics_total{actor="heartbeat",replica_set="a"}=0
+		actor_undelivered_messages_total{replica_set="a"}=1
+		actor_messages_total{actor="processor",message="RunBatch",replica_set="a"}=2
+		actor_message_seconds_total{actor="processor",replica_set="a"}=0.5`,
 		"actor_starts_total", "actor_respawns_total", "actor_unknown_messages_total", "actor_panics_total",
-		"actor_dead_letters_total", "actor_message_duration_seconds")
+		"actor_undelivered_messages_total", "actor_messages_total", "actor_message_seconds_total")
 }
 
 func TestMailboxesAreSummedAtScrapeTime(t *testing.T) {

@@ -12,6 +12,12 @@ const (
 	proofMissing = "missing"
 )
 
+// The known values of the labels operation and kind, which are shown from the start.
+var (
+	operations        = [...]string{"batch", "coordination", "horizon"}
+	notificationKinds = [...]string{"joined", "left", "ready", "generation"}
+)
+
 // databaseSeries are the series of the horizon, the coordination session and
 // what fails in the database.
 type databaseSeries struct {

@@ -40,12 +40,13 @@
 //	session_reconnects_total        counter                           Times that the coordination session was connected anew.
 //	notifications_total             counter    kind                   Notifications received, by kind.
 //	notification_proofs_total       counter    result                 Notifications sent to itself to prove that LISTEN works, by result: arrived or missing.
-//	actor_message_duration_seconds  histogram  actor, message         Time that actors took to process a message.
+//	actor_messages_total            counter    actor, message         Messages that actors processed.
+//	actor_message_seconds_total     counter    actor                  Time that actors took to process messages.
 //	actor_starts_total              counter    actor                  Actors started, respawned ones included.
 //	actor_respawns_total            counter    actor                  Actors started in place of one that panicked.
-//	actor_panics_total              counter    actor, message         Panics of actors, by the message they were processing.
+//	actor_panics_total              counter    actor                  Panics of actors. The log says at which message.
 //	actor_unknown_messages_total    counter    actor                  Messages that the actor does not accept.
-//	actor_dead_letters_total        counter                           Messages sent to an actor that is gone.
+//	actor_undelivered_messages_total  counter                           Messages sent to an actor that is gone.
 //	actors                          gauge      actor                  Actors alive.
 //	actor_mailbox_length            gauge      actor                  Messages waiting in mailboxes, summed over the actors of a kind.
 //
@@ -60,11 +61,10 @@
 //
 // The bounds of the histograms' buckets, in seconds or events:
 //
-//	coordination_duration_seconds   0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30 60 120
-//	heartbeat_duration_seconds      0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30
-//	batch_duration_seconds          0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 30
-//	batch_events                    1 2 5 10 20 50 100 200 500 1000 2000 5000
-//	actor_message_duration_seconds  0.00001 0.00005 0.0001 0.0005 0.001 0.005 0.01 0.05 0.1 0.5 1 5 10
+//	coordination_duration_seconds   0.025 0.1 0.5 2.5 30
+//	heartbeat_duration_seconds      0.001 0.01 0.1 1 10
+//	batch_duration_seconds          0.001 0.01 0.05 0.25 1 10
+//	batch_events                    1 10 100 1000
 //
 // # Cost
 //

@@ -82,6 +82,5 @@ func bucketsTable() []string {
 		row("heartbeat_duration_seconds", heartbeatBuckets),
 		row("batch_duration_seconds", batchSecondsBuckets),
 		row("batch_events", batchEventsBuckets),
-		row("actor_message_duration_seconds", actorMessageBuckets),
 	}
 }

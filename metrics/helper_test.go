@@ -52,9 +52,9 @@ func recordEverything(r *metrics.ReplicaSet) {
 	r.ActorMessage("processor", "RunBatch", time.Microsecond)
 	r.ActorStarted("processor")
 	r.ActorRespawned("processor")
-	r.ActorPanicked("processor", "RunBatch")
+	r.ActorPanicked("processor")
 	r.ActorUnknownMessage("processor")
-	r.ActorDeadLetter()
+	r.ActorUndelivered()
 	r.RegisterMailbox("processor", "p0.g1.1", func() int { return 1 })
 }
 

@@ -67,6 +67,7 @@ func (m *Metrics) ReplicaSet(replicaSet string) *ReplicaSet {
 	}
 	r := &ReplicaSet{metrics: m, series: s}
 	s.join(r)
+	s.showKnown()
 	return r
 }
 

@@ -15,6 +15,10 @@ const (
 	PhaseTotal    = "total"    // from its preparation until this worker's processors have started
 )
 
+// causes are the known values of the label cause. A counter of each is shown from the start, since
+// an alert on its increase would miss the first one else.
+var causes = [...]string{"first", "joined", "left", "lost", "changed", "contested"}
+
 // workerStates are the values of the label state: every one is always shown.
 var workerStates = [...]string{"pending", "ready", "running", "stopping", "stopped", "dead"}
 
@@ -60,6 +64,22 @@ func (s *series) initCoordination() {
 	s.heartbeatFailures = f.heartbeatFailures.WithLabelValues(s.name)
 	s.leaseExpired = f.leaseExpired.WithLabelValues(s.name)
 	s.backendsTerminated = f.backendsTerminated.WithLabelValues(s.name)
+}
+
+// showKnown makes the series of all known words.
+func (s *series) showKnown() {
+	for _, cause := range causes {
+		s.generationChanges.get(cause)
+	}
+	for _, phase := range [...]string{PhaseStop, PhasePrepare, PhaseActivate, PhaseStart, PhaseTotal} {
+		s.phases.get(phase)
+	}
+	for _, operation := range operations {
+		s.databaseErrors.get(operation)
+	}
+	for _, kind := range notificationKinds {
+		s.notifications.get(kind)
+	}
 }
 
 // Forget deletes the series of this replica set, unless another recorder of the

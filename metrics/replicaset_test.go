@@ -32,7 +32,9 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.GenerationChanged("lost")
 			r.GenerationChanged("joined")
 		}, "generation_changes_total", `
-			generation_changes_total{cause="joined",replica_set="a"}=2 generation_changes_total{cause="lost",replica_set="a"}=1`},
+			generation_changes_total{cause="joined",replica_set="a"}=2 generation_changes_total{cause="lost",replica_set="a"}=1
+			generation_changes_total{cause="first",replica_set="a"}=0 generation_changes_total{cause="left",replica_set="a"}=0
+			generation_changes_total{cause="changed",replica_set="a"}=0 generation_changes_total{cause="contested",replica_set="a"}=0`},
 		{"partitions", func(r *metrics.ReplicaSet) { r.Partitions(2) }, "partitions", `partitions{replica_set="a"}=2`},
 		{"phases", func(r *metrics.ReplicaSet) {
 			r.Coordination(metrics.PhaseStop, 250*time.Millisecond)
@@ -40,6 +42,8 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.Coordination(metrics.PhaseTotal, 2*time.Second)
 		}, "coordination_duration_seconds", `
 			coordination_duration_seconds{phase="stop",replica_set="a"}=2/0.5
+			coordination_duration_seconds{phase="prepare",replica_set="a"}=0/0 coordination_duration_seconds{phase="activate",replica_set="a"}=0/0
+			coordination_duration_seconds{phase="start",replica_set="a"}=0/0
 			coordination_duration_seconds{phase="total",replica_set="a"}=1/2`},
 		{"pauses add up", func(r *metrics.ReplicaSet) {
 			r.Paused(time.Second)
@@ -117,7 +121,8 @@ func TestWhatMethodsRecord(t *testing.T) {
 		},
 		{
 			"database errors", func(r *metrics.ReplicaSet) { r.DatabaseError("batch"); r.DatabaseError("batch") },
-			"database_errors_total", `database_errors_total{operation="batch",replica_set="a"}=2`,
+			"database_errors_total", `database_errors_total{operation="batch",replica_set="a"}=2
+				database_errors_total{operation="coordination",replica_set="a"}=0 database_errors_total{operation="horizon",replica_set="a"}=0`,
 		},
 		{
 			"the session", func(r *metrics.ReplicaSet) { r.SessionReconnected(); r.SessionConnected(true) },
@@ -130,7 +135,8 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.NotificationProof(false)
 			r.NotificationProof(true)
 		}, "notifications_total notification_proofs_total", `
-			notifications_total{kind="joined",replica_set="a"}=1
+			notifications_total{kind="joined",replica_set="a"}=1 notifications_total{kind="left",replica_set="a"}=0
+			notifications_total{kind="ready",replica_set="a"}=0 notifications_total{kind="generation",replica_set="a"}=0
 			notification_proofs_total{replica_set="a",result="arrived"}=2
 			notification_proofs_total{replica_set="a",result="missing"}=1`},
 		{"names that are not UTF-8", func(r *metrics.ReplicaSet) {
@@ -141,7 +147,9 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.DatabaseError("\xff")
 		}, "events_handled_total database_errors_total position", `
 			events_handled_total{projection="us�ers",replica_set="a"}=1 database_errors_total{operation="�",replica_set="a"}=1
-			position{partition="0/1",projection="users",replica_set="a"}=2`},
+			position{partition="0/1",projection="users",replica_set="a"}=2
+			database_errors_total{operation="batch",replica_set="a"}=0
+			database_errors_total{operation="coordination",replica_set="a"}=0 database_errors_total{operation="horizon",replica_set="a"}=0`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,13 +167,13 @@ func TestWordsAreBounded(t *testing.T) {
 	r := m.ReplicaSet("a")
 	for i := range 150 {
 		r.Notification("kind" + strconv.Itoa(i))
-		r.ActorPanicked("processor", "message"+strconv.Itoa(i))
+		r.ActorMessage("processor", "message"+strconv.Itoa(i), time.Second)
 	}
 	r.Notification("kind7")
 	series := gathered(t, reg, "notifications_total")
-	require.Len(t, series, 101, "100 kinds and the rest")
+	require.Len(t, series, 101, "100 kinds, the known ones among them, and the rest")
 	require.Contains(t, series, `notifications_total{kind="kind7",replica_set="a"}=2`)
-	require.Contains(t, series, `notifications_total{kind="other",replica_set="a"}=50`)
-	require.Contains(t, gathered(t, reg, "actor_panics_total"),
-		`actor_panics_total{actor="other",message="other",replica_set="a"}=50`)
+	require.Contains(t, series, `notifications_total{kind="other",replica_set="a"}=54`)
+	require.Contains(t, gathered(t, reg, "actor_messages_total"),
+		`actor_messages_total{actor="other",message="other",replica_set="a"}=50`)
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -68,20 +68,25 @@ const brokenMost = 3
 
 // blames says whether an error that came with a lost connection, or at COMMIT, is
 // the handlers' doing rather than the database's: a constraint that is checked at
-// COMMIT, a transaction that a handler let idle for too long, or what breaks again
-// and again.
+// COMMIT, a transaction that a handler ended, made read-only or let idle for too long, or what
+// breaks again and again.
 func (p *processor) blames(err error) bool {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && !ofDatabase(answer.Code) {
+	for _, doing := range []error{batchtx.ErrOwner, batchtx.ErrReadOnly, batchtx.ErrRows} {
+		if errors.Is(err, doing) {
+			return true
+		}
+	}
+	if dbfault.Code(err) != "" && !ofDatabase(err) {
 		return true
 	}
 	p.broken++
 	return p.broken >= brokenMost
 }
 
-// ofDatabase says whether an SQLSTATE speaks of the server or of concurrency
+// ofDatabase says whether the database's answer speaks of the server or of concurrency
 // rather than of the statement.
-func ofDatabase(code string) bool {
-	return slices.Contains([]string{"08", "40", "53", "57", "58", "XX"}, code[:2])
+func ofDatabase(err error) bool {
+	return dbfault.HasClass(err, "08", "40", "53", "57", "58", "XX") || dbguard.IsStandby(err)
 }
 
 // delivery is what handlers are told of the worker that calls them.

@@ -6,13 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
@@ -49,11 +51,6 @@ type BatchSettings struct {
 	SynchronousCommit bool
 }
 
-const sqlBatchSettings = `
-SELECT set_config('application_name', $1, true),
-       set_config('idle_in_transaction_session_timeout', $2, true),
-       CASE WHEN $3 THEN '' ELSE set_config('synchronous_commit', 'off', true) END`
-
 // sqlHold compares all that the worker believes, and locks the row until the batch
 // ends. With < in place of = for the position, a batch that waited behind its own
 // predecessor's unanswered COMMIT would handle that one's events again.
@@ -65,19 +62,20 @@ FOR NO KEY UPDATE`
 // sqlLift lifts a row that sqlHold has locked to where the batch has ended. It
 // comes last: a handler that commits by itself must not commit the checkpoint of
 // events that were not handled. Such a handler gives up the lock too, hence the
-// comparison again.
-const sqlLift = `
-UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4::bigint), updated_at = now()
-WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6`
+// comparison again. If the row is not there nothing is committed.
+var sqlLift = batchtx.ExactlyOne(`
+UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4::bigint), updated_at = pg_catalog.now()
+WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6`)
 
 // Batch is a transaction in which one partition's checkpoint rows are locked. It
 // ends with Commit, which lifts them, or Rollback.
 type Batch struct {
 	store *Store
 	conn  *pgxpool.Conn
-	tx    pgx.Tx
+	tx    *batchtx.Tx
 	fence Fence
 	held  []slot.Piece // the pieces below the batch's position
+	err   error        // of Commit
 }
 
 // BeginBatch opens a batch that handles the events up to and including upTo.
@@ -104,34 +102,18 @@ func (s *Store) BeginBatch(ctx context.Context, pool *pgxpool.Pool, f Fence, pie
 }
 
 func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
-	var batch pgx.Batch
-	batch.BeginTx(transaction)
-	batch.Queue(sqlBatchSettings, ApplicationName(b.fence.Worker),
-		strconv.FormatInt(settings.IdleTimeout.Milliseconds(), 10), settings.SynchronousCommit)
 	hold := b.store.q(sqlHold)
-	for _, p := range b.held {
-		batch.Queue(hold, b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker)
+	locks := make([]batchtx.Statement, len(b.held))
+	for i, p := range b.held {
+		locks[i] = batchtx.Statement{SQL: hold, Args: []any{b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker}}
 	}
-	results := b.conn.SendBatch(ctx, &batch)
-	b.tx = results.Tx()
-	for range 2 {
-		if _, err := results.Exec(); err != nil {
-			_ = results.Close()
-			return fmt.Errorf("beginning a batch of %s: %w", b.fence, err)
-		}
-	}
-	found := int64(0)
-	for range b.held {
-		tag, err := results.Exec()
-		if err != nil {
-			_ = results.Close()
-			return fmt.Errorf("locking the checkpoint of %s: %w", b.fence, err)
-		}
-		found += tag.RowsAffected()
-	}
-	if err := results.Close(); err != nil {
+	tx, found, err := batchtx.Begin(ctx, b.conn.Conn(), batchtx.Settings{
+		ApplicationName: ApplicationName(b.fence.Worker), IdleTimeout: settings.IdleTimeout, SynchronousCommit: settings.SynchronousCommit,
+	}, locks...)
+	if err != nil {
 		return fmt.Errorf("beginning a batch of %s: %w", b.fence, err)
 	}
+	b.tx = tx
 	if found != int64(len(b.held)) {
 		return fmt.Errorf("locking the checkpoint of %s: %w", b.fence, ErrMoved)
 	}
@@ -146,69 +128,39 @@ func (b *Batch) Tx() pgx.Tx { return projection.GuardTx(b.tx) }
 func (b *Batch) Alive() bool { return !b.conn.Conn().IsClosed() }
 
 // Commit lifts the checkpoint to handled, which is upTo or less, and commits, in
-// one round trip, and returns the connection. After an error it is
+// one round trip, and returns the connection. What handlers may have done to the
+// transaction is undone first, and is an error if it cannot be: see package batchtx. After an error it is
 // not known whether the commit happened, unless the error is a *pgconn.PgError of
 // another class than 08, with which a pooler reports that it has lost the
-// database: read the rows again.
+// database, or projection.ErrBatchTransaction: read the rows again.
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
-	defer b.release()
-	var batch pgx.Batch
+	defer b.release(ctx)
 	lift := b.store.q(sqlLift)
-	for _, p := range b.held {
-		batch.Queue(lift, handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker)
+	lifts := make([]batchtx.Statement, len(b.held))
+	for i, p := range b.held {
+		lifts[i] = batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker}}
 	}
-	batch.Queue("COMMIT")
-	results := b.conn.SendBatch(ctx, &batch)
-	lifted := int64(0)
-	for range b.held {
-		tag, err := results.Exec()
-		if err != nil {
-			_ = results.Close()
-			return fmt.Errorf("lifting the checkpoint of %s to %d: %w", b.fence, handled, err)
-		}
-		lifted += tag.RowsAffected()
-	}
-	tag, err := results.Exec()
-	if closeErr := results.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("committing the batch of %s: %w", b.fence, err)
-	}
-	if tag.String() != "COMMIT" {
-		return fmt.Errorf("committing the batch of %s: %w", b.fence, pgx.ErrTxCommitRollback)
-	}
-	if lifted != int64(len(b.held)) { // only where a handler has given up the locks
-		return fmt.Errorf("lifting the checkpoint of %s to %d: %w", b.fence, handled, ErrMoved)
+	if b.err = b.tx.CommitWith(ctx, lifts...); b.err != nil {
+		return fmt.Errorf("committing the batch of %s up to %d: %w", b.fence, handled, b.err)
 	}
 	return nil
 }
 
-// rollbackTimeout bounds a rollback; the connection is closed if it passes.
-const rollbackTimeout = 5 * time.Second
-
 // Rollback undoes the batch and returns the connection, also after ctx ended. It
 // does nothing if the batch has ended already.
 func (b *Batch) Rollback(ctx context.Context) {
-	if b.conn == nil {
-		return
-	}
-	defer b.release()
-	if b.conn.Conn().IsClosed() || b.conn.Conn().PgConn().TxStatus() == 'I' {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-	defer cancel()
-	if _, err := b.conn.Exec(ctx, "ROLLBACK"); err != nil {
-		_ = b.conn.Conn().Close(ctx) // the server rolls back what has lost its connection
+	if b.conn != nil {
+		b.release(ctx)
 	}
 }
 
-// release returns the connection to the pool, which closes it if it is still in
-// a transaction.
-func (b *Batch) release() {
-	if b.conn != nil {
-		b.conn.Release()
-		b.conn = nil
+// release ends whatever is open and returns the connection to the pool. One that refused to commit is closed where its own state
+// may be the cause: it is a standby's by now, or a handler has discarded its prepared statements.
+func (b *Batch) release(ctx context.Context) {
+	if dbfault.HasClass(b.err, "26", "42") {
+		batchtx.Close(b.conn.Conn())
 	}
+	batchtx.Rollback(ctx, b.conn.Conn())
+	dbguard.Release(b.conn, b.err)
+	b.conn = nil
 }

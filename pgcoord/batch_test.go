@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -269,7 +268,7 @@ func TestCommitOfAnAbortedTransactionIsAnError(t *testing.T) {
 	none := o.begin(t, whole(0), 0)
 	_, err := none.Tx().Exec(t.Context(), `SELECT 1/0`)
 	require.Error(t, err)
-	require.ErrorIs(t, none.Commit(t.Context(), 0), pgx.ErrTxCommitRollback, "with no checkpoint to lift")
+	require.Error(t, none.Commit(t.Context(), 0), "with no checkpoint to lift")
 	assert.Zero(t, o.pool.Stat().AcquiredConns())
 }
 

@@ -2,17 +2,18 @@ package projection
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 )
 
 // ErrBatchTransaction is returned to a handler that tries to end the
 // transaction it was given, and is part of the error of [HandleSafely] when a
 // handler did end it by SQL.
-var ErrBatchTransaction = errors.New("the batch's transaction is committed by its owner")
+var ErrBatchTransaction = batchtx.ErrOwner
 
 // GuardTx returns tx as handlers may have it: everything works, including
 // savepoints by Begin, but Commit and Rollback do nothing and return

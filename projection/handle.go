@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 )
 
@@ -159,7 +160,7 @@ func (r *run) whole(ctx context.Context, b BatchProjection) error {
 	if !r.next(0) {
 		return nil
 	}
-	if err := verdict(r.tx, b.HandleBatch(ctx, r.tx, r.events.All())); err != nil {
+	if err := verdict(ctx, r.tx, b.HandleBatch(ctx, r.tx, r.events.All())); err != nil {
 		return err
 	}
 	r.handled = r.events.Len()
@@ -175,7 +176,7 @@ func (r *run) oneByOne(ctx context.Context) error {
 		if !r.next(i) {
 			return nil
 		}
-		if err := verdict(r.tx, r.projection.Handle(ctx, r.tx, r.events.At(i))); err != nil {
+		if err := verdict(ctx, r.tx, r.projection.Handle(ctx, r.tx, r.events.At(i))); err != nil {
 			return err
 		}
 		r.handled = i + 1
@@ -192,7 +193,7 @@ const (
 // verdict is the outcome of a handler that returned err: a success is doubted
 // if tx does not look as a transaction does between two statements. A tx
 // without a connection (a test double) is not looked at.
-func verdict(tx pgx.Tx, err error) error {
+func verdict(ctx context.Context, tx pgx.Tx, err error) error {
 	if tx == nil || tx.Conn() == nil {
 		return err
 	}
@@ -206,7 +207,11 @@ func verdict(tx pgx.Tx, err error) error {
 		return ErrResultLeftOpen
 	case conn.TxStatus() == txAborted:
 		return ErrTransactionAborted
-	default:
-		return nil
 	}
+	if guarded, ok := tx.(guardedTx); ok {
+		if own, ok := guarded.Tx.(*batchtx.Tx); ok {
+			return own.Verify(ctx)
+		}
+	}
+	return nil
 }

@@ -21,7 +21,13 @@ type Projection interface {
 	//
 	// tx belongs to the caller: Commit and Rollback on it return an error. A
 	// returned error, or a panic, makes the event be handled again; what the
-	// handler wrote through tx for it is rolled back first.
+	// handler wrote through tx for it is rolled back first. To end the
+	// transaction by SQL is such an error.
+	//
+	// The events of a batch share the transaction. What a handler sets by SET LOCAL, the
+	// next event's handler sees, and a temporary table ON COMMIT DROP is still there. A handler that
+	// must not be seen to do so resets it. The connection is one of the application's pool: what is set by SET without LOCAL stays
+	// on it, as session locks, LISTEN and temporary tables do.
 	//
 	// ctx ends when the handler must give up; it carries a Delivery, with the
 	// fencing token for systems that can check one. Handle must not keep tx or event

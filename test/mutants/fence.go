@@ -49,14 +49,9 @@ var fenceGuards = []guard{
 		Test: "TestCommitCutsTheBatch", Promise: "a batch that is cut sets no piece lower than it was",
 	},
 	{
-		Name: "commit-is-no-rollback", File: "pgcoord/batch.go",
-		Old: `if tag.String() != "COMMIT" {`, New: `if tag.String() == "" {`,
-		Test: "TestCommitOfAnAbortedTransactionIsAnError", Promise: "a COMMIT that the server answers with ROLLBACK is a failure",
-	},
-	{
-		Name: "idle-transaction-ends", File: "pgcoord/batch.go",
-		Old: "set_config('idle_in_transaction_session_timeout', $2, true)", New: "set_config('orchestrator.unused', $2, true)",
-		Test: "TestIdleTimeoutEndsAFrozenWorkersBatch", Promise: "the rows of a frozen worker become free",
+		Name: "idle-transaction-ends", File: "internal/batchtx/begin.go",
+		Old: "set_config('idle_in_transaction_session_timeout', $3, true)", New: "set_config('orchestrator.unused', $3, true)",
+		Test: "TestIdleTimeoutEndsAFrozenWorkersBatch", Package: "pgcoord", Promise: "the rows of a frozen worker become free",
 	},
 	{
 		Name: "handlers-cannot-end-the-batch", File: "pgcoord/batch.go",

@@ -1,0 +1,93 @@
+package batchtx_test
+
+import (
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// begin begins a transaction on a connection of its own.
+func begin(t *testing.T, s batchtx.Settings) *batchtx.Tx {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), pgtest.NewDatabase(t).Config().ConnConfig)
+	require.NoError(t, err)
+	t.Cleanup(func() { batchtx.Close(conn) })
+	tx, rows, err := batchtx.Begin(t.Context(), conn, s, batchtx.Statement{SQL: "SELECT generate_series(1, $1)", Args: []any{3}})
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, rows)
+	return tx
+}
+
+// run sends a string by the simple protocol.
+func run(t *testing.T, tx *batchtx.Tx, sql string) {
+	t.Helper()
+	_, err := tx.Conn().PgConn().Exec(t.Context(), sql).ReadAll()
+	require.NoError(t, err)
+}
+
+func TestVerifyFindsTheEvent(t *testing.T) {
+	for _, sql := range []string{"ROLLBACK; BEGIN", "ROLLBACK AND CHAIN", "COMMIT AND CHAIN", "ROLLBACK; BEGIN; SELECT pg_current_xact_id()"} {
+		tx := begin(t, batchtx.Settings{ApplicationName: "one of a kind"})
+		require.NoError(t, tx.Verify(t.Context()))
+		run(t, tx, "SET LOCAL application_name = 'mine'")
+		require.NoError(t, tx.Verify(t.Context()), "a handler may set it")
+		run(t, tx, "SAVEPOINT s; SET LOCAL application_name = 'other'; ROLLBACK TO s")
+		require.NoError(t, tx.Verify(t.Context()))
+		run(t, tx, sql)
+		require.ErrorIs(t, tx.Verify(t.Context()), batchtx.ErrOwner, sql)
+		require.ErrorIs(t, tx.CommitWith(t.Context()), batchtx.ErrOwner, sql)
+	}
+}
+
+func TestWithoutANameTheCommitFindsOut(t *testing.T) {
+	tx := begin(t, batchtx.Settings{})
+	run(t, tx, "ROLLBACK AND CHAIN")
+	require.NoError(t, tx.Verify(t.Context()))
+	require.ErrorIs(t, tx.CommitWith(t.Context()), batchtx.ErrOwner)
+}
+
+func TestConflictsAreSeenWhateverAHandlerMakesOfThem(t *testing.T) {
+	const conflict = "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40P01'; END $$"
+	fails := map[string]func(tx pgx.Tx){
+		"Exec":     func(tx pgx.Tx) { _, _ = tx.Exec(t.Context(), conflict) },
+		"Query":    func(tx pgx.Tx) { rows, _ := tx.Query(t.Context(), conflict); rows.Close() }, //nolint:rowserrcheck // ignored
+		"Next":     func(tx pgx.Tx) { rows, _ := tx.Query(t.Context(), conflict); rows.Next() },  //nolint:rowserrcheck // ignored
+		"QueryRow": func(tx pgx.Tx) { _ = tx.QueryRow(t.Context(), conflict).Scan() },
+		"SendBatch": func(tx pgx.Tx) {
+			var batch pgx.Batch
+			batch.Queue(conflict)
+			_ = tx.SendBatch(t.Context(), &batch).Close()
+		},
+	}
+	for name, fail := range fails {
+		for _, nested := range []bool{false, true} {
+			tx := begin(t, batchtx.Settings{})
+			var own pgx.Tx = tx
+			if nested {
+				for range 2 {
+					var err error
+					own, err = own.Begin(t.Context())
+					require.NoError(t, err)
+				}
+			}
+			assert.False(t, tx.Conflict(), name)
+			fail(own)
+			assert.True(t, tx.Conflict(), name)
+			_, err := own.Exec(t.Context(), "SELECT 1")
+			require.Error(t, err)
+			assert.True(t, tx.Conflict(), "%s: a statement of the aborted transaction hides it", name)
+			if nested {
+				require.NoError(t, own.Rollback(t.Context()))
+				require.NoError(t, tx.Verify(t.Context()))
+				assert.False(t, tx.Conflict(), "%s: it was handled", name)
+			}
+		}
+	}
+}

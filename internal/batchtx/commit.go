@@ -1,0 +1,115 @@
+package batchtx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+)
+
+// ErrOwner says that a handler tried to end the transaction, or did end it by SQL.
+var ErrOwner = errors.New("the batch's transaction is committed by its owner")
+
+// ErrReadOnly says that a handler made the transaction read-only.
+var ErrReadOnly = errors.New("a handler made the batch's transaction read-only (SET TRANSACTION READ ONLY), so its checkpoint cannot be written")
+
+// ErrRows says that a statement of CommitWith did not change exactly one row.
+var ErrRows = errors.New("the row that was locked is not there, or a row security policy or a trigger keeps it from being changed")
+
+// Parameters that do not exist, which the failures of the statements of CommitWith name.
+const (
+	otherTransaction = "pupsourcing.a_handler_ended_the_transaction"
+	readOnly         = "pupsourcing.a_handler_made_the_transaction_read_only"
+	notOneRow        = "pupsourcing.not_exactly_one_row"
+)
+
+// sqlRestore fails unless the transaction is the one that was begun, and can write. Then it restores what the following statements
+// depend on. The role, the session's user and row_security are set for the session: a handler may have set them by SET instead of
+// SET LOCAL, which would stay on the application's connection.
+var sqlRestore = `
+SELECT CASE WHEN (pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text = $1) IS NOT TRUE THEN ` + dbguard.Raise(otherTransaction) + ` END,
+    CASE WHEN pg_catalog.current_setting('transaction_read_only') = 'on' THEN ` + dbguard.Raise(readOnly) + ` END,
+    CASE WHEN pg_catalog.current_setting('session_authorization') <> $2 THEN pg_catalog.set_config('session_authorization', $2, false) END,
+    CASE WHEN pg_catalog.current_setting('role') <> $3 THEN pg_catalog.set_config('role', $3, false) END,
+    CASE WHEN pg_catalog.current_setting('row_security') <> $4 THEN pg_catalog.set_config('row_security', $4, false) END,
+    CASE WHEN pg_catalog.current_setting('application_name') <> $5 THEN pg_catalog.set_config('application_name', $5, true) END,
+    CASE WHEN $6 <> 'off' AND pg_catalog.current_setting('synchronous_commit') = 'off' THEN pg_catalog.set_config('synchronous_commit', $6, true) END,
+    pg_catalog.set_config('statement_timeout', '0', true), pg_catalog.set_config('lock_timeout', '0', true)`
+
+// ExactlyOne makes an UPDATE fail with ErrRows in CommitWith, unless it changes exactly one row.
+func ExactlyOne(update string) string {
+	return `WITH changed AS (` + update + ` RETURNING 1) SELECT CASE WHEN pg_catalog.count(*) <> 1 THEN ` + dbguard.Raise(notOneRow) + ` END FROM changed`
+}
+
+// CommitWith restores the settings that statements depend on, runs the statements, and commits, in one round trip. If any of them
+// fails nothing is committed. If the connection is lost meanwhile it is not known whether it was. The error wraps ErrOwner, ErrReadOnly
+// or ErrRows where the name applies.
+func (t *Tx) CommitWith(ctx context.Context, statements ...Statement) error {
+	f := t.found
+	restore := Statement{SQL: sqlRestore, Args: []any{t.id, f.sessionAuthorization, f.role, f.rowSecurity, f.applicationName, f.synchronousCommit}}
+	known := t.conn.PgConn().CustomData()
+	if known[committed] == nil {
+		if _, err := t.conn.Exec(ctx, restore.SQL, restore.Args...); err != nil {
+			return fmt.Errorf("restoring the transaction's settings: %w", explained(err))
+		}
+	}
+	var batch pgx.Batch
+	for _, s := range append([]Statement{restore}, statements...) {
+		batch.Queue(s.SQL, s.Args...)
+	}
+	batch.Queue("COMMIT")
+	results := t.conn.SendBatch(ctx, &batch)
+	err := t.readCommit(results, len(statements))
+	if closeErr := results.Close(); err == nil {
+		err = closeErr
+	}
+	delete(known, committed)
+	if err == nil {
+		known[committed] = true
+	}
+	return err
+}
+
+// committed is a key of a connection's custom data, which is set if the last CommitWith on it succeeded. On a connection that has no
+// prepared statements yet, the driver prepares all of them first, under the role that a handler has set, and the server refuses to
+// prepare what names a schema that the role may not use. So the first CommitWith on a connection restores the settings in a round trip of
+// its own.
+const committed = "pupsourcing.batch_committed"
+
+func (t *Tx) readCommit(results pgx.BatchResults, statements int) error {
+	if _, err := results.Exec(); err != nil {
+		return fmt.Errorf("restoring the transaction's settings: %w", explained(err))
+	}
+	for range statements {
+		if _, err := results.Exec(); err != nil {
+			return explained(err)
+		}
+	}
+	tag, err := results.Exec()
+	if err == nil && tag.String() != "COMMIT" {
+		err = pgx.ErrTxCommitRollback
+	}
+	if err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	return nil
+}
+
+// explained says what a failure of the own conditions means.
+func explained(err error) error {
+	switch {
+	case dbguard.Raised(err, otherTransaction):
+		return errReplaced
+	case dbguard.Raised(err, readOnly):
+		return ErrReadOnly
+	case dbguard.Raised(err, notOneRow):
+		return ErrRows
+	}
+	return err
+}
+
+// errReplaced wraps ErrOwner.
+var errReplaced = fmt.Errorf("%w, but a handler ended it by SQL and began another: what the batch's earlier events wrote is not in it", ErrOwner)

@@ -1,0 +1,41 @@
+package main
+
+// batchGuards keep what handlers do to a batch's transaction from losing events.
+var batchGuards = []guard{
+	{
+		Name: "commit-in-the-batchs-transaction", File: "internal/batchtx/commit.go",
+		Old: "pg_catalog.text = $1) IS NOT TRUE THEN", New: "pg_catalog.text = $1) IS NULL AND false THEN",
+		Test: "TestACommitInAnotherTransactionIsRefused", Package: "pgcoord",
+		Promise: "a batch commits only in the transaction in which all of its events were handled",
+	},
+	{
+		Name: "replaced-transaction-names-its-event", File: "internal/batchtx/verify.go",
+		Old: "if id == nil || *id != t.id {", New: "if id == nil {",
+		Test: "TestVerifyFindsTheEvent", Package: "internal/batchtx",
+		Promise: "the event whose handler ended the transaction is found",
+	},
+	{
+		Name: "commit-restores-the-role", File: "internal/batchtx/commit.go",
+		Old: "CASE WHEN pg_catalog.current_setting('role') <> $3 THEN", New: "CASE WHEN $3 = '' THEN",
+		Test: "TestWhatAHandlerLeavesBehindDoesNotStopItsBatch", Package: "pgcoord",
+		Promise: "a handler's SET ROLE does not keep its batch from committing",
+	},
+	{
+		Name: "commit-changes-every-checkpoint", File: "internal/batchtx/commit.go",
+		Old: "count(*) <> 1 THEN", New: "count(*) < 0 THEN",
+		Test: "TestACheckpointThatIsNotChangedCommitsNothing", Package: "pgcoord",
+		Promise: "no read model is committed without its checkpoint",
+	},
+	{
+		Name: "batches-wait-without-the-roles-timeouts", File: "internal/batchtx/begin.go",
+		Old: "pg_catalog.set_config('statement_timeout', '0', true),", New: "NULL::pg_catalog.text,",
+		Test: "TestTheRolesTimeoutsAreTheHandlers", Package: "pgcoord",
+		Promise: "a role's statement_timeout does not end a batch that waits for its rows",
+	},
+	{
+		Name: "handlers-keep-the-roles-timeouts", File: "internal/batchtx/begin.go",
+		Old: "pg_catalog.set_config('statement_timeout', pg_catalog.current_setting('pupsourcing.statement_timeout'), true)", New: "NULL::pg_catalog.text",
+		Test: "TestTheRolesTimeoutsAreTheHandlers", Package: "pgcoord",
+		Promise: "the application's statement_timeout bounds its handlers' statements",
+	},
+}

@@ -8,8 +8,12 @@ import (
 
 // Delivery says on whose behalf a handler is called. Its Generation is the
 // fencing token: a system outside PostgreSQL that remembers the highest token it
-// has seen for a projection, and refuses lower ones, is never written by a worker
-// that was replaced.
+// has seen for a projection, and refuses lower ones, is not written by a worker that has
+// been replaced, once its successor has written.
+//
+// The token is no idempotency key. An event that is handled again, after a rollback or
+// a crash, comes with the same token or with a higher one. Use the event's id to
+// recognise it.
 type Delivery struct {
 	// ReplicaSet, Worker and Generation identify the worker and the configuration
 	// it works in. Generations are numbered 1, 2, 3 … per replica set.

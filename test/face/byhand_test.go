@@ -1,10 +1,15 @@
 package face
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
 // Some of the rows of one projection are deleted while its workers have nothing to do: their events come again, and the other
@@ -67,4 +72,27 @@ func TestProjectionIsMovedByHand(t *testing.T) {
 	w.awaitHandled("mails", 12)
 	w.requireOrder("users")
 	w.requireOrder("mails")
+}
+
+// An event that no handler can handle is skipped as the README says. The events of others, and those after it, are handled.
+func TestEventIsSkippedByHand(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 2)
+	w.append("grace", 1)
+	const poison = "3" // grace's
+	r := start(t, w.orchestrator("set"), function{name: "users", handle: func(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+		if fmt.Sprint(event.GlobalPosition) == poison {
+			return errors.New("no handler can handle this")
+		}
+		return recorder{name: "users"}.Handle(ctx, tx, event)
+	}})
+	w.await("retrying", "SELECT max(state) FROM orchestrator_dead_letters")
+	w.append("grace", 1)
+	w.append("ada", 1)
+	w.await("2", "SELECT min(position) FROM orchestrator_checkpoints") // just before it
+	w.exec(`UPDATE orchestrator_checkpoints SET position = ` + poison + `
+		WHERE projection = 'users' AND position = ` + poison + ` - 1
+		  AND hashtextextended('grace', 0) & 65535 BETWEEN slot_from AND slot_to - 1`)
+	w.await("1, 2, 4, 5", "SELECT string_agg(position::text, ', ' ORDER BY position) FROM handled")
+	require.NoError(t, r.stop())
 }

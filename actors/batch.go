@@ -19,15 +19,20 @@ import (
 // batch handles events at hand in one transaction: as many as it may, until
 // they took long enough, or it is to stop.
 func (p *processor) batch(ctx context.Context) (next, error) {
+	leave, err := p.queue()
+	if err != nil {
+		return p.notBegun(err)
+	}
+	defer leave()
 	release, err := p.worker.acquireBatch(ctx)
 	if err != nil {
 		return next{}, err
 	}
 	defer release()
 	events, upTo := p.head()
-	b, err := p.begin(ctx, upTo)
+	b, err := p.beginInTurn(ctx, upTo)
 	if err != nil {
-		return next{}, err
+		return p.notBegun(err)
 	}
 	began := time.Now()
 	watch := p.worker.handlers.watch(p, events)
@@ -37,29 +42,52 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	})
 	watch.end()
 	if handlerErr != nil || handled == 0 {
-		// A context of the handler's own that ended closes the connection too.
-		alive := b.Alive()
-		b.Rollback(ctx)
-		if handlerErr == nil || ctx.Err() != nil {
-			return next{}, nil // it is stopping
-		}
-		ownTime := errors.Is(handlerErr, context.DeadlineExceeded) || errors.Is(handlerErr, context.Canceled)
-		if !alive && !ownTime && !p.blames(handlerErr) {
-			return next{}, handlerErr
-		}
-		return p.handlerFailed(ctx, events, handled, handlerErr), nil
+		return p.rolledBack(ctx, b, events, handled, handlerErr)
 	}
 	if handled < events.Len() {
 		upTo = events.Position(handled - 1)
 	}
 	if err := p.commit(ctx, b, upTo); err != nil {
-		if ctx.Err() == nil && p.blames(err) {
+		switch {
+		case dbfault.IsConflict(err):
+			return p.conflicted(ctx, events.Slice(0, handled), err), nil
+		case ctx.Err() == nil && p.blames(err):
 			return p.commitFailed(ctx, events.Slice(0, handled), err), nil
 		}
 		return next{}, err
 	}
+	p.turns.conflicts = 0
 	p.succeeded(ctx, handled, events.Len(), time.Since(began))
 	return next{more: true}, nil
+}
+
+// notBegun decides what follows where no batch was begun.
+func (p *processor) notBegun(err error) (next, error) {
+	switch {
+	case p.run.soft.Err() != nil:
+		return next{}, nil // it is stopping
+	case errors.Is(err, pgcoord.ErrTurn):
+		return p.noTurn(), nil
+	}
+	return next{}, err
+}
+
+// rolledBack rolls back a batch whose handler failed, or handled nothing since it is to stop, and decides what follows.
+func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events packed.Events, handled int, handlerErr error) (next, error) {
+	// A context of the handler's own that ended closes the connection too.
+	alive, conflict := b.Alive(), b.Conflict(handlerErr)
+	b.Rollback(ctx)
+	switch {
+	case handlerErr == nil || ctx.Err() != nil:
+		return next{}, nil // it is stopping
+	case conflict:
+		return p.conflicted(ctx, events, handlerErr), nil
+	}
+	ownTime := errors.Is(handlerErr, context.DeadlineExceeded) || errors.Is(handlerErr, context.Canceled)
+	if !alive && !ownTime && !p.blames(handlerErr) {
+		return next{}, handlerErr
+	}
+	return p.handlerFailed(ctx, events, handled, handlerErr), nil
 }
 
 // brokenMost is how many batches in a row may lose their connection before the

@@ -93,6 +93,8 @@ type worker struct {
 	// batches has a token for each batch that may be in flight at once, so that
 	// handlers and readers find connections in the pool.
 	batches chan struct{}
+	// turns has, for each projection, a place for the batch that has its turn, or waits for it in the database.
+	turns map[string]chan struct{}
 	// scopes is what each projection wants, asked once.
 	scopes   map[string]projection.Scope
 	handlers *handlers

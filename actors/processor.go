@@ -42,6 +42,7 @@ type processor struct {
 	supply  supply       // what has been read and not been committed
 	size    batchSize
 	failing failing
+	turns   turns
 	trouble int // failures of the database in a row
 	broken  int // batches in a row that lost their connection while handlers ran, or at COMMIT
 

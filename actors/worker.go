@@ -43,9 +43,11 @@ func Start(cfg Config) (*Worker, error) {
 		batches:  make(chan struct{}, BatchesAtOnce(cfg.Pool.Config().MaxConns)),
 		handlers: newHandlers(cfg.Batch.HangAfter),
 		scopes:   map[string]projection.Scope{},
+		turns:    map[string]chan struct{}{},
 	}
 	for i, name := range cfg.Membership.Projections {
 		w.scopes[name] = projection.ScopeOf(cfg.Projections[i])
+		w.turns[name] = make(chan struct{}, 1)
 	}
 	system := actor.NewActorSystem(
 		actor.WithDeadLetterThrottleInterval(time.Millisecond), // the default keeps a goroutine asleep for a second

@@ -24,6 +24,7 @@
 //	lease_expired_total             counter                           Times that this worker stopped trusting itself, for want of a heartbeat.
 //	backends_terminated_total       counter                           Database backends that this worker ended because they held up a generation.
 //	events_handled_total            counter    projection             Events handled and committed.
+//	conflicts_total                 counter    projection             Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.
 //	handler_errors_total            counter    projection, kind       Failures of handlers, by kind: error or panic.
 //	batch_duration_seconds          histogram  projection             Duration of committed batches, from BEGIN to COMMIT.
 //	batch_events                    histogram  projection             Events of committed batches.

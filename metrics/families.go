@@ -45,7 +45,7 @@ type families struct {
 	heartbeatFailures, leaseExpired         *prometheus.CounterVec
 	backendsTerminated                      *prometheus.CounterVec
 
-	eventsHandled, handlerErrors, fencedBatches *prometheus.CounterVec
+	eventsHandled, conflicts, handlerErrors, fencedBatches *prometheus.CounterVec
 	batchDuration, batchEvents                  *prometheus.HistogramVec
 	position, lag, retrying                     *prometheus.GaugeVec
 
@@ -103,6 +103,7 @@ func (f *families) addReplicaSet() {
 
 func (f *families) addProjections() {
 	f.eventsHandled = f.counter("events_handled_total", "Events handled and committed.", "projection")
+	f.conflicts = f.counter("conflicts_total", "Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.", "projection")
 	f.handlerErrors = f.counter("handler_errors_total", "Failures of handlers, by kind: error or panic.", "projection", "kind")
 	f.batchDuration = f.histogram("batch_duration_seconds",
 		"Duration of committed batches, from BEGIN to COMMIT.", batchSecondsBuckets, "projection")

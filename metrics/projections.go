@@ -22,6 +22,7 @@ type projectionSeries struct {
 // projectionMetrics are the metrics of one projection.
 type projectionMetrics struct {
 	handled        prometheus.Counter
+	conflicts      prometheus.Counter
 	errors, panics prometheus.Counter
 	batchDuration  prometheus.Observer
 	batchEvents    prometheus.Observer
@@ -47,6 +48,7 @@ func (s *series) newProjection(projection string) projectionMetrics {
 	f, projection := s.families, labelValue(projection)
 	return projectionMetrics{
 		handled:       f.eventsHandled.WithLabelValues(s.name, projection),
+		conflicts:     f.conflicts.WithLabelValues(s.name, projection),
 		errors:        f.handlerErrors.WithLabelValues(s.name, projection, KindError),
 		panics:        f.handlerErrors.WithLabelValues(s.name, projection, KindPanic),
 		batchDuration: f.batchDuration.WithLabelValues(s.name, projection),
@@ -78,6 +80,17 @@ func (r *ReplicaSet) HandlerError(projection, kind string) {
 		p.panics.Inc()
 	default:
 		p.errors.Inc()
+	}
+}
+
+// Conflict counts a batch of a projection that the database ended because of a
+// concurrent transaction.
+func (r *ReplicaSet) Conflict(projection string) {
+	if r == nil {
+		return
+	}
+	if p, ok := r.series.projections.get(projection); ok {
+		p.conflicts.Inc()
 	}
 }
 

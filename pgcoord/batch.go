@@ -49,7 +49,12 @@ type BatchSettings struct {
 	// of the server can take back the last batches: read model and checkpoint
 	// together, so the events are handled again.
 	SynchronousCommit bool
+	// Turn has the batch wait for its turn while the projection's batches are in conflict.
+	Turn bool
 }
+
+// ErrTurn says that another batch of the projection had the turn for longer than TurnWait. Nothing was handled.
+var ErrTurn = batchtx.ErrTurn
 
 // sqlHold compares all that the worker believes, and locks the row until the batch
 // ends. With < in place of = for the position, a batch that waited behind its own
@@ -107,9 +112,13 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 	for i, p := range b.held {
 		locks[i] = batchtx.Statement{SQL: hold, Args: []any{b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker}}
 	}
-	tx, found, err := batchtx.Begin(ctx, b.conn.Conn(), batchtx.Settings{
+	own := batchtx.Settings{
 		ApplicationName: ApplicationName(b.fence.Worker), IdleTimeout: settings.IdleTimeout, SynchronousCommit: settings.SynchronousCommit,
-	}, locks...)
+	}
+	if settings.Turn {
+		own.Turn, own.TurnWait = b.store.turn(b.fence), TurnWait
+	}
+	tx, found, err := batchtx.Begin(ctx, b.conn.Conn(), own, locks...)
 	if err != nil {
 		return fmt.Errorf("beginning a batch of %s: %w", b.fence, err)
 	}
@@ -122,6 +131,15 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 
 // Tx is the transaction for the handlers. They cannot end it.
 func (b *Batch) Tx() pgx.Tx { return projection.GuardTx(b.tx) }
+
+// InTurn says whether the projection's partitions take turns, and this one has it.
+func (b *Batch) InTurn() bool { return b.tx.Turn() }
+
+// Conflict says whether the handlers failed because of a concurrent transaction, by what they returned or by the last error that the
+// database gave them.
+func (b *Batch) Conflict(handlerErr error) bool {
+	return handlerErr != nil && (batchtx.IsConflict(handlerErr) || b.tx.Conflict())
+}
 
 // Alive says whether the connection still stands; if not, an error that a
 // handler returned says nothing about its event.

@@ -12,6 +12,7 @@
 //   - checkpoints.go: reading checkpoints
 //   - rewinds.go: the floor of a fresh horizon, and when positions went back below it
 //   - batch.go: the fence: one batch of events in one transaction
+//   - turns.go: batches of a projection that are in each other's way
 //   - deadletters.go: the events that a handler failed on
 //   - session.go: the dedicated coordination connection
 //   - grants.go: what the role must be allowed

@@ -27,7 +27,7 @@ GROUP BY needed.relation ORDER BY needed.relation`
 // if the role may not read the events table or change the coordination tables.
 func (s *Store) CheckGrants(ctx context.Context, db DB, events pgx.Identifier) error {
 	var tables []string
-	for _, name := range []string{"generations", "workers", "heartbeats", "checkpoints", "rewinds", "dead_letters"} {
+	for _, name := range []string{"generations", "workers", "heartbeats", "checkpoints", "rewinds", "dead_letters", "turns"} {
 		tables = append(tables, pgx.Identifier{s.schema, "orchestrator_" + name}.Sanitize())
 	}
 	rows, err := db.Query(ctx, sqlMissingGrants, events.Sanitize(), tables)

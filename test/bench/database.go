@@ -33,6 +33,7 @@ type database struct {
 const sqlPrepare = `
 CREATE EXTENSION pg_stat_statements;
 CREATE TABLE bench_rows (global_position bigint PRIMARY KEY, aggregate_id text NOT NULL, event_type text NOT NULL, size int NOT NULL);
+CREATE TABLE bench_counters (id bigint PRIMARY KEY, n bigint NOT NULL) WITH (fillfactor = 50);
 CREATE TABLE bench_checkpoints (name text PRIMARY KEY, position bigint NOT NULL) WITH (fillfactor = 50)`
 
 // newDatabase creates a database. The caller closes its pool.
@@ -90,7 +91,7 @@ func (d *database) fill(ctx context.Context, events, aggregates int, payload str
 func (d *database) fresh(ctx context.Context) error {
 	return d.exec(ctx, `
 TRUNCATE orchestrator_generations, orchestrator_workers, orchestrator_heartbeats, orchestrator_checkpoints, orchestrator_dead_letters,
-	bench_rows, bench_checkpoints;
+	orchestrator_turns, 	bench_rows, bench_checkpoints;
 INSERT INTO bench_checkpoints VALUES ('by hand', 0);
 SELECT pg_stat_statements_reset()`)
 }

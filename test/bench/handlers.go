@@ -67,6 +67,14 @@ var handlers = map[string]func(counting, job, *progress) projection.Projection{
 	"scoped":  func(c counting, _ job, _ *progress) projection.Projection { return &scoped{c} },
 	"copy":    func(c counting, _ job, _ *progress) projection.Projection { return &copying{c} },
 	"insert":  func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, writeRow} },
+	"count":   func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countRow} },
+	"count-batch": func(c counting, _ job, _ *progress) projection.Projection {
+		return &counters{counting: c, row: contendedRow}
+	},
+	"count-hot": func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countHot} },
+	"count-hot-batch": func(c counting, _ job, _ *progress) projection.Projection {
+		return &counters{counting: c, row: func(*es.PersistedEvent) int64 { return 0 }}
+	},
 	"compute": func(c counting, j job, _ *progress) projection.Projection {
 		return &doing{c, func(context.Context, pgx.Tx, *es.PersistedEvent) error { spin(j.Spin); return nil }}
 	},

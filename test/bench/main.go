@@ -24,6 +24,7 @@ var scenarios = []scenario{
 	{[]string{"catchup/4w"}, measureWorkers},
 	{[]string{"catchup/4p"}, measurePartitions},
 	{[]string{"write/row", "write/batch"}, measureWriting},
+	{[]string{"contended"}, measureContended},
 	{[]string{"idle"}, measureIdle},
 	{[]string{"latency"}, measureLatency},
 	{[]string{"append"}, measureAppending},

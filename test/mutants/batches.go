@@ -38,4 +38,29 @@ var batchGuards = []guard{
 		Test: "TestTheRolesTimeoutsAreTheHandlers", Package: "pgcoord",
 		Promise: "the application's statement_timeout bounds its handlers' statements",
 	},
+	{
+		Name: "conflicts-are-no-failures", File: "actors/batch.go",
+		Old: "	case conflict:", New: "	case conflict && ctx == nil:",
+		Test: "TestAConflictIsNoFailureOfItsEvent", Promise: "no event is blamed for a deadlock",
+	},
+	{
+		Name: "conflicts-at-commit-are-no-failures", File: "actors/batch.go",
+		Old: "case dbfault.IsConflict(err):", New: "case dbfault.IsConflict(err) && ctx == nil:",
+		Test: "TestAConflictIsNoFailureOfItsEvent", Promise: "nor where COMMIT finds it",
+	},
+	{
+		Name: "conflicts-that-handlers-hide", File: "internal/batchtx/record.go",
+		Old: `code != "" && code != "25P02"`, New: `code == "" && code != "25P02"`,
+		Test: "TestConflictsAreSeenWhateverAHandlerMakesOfThem", Package: "internal/batchtx", Promise: "whatever its handler makes of the error",
+	},
+	{
+		Name: "turns-are-taken", File: "pgcoord/turns.go",
+		Old: "THEN (SELECT true FROM pg_catalog.pg_advisory_xact_lock($2))", New: "THEN $2::bigint IS NOT NULL",
+		Test: "TestABatchTakesItsTurnBeforeItsRows", Promise: "batches that are in conflict run one after the other",
+	},
+	{
+		Name: "turns-end-their-time", File: "internal/batchtx/begin.go",
+		Old: "batch.Queue(sqlEndTurn)", New: "batch.Queue(\"SELECT $1\", sqlEndTurn)",
+		Test: "TestABatchTakesItsTurnBeforeItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",
+	},
 }

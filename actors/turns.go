@@ -1,0 +1,114 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// turns is what a processor knows of conflicts with other batches of its projection. Only its processor uses it.
+type turns struct {
+	taken     bool // the last batch took a turn, or waited for one
+	waits     int  // batches in a row that did not get the turn
+	conflicts int  // batches in a row that ended in a conflict
+}
+
+const (
+	// waitsMost is how many batches in a row may wait for the turn, each for pgcoord.TurnWait. The next goes without: whoever has it
+	// does not give it back, and may be in nobody's way.
+	waitsMost = 30
+	// conflictsHalve is how many conflicts in a row make batches smaller: other transactions than the projection's are in
+	// the way, and a small batch is in fewer ways.
+	conflictsHalve = 3
+	// conflictsReport is how many conflicts in a row are an error that a person should see. Twice as many are again.
+	conflictsReport = 16
+	// turnAgain is about when a batch is tried again that did not get the turn.
+	turnAgain = 20 * time.Millisecond
+	// turnGrace is how long a batch goes on waiting for its turn when it is to stop. To give up costs its connection.
+	turnGrace = 100 * time.Millisecond
+)
+
+// conflictBackoff is how long a batch waits that ended in a conflict.
+var conflictBackoff = dbfault.Backoff{First: 10 * time.Millisecond, Max: time.Second}
+
+// errNoTurn says that another batch of this worker has the turn.
+var errNoTurn = fmt.Errorf("%w: it is this worker's", pgcoord.ErrTurn)
+
+// queue waits for the projection's other batches of this worker, while they take turns, so that only one of them waits in the database and
+// holds a connection for it. The caller must call the function that it returns.
+func (p *processor) queue() (leave func(), err error) {
+	if !p.turns.taken {
+		return func() {}, nil
+	}
+	place := p.worker.turns[p.fence.Projection]
+	patience := time.NewTimer(pgcoord.TurnWait)
+	defer patience.Stop()
+	select {
+	case place <- struct{}{}:
+		return func() { <-place }, nil
+	case <-patience.C:
+		return nil, errNoTurn
+	case <-p.run.soft.Done():
+		return nil, context.Cause(p.run.soft)
+	}
+}
+
+// beginInTurn opens a batch's transaction, after its turn has come.
+func (p *processor) beginInTurn(ctx context.Context, upTo int64) (*pgcoord.Batch, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if p.turns.taken {
+		defer context.AfterFunc(p.run.soft, func() {
+			time.AfterFunc(turnGrace, func() { cancel(context.Cause(p.run.soft)) })
+		})()
+	}
+	settings := p.worker.Batch.Settings
+	settings.Turn = p.turns.waits < waitsMost
+	b, err := p.worker.Store.BeginBatch(ctx, p.worker.Pool, p.fence, p.pieces, upTo, settings)
+	if err != nil {
+		return nil, err
+	}
+	p.turns.taken, p.turns.waits = b.InTurn(), 0
+	return b, nil
+}
+
+// noTurn decides what follows a batch that did not get its turn.
+func (p *processor) noTurn() next {
+	p.turns.taken = true
+	p.turns.waits++
+	return next{after: 1 + rand.N(turnAgain)}
+}
+
+// conflicted decides what follows a batch that the database ended because of a concurrent transaction. No event has failed: the
+// same work goes through when nobody is in the way.
+func (p *processor) conflicted(ctx context.Context, events packed.Events, err error) next {
+	p.turns.conflicts++
+	n := p.turns.conflicts
+	p.worker.Metrics.Conflict(p.fence.Projection)
+	after := conflictBackoff.After(n)
+	attrs := []any{
+		"error", abridged(fmt.Sprint(err)), "conflicts_in_a_row", n, "next_try", after,
+		"first_position", events.Position(0), "last_position", events.Position(events.Len() - 1),
+	}
+	took, noteErr := p.worker.Store.NoteConflicts(ctx, p.worker.Pool, p.fence.Projection, 1)
+	switch {
+	case noteErr != nil && ctx.Err() == nil:
+		p.log.Warn("a conflict could not be noted, so the partitions do not take turns", "note_error", noteErr, "error", err)
+	case took > 0:
+		p.turns.taken = true
+		p.log.Warn("batches are in conflict: the partitions of the projection take turns; they need not if its handler changes rows in a stable order, such as by key",
+			append(attrs, "for", took)...)
+	}
+	if n >= conflictsReport && n&(n-1) == 0 {
+		p.log.Error("batches are in conflict again and again, though the partitions of the projection take turns: something else changes the same rows", attrs...)
+	}
+	if n >= conflictsHalve {
+		p.size.next = max(1, events.Len()/2)
+	}
+	return next{after: after}
+}

@@ -1,0 +1,176 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// quickDeadlocks has the server look for deadlocks soon.
+func (f *fixture) quickDeadlocks() {
+	f.t.Helper()
+	f.exec(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''20ms''', current_database()); END $$`)
+	f.pool.Reset()
+}
+
+// whatHandlersMakeOfErrors is how handlers return an error of the database.
+var whatHandlersMakeOfErrors = map[string]func(error) error{
+	"returned":  func(err error) error { return err },
+	"hidden":    func(err error) error { return errors.New("it did not work: " + err.Error()) },
+	"swallowed": func(error) error { return nil },
+}
+
+// TestPartitionsInEachOthersWayTakeTurns: no event is blamed for a deadlock, and after the first the partitions take turns.
+func TestPartitionsInEachOthersWayTakeTurns(t *testing.T) {
+	t.Parallel()
+	for name, makes := range whatHandlersMakeOfErrors {
+		for _, whole := range []bool{false, true} {
+			t.Run(map[bool]string{false: "Handle ", true: "HandleBatch "}[whole]+name, func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t)
+				f.quickDeadlocks()
+				f.exec(`CREATE TABLE counters (id int PRIMARY KEY, n int NOT NULL DEFAULT 0)`)
+				f.exec(`INSERT INTO counters SELECT generate_series(0, 19)`)
+				want := f.append("Order", 2000)
+				before := func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent, _ int) error {
+					_, err := tx.Exec(ctx, `UPDATE counters SET n = n + 1 WHERE id = abs(hashint8($1)) % 20`, e.GlobalPosition)
+					if err != nil {
+						return makes(err)
+					}
+					return nil
+				}
+				var workers []*testWorker
+				for range 2 {
+					workers = append(workers, f.start(func(c *Config) { c.Membership.Partitions = 2 }, map[bool]projection.Projection{
+						false: &recorder{name: "p", before: before}, true: &batchRecorder{recorder: recorder{name: "p", before: before}},
+					}[whole]))
+				}
+				eventually(t, func() bool { return len(f.handled("p")) >= len(want) }, "not all events are handled")
+				handled := f.handled("p")
+				slices.Sort(handled)
+				assert.Equal(t, want, handled)
+				assert.Equal(t, len(want), query[int](f, `SELECT sum(n) FROM counters`))
+				assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`), "innocent events are recorded")
+				conflicts := 0.0
+				for _, r := range workers {
+					assert.Zero(t, r.count("handler_errors_total"))
+					conflicts += r.count("conflicts_total", "projection", "p")
+				}
+				if conflicts > 0 {
+					assert.Equal(t, int64(conflicts), query[int64](f, `SELECT conflicts FROM orchestrator_turns WHERE projection = 'p'`))
+				}
+			})
+		}
+	}
+}
+
+// TestAConflictIsNoFailureOfItsEvent: also when nobody takes turns with what is in the way.
+func TestAConflictIsNoFailureOfItsEvent(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"40P01", "40001", "55P03"} {
+		for _, at := range []string{"in a statement", "at COMMIT"} {
+			if code == "55P03" && at == "at COMMIT" {
+				continue
+			}
+			t.Run(code+" "+at, func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t)
+				f.exec(`CREATE TABLE refusals (code text)`)
+				f.exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+					BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = new.code; END $$`)
+				f.exec(map[string]string{
+					"in a statement": `CREATE TRIGGER refuse BEFORE INSERT ON refusals FOR EACH ROW EXECUTE FUNCTION refuse()`,
+					"at COMMIT": `CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON refusals DEFERRABLE INITIALLY DEFERRED
+						FOR EACH ROW EXECUTE FUNCTION refuse()`,
+				}[at])
+				want := f.append("Order", 10)
+				var free atomic.Bool
+				p := &recorder{name: "p", before: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent, _ int) error {
+					if e.GlobalPosition == want[4] && !free.Load() {
+						_, err := tx.Exec(ctx, `INSERT INTO refusals VALUES ($1)`, code)
+						return err
+					}
+					return nil
+				}}
+				r := f.start(nil, p)
+				eventually(t, func() bool { return r.count("conflicts_total", "projection", "p") >= 4 }, "the conflicts are not counted")
+				r.log.await(t, "batches are in conflict")
+				free.Store(true)
+				f.awaitHandled("p", want)
+				assert.Zero(t, r.count("handler_errors_total"))
+				assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`))
+				assert.Positive(t, query[int](f, `SELECT conflicts FROM orchestrator_turns WHERE projection = 'p'`))
+			})
+		}
+	}
+}
+
+// TestWhoWaitsForTheTurnHoldsNothingUp: neither its connection nor a generation change.
+func TestWhoWaitsForTheTurnHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.append("Order", 200)
+	_, err := f.store.NoteConflicts(t.Context(), f.pool, "p", 1)
+	require.NoError(t, err)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	holds := func(context.Context, pgx.Tx, es.PersistedEvent, int) error {
+		if first.CompareAndSwap(false, true) {
+			close(entered)
+			<-leave
+		}
+		return nil
+	}
+	f.start(func(c *Config) { c.Membership.Partitions = 3 }, &recorder{name: "p", before: holds}, &recorder{name: "q"})
+	select {
+	case <-entered:
+	case <-time.After(time.Minute):
+		require.Fail(t, "p has handled nothing")
+	}
+	f.awaitCount("q", 200)
+	eventually(t, func() bool {
+		return query[int](f, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`) <= 1
+	}, "several batches of a worker wait for the turn")
+	close(leave)
+	f.awaitCount("p", 200)
+}
+
+// awaitCount waits until a projection has handled so many events.
+func (f *fixture) awaitCount(name string, n int) {
+	f.t.Helper()
+	eventually(f.t, func() bool { return len(f.handled(name)) >= n }, "projection %s has not handled all events", name)
+	assert.Len(f.t, f.handled(name), n)
+}
+
+func TestTurnsLastLongerAfterAnotherConflict(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	note := func() string {
+		took, err := f.store.NoteConflicts(t.Context(), f.pool, "p", 1)
+		require.NoError(t, err)
+		return fmt.Sprint(took)
+	}
+	ended := func(ago string) { f.exec(`UPDATE orchestrator_turns SET until = now() - $1::interval`, ago) }
+	assert.Equal(t, "10s", note())
+	assert.Equal(t, "0s", note(), "they take turns already")
+	for _, want := range []string{"20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"} {
+		ended("1s")
+		assert.Equal(t, want, note(), "soon after they stopped")
+	}
+	ended("2 hours")
+	assert.Equal(t, "10s", note(), "long after")
+	ended("-2 days")
+	assert.Equal(t, "20s", note(), "the clock was set back")
+	assert.Equal(t, 10, query[int](f, `SELECT conflicts FROM orchestrator_turns`))
+}

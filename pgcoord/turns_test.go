@@ -1,0 +1,55 @@
+package pgcoord
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// While the batches of a projection are in conflict one waits for the other, before it locks any row.
+func TestABatchTakesItsTurnBeforeItsRows(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	pieces := o.cut(t, 0, 0)
+	settings := BatchSettings{Turn: true}
+	first, err := o.BeginBatch(t.Context(), o.pool, o.fence, pieces[:1], 10, settings)
+	require.NoError(t, err)
+	assert.False(t, first.InTurn(), "there is no conflict")
+	other, err := o.BeginBatch(t.Context(), o.pool, o.fence, pieces[1:], 10, settings)
+	require.NoError(t, err, "nobody takes turns without a conflict")
+	other.Rollback(t.Context())
+	first.Rollback(t.Context())
+
+	took, err := o.NoteConflicts(t.Context(), o.pool, o.fence.Projection, 1)
+	require.NoError(t, err)
+	assert.Equal(t, turnsFirst, took)
+	first, err = o.BeginBatch(t.Context(), o.pool, o.fence, pieces[:1], 10, settings)
+	require.NoError(t, err)
+	assert.True(t, first.InTurn())
+	second := async(func() *Batch {
+		b, err := o.BeginBatch(context.Background(), o.pool, o.fence, pieces[1:], 10, settings)
+		assert.NoError(t, err)
+		return b
+	})
+	awaitBlockedBy(t, o.pool, first.conn.Conn().PgConn().PID())
+	exec(t, o.pool, `SELECT FROM orchestrator_checkpoints WHERE slot_from = $1 FOR UPDATE NOWAIT`, pieces[1].From)
+	require.NoError(t, first.Commit(t.Context(), 10))
+	b := await(t, second, "the second batch")
+	assert.True(t, b.InTurn())
+	assert.Equal(t, "0", value[string](t, b.Tx(), `SELECT current_setting('lock_timeout')`), "the time for the turn bounds a handler's statements")
+
+	_, err = o.BeginBatch(t.Context(), o.pool, o.fence, pieces[:1], 10, settings)
+	require.ErrorIs(t, err, ErrTurn, "the turn does not come back")
+	without, err := o.BeginBatch(t.Context(), o.pool, o.fence, o.pieces(t)[:1], 20, BatchSettings{})
+	require.NoError(t, err)
+	without.Rollback(t.Context())
+	require.NoError(t, b.Commit(t.Context(), 10))
+	assert.Zero(t, o.pool.Stat().AcquiredConns())
+	exec(t, o.pool, `UPDATE orchestrator_turns SET until = now() - interval '1s'`)
+	first, err = o.BeginBatch(t.Context(), o.pool, o.fence, o.pieces(t), 20, settings)
+	require.NoError(t, err)
+	assert.False(t, first.InTurn(), "the conflicts are over")
+	first.Rollback(t.Context())
+}

@@ -2,6 +2,7 @@ package dbguard_test
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
@@ -228,4 +230,103 @@ func TestPoolReturnsItsConnections(t *testing.T) {
 	var batch pgx.Batch
 	batch.Queue("SELECT 1")
 	require.Error(t, pool.SendBatch(ctx, &batch).Close())
+}
+
+func TestTransactionsWriteWhateverTheDefaultsAre(t *testing.T) {
+	ctx := t.Context()
+	db := pgtest.NewDatabase(t)
+	_, err := db.Exec(ctx, "CREATE TABLE t (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)")
+	require.NoError(t, err)
+	for _, mode := range modes {
+		config := db.Config()
+		config.MaxConns = 1
+		config.ConnConfig.DefaultQueryExecMode = mode
+		config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+		config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "serializable"
+		own, err := pgxpool.NewWithConfig(ctx, config)
+		require.NoError(t, err)
+		in := dbguard.New(own).InTransactions()
+		tag, err := in.Exec(ctx, "INSERT INTO t VALUES ($1)", 1)
+		require.NoError(t, err, mode)
+		assert.EqualValues(t, 1, tag.RowsAffected(), mode)
+		_, err = in.Exec(ctx, "INSERT INTO t VALUES ($1)", 1)
+		require.Error(t, err, "%s: the constraint is checked at COMMIT", mode)
+		var level string
+		require.NoError(t, in.QueryRow(ctx, "SELECT current_setting('transaction_isolation') || current_setting('row_security') || $1::text", "x").Scan(&level))
+		assert.Equal(t, "read committedoffx", level, mode)
+		require.NoError(t, in.QueryRow(ctx, "SELECT current_setting('transaction_isolation') || current_setting('row_security')", pgx.QueryExecModeExec).Scan(&level))
+		assert.Equal(t, "read committedoff", level, mode)
+		_, err = in.Exec(ctx, "no SQL")
+		require.Error(t, err)
+		require.ErrorIs(t, in.QueryRow(ctx, "SELECT 1 WHERE false").Scan(nil), pgx.ErrNoRows)
+		_, err = in.Exec(ctx, "DELETE FROM t")
+		require.NoError(t, err, mode)
+		assert.Zero(t, own.Stat().AcquiredConns())
+		assert.EqualValues(t, 1, own.Stat().NewConnsCount(), "%s: no error cost the connection", mode)
+		own.Close()
+	}
+}
+
+func TestASilentServerIsFoundOut(t *testing.T) {
+	ctx := t.Context()
+	db := pgtest.NewDatabase(t)
+	pool := dbguard.NewPatient(db, 200*time.Millisecond)
+	_, err := pool.Exec(ctx, "SELECT pg_sleep(20)")
+	require.ErrorIs(t, err, dbguard.ErrNoAnswer)
+	pool = dbguard.NewPatient(db, 200*time.Millisecond)
+	rows, err := pool.Query(ctx, "SELECT pg_sleep(CASE WHEN i = 3 THEN 20 ELSE 0 END) FROM generate_series(1, 5) AS i")
+	require.NoError(t, err)
+	for rows.Next() {
+		assert.Fail(t, "the server buffers rows as small as these")
+	}
+	require.ErrorIs(t, rows.Err(), dbguard.ErrNoAnswer)
+	_, err = dbguard.NewPatient(db, 200*time.Millisecond).InTransactions().Exec(ctx, "SELECT pg_sleep(20)")
+	require.ErrorIs(t, err, dbguard.ErrNoAnswer)
+	assert.Zero(t, db.Stat().AcquiredConns())
+}
+
+// A server that is slow must not be taken for a dead one forever.
+func TestPatienceGrows(t *testing.T) {
+	pool := dbguard.NewPatient(pgtest.NewDatabase(t), 50*time.Millisecond)
+	failed := 0
+	require.Eventually(t, func() bool {
+		_, err := pool.Exec(t.Context(), "SELECT pg_sleep(0.3)")
+		if err != nil {
+			failed++
+			assert.ErrorIs(t, err, dbguard.ErrNoAnswer)
+		}
+		return err == nil
+	}, 20*time.Second, time.Millisecond)
+	assert.Positive(t, failed)
+}
+
+func TestSettingsThatChangeWhatIsReadAreNamed(t *testing.T) {
+	db := pgtest.NewDatabase(t)
+	texts := []pgx.QueryExecMode{pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol}
+	for _, setting := range []struct {
+		name, value string
+		refused     []pgx.QueryExecMode
+	}{
+		{"client_encoding", "LATIN1", modes},
+		{"datestyle", "German", texts},
+		{"bytea_output", "escape", texts},
+		{"standard_conforming_strings", "off", texts[1:]},
+		{"intervalstyle", "sql_standard", nil},
+	} {
+		for _, mode := range modes {
+			config := db.Config()
+			config.ConnConfig.DefaultQueryExecMode = mode
+			config.ConnConfig.RuntimeParams[setting.name] = setting.value
+			own, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			err = dbguard.CheckSettings(t.Context(), own)
+			if slices.Contains(setting.refused, mode) {
+				require.ErrorIs(t, err, dbfault.ErrConfiguration, "%s in mode %s", setting.name, mode)
+				require.ErrorContains(t, err, setting.name+"="+setting.value)
+			} else {
+				require.NoError(t, err, "%s in mode %s", setting.name, mode)
+			}
+			own.Close()
+		}
+	}
 }

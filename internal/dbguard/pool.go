@@ -2,6 +2,7 @@ package dbguard
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -11,26 +12,72 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
-// Pool is an application's pool. Statements run on it as they do on the pool itself, except that a connection is closed,
-// and not used again, when a statement finds out that its server is a standby.
-type Pool struct{ pool *pgxpool.Pool }
+// Pool is an application's pool. Statements run on it as they do on the pool itself, except that
+//
+//   - a connection is closed, and not used again, when a statement finds out that its server is a standby;
+//   - a statement that is not answered in time fails with [ErrNoAnswer], and the connections that rest in the pool are tried: see
+//     [Pool.Suspect];
+//   - a connection whose settings would change what is read is refused: see [CheckConn].
+//
+// The time is for the whole statement, and for a query for its first row and between two rows. What the caller does between two rows
+// does not count.
+type Pool struct {
+	pool  *pgxpool.Pool
+	watch *watch
+}
 
-// New returns the pool as the library uses it.
-func New(pool *pgxpool.Pool) Pool { return Pool{pool: pool} }
+// New returns the pool as the library uses it. A statement must be answered within 5s.
+func New(pool *pgxpool.Pool) Pool { return NewPatient(pool, 0) }
+
+// NewPatient returns the pool as the library uses it. A statement must be answered within patience; 0 means 5s.
+func NewPatient(pool *pgxpool.Pool, patience time.Duration) Pool {
+	if patience <= 0 {
+		patience = defaultPatience
+	}
+	return Pool{pool: pool, watch: &watch{pool: pool, shortest: patience}}
+}
 
 // Unguarded returns the application's pool itself.
 func (p Pool) Unguarded() *pgxpool.Pool { return p.pool }
 
-// closeTimeout bounds the farewell to a server whose connection is closed.
-const closeTimeout = time.Second
+// Config returns a copy of the pool's configuration.
+func (p Pool) Config() *pgxpool.Config { return p.pool.Config() }
+
+// Acquire takes a connection from the pool. It must go back with [Release]. A connection that has rested is tried first, as the
+// pool is configured; one that does not answer in time is closed.
+func (p Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	for {
+		patience := p.watch.patience()
+		limited, cancel := context.WithTimeout(ctx, patience)
+		conn, err := p.pool.Acquire(limited)
+		late := limited.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+			p.watch.mark(conn)
+			if err := CheckConn(conn.Conn()); err != nil {
+				drop(conn)
+				return nil, err
+			}
+			return conn, nil
+		case !late || ctx.Err() != nil:
+			return nil, err
+		}
+		p.Suspect() // all are in use, or one that had rested did not answer
+	}
+}
 
 // Release returns the connection to its pool. err is what the caller's last statement returned: if it shows that the server is of
-// no use, the connection is closed first.
+// no use, the connection is closed. Where a connection was lost, the others of its [Pool] are tried.
 func Release(conn *pgxpool.Conn, err error) {
-	if unfit(err) {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		_ = conn.Conn().Close(ctx)
+	lost := conn.Conn().IsClosed()
+	if lost || unfit(err) {
+		w := watchOf(conn)
+		drop(conn)
+		if w != nil && lost {
+			w.suspect()
+		}
+		return
 	}
 	conn.Release()
 }
@@ -41,29 +88,71 @@ func unfit(err error) bool {
 	return IsStandby(err) || dbfault.Code(err) == "0A000"
 }
 
+// closeTimeout bounds the farewell to a server whose connection is closed.
+const closeTimeout = time.Second
+
+// drop takes the connection out of its pool and closes it. The pool itself would keep its place taken until the server has
+// answered, for up to 15s.
+func drop(conn *pgxpool.Conn) {
+	w := watchOf(conn)
+	hijacked := conn.Hijack()
+	if w != nil {
+		if before := w.pool.Config().BeforeClose; before != nil {
+			before(hijacked)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = hijacked.Close(ctx)
+}
+
+// Limit returns the context of a statement that must be answered in time, and a function that makes its error say so, as the
+// statements of the Pool do.
+func (p Pool) Limit(ctx context.Context) (limited context.Context, explain func(error) error, cancel context.CancelFunc) {
+	patience := p.watch.patience()
+	limited, cancel = context.WithTimeout(ctx, patience)
+	return limited, func(err error) error {
+		if err == nil || limited.Err() == nil || ctx.Err() != nil {
+			return err
+		}
+		p.watch.late()
+		return fmt.Errorf("%w within %s: %w", ErrNoAnswer, patience, err)
+	}, cancel
+}
+
 // Exec executes a statement.
 func (p Pool) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := p.Acquire(ctx)
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
+	ctx, explain, cancel := p.Limit(ctx)
+	defer cancel()
 	tag, err := conn.Exec(ctx, sql, args...)
+	err = explain(err)
 	Release(conn, err)
 	return tag, err
 }
 
 // Query executes a query. The connection is held until the rows are closed.
 func (p Pool) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := p.Acquire(ctx)
 	if err != nil {
 		return failedRows{err: err}, err
 	}
+	ctx, timer := p.watch.time(ctx)
 	found, err := conn.Query(ctx, sql, args...) //nolint:rowserrcheck // whoever reads the rows checks it
+	timer.answered()
 	if err != nil {
+		timer.stop()
+		err = timer.explain(err)
 		Release(conn, err)
-		return found, err
+		return failedRows{err: err}, err
 	}
-	return &rows{Rows: found, conn: conn}, nil
+	return &rows{Rows: found, timer: timer, done: func(err error) error {
+		Release(conn, err)
+		return nil
+	}}, nil
 }
 
 // QueryRow executes a query that returns one row.
@@ -74,135 +163,28 @@ func (p Pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 
 // SendBatch sends the batch. The connection is held until the results are closed.
 func (p Pool) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := p.Acquire(ctx)
 	if err != nil {
 		return pgx.FailedBatchResults(b, err)
 	}
-	return &results{BatchResults: conn.SendBatch(ctx, b), conn: conn}
+	limited, explain, cancel := p.Limit(ctx)
+	return &results{BatchResults: conn.SendBatch(limited, b), conn: conn, explain: explain, cancel: cancel}
 }
 
-// BeginTx begins a transaction. The connection is held until it ends.
+// BeginTx begins a transaction. The connection is held until it ends. BEGIN and COMMIT must be answered in time; the
+// statements between have the time that their contexts leave them.
 func (p Pool) BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error) {
-	conn, err := p.pool.Acquire(ctx)
+	conn, err := p.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
-	begun, err := conn.BeginTx(ctx, options)
+	limited, explain, cancel := p.Limit(ctx)
+	defer cancel()
+	begun, err := conn.BeginTx(limited, options)
 	if err != nil {
+		err = explain(err)
 		Release(conn, err)
 		return nil, err
 	}
-	return &tx{Tx: begun, conn: conn}, nil
-}
-
-// rows releases its connection when it is closed.
-type rows struct {
-	pgx.Rows
-	conn *pgxpool.Conn // nil once it is released
-}
-
-// Next reads the next row, and closes the rows after the last.
-func (r *rows) Next() bool {
-	if r.Rows.Next() {
-		return true
-	}
-	r.Close()
-	return false
-}
-
-// Scan reads the row's values, and closes the rows if that fails.
-func (r *rows) Scan(destinations ...any) error {
-	err := r.Rows.Scan(destinations...)
-	if err != nil {
-		r.Close()
-	}
-	return err
-}
-
-// Close ends the query and releases the connection.
-func (r *rows) Close() {
-	r.Rows.Close()
-	if r.conn != nil {
-		Release(r.conn, r.Err())
-		r.conn = nil
-	}
-}
-
-// row is the result of QueryRow.
-type row struct {
-	rows pgx.Rows
-	err  error
-}
-
-// Scan reads the row's values. It returns pgx.ErrNoRows if there is no row.
-func (r row) Scan(destinations ...any) error {
-	if r.err != nil {
-		return r.err
-	}
-	defer r.rows.Close()
-	if !r.rows.Next() {
-		if err := r.rows.Err(); err != nil {
-			return err
-		}
-		return pgx.ErrNoRows
-	}
-	if err := r.rows.Scan(destinations...); err != nil {
-		return err
-	}
-	r.rows.Close()
-	return r.rows.Err()
-}
-
-// failedRows is the result of a query that was not sent.
-type failedRows struct {
-	pgx.Rows
-	err error
-}
-
-// Close does nothing.
-func (failedRows) Close() {}
-
-// Err is why the query was not sent.
-func (r failedRows) Err() error { return r.err }
-
-// Next says that there are no rows.
-func (failedRows) Next() bool { return false }
-
-// Scan returns why the query was not sent.
-func (r failedRows) Scan(...any) error { return r.err }
-
-// results releases its connection when it is closed.
-type results struct {
-	pgx.BatchResults
-	conn *pgxpool.Conn // nil once it is released
-}
-
-// Close reads what is left and releases the connection.
-func (r *results) Close() error {
-	err := r.BatchResults.Close()
-	if r.conn != nil {
-		Release(r.conn, err)
-		r.conn = nil
-	}
-	return err
-}
-
-// tx releases its connection when it ends.
-type tx struct {
-	pgx.Tx
-	conn *pgxpool.Conn // nil once it is released
-}
-
-// Commit commits.
-func (t *tx) Commit(ctx context.Context) error { return t.end(t.Tx.Commit(ctx)) }
-
-// Rollback rolls back.
-func (t *tx) Rollback(ctx context.Context) error { return t.end(t.Tx.Rollback(ctx)) }
-
-func (t *tx) end(err error) error {
-	if t.conn != nil {
-		Release(t.conn, err)
-		t.conn = nil
-	}
-	return err
+	return &tx{Tx: begun, pool: p, conn: conn}, nil
 }

@@ -124,6 +124,7 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	if err != nil {
 		return fmt.Errorf("running replica set %q: drawing the worker's id: %w", o.replicaSet, err)
 	}
+	o.warnOfStandbys(ctx)
 	store, err := o.open(ctx, d)
 	switch {
 	case errors.Is(err, ErrNeverReached):

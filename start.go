@@ -118,27 +118,36 @@ func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, 
 	if err := pgcoord.CheckPooler(ctx, o.db, session); err != nil {
 		return nil, fmt.Errorf("checking the way to the database: %w", err)
 	}
-	if err := migrations.Check(ctx, o.db, o.config.schema); err != nil {
+	if err := dbguard.CheckSettings(ctx, o.db); err != nil {
 		return nil, err
 	}
-	if err := horizon.Check(ctx, o.db, o.eventStore.EventsTable()); err != nil {
+	db := dbguard.New(o.db).InTransactions() // what a standby answers is not relied upon
+	if err := migrations.Check(ctx, db, o.config.schema); err != nil {
+		return nil, err
+	}
+	if err := horizon.Check(ctx, db, o.eventStore.EventsTable()); err != nil {
 		return nil, fmt.Errorf("checking the events table: %w", err)
 	}
-	store, err := pgcoord.Open(ctx, o.db, o.config.schema, o.replicaSet, o.eventStore.EventsTable())
+	store, err := pgcoord.Open(ctx, db, o.config.schema, o.replicaSet, o.eventStore.EventsTable())
 	if err != nil {
 		return nil, err
 	}
-	if err := store.CheckGrants(ctx, o.db, o.eventStore.EventsTable()); err != nil {
+	if err := store.CheckGrants(ctx, db, o.eventStore.EventsTable()); err != nil {
 		return nil, err
 	}
-	err = store.Claim(ctx, o.db, d.names)
+	if session != nil {
+		if err := o.checkSession(ctx, store); err != nil {
+			return nil, err
+		}
+	}
+	err = store.Claim(ctx, db, d.names)
 	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
 		return nil, claimedError{claimed}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return store, store.CheckEntered(ctx, o.db, d.names)
+	return store, store.CheckEntered(ctx, db, d.names)
 }
 
 // transient says whether an attempt to start is repeated after the error. Whatever is not known to need a person may pass:
@@ -191,19 +200,6 @@ func (o *Orchestrator) workerConfig(id uuid.UUID, store *pgcoord.Store, d descri
 func mostBatches(m pgcoord.Membership) int {
 	whole := len(m.Unpartitioned)
 	return (len(m.Projections)-whole)*m.Partitions + whole
-}
-
-// connect opens the coordination session's connection, as the pool would.
-func (o *Orchestrator) connect(ctx context.Context, id uuid.UUID) (*pgx.Conn, error) {
-	pool := o.db.Config()
-	cfg := pool.ConnConfig.Copy()
-	if pool.BeforeConnect != nil {
-		if err := pool.BeforeConnect(ctx, cfg); err != nil {
-			return nil, fmt.Errorf("running the pool's BeforeConnect: %w", err)
-		}
-	}
-	cfg.RuntimeParams["application_name"] = pgcoord.ApplicationName(id)
-	return pgx.ConnectConfig(ctx, cfg)
 }
 
 // modulePath is the library's own, as builds record it.

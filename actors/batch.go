@@ -136,7 +136,10 @@ func (p *processor) head() (packed.Events, int64) {
 
 // begin opens a batch's transaction, which holds the checkpoints below upTo.
 func (p *processor) begin(ctx context.Context, upTo int64) (*pgcoord.Batch, error) {
-	return p.worker.Store.BeginBatch(ctx, p.worker.Pool, p.fence, p.pieces, upTo, p.worker.Batch.Settings)
+	ctx, explain, cancel := p.worker.db.Limit(ctx)
+	defer cancel()
+	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, p.worker.Batch.Settings)
+	return b, explain(err)
 }
 
 // commitTimeout bounds a commit; it goes on when the handlers' time is over,
@@ -145,9 +148,9 @@ const commitTimeout = 10 * time.Second
 
 // commit commits what was handled up to and including handled.
 func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	ctx, explain, cancel := p.worker.db.Limit(context.WithoutCancel(ctx))
 	defer cancel()
-	if err := b.Commit(ctx, handled); err != nil {
+	if err := explain(b.Commit(ctx, handled)); err != nil {
 		p.known = false // the commit may have happened
 		return err
 	}
@@ -238,7 +241,7 @@ func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay t
 	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
 	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
 	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
-	if err := p.worker.Store.RecordFailure(ctx, p.worker.Pool, p.fence, failure); err != nil && ctx.Err() == nil {
+	if err := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure); err != nil && ctx.Err() == nil {
 		p.log.Warn("the failure could not be recorded", "error", err, "position", event.GlobalPosition)
 	}
 }
@@ -259,7 +262,7 @@ func abridged(text string) string {
 func (p *processor) recordHandled(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	if err := p.worker.Store.RecordHandled(ctx, p.worker.Pool, p.fence.Projection); err != nil {
+	if err := p.worker.Store.RecordHandled(ctx, p.worker.db.InTransactions(), p.fence.Projection); err != nil {
 		p.log.Warn("the recovery could not be recorded", "error", err, "position", p.failing.recorded)
 		return // with the next batch
 	}

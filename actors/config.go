@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -57,6 +58,8 @@ type Timing struct {
 	// session was connected again, the leader holds nobody for dead: right then
 	// nobody has a session.
 	SessionGrace time.Duration
+	// Answer is how long a statement may take to be answered before its connection counts as dead. Defaults to 5s.
+	Answer time.Duration
 	// History is how many superseded generations, workers that are gone, and
 	// failed events that were handled are kept.
 	History int
@@ -88,6 +91,8 @@ type BatchConfig struct {
 // after the start.
 type worker struct {
 	Config
+	// db is the pool, as everything but handlers uses it.
+	db dbguard.Pool
 	// session is nil in poll-only mode.
 	session *pgcoord.Session
 	// batches has a token for each batch that may be in flight at once, so that
@@ -112,7 +117,7 @@ func (w *worker) logger(component string) *slog.Logger {
 // poll-only mode.
 func (w *worker) coordinate(ctx context.Context, run func(context.Context, pgcoord.Conn) error) error {
 	if w.session == nil {
-		return run(ctx, w.Pool)
+		return run(ctx, w.db.InTransactions())
 	}
 	return w.session.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error { return run(ctx, conn) })
 }

@@ -96,7 +96,7 @@ func newHorizon(w *worker, life uint64) *horizonActor {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &horizonActor{
 		worker: w, log: w.logger(kindHorizon), ctx: ctx, cancel: cancel,
-		prober: horizon.NewProber(w.Pool, w.EventStore.EventsTable(), w.Store.Rewinds(w.Pool), horizon.Options{BlockerAfter: horizonBlockedAfter}),
+		prober: horizon.NewProber(w.db, w.EventStore.EventsTable(), w.Store.Rewinds(w.db.InTransactions()), horizon.Options{BlockerAfter: horizonBlockedAfter}),
 		epoch:  life << 32,
 		known:  true, // an earlier life may have left one behind
 		moved:  time.Now(),
@@ -186,7 +186,7 @@ func (h *horizonActor) probe(c actor.Context) {
 		defer cancel()
 		defer func() { result.took = time.Since(began); root.Send(self, result) }()
 		if lookForTrigger {
-			result.installed, result.err = h.worker.EventStore.HasWakeUp(ctx, h.worker.Pool)
+			result.installed, result.err = h.worker.EventStore.HasWakeUp(ctx, h.worker.db)
 		}
 		if result.err == nil {
 			result.reading, result.err = h.prober.Probe(ctx)

@@ -211,7 +211,7 @@ var errFenced = errors.New("the checkpoints do not belong to this worker any mor
 // reload reads the checkpoints as they stand: after a crash, after a batch
 // whose outcome is not known, or when they were not as believed.
 func (p *processor) reload(ctx context.Context) error {
-	pieces, err := p.worker.Store.Pieces(ctx, p.worker.Pool, p.fence)
+	pieces, err := p.worker.Store.Pieces(ctx, p.worker.db.InTransactions(), p.fence)
 	if err != nil {
 		return err
 	}

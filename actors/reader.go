@@ -206,7 +206,7 @@ func (r *reader) readOn(c actor.Context) {
 		if crowded {
 			upTo, limit, bounded = r.horizon, min(r.sizing.limit, r.chunk), false
 		}
-		r.read(c, &statement{after: r.window.head, upTo: upTo, bounded: bounded, giveBack: func() {}}, limit, r.worker.Pool)
+		r.read(c, &statement{after: r.window.head, upTo: upTo, bounded: bounded, giveBack: func() {}}, limit, r.worker.db)
 	}
 	r.readAhead(c)
 }
@@ -248,7 +248,7 @@ func (r *reader) readAhead(c actor.Context) {
 	}
 	upTo, limit, bounded := r.sizing.next(before.upTo, r.horizon)
 	own := &statement{after: before.upTo, upTo: upTo, bounded: bounded, before: before, giveBack: giveBack}
-	r.read(c, own, limit, inTurn{DB: r.worker.Pool, own: own})
+	r.read(c, own, limit, inTurn{DB: r.worker.db, own: own})
 }
 
 // read begins a statement. Its chunks come to the window in their order, and then its end.
@@ -335,7 +335,7 @@ func (r *reader) readAlone(c actor.Context) {
 		}
 		go func() {
 			read := &aloneRead{question: q, answer: messages.EventsRead{Sequence: q.Sequence}}
-			read.answer.Err = r.events.Stream(r.run.hard, r.worker.Pool, query, query.Limit, func(p eventstore.Part) {
+			read.answer.Err = r.events.Stream(r.run.hard, r.worker.db, query, query.Limit, func(p eventstore.Part) {
 				read.answer.Events, read.answer.UpTo, read.bytes = p.Events, p.UpTo, p.Bytes
 			})
 			root.Send(self, read)

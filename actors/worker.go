@@ -10,6 +10,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -40,6 +41,7 @@ func BatchesAtOnce(connections int32) int {
 func Start(cfg Config) (*Worker, error) {
 	w := &worker{
 		Config:   cfg,
+		db:       dbguard.NewPatient(cfg.Pool, cfg.Timing.Answer),
 		batches:  make(chan struct{}, BatchesAtOnce(cfg.Pool.Config().MaxConns)),
 		handlers: newHandlers(cfg.Batch.HangAfter),
 		scopes:   map[string]projection.Scope{},
@@ -112,6 +114,7 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 			},
 			Lost: func(err error) {
 				cfg.Metrics.SessionConnected(false)
+				w.worker.db.Suspect() // what ended it may have ended more
 				send(messages.SessionLost{Err: err})
 			},
 			Notified: func(kind, worker string) {

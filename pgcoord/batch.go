@@ -87,7 +87,7 @@ type Batch struct {
 // pieces are the partition's checkpoints as the worker believes them; those
 // below upTo are locked, in order of their slots. It returns ErrMoved if they are
 // not as believed. BEGIN, the settings and the locks are one round trip.
-func (s *Store) BeginBatch(ctx context.Context, pool *pgxpool.Pool, f Fence, pieces []slot.Piece, upTo int64, settings BatchSettings) (*Batch, error) {
+func (s *Store) BeginBatch(ctx context.Context, pool Pool, f Fence, pieces []slot.Piece, upTo int64, settings BatchSettings) (*Batch, error) {
 	conn, err := pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("acquiring a connection for a batch of %s (the pool's limit is %d): %w", f, pool.Config().MaxConns, err)

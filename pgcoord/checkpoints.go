@@ -7,13 +7,14 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 const sqlAssignment = `
 SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions
 FROM {{schema}}orchestrator_checkpoints
-WHERE replica_set = $1 AND generation = $2 AND worker_id = $3
+WHERE replica_set = $1 AND generation = $2 AND worker_id = $3 AND ` + dbguard.Primary + `
 ORDER BY projection, slot_from`
 
 // Assignment reads the checkpoints that the worker owns in the generation,
@@ -33,7 +34,7 @@ func (s *Store) Assignment(ctx context.Context, db DB, worker uuid.UUID, generat
 const sqlReload = `
 SELECT slot_from, slot_to, position
 FROM {{schema}}orchestrator_checkpoints
-WHERE projection = $1 AND partition_key = $2 AND total_partitions = $3 AND generation = $4 AND worker_id = $5
+WHERE projection = $1 AND partition_key = $2 AND total_partitions = $3 AND generation = $4 AND worker_id = $5 AND ` + dbguard.Primary + `
 ORDER BY slot_from`
 
 // Pieces reads the checkpoints of one partition of a projection as they stand.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // Failure is an event that a handler failed on.
@@ -62,7 +63,7 @@ func (s *Store) RecordHandled(ctx context.Context, db DB, projection string) err
 
 const sqlRetrying = `
 SELECT projection, max(global_position) FROM {{schema}}orchestrator_dead_letters
-WHERE replica_set = $1 AND state = 'retrying' GROUP BY projection`
+WHERE replica_set = $1 AND state = 'retrying' AND ` + dbguard.Primary + ` GROUP BY projection`
 
 // Retrying is the highest position of an event that failed and has not been
 // recorded as handled, for each projection that has one.

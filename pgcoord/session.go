@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // SessionEvents is told what happens on a Session. The functions are called by
@@ -136,15 +138,27 @@ func (s *Session) run(ctx context.Context) {
 	}
 }
 
-// sqlSessionSettings lets the server notice soon that the worker is gone, and
-// keeps what the role's defaults would do to a session that rests. Where the
-// platform has no such setting, it is left out or refused.
+// sqlSessionSettings keeps from the session what the role's defaults would do to it, whatever they are. Statements and
+// transactions end by their contexts, or by the idle timeout if the worker is frozen. It fails on a standby. pg_catalog
+// comes first in the search_path, so nobody's function takes the place of the server's.
 const sqlSessionSettings = `
-SELECT set_config(s.name, v.setting, false)
+SELECT pg_catalog.set_config(s.name, v.setting, false)
+FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'), ('transaction_timeout', '0'), ('idle_session_timeout', '0'),
+             ('idle_in_transaction_session_timeout', '20s'), ('default_transaction_read_only', 'off'),
+             ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off'),
+             ('row_security', 'off'), ('search_path', 'pg_catalog, pg_temp'), ('client_encoding', 'UTF8'),
+             ('standard_conforming_strings', 'on'), ('datestyle', 'ISO'), ('bytea_output', 'hex'),
+             ('extra_float_digits', '1')) AS v (name, setting)
+JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) = v.name
+WHERE ` + dbguard.Primary + ` AND pg_catalog.current_setting(s.name) IS DISTINCT FROM v.setting`
+
+// sqlKeepAlive lets the server notice soon that the worker is gone. Where the platform has no such setting, it is left
+// out or refused.
+const sqlKeepAlive = `
+SELECT pg_catalog.set_config(s.name, v.setting, false)
 FROM (VALUES ('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3'),
-             ('tcp_user_timeout', '10000'), ('client_connection_check_interval', '2000'),
-             ('idle_session_timeout', '0'), ('default_transaction_read_only', 'off')) AS v (name, setting)
-JOIN pg_settings AS s ON s.name = v.name`
+             ('tcp_user_timeout', '10000'), ('client_connection_check_interval', '2000')) AS v (name, setting)
+JOIN pg_catalog.pg_settings AS s ON s.name = v.name`
 
 // sqlEndHolder ends the worker's own previous session, which the server has not
 // noticed to be broken.
@@ -162,8 +176,12 @@ func (s *Session) open(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting the coordination session: %w", err)
 	}
-	if _, err := conn.Exec(ctx, sqlSessionSettings); err != nil {
-		s.cfg.Logger.DebugContext(ctx, "the server does not take the coordination session's settings", "error", err)
+	if _, err := conn.Exec(ctx, sqlSessionSettings, pgx.QueryExecModeExec); err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("setting up the coordination session: %w", err)
+	}
+	if _, err := conn.Exec(ctx, sqlKeepAlive); err != nil {
+		s.cfg.Logger.DebugContext(ctx, "the server does not take the coordination session's keep-alive settings", "error", err)
 	}
 	var locked bool
 	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", s.cfg.Key).Scan(&locked)

@@ -11,8 +11,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // DB is what single statements of this package run on: a pool, a connection or
@@ -27,6 +29,12 @@ type DB interface {
 type Conn interface {
 	DB
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// Pool is what a batch takes its connection from: the application's pool, or a dbguard.Pool.
+type Pool interface {
+	Acquire(ctx context.Context) (*pgxpool.Conn, error)
+	Config() *pgxpool.Config
 }
 
 // transaction is how every transaction of this package begins, whatever the
@@ -50,7 +58,8 @@ const sqlResolve = `
 SELECT (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)),
        (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($2)),
        (SELECT pg_get_serial_sequence($2, a.attname) FROM pg_attribute AS a
-        WHERE a.attrelid = to_regclass($2) AND a.attname = 'global_position' AND NOT a.attisdropped)`
+        WHERE a.attrelid = to_regclass($2) AND a.attname = 'global_position' AND NOT a.attisdropped)
+WHERE ` + dbguard.Primary + ``
 
 // Open resolves the schema on db and returns the replica set's Store. schema
 // is the one the coordination tables are in; empty means the connection's.

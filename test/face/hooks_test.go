@@ -3,12 +3,17 @@ package face
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // with makes the world's workers use a pool of their own, whose configuration change alters.
@@ -53,5 +58,106 @@ func TestAHookThatFailsOnceDoesNotEndRun(t *testing.T) {
 			w.awaitHandled("users", 3)
 			require.NoError(t, r.stop())
 		})
+	}
+}
+
+// role creates a role that may connect and is dropped after the test.
+func (w *world) role(name, options string) string {
+	w.t.Helper()
+	name += "_" + w.db.Config().ConnConfig.Database
+	w.exec("CREATE ROLE " + name + " LOGIN PASSWORD 'pw' " + options)
+	w.t.Cleanup(func() {
+		_, err := w.db.Exec(context.Background(), "DROP OWNED BY "+name+"; DROP ROLE "+name)
+		require.NoError(w.t, err)
+	})
+	return name
+}
+
+// owned makes a role that may do what a worker needs, and nothing else.
+func (w *world) owned() string {
+	w.t.Helper()
+	owner := w.role("owner", "")
+	w.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO " + owner)
+	w.exec("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO " + owner)
+	return owner
+}
+
+// The role that connects has no rights itself; its statements run as another.
+func TestTheSessionRunsAsTheRoleOfThePool(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "SET ROLE needs a session")
+	for name, change := range map[string]func(w *world, app, owner string, c *pgxpool.Config){
+		"AfterConnect": func(_ *world, _, owner string, c *pgxpool.Config) {
+			c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+				_, err := conn.Exec(ctx, "SET ROLE "+owner)
+				return err
+			}
+		},
+		"BeforeAcquire": func(_ *world, _, owner string, c *pgxpool.Config) {
+			c.BeforeAcquire = func(ctx context.Context, conn *pgx.Conn) bool { //nolint:staticcheck // pools still have it
+				_, err := conn.Exec(ctx, "SET ROLE "+owner)
+				return err == nil
+			}
+		},
+		"ALTER ROLE": func(w *world, app, owner string, _ *pgxpool.Config) {
+			w.exec("ALTER ROLE " + app + " SET role = " + owner)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			owner := w.owned()
+			app := w.role("app", "NOINHERIT")
+			w.exec("GRANT " + owner + " TO " + app)
+			w.with(func(c *pgxpool.Config) {
+				c.ConnConfig.User, c.ConnConfig.Password = app, "pw"
+				change(w, app, owner, c)
+			})
+			r := start(t, w.orchestrator("set"), recorder{name: "users"})
+			w.awaitRunning("set", 1)
+			require.NoError(t, r.stop())
+		})
+	}
+}
+
+// Without the hook the session would be refused for ever; Run says so at once.
+func TestRunNamesTheRightsThatTheSessionLacks(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "SET ROLE needs a session")
+	w := newWorld(t)
+	owner := w.owned()
+	app := w.role("app", "NOINHERIT")
+	w.exec("GRANT " + owner + " TO " + app)
+	var connections atomic.Int32
+	w.with(func(c *pgxpool.Config) {
+		c.ConnConfig.User, c.ConnConfig.Password = app, "pw"
+		c.MaxConns = 3
+		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			if connections.Add(1) > 1 {
+				return nil
+			}
+			_, err := conn.Exec(ctx, "SET ROLE "+owner)
+			return err
+		}
+	})
+	err := refused(t, w)
+	require.ErrorIs(t, err, orchestrator.ErrNotGranted)
+	require.ErrorContains(t, err, "coordination session")
+}
+
+func TestRunWarnsOfHostsThatMayBeStandbys(t *testing.T) {
+	for attrs, warned := range map[string]bool{"": true, "any": true, "prefer-standby": true, "read-write": false, "primary": false} {
+		config, err := pgxpool.ParseConfig("host=127.0.0.1,127.0.0.2 port=1,2 sslmode=prefer target_session_attrs=" + attrs)
+		if attrs == "" {
+			config, err = pgxpool.ParseConfig("host=127.0.0.1,127.0.0.2 port=1,2 sslmode=prefer")
+		}
+		require.NoError(t, err)
+		db, err := pgxpool.NewWithConfig(t.Context(), config)
+		require.NoError(t, err)
+		logs := newLogs()
+		orch, err := orchestrator.New(db, eventstore.New(), "set", orchestrator.WithLogger(logs.logger()))
+		require.NoError(t, err)
+		r := start(t, orch, named("a"))
+		logs.await(t, "trying again")
+		require.ErrorIs(t, r.stop(), orchestrator.ErrNeverReached)
+		require.Equal(t, warned, strings.Contains(logs.String(), "target_session_attrs=read-write"), attrs)
+		db.Close()
 	}
 }

@@ -1,0 +1,111 @@
+package orchestrator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// connectTimeout bounds an attempt to connect where the pool's configuration does not, as pgxpool does it.
+const connectTimeout = 2 * time.Minute
+
+// connect opens the coordination session's connection as the pool would: with its hooks, so that the session is the same role
+// with the same settings.
+func (o *Orchestrator) connect(ctx context.Context, id uuid.UUID) (*pgx.Conn, error) {
+	pool := o.db.Config()
+	cfg := pool.ConnConfig.Copy()
+	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, connectTimeout)
+	if pool.BeforeConnect != nil {
+		if err := pool.BeforeConnect(ctx, cfg); err != nil {
+			return nil, fmt.Errorf("running the pool's BeforeConnect: %w", err)
+		}
+	}
+	if cfg.RuntimeParams == nil {
+		cfg.RuntimeParams = map[string]string{}
+	}
+	cfg.RuntimeParams["application_name"] = pgcoord.ApplicationName(id)
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if pool.AfterConnect != nil {
+		if err := pool.AfterConnect(ctx, conn); err != nil {
+			return nil, errors.Join(fmt.Errorf("running the pool's AfterConnect: %w", err), closeConn(conn))
+		}
+	}
+	prepare := pool.PrepareConn
+	if prepare == nil && pool.BeforeAcquire != nil { //nolint:staticcheck // pools still have it
+		prepare = func(ctx context.Context, conn *pgx.Conn) (bool, error) { return pool.BeforeAcquire(ctx, conn), nil } //nolint:staticcheck // as above
+	}
+	if prepare == nil {
+		return conn, nil
+	}
+	usable, err := prepare(ctx, conn)
+	if err == nil && !usable {
+		err = errors.New("it refused the connection")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("running the pool's PrepareConn: %w", err), closeConn(conn))
+	}
+	return conn, nil
+}
+
+// closeConn closes a connection without waiting long for a server that may be gone.
+func closeConn(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return conn.Close(ctx)
+}
+
+// checkSession checks the rights of the role that the coordination session has, which hooks may make another one than the pool's.
+func (o *Orchestrator) checkSession(ctx context.Context, store *pgcoord.Store) error {
+	conn, err := o.connect(ctx, uuid.Nil)
+	if err != nil {
+		return fmt.Errorf("opening a coordination session: %w", err)
+	}
+	err = store.CheckGrants(ctx, conn, o.eventStore.EventsTable())
+	_ = closeConn(conn)
+	if err != nil {
+		return fmt.Errorf("checking the coordination session: %w", err)
+	}
+	return nil
+}
+
+// fallbackHosts returns the hosts that the configuration may connect to in place of the first, and that may be standbys. It is
+// empty where target_session_attrs keeps standbys away.
+func fallbackHosts(cfg *pgconn.Config) []string {
+	var hosts []string
+	for _, f := range cfg.Fallbacks {
+		if f.Host != cfg.Host || f.Port != cfg.Port { // the same host is another sslmode
+			hosts = append(hosts, fmt.Sprintf("%s:%d", f.Host, f.Port))
+		}
+	}
+	if cfg.ValidateConnect == nil {
+		return hosts
+	}
+	is := func(validate pgconn.ValidateConnectFunc) bool {
+		return reflect.ValueOf(cfg.ValidateConnect).Pointer() == reflect.ValueOf(validate).Pointer()
+	}
+	if is(pgconn.ValidateConnectTargetSessionAttrsPreferStandby) || is(pgconn.ValidateConnectTargetSessionAttrsReadOnly) ||
+		is(pgconn.ValidateConnectTargetSessionAttrsStandby) {
+		return append(hosts, fmt.Sprintf("%s:%d", cfg.Host, cfg.Port))
+	}
+	return nil // read-write, primary, or the application's own check
+}
+
+// warnOfStandbys logs that some of the pool's connections may lead to a standby. They are refused, so nothing is lost, but each costs an attempt.
+func (o *Orchestrator) warnOfStandbys(ctx context.Context) {
+	if hosts := fallbackHosts(&o.db.Config().ConnConfig.Config); len(hosts) > 0 {
+		o.config.logger.WarnContext(ctx, "the pool may connect to a standby, which can neither be written nor be relied upon: "+
+			"put target_session_attrs=read-write into its connection string", "replica_set", o.replicaSet, "hosts", hosts)
+	}
+}

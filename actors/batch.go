@@ -42,17 +42,20 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	})
 	watch.end()
 	if handlerErr != nil || handled == 0 {
-		return p.rolledBack(ctx, b, events, handled, handlerErr)
+		return p.rolledBack(ctx, b, events, handled, handlerErr, time.Since(began))
 	}
 	if handled < events.Len() {
 		upTo = events.Position(handled - 1)
 	}
 	if err := p.commit(ctx, b, upTo); err != nil {
 		switch {
+		case ctx.Err() != nil:
 		case dbfault.IsConflict(err):
 			return p.conflicted(ctx, events.Slice(0, handled), err), nil
-		case ctx.Err() == nil && p.blames(err):
-			return p.commitFailed(ctx, events.Slice(0, handled), err), nil
+		case p.wasIdle(err, time.Since(began)):
+			return next{more: true}, nil
+		case p.blames(err):
+			return p.commitFailed(ctx, events.Slice(0, handled), p.explained(err)), nil
 		}
 		return next{}, err
 	}
@@ -73,7 +76,7 @@ func (p *processor) notBegun(err error) (next, error) {
 }
 
 // rolledBack rolls back a batch whose handler failed, or handled nothing since it is to stop, and decides what follows.
-func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events packed.Events, handled int, handlerErr error) (next, error) {
+func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events packed.Events, handled int, handlerErr error, took time.Duration) (next, error) {
 	// A context of the handler's own that ended closes the connection too.
 	alive, conflict := b.Alive(), b.Conflict(handlerErr)
 	b.Rollback(ctx)
@@ -82,12 +85,14 @@ func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events pac
 		return next{}, nil // it is stopping
 	case conflict:
 		return p.conflicted(ctx, events, handlerErr), nil
+	case !alive && p.wasIdle(b.Cause(handlerErr), took):
+		return next{more: true}, nil
 	}
 	ownTime := errors.Is(handlerErr, context.DeadlineExceeded) || errors.Is(handlerErr, context.Canceled)
 	if !alive && !ownTime && !p.blames(handlerErr) {
 		return next{}, handlerErr
 	}
-	return p.handlerFailed(ctx, events, handled, handlerErr), nil
+	return p.handlerFailed(ctx, events, handled, p.explained(handlerErr)), nil
 }
 
 // brokenMost is how many batches in a row may lose their connection before the

@@ -100,6 +100,7 @@ type worker struct {
 	batches chan struct{}
 	// turns has, for each projection, a place for the batch that has its turn, or waits for it in the database.
 	turns map[string]chan struct{}
+	idle  idleTimes
 	// scopes is what each projection wants, asked once.
 	scopes   map[string]projection.Scope
 	handlers *handlers

@@ -68,10 +68,13 @@ func (p *processor) beginInTurn(ctx context.Context, upTo int64) (*pgcoord.Batch
 		})()
 	}
 	settings := p.worker.Batch.Settings
+	settings.IdleTimeout = p.idleTimeout()
 	settings.Turn = p.turns.waits < waitsMost
-	b, err := p.worker.Store.BeginBatch(ctx, p.worker.Pool, p.fence, p.pieces, upTo, settings)
+	ctx, explain, end := p.worker.db.Limit(ctx)
+	defer end()
+	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, settings)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	p.turns.taken, p.turns.waits = b.InTurn(), 0
 	return b, nil
@@ -95,7 +98,7 @@ func (p *processor) conflicted(ctx context.Context, events packed.Events, err er
 		"error", abridged(fmt.Sprint(err)), "conflicts_in_a_row", n, "next_try", after,
 		"first_position", events.Position(0), "last_position", events.Position(events.Len() - 1),
 	}
-	took, noteErr := p.worker.Store.NoteConflicts(ctx, p.worker.Pool, p.fence.Projection, 1)
+	took, noteErr := p.worker.Store.NoteConflicts(ctx, p.worker.db.InTransactions(), p.fence.Projection, 1)
 	switch {
 	case noteErr != nil && ctx.Err() == nil:
 		p.log.Warn("a conflict could not be noted, so the partitions do not take turns", "note_error", noteErr, "error", err)

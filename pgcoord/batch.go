@@ -141,6 +141,14 @@ func (b *Batch) Conflict(handlerErr error) bool {
 	return handlerErr != nil && (batchtx.IsConflict(handlerErr) || b.tx.Conflict())
 }
 
+// Cause is the last error that the database gave the handlers, if it did since the last event that was handled; else the error that they returned.
+func (b *Batch) Cause(handlerErr error) error {
+	if last := b.tx.Last(); last != nil {
+		return last
+	}
+	return handlerErr
+}
+
 // Alive says whether the connection still stands; if not, an error that a
 // handler returned says nothing about its event.
 func (b *Batch) Alive() bool { return !b.conn.Conn().IsClosed() }

@@ -29,6 +29,10 @@ type Projection interface {
 	// must not be seen to do so resets it. The connection is one of the application's pool: what is set by SET without LOCAL stays
 	// on it, as session locks, LISTEN and temporary tables do.
 	//
+	// A handler that sends no statement through tx for longer than the stale worker
+	// timeout and the coordination timeout is called again, with more time. Effects
+	// elsewhere are repeated then.
+	//
 	// ctx ends when the handler must give up; it carries a Delivery, with the
 	// fencing token for systems that can check one. Handle must not keep tx or event
 	// after it returned, nor change the event's bytes, which other projections

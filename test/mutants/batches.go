@@ -63,4 +63,9 @@ var batchGuards = []guard{
 		Old: "batch.Queue(sqlEndTurn)", New: "batch.Queue(\"SELECT $1\", sqlEndTurn)",
 		Test: "TestABatchTakesItsTurnBeforeItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",
 	},
+	{
+		Name: "idle-handlers-get-more-time", File: "actors/batch.go",
+		Old: "case !alive && p.wasIdle(", New: "case !alive && ctx == nil && p.wasIdle(",
+		Test: "TestAHandlerThatIsIdleForLongGetsMoreTime", Promise: "a handler that takes longer than a frozen worker may keep its rows is not repeated for ever",
+	},
 }

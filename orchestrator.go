@@ -125,7 +125,7 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 		return fmt.Errorf("running replica set %q: drawing the worker's id: %w", o.replicaSet, err)
 	}
 	o.warnOfStandbys(ctx)
-	store, err := o.open(ctx, d)
+	opened, err := o.open(ctx, d)
 	switch {
 	case errors.Is(err, ErrNeverReached):
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
@@ -134,7 +134,7 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	case err != nil:
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
-	return o.work(ctx, o.workerConfig(id, store, d, recorder))
+	return o.work(ctx, o.workerConfig(id, opened, d, recorder))
 }
 
 // work keeps a worker running until ctx ends. A worker ends before only if its

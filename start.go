@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
@@ -80,19 +81,25 @@ func describeOne(p projection.Projection) (resolved projection.Projection, name 
 	return resolved, resolved.Name(), projection.IsUnpartitioned(resolved), nil
 }
 
+// stores are what the worker's statements are made of. The database has resolved their tables.
+type stores struct {
+	coordination *pgcoord.Store
+	events       *eventstore.Store
+}
+
 // open checks that the database is as the library needs it, and claims the
 // projections. It tries until the database answers, or ctx ends. The error is ErrNeverReached
 // if ctx ended after an attempt had failed.
-func (o *Orchestrator) open(ctx context.Context, d described) (*pgcoord.Store, error) {
+func (o *Orchestrator) open(ctx context.Context, d described) (stores, error) {
 	delay := 100 * time.Millisecond
 	var last error // why the attempt before failed
 	for {
-		store, err := o.check(ctx, d)
+		opened, err := o.check(ctx, d)
 		switch {
 		case err != nil && ctx.Err() != nil && last != nil:
-			return nil, fmt.Errorf("%w: %w", ErrNeverReached, last)
+			return stores{}, fmt.Errorf("%w: %w", ErrNeverReached, last)
 		case err == nil || ctx.Err() != nil || !transient(err):
-			return store, err
+			return opened, err
 		}
 		last = err
 		o.config.logger.WarnContext(ctx, "the database is not ready, trying again",
@@ -108,7 +115,7 @@ func (o *Orchestrator) open(ctx context.Context, d described) (*pgcoord.Store, e
 // checkTimeout bounds one attempt to check the database.
 const checkTimeout = 30 * time.Second
 
-func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, error) {
+func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var session pgcoord.Connect // none is needed to poll
@@ -116,38 +123,42 @@ func (o *Orchestrator) check(ctx context.Context, d described) (*pgcoord.Store, 
 		session = func(ctx context.Context) (*pgx.Conn, error) { return o.connect(ctx, uuid.Nil) }
 	}
 	if err := pgcoord.CheckPooler(ctx, o.db, session); err != nil {
-		return nil, fmt.Errorf("checking the way to the database: %w", err)
+		return stores{}, fmt.Errorf("checking the way to the database: %w", err)
 	}
 	if err := dbguard.CheckSettings(ctx, o.db); err != nil {
-		return nil, err
+		return stores{}, err
 	}
 	db := dbguard.New(o.db).InTransactions() // what a standby answers is not relied upon
 	if err := migrations.Check(ctx, db, o.config.schema); err != nil {
-		return nil, err
+		return stores{}, err
 	}
-	if err := horizon.Check(ctx, db, o.eventStore.EventsTable()); err != nil {
-		return nil, fmt.Errorf("checking the events table: %w", err)
-	}
-	store, err := pgcoord.Open(ctx, db, o.config.schema, o.replicaSet, o.eventStore.EventsTable())
+	events, err := o.eventStore.Resolve(ctx, db)
 	if err != nil {
-		return nil, err
+		return stores{}, err
 	}
-	if err := store.CheckGrants(ctx, db, o.eventStore.EventsTable()); err != nil {
-		return nil, err
+	if err := horizon.Check(ctx, db, events.EventsTable()); err != nil {
+		return stores{}, fmt.Errorf("checking the events table: %w", err)
+	}
+	store, err := pgcoord.Open(ctx, db, o.config.schema, o.replicaSet, events.EventsTable())
+	if err != nil {
+		return stores{}, err
+	}
+	if err := store.CheckGrants(ctx, db, events.EventsTable()); err != nil {
+		return stores{}, err
 	}
 	if session != nil {
 		if err := o.checkSession(ctx, store); err != nil {
-			return nil, err
+			return stores{}, err
 		}
 	}
 	err = store.Claim(ctx, db, d.names)
 	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
-		return nil, claimedError{claimed}
+		return stores{}, claimedError{claimed}
 	}
 	if err != nil {
-		return nil, err
+		return stores{}, err
 	}
-	return store, store.CheckEntered(ctx, db, d.names)
+	return stores{coordination: store, events: events}, store.CheckEntered(ctx, db, d.names)
 }
 
 // transient says whether an attempt to start is repeated after the error. Whatever is not known to need a person may pass:
@@ -166,12 +177,12 @@ var configurationFaults = []error{
 }
 
 // workerConfig is what the worker's actors need.
-func (o *Orchestrator) workerConfig(id uuid.UUID, store *pgcoord.Store, d described, recorder *metrics.ReplicaSet) actors.Config {
+func (o *Orchestrator) workerConfig(id uuid.UUID, opened stores, d described, recorder *metrics.ReplicaSet) actors.Config {
 	hostname, _ := os.Hostname()
 	cfg := actors.Config{
 		Pool:        o.db,
-		EventStore:  o.eventStore,
-		Store:       store,
+		EventStore:  opened.events,
+		Store:       opened.coordination,
 		Projections: d.projections,
 		Membership: pgcoord.Membership{
 			ID:            id,

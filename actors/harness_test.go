@@ -44,6 +44,9 @@ func newFixture(t *testing.T) *fixture {
 	require.NoError(t, eventstore.RunMigrations(pool, quiet))
 	require.NoError(t, migrations.Run(t.Context(), pool, ""))
 	f.exec(`CREATE TABLE handled (projection text NOT NULL, position bigint NOT NULL, id bigserial)`)
+	resolved, err := f.events.Resolve(t.Context(), pool)
+	require.NoError(t, err)
+	f.events = resolved
 	store, err := pgcoord.Open(t.Context(), pool, "", "main", f.events.EventsTable())
 	require.NoError(t, err)
 	f.store = store

@@ -271,7 +271,7 @@ func (w *watching) since() []string {
 
 func TestAScopedReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
 	t.Parallel()
-	s, pool := newStore(t)
+	s, pool := newResolved(t)
 	fillTypes(t, pool, mostWalked-1000)
 	last, err := s.LatestPosition(t.Context(), pool)
 	require.NoError(t, err)

@@ -28,6 +28,21 @@ func newStore(t testing.TB, opts ...Option) (*Store, *pgxpool.Pool) {
 	return New(opts...), pool
 }
 
+// resolved is the store with the schemas of its tables.
+func resolved(t testing.TB, s *Store, db DB) *Store {
+	t.Helper()
+	s, err := s.Resolve(t.Context(), db)
+	require.NoError(t, err)
+	return s
+}
+
+// newResolved is newStore with a resolved store.
+func newResolved(t testing.TB, opts ...Option) (*Store, *pgxpool.Pool) {
+	t.Helper()
+	s, pool := newStore(t, opts...)
+	return resolved(t, s, pool), pool
+}
+
 // event is an event of aggregate id that is valid and has nothing optional.
 func event(id string) es.Event {
 	return es.Event{

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // servingSQL is the condition under which an index (i, of class c, on the columns type_column and position_column) serves reads by
@@ -17,18 +19,19 @@ const servingSQL = `
 	i.indisvalid AND i.indisready AND i.indislive AND NOT i.indcheckxmin AND i.indpred IS NULL AND i.indexprs IS NULL
 	AND i.indnkeyatts >= 2 AND i.indkey[0] = type_column.attnum AND i.indkey[1] = position_column.attnum
 	AND i.indoption[0] = 0 AND i.indoption[1] = 0 AND i.indcollation[0] = type_column.attcollation
-	AND (SELECT amname FROM pg_am WHERE oid = c.relam) = 'btree'
-	AND (SELECT opcdefault FROM pg_opclass WHERE oid = i.indclass[0]) AND (SELECT opcdefault FROM pg_opclass WHERE oid = i.indclass[1])
-	AND (SELECT collisdeterministic FROM pg_collation WHERE oid = type_column.attcollation)`
+	AND (SELECT amname FROM pg_catalog.pg_am WHERE oid = c.relam) = 'btree'
+	AND (SELECT opcdefault FROM pg_catalog.pg_opclass WHERE oid = i.indclass[0]) AND (SELECT opcdefault FROM pg_catalog.pg_opclass WHERE oid = i.indclass[1])
+	AND (SELECT collisdeterministic FROM pg_catalog.pg_collation WHERE oid = type_column.attcollation)`
 
 // scopeColumnsSQL are both columns of the events table, $1.
-const scopeColumnsSQL = `pg_attribute type_column JOIN pg_attribute position_column USING (attrelid)
+const scopeColumnsSQL = `pg_catalog.pg_attribute type_column JOIN pg_catalog.pg_attribute position_column USING (attrelid)
 	WHERE attrelid = to_regclass($1) AND type_column.attname = 'aggregate_type' AND position_column.attname = 'global_position'`
 
 const hasScopeIndexSQL = `
 SELECT EXISTS (
 	SELECT 1 FROM ` + scopeColumnsSQL + ` AND EXISTS (
-		SELECT 1 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = attrelid AND ` + servingSQL + `))`
+		SELECT 1 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = attrelid AND ` + servingSQL + `))
+WHERE $1::text::regclass IS NOT NULL AND ` + dbguard.Primary
 
 // ownScopeIndexSQL is the index with the name $2: its name with its schema, and which process is building it, 0 if none is.
 const ownScopeIndexSQL = `
@@ -40,7 +43,7 @@ WHERE i.indrelid = to_regclass($1) AND c.relname = $2`
 // indexableSQL is whether the table is there, whether its columns are, and whether types that are equal are the same text.
 const indexableSQL = `
 SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT 1 FROM ` + scopeColumnsSQL + `), EXISTS (
-	SELECT 1 FROM ` + scopeColumnsSQL + ` AND (SELECT collisdeterministic FROM pg_collation WHERE oid = type_column.attcollation))`
+	SELECT 1 FROM ` + scopeColumnsSQL + ` AND (SELECT collisdeterministic FROM pg_catalog.pg_collation WHERE oid = type_column.attcollation))`
 
 // InstallScopeIndex builds an index of the events by aggregate type and position, with
 // which projections that want few of the events read only those: workers find
@@ -58,6 +61,10 @@ SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT 1 FROM ` + scopeColumnsSQL + 
 func (s *Store) InstallScopeIndex(ctx context.Context, db Execer) error {
 	if err := s.usable("installing the scope index", db); err != nil {
 		return err
+	}
+	s, err := s.Resolve(ctx, db)
+	if err != nil {
+		return fmt.Errorf("installing the scope index: %w", err)
 	}
 	fail := func(err error) error {
 		return fmt.Errorf("installing the scope index on %s: %w", s.EventsTable().Sanitize(), outsideTransaction(err))
@@ -107,7 +114,11 @@ func (s *Store) RemoveScopeIndex(ctx context.Context, db Execer) error {
 	if err := s.usable("removing the scope index", db); err != nil {
 		return err
 	}
-	err := refuseTransaction(db)
+	s, err := s.Resolve(ctx, db)
+	if err != nil {
+		return fmt.Errorf("removing the scope index: %w", err)
+	}
+	err = refuseTransaction(db)
 	if err == nil {
 		err = s.dropScopeIndex(ctx, db)
 	}
@@ -119,10 +130,14 @@ func (s *Store) RemoveScopeIndex(ctx context.Context, db Execer) error {
 
 // HasScopeIndex says whether an index, of whatever name, serves reads with
 // Query.ByScopeIndex: a complete B-tree that begins with aggregate_type and global_position, both ascending, in the
-// columns' own order, of all rows, the collation being deterministic.
+// columns' own order, of all rows, the collation being deterministic. It is an error if the table does not exist.
 func (s *Store) HasScopeIndex(ctx context.Context, db DB) (bool, error) {
 	if err := s.usable("looking for the scope index", db); err != nil {
 		return false, err
+	}
+	s, err := s.Resolve(ctx, db)
+	if err != nil {
+		return false, fmt.Errorf("looking for the scope index: %w", err)
 	}
 	var has bool
 	if err := db.QueryRow(ctx, hasScopeIndexSQL, s.EventsTable().Sanitize()).Scan(&has); err != nil {

@@ -98,21 +98,22 @@ func TestScopeIndexIsRecognisedByWhatItServes(t *testing.T) {
 
 func TestScopeIndexNeedsADeterministicCollation(t *testing.T) {
 	t.Parallel()
-	s, pool := newStore(t)
+	s, pool := newResolved(t)
 	exec(t, pool, `CREATE COLLATION careless (provider = icu, locale = 'und-u-ks-level2', deterministic = false)`)
 	exec(t, pool, `ALTER TABLE events ALTER COLUMN aggregate_type TYPE text COLLATE careless`)
 	exec(t, pool, `CREATE INDEX other ON events (aggregate_type, global_position)`)
 	assert.False(t, hasScopeIndex(t, s, pool), "types that are equal would be read twice")
 	refused := func(why string) {
 		t.Helper()
-		require.EqualError(t, s.InstallScopeIndex(t.Context(), pool), `installing the scope index on "events": `+why)
+		require.EqualError(t, s.InstallScopeIndex(t.Context(), pool), `installing the scope index on "public"."events": `+why)
 	}
 	refused("the collation of aggregate_type must be deterministic")
 	exec(t, pool, `ALTER TABLE events RENAME COLUMN aggregate_type TO type`)
 	refused("the table must have the columns aggregate_type and global_position")
 	exec(t, pool, `DROP TABLE events`)
-	assert.False(t, hasScopeIndex(t, s, pool))
-	refused("the table does not exist")
+	_, err := s.HasScopeIndex(t.Context(), pool)
+	require.ErrorContains(t, err, "does not exist", "a table that cannot be looked at is not one without an index")
+	require.ErrorContains(t, s.InstallScopeIndex(t.Context(), pool), "does not exist")
 }
 
 func TestWhatAnInterruptedBuildLeftBehindIsBuiltAnew(t *testing.T) {

@@ -34,6 +34,7 @@ type Store struct {
 	events      string
 	heads       string
 	checkpoints string
+	found       schemas
 	log         *slog.Logger
 	invalid     error
 	sql         statements
@@ -102,16 +103,22 @@ func refuseNil(doing, argument string, db any) error {
 }
 
 // EventsTable is the events table's name, with the schema as the first of two
-// parts if one is set.
-func (s *Store) EventsTable() pgx.Identifier { return migrate.Qualify(s.schema, s.events) }
+// parts if one is set or was found by Resolve.
+func (s *Store) EventsTable() pgx.Identifier {
+	return migrate.Qualify(cmp.Or(s.found.events, s.schema), s.events)
+}
 
 // AggregateHeadsTable is the name of the table of aggregates' versions, with the
-// schema as the first of two parts if one is set.
-func (s *Store) AggregateHeadsTable() pgx.Identifier { return migrate.Qualify(s.schema, s.heads) }
+// schema as the first of two parts if one is set or was found by Resolve.
+func (s *Store) AggregateHeadsTable() pgx.Identifier {
+	return migrate.Qualify(cmp.Or(s.found.heads, s.schema), s.heads)
+}
 
 // CheckpointsTable is the name of pupsourcing's table of positions, with the
-// schema as the first of two parts if one is set.
-func (s *Store) CheckpointsTable() pgx.Identifier { return migrate.Qualify(s.schema, s.checkpoints) }
+// schema as the first of two parts if one is set or was found by Resolve.
+func (s *Store) CheckpointsTable() pgx.Identifier {
+	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.checkpoints)
+}
 
 func (s *Store) checkNames() error {
 	err := cmp.Or(

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // The wake-up trigger notifies listeners of appends, so that they need not poll.
@@ -33,7 +35,7 @@ const triggerName = "pupsourcing_wake_up"
 const triggerFunctionSQL = `
 CREATE OR REPLACE FUNCTION {{function}}() RETURNS trigger LANGUAGE plpgsql AS $function$
 BEGIN
-	PERFORM pg_notify(TG_ARGV[0], '');
+	PERFORM pg_catalog.pg_notify(TG_ARGV[0], '');
 	RETURN NULL;
 END
 $function$`
@@ -44,17 +46,18 @@ $function$`
 // append could be cancelled, and its session keep a share.
 const triggerSQL = `
 CREATE TRIGGER {{trigger}} AFTER INSERT ON {{events}} FOR EACH STATEMENT
-WHEN (NOT (pg_try_advisory_lock_shared('{{key}}') AND pg_advisory_unlock_shared('{{key}}')))
+WHEN (NOT (pg_catalog.pg_try_advisory_lock_shared('{{key}}') AND pg_catalog.pg_advisory_unlock_shared('{{key}}')))
 EXECUTE FUNCTION {{function}}('{{channel}}', '{{key}}')`
 
 const dropTriggerSQL = `DROP TRIGGER IF EXISTS {{trigger}} ON {{events}}`
 
-// hasTriggerSQL compares the arguments: a trigger of an earlier form has no key.
+// hasTriggerSQL compares the arguments: a trigger of an earlier form has others. It is an error if there is no such table.
 const hasTriggerSQL = `
 SELECT EXISTS (
-	SELECT 1 FROM pg_trigger
-	WHERE tgrelid = to_regclass($1) AND tgname = $2 AND tgenabled IN ('O', 'A')
-		AND tgargs = convert_to($3, 'UTF8') || '\000'::bytea || convert_to($4, 'UTF8') || '\000'::bytea)`
+	SELECT 1 FROM pg_catalog.pg_trigger
+	WHERE tgrelid = $1::text::regclass AND tgname = $2 AND tgenabled IN ('O', 'A')
+		AND tgargs = convert_to($3, 'UTF8') || decode('00', 'hex') || convert_to($4, 'UTF8') || decode('00', 'hex'))
+WHERE ` + dbguard.Primary
 
 // Execer is what changes of the schema run on: a pool, a connection, or a
 // transaction.
@@ -69,13 +72,16 @@ type Execer interface {
 // when it starts, and about once a minute. It may be called again, and
 // replaces a trigger of an earlier form. It needs the rights of
 // the table's owner, and takes a lock on the table that waits for, and holds up,
-// appends for a moment. All stores must name the table alike, with or without its
-// schema, since the channel is made of the name. PostgreSQL refuses PREPARE
+// appends for a moment. PostgreSQL refuses PREPARE
 // TRANSACTION for a transaction that has notified: applications that prepare their
 // appends cannot have the trigger.
 func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
 	if err := s.usable("installing the wake-up trigger", db); err != nil {
 		return err
+	}
+	s, err := s.Resolve(ctx, db)
+	if err != nil {
+		return fmt.Errorf("installing the wake-up trigger: %w", err)
 	}
 	has, err := s.HasWakeUp(ctx, db)
 	if err != nil || has {
@@ -97,6 +103,10 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 	if err := s.usable("removing the wake-up trigger", db); err != nil {
 		return err
 	}
+	s, err := s.Resolve(ctx, db)
+	if err != nil {
+		return fmt.Errorf("removing the wake-up trigger: %w", err)
+	}
 	if _, err := db.Exec(ctx, s.triggerNames().Replace(dropTriggerSQL)); err != nil {
 		return fmt.Errorf("removing the wake-up trigger from %s: %w", s.EventsTable().Sanitize(), err)
 	}
@@ -104,14 +114,17 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 }
 
 // HasWakeUp says whether the trigger of InstallWakeUp is on the events table,
-// enabled, in this version's form, and notifies this store's channel: that of a store
-// which names the table otherwise, with or without its schema, does not.
+// enabled, in this version's form, and notifies this table's channel. It is an error if the table does not exist.
 func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if err := s.usable("looking for the wake-up trigger", db); err != nil {
 		return false, err
 	}
+	s, err := s.Resolve(ctx, db)
+	if err != nil {
+		return false, fmt.Errorf("looking for the wake-up trigger: %w", err)
+	}
 	var has bool
-	err := db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName,
+	err = db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName,
 		s.WakeUpChannel(), strconv.FormatInt(s.WakeUpKey(), 10)).Scan(&has)
 	if err != nil {
 		return false, fmt.Errorf("looking for the wake-up trigger on %s: %w", s.EventsTable().Sanitize(), err)
@@ -119,7 +132,8 @@ func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	return has, nil
 }
 
-// WakeUpChannel is the channel that the trigger notifies.
+// WakeUpChannel is the channel that the trigger notifies. The store must be one that Resolve has returned: the channel and the
+// key are those of the table with its schema.
 func (s *Store) WakeUpChannel() string {
 	sum := s.wakeUpSum()
 	return "pupsourcing_events_" + hex.EncodeToString(sum[:8])
@@ -133,20 +147,16 @@ func (s *Store) WakeUpKey() int64 {
 	return int64(binary.BigEndian.Uint64(sum[16:24]))
 }
 
-// wakeUpSum identifies the events table by the name that the store has for it.
+// wakeUpSum identifies the events table by its name with its schema.
 func (s *Store) wakeUpSum() [sha256.Size]byte {
-	return sha256.Sum256([]byte("pupsourcing wake-up\x00" + strings.Join(s.EventsTable(), "\x00")))
+	return sha256.Sum256([]byte("pupsourcing appends\x00" + strings.Join(s.EventsTable(), "\x00")))
 }
 
-// triggerNames fills in the statements of the trigger.
+// triggerNames fills in the statements of the trigger. The store is a resolved one.
 func (s *Store) triggerNames() *strings.Replacer {
 	events := s.EventsTable()
-	function := pgx.Identifier{triggerName}
-	if len(events) > 1 {
-		function = pgx.Identifier{events[0], triggerName}
-	}
 	return strings.NewReplacer(
-		"{{function}}", function.Sanitize(),
+		"{{function}}", pgx.Identifier{events[0], triggerName}.Sanitize(),
 		"{{trigger}}", pgx.Identifier{triggerName}.Sanitize(),
 		"{{events}}", events.Sanitize(),
 		"{{channel}}", s.WakeUpChannel(),

@@ -67,7 +67,7 @@ func (l *listener) declines(s *Store) {
 func TestWakeUpIsInstalledAndRemoved(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it listens")
-	s, pool := newStore(t)
+	s, pool := newResolved(t)
 	has := func() bool {
 		installed, err := s.HasWakeUp(t.Context(), pool)
 		require.NoError(t, err)
@@ -103,7 +103,7 @@ WHEN (pg_try_advisory_xact_lock(7)) EXECUTE FUNCTION pupsourcing_wake_up('%s')`
 func TestWakeUpOfAnEarlierFormIsReplaced(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it listens")
-	s, pool := newStore(t)
+	s, pool := newResolved(t)
 	_, err := pool.Exec(t.Context(), fmt.Sprintf(earlierTrigger, s.WakeUpChannel()))
 	require.NoError(t, err)
 	l := listen(t, s, pool)
@@ -128,7 +128,7 @@ func TestWakeUpOfAnEarlierFormIsReplaced(t *testing.T) {
 func TestAppendsAreNotifiedWhileSomebodyAsks(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it listens")
-	s, pool := newStore(t)
+	s, pool := newResolved(t)
 	require.NoError(t, s.InstallWakeUp(t.Context(), pool))
 	l := listen(t, s, pool)
 	before := begin(t, pool, pgx.TxOptions{})

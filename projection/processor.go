@@ -166,16 +166,8 @@ func newRunner(c ProcessorConfig) *runner {
 		config:    c,
 		partition: slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},
 		scope:     ScopeOf(c.Projection),
-		events:    eventstore.NewScopedReader(c.EventStore),
 	}
-	r.row = newCheckpointRow(c.EventStore.CheckpointsTable(), c.Projection.Name(), r.partition)
 	r.log = c.Logger.With("component", "processor", "projection", c.Projection.Name(), "partition", r.partition.String())
-	// The processor's own checkpoint is the floor: all that it will not read
-	// again lies below. Other rows of the table would not do, since
-	// pupsourcing's own processors move theirs without regard to a horizon.
-	r.prober = horizon.NewProber(c.DB, c.EventStore.EventsTable(), horizon.InMemory(func(ctx context.Context) (int64, error) {
-		return r.row.read(ctx, c.DB)
-	}), horizon.Options{})
 	return r
 }
 
@@ -203,8 +195,32 @@ func (r *runner) run(ctx context.Context) error {
 	return nil
 }
 
+// resolve finds the tables, once, and makes what uses them.
+func (r *runner) resolve(ctx context.Context) error {
+	if r.events != nil {
+		return nil
+	}
+	store, err := r.config.EventStore.Resolve(ctx, r.config.DB)
+	if err != nil {
+		return err
+	}
+	r.config.EventStore = store
+	r.row = newCheckpointRow(store.CheckpointsTable(), r.config.Projection.Name(), r.partition)
+	// The processor's own checkpoint is the floor: all that it will not read
+	// again lies below. Other rows of the table would not do, since
+	// pupsourcing's own processors move theirs without regard to a horizon.
+	r.prober = horizon.NewProber(r.config.DB, store.EventsTable(), horizon.InMemory(func(ctx context.Context) (int64, error) {
+		return r.row.read(ctx, r.config.DB)
+	}), horizon.Options{})
+	r.events = eventstore.NewScopedReader(store)
+	return nil
+}
+
 // setUp checks the database and reads the checkpoint.
 func (r *runner) setUp(ctx context.Context) error {
+	if err := r.resolve(ctx); err != nil {
+		return err
+	}
 	if err := horizon.Check(ctx, r.config.DB, r.config.EventStore.EventsTable()); err != nil {
 		return err
 	}

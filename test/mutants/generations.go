@@ -49,7 +49,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "entered-checkpoints-are-complete", File: "start.go",
-		Old: "return store, store.CheckEntered(ctx, o.db, d.names)", New: "return store, nil",
+		Old: "return stores{coordination: store, events: events}, store.CheckEntered(ctx, db, d.names)", New: "return stores{coordination: store, events: events}, nil",
 		Test: "TestCheckpointsThatLeaveSlotsOut", Package: "test/face", Promise: "what was handled before is not handled again because somebody forgot to enter a checkpoint",
 	},
 	{

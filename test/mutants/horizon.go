@@ -191,12 +191,12 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "appends-exclude-nobody", File: "eventstore/wakeup.go",
-		Old: " AND pg_advisory_unlock_shared('{{key}}')))", New: "))",
+		Old: " AND pg_catalog.pg_advisory_unlock_shared('{{key}}')))", New: "))",
 		Test: "TestAppendsAreNotifiedWhileSomebodyAsks", Promise: "an open append does not keep a worker from asking to be told",
 	},
 	{
 		Name: "appends-do-not-ask", File: "eventstore/wakeup.go",
-		Old:  "pg_try_advisory_lock_shared('{{key}}') AND pg_advisory_unlock_shared(",
+		Old:  "pg_try_advisory_lock_shared('{{key}}') AND pg_catalog.pg_advisory_unlock_shared(",
 		New:  "pg_try_advisory_lock('{{key}}') AND pg_advisory_unlock(",
 		Test: "TestAppendsAreNotifiedWhileSomebodyAsks", Promise: "appends at the same time do not notify because of each other",
 	},

@@ -1,0 +1,118 @@
+package eventstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// resolveSQL finds the schemas of the tables named $1, in their order, ” for one that is not there. It looks where the session's
+// search_path leads, except among temporary tables. The next columns say whether the search_path, or the role that "$user" in it
+// stands for, was set in the session.
+const resolveSQL = `
+SELECT ARRAY(
+	SELECT coalesce((
+		SELECT n.nspname::text
+		FROM unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY AS path (name, place)
+		JOIN pg_catalog.pg_namespace n ON n.nspname = path.name
+		JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+		WHERE c.relname = wanted.name AND c.relpersistence <> 't'
+		ORDER BY path.place LIMIT 1), '')
+	FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place) ORDER BY wanted.place),
+	(SELECT setting <> reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'), current_user <> session_user`
+
+// schemas are those in which Resolve has found the tables; empty before.
+type schemas struct{ events, heads, checkpoints string }
+
+// errSharedPath says that nobody knows which search_path is meant.
+var errSharedPath = errors.New("the session's search_path is not the one that it began with, since a pooler gave the session to somebody else before: " +
+	"name the tables' schema with eventstore.WithSchema")
+
+// Resolve returns the store with the schemas of its tables, as db finds them now: whatever becomes of a connection's search_path, and
+// whichever temporary tables there are, its statements use these tables. The orchestrator and the manual processor resolve
+// the store that they are given. A store with [WithSchema] is returned as it is, and so is a resolved one.
+//
+// If db is a pool whose connection was given another search_path, it asks on a new connection: a
+// connection's last user may have changed it. It is an error if the events table is not found. One of the other tables that is not
+// found is looked for where the events are.
+func (s *Store) Resolve(ctx context.Context, db DB) (*Store, error) {
+	if err := s.usable("resolving the event store's tables", db); err != nil {
+		return nil, err
+	}
+	if s.schema != "" || s.found.events != "" {
+		return s, nil
+	}
+	found, changed, err := s.lookUp(ctx, db)
+	if pool, ok := poolOf(db); ok && err == nil && changed.any() {
+		found, err = s.lookUpAfresh(ctx, pool)
+	}
+	if err == nil && found.events == "" {
+		err = fmt.Errorf("the events table %s does not exist, or is in a schema outside the search_path: create it, or name its schema with eventstore.WithSchema",
+			s.EventsTable().Sanitize())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("resolving the event store's tables: %w", err)
+	}
+	found.heads = cmp.Or(found.heads, found.events)
+	found.checkpoints = cmp.Or(found.checkpoints, found.events)
+	resolved := *s
+	resolved.found = found
+	resolved.sql = newStatements(resolved.EventsTable(), resolved.AggregateHeadsTable())
+	resolved.keys = newKeyCache(resolved.EventsTable())
+	return &resolved, nil
+}
+
+// changes says what of a session is not as it began.
+type changes struct{ path, role bool }
+
+func (c changes) any() bool { return c.path || c.role }
+
+// lookUp finds the tables on one connection.
+func (s *Store) lookUp(ctx context.Context, db DB) (schemas, changes, error) {
+	var found []string
+	var changed changes
+	if err := db.QueryRow(ctx, resolveSQL, []string{s.events, s.heads, s.checkpoints}).Scan(&found, &changed.path, &changed.role); err != nil {
+		return schemas{}, changed, err
+	}
+	return schemas{events: found[0], heads: found[1], checkpoints: found[2]}, changed, nil
+}
+
+// poolOf returns the application's pool, if db is one.
+func poolOf(db DB) (*pgxpool.Pool, bool) {
+	switch db := db.(type) {
+	case *pgxpool.Pool:
+		return db, true
+	case interface{ Unguarded() *pgxpool.Pool }:
+		return db.Unguarded(), true
+	}
+	return nil, false
+}
+
+// lookUpAfresh finds the tables on a new connection, opened as the pool opens one.
+func (s *Store) lookUpAfresh(ctx context.Context, pool *pgxpool.Pool) (schemas, error) {
+	config := pool.Config()
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return schemas{}, fmt.Errorf("running the pool's BeforeConnect: %w", err)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		return schemas{}, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if config.AfterConnect != nil {
+		if err := config.AfterConnect(ctx, conn); err != nil {
+			return schemas{}, fmt.Errorf("running the pool's AfterConnect: %w", err)
+		}
+	}
+	found, changed, err := s.lookUp(ctx, conn)
+	if err == nil && changed.path && config.AfterConnect == nil {
+		err = errSharedPath
+	}
+	return found, err
+}

@@ -1,0 +1,89 @@
+package face
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+// misleads is a handler that leaves its connection with other tables in sight.
+type misleads struct{ name string }
+
+func (m misleads) Name() string { return m.name }
+
+func (m misleads) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	_, err := tx.Exec(ctx, "INSERT INTO public.handled (projection, position) VALUES ($1, $2)", m.name, event.GlobalPosition)
+	if err == nil {
+		_, err = tx.Exec(ctx, mislead)
+	}
+	return err
+}
+
+const (
+	otherTables = `CREATE SCHEMA other; CREATE TABLE other.events (LIKE public.events INCLUDING ALL);
+		CREATE TABLE other.projection_checkpoints (LIKE public.projection_checkpoints INCLUDING ALL)`
+	mislead = `SET search_path = other; CREATE TEMP TABLE IF NOT EXISTS events (LIKE public.events INCLUDING ALL)`
+)
+
+// shared is the pool of a worker, apart from the test's own, whose first connection misleads.
+func (w *world) shared() *pgxpool.Pool {
+	w.t.Helper()
+	config := w.db.Config()
+	config.MaxConns = 5
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	pool, err := pgxpool.NewWithConfig(w.t.Context(), config)
+	require.NoError(w.t, err)
+	w.t.Cleanup(pool.Close)
+	_, err = pool.Exec(w.t.Context(), mislead)
+	require.NoError(w.t, err)
+	return pool
+}
+
+// requireAllHandled appends until every connection has misled, and requires that nothing is missing.
+func (w *world) requireAllHandled(projections ...string) {
+	w.t.Helper()
+	for round := 1; round <= 30; round++ {
+		w.append("a", 5)
+		w.append("b", 5)
+		for _, name := range projections {
+			w.awaitHandled(name, 10*round)
+		}
+	}
+}
+
+func TestASearchPathThatIsLeftBehindMisleadsNobody(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "it changes sessions")
+	w := newWorld(t)
+	w.exec(otherTables)
+	require.NoError(t, w.store.InstallWakeUp(t.Context(), w.db))
+	orch, err := orchestrator.New(w.shared(), w.store, "set", orchestrator.WithLogger(w.logs.logger()), orchestrator.WithBatchSize(3),
+		orchestrator.WithSchema("public"))
+	require.NoError(t, err)
+	r := start(t, orch, misleads{"p"}, misleads{"q"})
+	w.requireAllHandled("p", "q")
+	require.NoError(t, r.stop())
+}
+
+func TestASearchPathThatIsLeftBehindDoesNotMisleadTheManualProcessor(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "it changes sessions")
+	w := newWorld(t)
+	w.exec(otherTables)
+	processor := projection.NewPostgresProcessor(projection.ProcessorConfig{
+		DB: w.shared(), EventStore: eventstore.New(), Projection: misleads{"p"}, BatchSize: 3, Logger: w.logs.logger(),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- processor.Run(ctx) }()
+	w.requireAllHandled("p")
+	cancel()
+	require.NoError(t, await(t, ended, "Run to return"))
+}

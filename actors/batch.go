@@ -66,9 +66,10 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 
 // notBegun decides what follows where no batch was begun.
 func (p *processor) notBegun(err error) (next, error) {
+	stopping := p.run.soft.Err() != nil
 	switch {
-	case p.run.soft.Err() != nil:
-		return next{}, nil // it is stopping
+	case stopping:
+		return next{}, nil
 	case errors.Is(err, pgcoord.ErrTurn):
 		return p.noTurn(), nil
 	}
@@ -80,9 +81,10 @@ func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events pac
 	// A context of the handler's own that ended closes the connection too.
 	alive, conflict := b.Alive(), b.Conflict(handlerErr)
 	b.Rollback(ctx)
+	stopping := handlerErr == nil || ctx.Err() != nil
 	switch {
-	case handlerErr == nil || ctx.Err() != nil:
-		return next{}, nil // it is stopping
+	case stopping:
+		return next{}, nil
 	case conflict:
 		return p.conflicted(ctx, events, handlerErr), nil
 	case !alive && p.wasIdle(b.Cause(handlerErr), took):

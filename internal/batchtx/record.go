@@ -127,14 +127,14 @@ func (r notedRows) Next() bool {
 	if r.Rows.Next() {
 		return true
 	}
-	r.tx.note(r.Rows.Err())
+	r.tx.note(r.Err())
 	return false
 }
 
 // Close ends the query.
 func (r notedRows) Close() {
 	r.Rows.Close()
-	r.tx.note(r.Rows.Err())
+	r.tx.note(r.Err())
 }
 
 // notedRow is a row whose errors are noted.

@@ -147,6 +147,7 @@ func timeoutsAreTheHandlers(t *testing.T, o owner, names ...string) {
 	}
 	one := single(t, o.pool, parameters)
 	first := o.begin(t, whole(0), 10)
+	defer first.Rollback(context.Background()) // or nothing closes the pool after a failure
 	settings := BatchSettings{IdleTimeout: time.Minute}
 	second := async(func() error {
 		b, err := o.BeginBatch(context.Background(), one, o.fence, whole(0), 20, settings)

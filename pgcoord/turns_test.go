@@ -38,7 +38,6 @@ func TestABatchTakesItsTurnBeforeItsRows(t *testing.T) {
 	require.NoError(t, first.Commit(t.Context(), 10))
 	b := await(t, second, "the second batch")
 	assert.True(t, b.InTurn())
-	assert.Equal(t, "0", value[string](t, b.Tx(), `SELECT current_setting('lock_timeout')`), "the time for the turn bounds a handler's statements")
 
 	_, err = o.BeginBatch(t.Context(), o.pool, o.fence, pieces[:1], 10, settings)
 	require.ErrorIs(t, err, ErrTurn, "the turn does not come back")
@@ -52,4 +51,26 @@ func TestABatchTakesItsTurnBeforeItsRows(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, first.InTurn(), "the conflicts are over")
 	first.Rollback(t.Context())
+}
+
+// The time for which a batch waits for its turn does not bound its wait for its rows, which an activation may have locked.
+func TestABatchInTurnWaitsForItsRows(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	_, err := o.NoteConflicts(t.Context(), o.pool, o.fence.Projection, 1)
+	require.NoError(t, err)
+	first := o.begin(t, whole(0), 10)
+	defer first.Rollback(context.Background())
+	second := async(func() error {
+		b, err := o.BeginBatch(context.Background(), o.pool, o.fence, whole(0), 10, BatchSettings{Turn: true})
+		if err != nil {
+			return err
+		}
+		return b.Commit(context.Background(), 10)
+	})
+	awaitBlockedBy(t, o.pool, first.conn.Conn().PgConn().PID())
+	eventually(t, o.pool, "it does not wait longer than for its turn", `SELECT EXISTS (SELECT FROM pg_stat_activity
+		WHERE datname = current_database() AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > '1.3s')`)
+	first.Rollback(t.Context())
+	require.NoError(t, await(t, second, "the second batch"))
 }

@@ -61,7 +61,7 @@ var batchGuards = []guard{
 	{
 		Name: "turns-end-their-time", File: "internal/batchtx/begin.go",
 		Old: "batch.Queue(sqlEndTurn)", New: "batch.Queue(\"SELECT $1\", sqlEndTurn)",
-		Test: "TestABatchTakesItsTurnBeforeItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",
+		Test: "TestABatchInTurnWaitsForItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",
 	},
 	{
 		Name: "idle-handlers-get-more-time", File: "actors/batch.go",

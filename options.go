@@ -284,6 +284,7 @@ func (c *config) timing() actors.Timing {
 		Settle:       400 * time.Millisecond,
 		Replace:      400 * time.Millisecond,
 		Drain:        min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
+		Grace:        min(c.shutdownTimeout/16, 250*time.Millisecond),
 		SessionGrace: 2 * time.Second,
 		History:      c.history,
 	}

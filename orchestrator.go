@@ -147,6 +147,7 @@ func (o *Orchestrator) work(ctx context.Context, cfg actors.Config) error {
 		log.WarnContext(ctx, "the pool has too few connections for all batches at once: handlers that are slow hold up others",
 			"pool_connections", connections, "batches_at_once", atOnce, "batches_possible", most)
 	}
+	cfg.Handlers = actors.NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
 	for {
 		w, err := actors.Start(cfg)
 		if err != nil {
@@ -175,6 +176,10 @@ func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
 	defer patience.Stop()
 	select {
 	case <-w.Done():
+		if busy := w.Busy(); len(busy) > 0 {
+			return fmt.Errorf("leaving replica set %q: %w: handlers were abandoned, which do not heed their context; what they do is rolled back: %s",
+				o.replicaSet, ErrNotStopped, strings.Join(busy, "; "))
+		}
 		cfg.Logger.Info("left the replica set")
 		return nil
 	case <-patience.C:

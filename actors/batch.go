@@ -34,13 +34,13 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	if err != nil {
 		return p.notBegun(err)
 	}
+	defer b.Rollback(ctx) // does nothing unless something below panics
 	began := time.Now()
-	watch := p.worker.handlers.watch(p, events)
-	handled, handlerErr := projection.HandlePacked(projection.WithDelivery(ctx, p.delivery()), p.handler, b.Tx(), events, func(i int) bool {
-		watch.at(i)
-		return p.run.soft.Err() == nil && (i == 0 || time.Since(began) < p.worker.Batch.Time)
-	})
-	watch.end()
+	call := p.call(ctx, b, events)
+	if call == nil {
+		return next{}, nil // abandoned; it is stopping
+	}
+	handled, handlerErr := call.handled, call.err
 	if handlerErr != nil || handled == 0 {
 		return p.rolledBack(ctx, b, events, handled, handlerErr, time.Since(began))
 	}

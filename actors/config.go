@@ -32,6 +32,9 @@ type Config struct {
 	Logger  *slog.Logger
 	// Metrics may be nil.
 	Metrics *metrics.ReplicaSet
+	// Handlers is shared by the workers that follow each other in one process, so that
+	// each knows of the handlers that those before have abandoned. Nil makes one.
+	Handlers *Handlers
 }
 
 // Timing is every interval and bound of a worker.
@@ -54,6 +57,9 @@ type Timing struct {
 	Replace time.Duration
 	// Drain is how long processors have to finish before they are cancelled.
 	Drain time.Duration
+	// Grace is how long handlers have to return after they were cancelled, before they
+	// are abandoned.
+	Grace time.Duration
 	// SessionGrace is how long after a restart of the server, or after its own
 	// session was connected again, the leader holds nobody for dead: right then
 	// nobody has a session.
@@ -103,7 +109,7 @@ type worker struct {
 	idle  idleTimes
 	// scopes is what each projection wants, asked once.
 	scopes   map[string]projection.Scope
-	handlers *handlers
+	handlers *Handlers
 }
 
 // self is the worker's id.

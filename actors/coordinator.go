@@ -17,6 +17,7 @@ import (
 //
 //	receives  PartitionsRunning   what it finds when it is spawned anew
 //	          PartitionsStopped   nothing is handled any more
+//	          HandlersAbandoned   which handlers are not waited for: for the table
 //	          Fenced              a checkpoint is somebody else's: look
 //	          SessionConnected, SessionLost, Notified   hints: look
 //	          LeaseRenewed, LeaseExpired, DeclaredDead   the heartbeat's verdicts
@@ -122,6 +123,8 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 			k.state.partitions = idle
 			k.seen.drained(k.worker.Metrics)
 		}
+	case messages.HandlersAbandoned:
+		k.state.abandoned = m.Handlers
 	case messages.Fenced:
 		k.state.fenced = k.state.fenced || m.Generation == k.state.generation
 	case messages.LeaseRenewed:

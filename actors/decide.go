@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -30,6 +31,7 @@ type state struct {
 	fenced     bool  // a checkpoint of that generation was not ours any more
 	trusted    bool  // the lease holds
 	leaving    bool
+	abandoned  []messages.AbandonedHandler // of this worker, ordered by projection
 
 	// reconnected says that one's own session is not the worker's first.
 	reconnected bool
@@ -63,6 +65,8 @@ type (
 		State      pgcoord.WorkerState
 		Generation int64
 	}
+	// recordAbandoned records which handlers the worker has abandoned.
+	recordAbandoned struct{ Handlers []messages.AbandonedHandler }
 	// leave records that the worker has left.
 	leave struct{}
 	// stopPartitions asks the supervisor to stop them.
@@ -98,6 +102,7 @@ func (join) action()            {}
 func (rejoin) action()          {}
 func (contest) action()         {}
 func (report) action()          {}
+func (recordAbandoned) action() {}
 func (leave) action()           {}
 func (stopPartitions) action()  {}
 func (startPartitions) action() {}
@@ -193,7 +198,7 @@ func decideOwn(s state, v pgcoord.View, me pgcoord.Worker) (state, []action) {
 // decideLeaving finishes what is in flight, then says goodbye.
 func decideLeaving(s state, me pgcoord.Worker) (state, []action) {
 	if s.partitions == idle {
-		return s, []action{leave{}}
+		return s, append(unrecorded(s, me), leave{})
 	}
 	s, actions := stopping(s, false, "the worker is leaving")
 	if me.State != pgcoord.Stopping && me.State != pgcoord.Dead {
@@ -207,10 +212,11 @@ func decidePreparing(s state, g pgcoord.Generation, me pgcoord.Worker) (state, [
 	if s.partitions != idle {
 		return stopping(s, false, fmt.Sprintf("generation %d is in preparation: %s", g.Number, g.Reason))
 	}
+	actions := unrecorded(s, me) // before it is ready
 	if me.State == pgcoord.Ready && me.Generation == g.Number {
-		return s, nil
+		return s, actions
 	}
-	return s, []action{report{State: pgcoord.Ready, Generation: g.Number}}
+	return s, append(actions, report{State: pgcoord.Ready, Generation: g.Number})
 }
 
 // decideMember starts the partitions of the active generation.
@@ -219,14 +225,40 @@ func decideMember(s state, g pgcoord.Generation, me pgcoord.Worker) (state, []ac
 	case s.partitions == running && (s.generation != g.Number || s.fenced):
 		return stopping(s, true, "the partitions are of another generation")
 	case s.partitions == running && (me.State != pgcoord.Running || me.Generation != g.Number):
-		return s, []action{report{State: pgcoord.Running, Generation: g.Number}}
+		return s, append(unrecorded(s, me), report{State: pgcoord.Running, Generation: g.Number})
+	case s.partitions == running:
+		return s, unrecorded(s, me)
 	case s.partitions == idle && s.fenced && s.generation == g.Number:
 		if me.State == pgcoord.Pending {
 			return s, nil
 		}
 		return s, []action{contest{}}
+	case s.partitions == idle && s.trusted && !leftOut(s, me):
+		return s, unrecorded(s, me) // which asks the leader for a generation that leaves it out
 	case s.partitions == idle && s.trusted:
-		return s, []action{startPartitions{Generation: g.Number}}
+		return s, append(unrecorded(s, me), startPartitions{Generation: g.Number})
 	}
 	return s, nil
+}
+
+// unrecorded is what to do so that the table says which handlers the worker has abandoned.
+func unrecorded(s state, me pgcoord.Worker) []action {
+	projections := make([]string, len(s.abandoned))
+	for i, h := range s.abandoned {
+		projections[i] = h.Projection
+	}
+	// A projection is left out while a handler of it is abandoned, so the same projections
+	// are the same handlers.
+	if slices.Equal(projections, me.Abandoned) {
+		return nil
+	}
+	return []action{recordAbandoned{Handlers: s.abandoned}}
+}
+
+// leftOut says whether the generation leaves out for the worker every projection of which
+// it has an abandoned handler.
+func leftOut(s state, me pgcoord.Worker) bool {
+	return !slices.ContainsFunc(s.abandoned, func(h messages.AbandonedHandler) bool {
+		return !slices.Contains(me.LeftOut, h.Projection)
+	})
 }

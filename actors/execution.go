@@ -71,6 +71,9 @@ func (e *execution) perform(ctx context.Context, a action) error {
 				e.lookAgain(0) // what follows is up to this worker; others are notified of it
 			}
 			return err
+		case recordAbandoned:
+			e.lookAgain(0)
+			return w.Store.SetAbandoned(ctx, db, w.self(), recorded(a.Handlers))
 		case leave:
 			if err := w.Store.Stop(ctx, db, w.self(), "left gracefully"); err != nil {
 				return err
@@ -154,7 +157,7 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 		if retrying, err = w.Store.Retrying(ctx, db); err != nil {
 			return err
 		}
-		missing, err = w.Store.Missing(ctx, db, w.Membership.Projections, generation)
+		missing, err = w.Store.Missing(ctx, db, e.takenPartIn(), generation)
 		return err
 	})
 	if err != nil {
@@ -166,6 +169,21 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	rank := slices.Index(e.view.Generation.Members, w.self())
 	e.lookAgain(reportRunning + time.Duration(max(0, rank))*reportRunningEach)
 	return nil
+}
+
+// takenPartIn is the worker's projections that the generation does not leave out.
+func (e *execution) takenPartIn() []string {
+	me, _ := e.view.Worker(e.worker.self())
+	return slices.DeleteFunc(slices.Clone(e.worker.Membership.Projections), func(p string) bool { return slices.Contains(me.LeftOut, p) })
+}
+
+// recorded is abandoned handlers as the table has them.
+func recorded(handlers []messages.AbandonedHandler) []pgcoord.AbandonedHandler {
+	rows := make([]pgcoord.AbandonedHandler, len(handlers))
+	for i, h := range handlers {
+		rows[i] = pgcoord.AbandonedHandler(h)
+	}
+	return rows
 }
 
 // toAssignment groups checkpoints by partition.

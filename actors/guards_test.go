@@ -44,6 +44,7 @@ func withPulse(t *testing.T, test func(t *testing.T, p *pulse, tell func(any))) 
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &worker{Config: Config{Logger: slog.New(slog.DiscardHandler), Timing: Timing{Stale: 6 * time.Second, Heartbeat: time.Hour}}}
+		w.handlers = NewHandlers(time.Minute, nil)
 		p := &pulse{heartbeat: newHeartbeat(w, time.Time{}), said: make(chan any, 16)}
 		system := quietSystem()
 		var child *actor.PID

@@ -1,33 +1,55 @@
 package actors
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// handlers knows which handlers are running, for the one question that cannot
-// be asked of an actor whose handler does not return: where is it? It is the
-// only thing that a worker's actors share; nothing is decided by it.
-type handlers struct {
-	every time.Duration // how often a handler that does not return is logged
+// Handlers knows which handlers are running, for what cannot be asked of an actor whose
+// handler does not return, or that has ended without it: where is it, and has it returned?
+// It is the only thing that a worker's actors share.
+type Handlers struct {
+	every   time.Duration // how often a handler that does not return is logged
+	metrics *metrics.ReplicaSet
+	// pause is how long a projection is still left out after an abandoned handler of it
+	// has returned. The first time it is not: only handlers that hang again and again
+	// would otherwise cause one change of generation after the other.
+	pause backoff
 
-	mu     sync.Mutex
-	active map[*handlerWatch]struct{}
+	mu        sync.Mutex
+	active    map[*handlerWatch]struct{}
+	abandoned map[*handlerWatch]messages.AbandonedHandler // until the pause after their return is over
+	past      map[string]*crashes                         // when handlers were abandoned, by projection
+	changed   func()                                      // abandoned has changed; may be nil
 }
 
-func newHandlers(every time.Duration) *handlers {
-	return &handlers{every: every, active: map[*handlerWatch]struct{}{}}
+// abandonedWindow is for how long an abandoned handler counts for the next one's pause.
+const abandonedWindow = 10 * time.Minute
+
+// NewHandlers makes an empty record. A handler that does not return is logged every so
+// often. m may be nil.
+func NewHandlers(every time.Duration, m *metrics.ReplicaSet) *Handlers {
+	return &Handlers{
+		every: every, metrics: m, pause: backoff{First: 5 * time.Second, Max: time.Minute},
+		active: map[*handlerWatch]struct{}{}, abandoned: map[*handlerWatch]messages.AbandonedHandler{}, past: map[string]*crashes{},
+	}
 }
 
 // handlerWatch is one batch whose handlers are running.
 type handlerWatch struct {
-	all     *handlers
+	all     *Handlers
 	log     *slog.Logger
 	fence   pgcoord.Fence
 	events  packed.Events
@@ -35,10 +57,11 @@ type handlerWatch struct {
 	current atomic.Int64 // index of the event that is being handled
 	ended   atomic.Bool
 	timer   *time.Timer
+	pause   time.Duration // of an abandoned one, after its return
 }
 
-// watch begins to watch a batch; the caller must call end.
-func (h *handlers) watch(p *processor, events packed.Events) *handlerWatch {
+// watch begins to watch a batch; the caller must call end, or abandon and returned.
+func (h *Handlers) watch(p *processor, events packed.Events) *handlerWatch {
 	w := &handlerWatch{all: h, log: p.log, fence: p.fence, events: events, began: time.Now()}
 	h.mu.Lock()
 	h.active[w] = struct{}{}
@@ -59,6 +82,115 @@ func (w *handlerWatch) end() {
 	delete(w.all.active, w)
 }
 
+// abandon says that the handlers are not waited for any longer. From then on the
+// projection is left out until they have returned.
+func (w *handlerWatch) abandon() {
+	h, name, event := w.all, w.fence.Projection, w.events.At(int(w.current.Load()))
+	h.mu.Lock()
+	h.abandoned[w] = messages.AbandonedHandler{
+		Projection: name, Partition: w.fence.Partition, Generation: w.fence.Generation,
+		Position: event.GlobalPosition, EventID: event.EventID,
+	}
+	if h.past[name] == nil {
+		h.past[name] = &crashes{window: abandonedWindow}
+	}
+	if times := h.past[name].add(time.Now()); times > 1 {
+		w.pause = h.pause.after(times - 1)
+	}
+	h.count(name)
+	h.mu.Unlock()
+	w.log.Error("a handler does not return and was abandoned: what it did is rolled back, and this worker takes no partition of its projection until it returns; "+
+		"make the handler heed its context, and restart this process to end it",
+		"event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition, "running_for", time.Since(w.began))
+	h.tell()
+}
+
+// returned says that the handlers, which were abandoned, have returned with err. Nothing
+// of what they did is committed.
+func (w *handlerWatch) returned(err error) {
+	w.end()
+	h := w.all
+	h.mu.Lock()
+	h.count(w.fence.Projection)
+	h.mu.Unlock()
+	attrs := []any{"position", h.position(w), "running_for", time.Since(w.began), "left_out_for", w.pause}
+	if err != nil {
+		attrs = append(attrs, "error", abridged(fmt.Sprint(err)))
+	}
+	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {
+		attrs = append(attrs, "stack", string(panicked.Stack))
+	}
+	w.log.Warn("a handler that was abandoned has returned; what it did is rolled back", attrs...)
+	if w.pause <= 0 {
+		w.forgive()
+		return
+	}
+	time.AfterFunc(w.pause, w.forgive)
+}
+
+// forgive says that the worker takes part in the projection again, unless another handler
+// of it is abandoned.
+func (w *handlerWatch) forgive() {
+	w.all.mu.Lock()
+	delete(w.all.abandoned, w)
+	w.all.mu.Unlock()
+	w.all.tell()
+}
+
+// count sets the metric of a projection. The caller holds the mutex.
+func (h *Handlers) count(name string) {
+	n := 0
+	for w := range h.abandoned {
+		if w.fence.Projection == name && !w.ended.Load() {
+			n++
+		}
+	}
+	h.metrics.AbandonedHandlers(name, n)
+}
+
+// position is that of the event at which an abandoned handler was.
+func (h *Handlers) position(w *handlerWatch) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.abandoned[w].Position
+}
+
+// notify has changed called after each change of what is abandoned; nil ends that.
+func (h *Handlers) notify(changed func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changed = changed
+}
+
+func (h *Handlers) tell() {
+	h.mu.Lock()
+	changed := h.changed
+	h.mu.Unlock()
+	if changed != nil {
+		changed()
+	}
+}
+
+// abandonedNow is the handlers that are abandoned, ordered by projection, generation and
+// partition, those included whose return is too recent.
+func (h *Handlers) abandonedNow() []messages.AbandonedHandler {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []messages.AbandonedHandler
+	for _, handler := range h.abandoned {
+		all = append(all, handler)
+	}
+	slices.SortFunc(all, func(a, b messages.AbandonedHandler) int {
+		return cmp.Or(cmp.Compare(a.Projection, b.Projection), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Partition.Key, b.Partition.Key))
+	})
+	return all
+}
+
+// hasAbandoned says whether a handler of the projection is abandoned.
+func (h *Handlers) hasAbandoned(name string) bool {
+	return slices.ContainsFunc(h.abandonedNow(), func(a messages.AbandonedHandler) bool { return a.Projection == name })
+}
+
 // complain logs the event that the handler is at, and does so again.
 func (w *handlerWatch) complain() {
 	w.all.mu.Lock()
@@ -73,7 +205,7 @@ func (w *handlerWatch) complain() {
 }
 
 // running describes the handlers that have not returned.
-func (h *handlers) running() []string {
+func (h *Handlers) running() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var texts []string

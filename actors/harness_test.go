@@ -115,7 +115,7 @@ func (f *fixture) start(change func(*Config), projections ...projection.Projecti
 		Timing: Timing{
 			Heartbeat: 100 * time.Millisecond, Stale: 3 * time.Second, Coordination: 5 * time.Second, Poll: 20 * time.Millisecond,
 			Observe: 50 * time.Millisecond, Follow: 100 * time.Millisecond, Settle: 10 * time.Millisecond,
-			Drain: 2 * time.Second, SessionGrace: 100 * time.Millisecond, History: 1000,
+			Drain: 2 * time.Second, Grace: 50 * time.Millisecond, SessionGrace: 100 * time.Millisecond, History: 1000,
 		},
 		Batch: BatchConfig{
 			Size: 100, Time: 10 * time.Second, Settings: pgcoord.BatchSettings{IdleTimeout: time.Minute},

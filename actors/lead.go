@@ -174,6 +174,9 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		case member && w.State == pgcoord.Pending && g.State == pgcoord.Active:
 			live = true
 			note(pgcoord.CauseContested, pgcoord.Called(w.Name, w.ID)+" found checkpoints that contradict the generation")
+		case member && w.State != pgcoord.Stopping && g.State == pgcoord.Active && w.LeavesOut():
+			live = true
+			note(pgcoord.CauseAbandoned, abandonedReason(w))
 		case !member && w.State != pgcoord.Stopping:
 			live = true
 			note(pgcoord.CauseJoined, pgcoord.Joined(w.Name, w.ID))
@@ -201,6 +204,14 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 	}
 	change = pgcoord.Change{From: g.Number, Cause: cause, Reason: strings.Join(reasons, "; "), Lost: lost}
 	return change, live && len(reasons) > 0
+}
+
+// abandonedReason says how a worker's abandoned handlers have changed.
+func abandonedReason(w pgcoord.Worker) string {
+	if len(w.Abandoned) == 0 {
+		return pgcoord.Called(w.Name, w.ID) + " takes part again in " + strings.Join(w.LeftOut, ", ") + ", whose abandoned handlers have returned"
+	}
+	return pgcoord.Called(w.Name, w.ID) + " has abandoned handlers of " + strings.Join(slices.Compact(slices.Clone(w.Abandoned)), ", ")
 }
 
 // finishPreparing activates the generation when everybody who is waited for is

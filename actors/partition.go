@@ -16,6 +16,7 @@ import (
 //
 //	receives  HorizonAdvanced, ReaderReady   from the supervisor: for the processors
 //	          Fenced            from a processor: for the supervisor
+//	          Informed          from a processor: it can be told what came meanwhile
 //	itself    respawn
 //
 // It is its processors' supervision strategy: see nursery.
@@ -28,11 +29,23 @@ type partition struct {
 	again      bool                     // it replaces one that crashed: positions have moved on
 	horizon    messages.HorizonAdvanced // the last one
 	reader     messages.ReaderReady     // the last one
+	told       map[string]*told         // by a processor's PID id
+}
+
+// told is what a processor knows. It is told more only when it has taken that in: while
+// a handler runs, its mailbox does not grow.
+type told struct {
+	horizon messages.HorizonAdvanced
+	reader  messages.ReaderReady
+	open    int // messages that it has not taken in
 }
 
 func newPartition(w *worker, r *run, a messages.PartitionAssignment, again bool) *partition {
 	log := w.logger(kindPartition).With("generation", r.generation, "partition", a.Partition.String())
-	return &partition{nursery: newNursery(log, w.Metrics), worker: w, log: log, run: r, assignment: a, again: again}
+	return &partition{
+		nursery: newNursery(log, w.Metrics), worker: w, log: log, run: r.sub(w.Timing.Grace), assignment: a, again: again,
+		told: map[string]*told{},
+	}
 }
 
 // Receive is the actor's protocol.
@@ -44,23 +57,63 @@ func (p *partition) Receive(c actor.Context) {
 		}
 	case messages.HorizonAdvanced:
 		p.horizon = m
-		p.send(c, kindProcessor, m)
+		p.informAll(c)
 	case messages.ReaderReady:
 		p.reader = m
-		p.send(c, kindProcessor, m)
+		p.informAll(c)
+	case messages.Informed:
+		if sender := c.Sender(); sender != nil && p.told[sender.Id] != nil {
+			p.told[sender.Id].open--
+			p.inform(c, sender)
+		}
 	case messages.Fenced:
 		c.Send(c.Parent(), m)
 	case *respawn:
 		if pid, _ := p.respawn(c, m); pid != nil {
-			c.Send(pid, p.reader)
-			c.Send(pid, p.horizon)
+			p.inform(c, pid)
 		}
 	case *actor.Terminated:
+		delete(p.told, m.Who.Id)
 		p.terminated(c, m.Who)
 	case *actor.Stopping:
 		p.close()
+		if p.run.soft.Err() == nil { // nobody has asked for it: the partition has crashed
+			p.run.cancel(errStopping)
+		}
+	case *actor.Stopped:
+		p.run.cancel(errStopping)
 	default:
 		unknown(c, p.worker, kindPartition)
+	}
+}
+
+// informAll tells the processors what they do not know.
+func (p *partition) informAll(c actor.Context) {
+	for _, kid := range p.alive {
+		p.inform(c, kid.pid)
+	}
+}
+
+// inform tells a processor what it does not know, unless it has yet to take in what it
+// was told before.
+func (p *partition) inform(c actor.Context, pid *actor.PID) {
+	t := p.told[pid.Id]
+	if t == nil {
+		t = &told{}
+		p.told[pid.Id] = t
+	}
+	if t.open > 0 {
+		return
+	}
+	if t.reader != p.reader {
+		t.reader = p.reader
+		t.open++
+		c.Send(pid, p.reader)
+	}
+	if t.horizon != p.horizon {
+		t.horizon = p.horizon
+		t.open++
+		c.Send(pid, p.horizon)
 	}
 }
 
@@ -69,6 +122,11 @@ func (p *partition) startProcessor(c actor.Context, a messages.ProjectionAssignm
 	handler := p.worker.projectionNamed(a.Projection)
 	if handler == nil {
 		p.log.Error("the assignment names a projection that this worker does not run", "projection", a.Projection)
+		return
+	}
+	if p.worker.handlers.hasAbandoned(a.Projection) {
+		// The coordinator is told too, and asks for a generation that leaves it out.
+		p.log.Warn("the projection is not started: a handler of it that was abandoned has not returned", "projection", a.Projection)
 		return
 	}
 	fence := pgcoord.Fence{

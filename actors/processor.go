@@ -21,12 +21,15 @@ import (
 //	          ReaderReady       from its partition: where to ask for them
 //	          EventsRead        from the reader
 //	sends     ReadEvents        to the reader: one question at a time, a page ahead of what it handles
+//	          Informed          to its partition, after each HorizonAdvanced and ReaderReady
 //	          Fenced            to its partition: the checkpoint is somebody else's; it stays still from then on
 //	itself    proceed, flushDue
 //
 // A batch runs within Receive, so that the actor is idle when it says that it
 // has stopped. The run's contexts end a batch early: soft after the event it is
-// at, hard by the handler's own context.
+// at, hard by the handler's own context. abandon ends the wait for a handler that does
+// not heed it: see call. Few messages come meanwhile: its partition and the reader
+// send no other before it has answered or asked.
 type processor struct {
 	worker  *worker
 	log     *slog.Logger
@@ -98,10 +101,12 @@ func (p *processor) Receive(c actor.Context) {
 		p.showPosition()
 		p.proceed(c)
 	case messages.HorizonAdvanced:
+		c.Request(c.Parent(), messages.Informed{})
 		p.advance(m)
 		p.showPosition() // the lag grows also while a handler fails
 		p.proceed(c)
 	case messages.ReaderReady:
+		c.Request(c.Parent(), messages.Informed{})
 		p.supply.reader = actor.NewPID(c.Self().Address, m.Reader)
 		p.supply.reset(p.readTo)
 		p.proceed(c)

@@ -2,58 +2,15 @@ package actors
 
 import (
 	"context"
-	"fmt"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
-
-// A handler that does not even look at its context holds up a change of generation for the coordination timeout, and nothing
-// after that. When it returns its worker is one of them again.
-func TestHandlerThatHangsIsLeftBehind(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	want := f.append("Order", 20)
-	hangsAt := want[3] // the handler looks while want grows
-	reached, release := make(chan struct{}), make(chan struct{})
-	hanging := &recorder{name: "p", before: func(_ context.Context, _ pgx.Tx, e es.PersistedEvent, attempt int) error {
-		if e.GlobalPosition == hangsAt && attempt == 1 {
-			close(reached)
-			<-release
-		}
-		return nil
-	}}
-	impatient := func(c *Config) {
-		c.Timing.Coordination, c.Timing.Drain = 300*time.Millisecond, 50*time.Millisecond
-		c.Batch.HangAfter = 20 * time.Millisecond
-	}
-	first := f.start(impatient, hanging)
-	receive(t, reached, "the event is never handled")
-	second := f.start(impatient, &recorder{name: "p"})
-	f.awaitHandled("p", want)
-	f.awaitState(first, pgcoord.Dead)
-	assert.NotZero(t, f.active(1))
-	log := first.log.await(t, "a handler does not return")
-	assert.Equal(t, "p", log.attrs["projection"])
-	assert.Equal(t, fmt.Sprint(hangsAt), log.attrs["position"])
-	assert.NotEmpty(t, log.attrs["event_id"])
-	assert.NotEmpty(t, log.attrs["running_for"])
-
-	close(release)
-	f.awaitState(first, pgcoord.Running)
-	f.awaitState(second, pgcoord.Running)
-	assert.NotZero(t, f.active(2))
-	want = append(want, f.append("Order", 20)...)
-	eventually(t, func() bool { return f.checkpoint("p") == want[len(want)-1] }, "the events are not handled")
-	assert.ElementsMatch(t, want, f.handled("p"))
-}
 
 // Workers of two versions of an application run different projections: each is shared by those who run it, and rests while
 // nobody does.

@@ -89,7 +89,7 @@ func (r *reading) counts() (most, sent int) {
 // newReading starts a reader with a pool of so many connections, for events of a type, or all.
 func newReading(t *testing.T, connections int32, types ...string) *reading {
 	t.Helper()
-	r := &reading{fixture: newFixture(t), run: newRun(1), system: quietSystem(), open: map[int]func() error{}}
+	r := &reading{fixture: newFixture(t), run: newRun(1, time.Second), system: quietSystem(), open: map[int]func() error{}}
 	config := r.fixture.pool.Config()
 	config.MaxConns, config.ConnConfig.Tracer = connections, r
 	var err error

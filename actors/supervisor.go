@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -29,6 +30,7 @@ const (
 //	          HorizonAdvanced    from the horizon: for the partitions
 //	          LeaseExpired       from the heartbeat: cancel the partitions by itself
 //	          Fenced             from a partition: for the coordinator
+//	          HandlersChanged   from the record of handlers: tell the coordinator which are abandoned
 //	          LeaseRenewed, DeclaredDead, Session*, Notified   for the coordinator
 //	          EventsAppended     from the session or the coordinator: for the horizon
 //	          WakeUpsDeclined    from the session: for the horizon
@@ -36,7 +38,7 @@ const (
 //	          Leave              from the orchestrator: for the coordinator
 //	          Joined             from the coordinator: for the heartbeat
 //	          Left               from the coordinator: stop everything
-//	sends     PartitionsStopped, PartitionsRunning   to the coordinator
+//	sends     PartitionsStopped, PartitionsRunning, HandlersAbandoned   to the coordinator
 //	itself    respawn, drainDue, leaseDue
 //
 // It is its children's supervision strategy: see nursery.
@@ -55,18 +57,20 @@ type supervisor struct {
 	connected              bool                     // the session
 	watched                bool                     // appends are, as the coordinator says
 	leaving                bool
-	expiry                 *time.Timer // ends the lease while there is no heartbeat to do it
+	abandoned              []messages.AbandonedHandler // as the coordinator was told
+	expiry                 *time.Timer                 // ends the lease while there is no heartbeat to do it
 }
 
 // run is the life of one generation's partitions on this worker.
 type run struct {
 	generation int64
 	// soft ends when processors are to stop after the event they are at, hard
-	// when they are to give up.
-	soft, hard         context.Context
-	softStop, hardStop context.CancelCauseFunc
-	stopping           bool
-	drain              *time.Timer
+	// when they are to give up, and abandon, a grace later, when handlers that have not
+	// returned are not waited for any longer.
+	soft, hard, abandon context.Context
+	softStop, hardStop  context.CancelCauseFunc
+	stopping            bool
+	drain               *time.Timer
 }
 
 // drainDue says that the run's processors have had their time to finish.
@@ -163,6 +167,8 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 	case messages.AppendsWatched:
 		s.watched = m.Watched
 		s.send(c, kindHorizon, m)
+	case messages.HandlersChanged:
+		s.tellAbandoned(c)
 	case messages.Joined:
 		c.Send(s.heartbeat, m)
 	case messages.Left:
@@ -191,7 +197,7 @@ func (s *supervisor) startPartitions(c actor.Context, a messages.Assignment) {
 		c.Send(s.coordinator, messages.PartitionsStopped{Generation: a.Generation})
 		return
 	}
-	s.run = newRun(a.Generation)
+	s.run = newRun(a.Generation, s.worker.Timing.Grace)
 	s.worker.Metrics.Partitions(len(a.Partitions))
 	s.log.Info("starting the partitions", "generation", a.Generation, "partitions", partitionNames(a))
 	r := s.run
@@ -211,11 +217,28 @@ func (s *supervisor) introduceReader(c actor.Context, pid *actor.PID) {
 	c.Send(pid, s.horizon)
 }
 
-func newRun(generation int64) *run {
+func newRun(generation int64, grace time.Duration) *run {
 	r := &run{generation: generation}
 	r.hard, r.hardStop = context.WithCancelCause(context.Background())
 	r.soft, r.softStop = context.WithCancelCause(r.hard)
+	r.abandonAfter(grace)
 	return r
+}
+
+// sub is a run that ends with r, and can be cancelled by itself before.
+func (r *run) sub(grace time.Duration) *run {
+	s := &run{generation: r.generation}
+	s.hard, s.hardStop = context.WithCancelCause(r.hard)
+	s.soft, s.softStop = context.WithCancelCause(r.soft)
+	s.abandonAfter(grace)
+	return s
+}
+
+// abandonAfter makes abandon end a grace after hard.
+func (r *run) abandonAfter(grace time.Duration) {
+	abandon, stop := context.WithCancel(context.WithoutCancel(r.hard))
+	r.abandon = abandon
+	context.AfterFunc(r.hard, func() { time.AfterFunc(grace, stop) })
 }
 
 // cancel ends both contexts at once.
@@ -278,7 +301,16 @@ func (s *supervisor) stopped(c actor.Context) {
 	s.run = nil
 	s.worker.Metrics.Partitions(0)
 	s.log.Info("stopped the partitions", "generation", r.generation)
+	s.tellAbandoned(c)
 	c.Send(s.coordinator, messages.PartitionsStopped{Generation: r.generation})
+}
+
+// tellAbandoned tells the coordinator which handlers are abandoned, if it has changed.
+func (s *supervisor) tellAbandoned(c actor.Context) {
+	if now := s.worker.handlers.abandonedNow(); !slices.Equal(now, s.abandoned) {
+		s.abandoned = now
+		c.Send(s.coordinator, messages.HandlersAbandoned{Handlers: now})
+	}
 }
 
 // childEnded takes note that a child ended, as asked or by a crash.
@@ -333,6 +365,9 @@ func (s *supervisor) briefing() []messages.ToCoordinator {
 	var told []messages.ToCoordinator
 	if !s.lease.IsZero() {
 		told = append(told, messages.LeaseRenewed{Until: s.lease})
+	}
+	if s.abandoned = s.worker.handlers.abandonedNow(); len(s.abandoned) > 0 {
+		told = append(told, messages.HandlersAbandoned{Handlers: s.abandoned})
 	}
 	if s.run != nil {
 		told = append(told, s.found())

@@ -60,6 +60,7 @@ func quietSystem() *actor.ActorSystem {
 func newBench(t *testing.T) *bench {
 	b := &bench{t: t, system: quietSystem(), said: make(chan any, 100), log: &logbook{}, done: make(chan struct{})}
 	w := &worker{Config: Config{Logger: slog.New(b.log), Timing: Timing{Drain: time.Second, Stale: 6 * time.Second}, Batch: BatchConfig{Size: 10}}}
+	w.handlers = NewHandlers(time.Minute, nil)
 	b.sup = newSupervisor(w, b.done)
 	probe := b.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 		switch c.Message().(type) {

@@ -43,9 +43,12 @@ func Start(cfg Config) (*Worker, error) {
 		Config:   cfg,
 		db:       dbguard.NewPatient(cfg.Pool, cfg.Timing.Answer),
 		batches:  make(chan struct{}, BatchesAtOnce(cfg.Pool.Config().MaxConns)),
-		handlers: newHandlers(cfg.Batch.HangAfter),
+		handlers: cfg.Handlers,
 		scopes:   map[string]projection.Scope{},
 		turns:    map[string]chan struct{}{},
+	}
+	if w.handlers == nil {
+		w.handlers = NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
 	}
 	for i, name := range cfg.Membership.Projections {
 		w.scopes[name] = projection.ScopeOf(cfg.Projections[i])
@@ -71,6 +74,7 @@ func Start(cfg Config) (*Worker, error) {
 		func() actor.Actor { return newSupervisor(w, stopped) }, actor.WithGuardian(guardian{log: cfg.Logger}))
 	top, err := system.Root.SpawnNamed(props, name)
 	started.top = top
+	w.handlers.notify(func() { system.Root.Send(top, messages.HandlersChanged{}) })
 	close(ready)
 	if err != nil {
 		close(stopped)
@@ -136,6 +140,7 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 // close ends the session and the actor system, after the last actor.
 func (w *Worker) close() {
 	w.cleanup.Do(func() {
+		w.worker.handlers.notify(nil)
 		if w.worker.session != nil {
 			w.worker.session.Close()
 		}
@@ -147,15 +152,16 @@ func (w *Worker) close() {
 // so, and end. Done tells when it has.
 func (w *Worker) Leave() { w.system.Root.Send(w.top, messages.Leave{}) }
 
-// Stop ends the worker without a goodbye: what is in flight is cancelled. Done
-// tells when it has ended, which no handler that ignores its context lets it.
+// Stop ends the worker without a goodbye: what is in flight is cancelled, and handlers
+// that do not heed it are abandoned. Done tells when it has ended.
 func (w *Worker) Stop() { w.system.Root.Stop(w.top) }
 
-// Done is closed when nothing of the worker is alive. If neither Leave nor Stop
+// Done is closed when nothing of the worker is alive, but for handlers that it has
+// abandoned. If neither Leave nor Stop
 // was called before, the supervisor has panicked.
 func (w *Worker) Done() <-chan struct{} { return w.done }
 
-// Busy describes the handlers that are running at the moment.
+// Busy describes the handlers that are running at the moment, abandoned ones included.
 func (w *Worker) Busy() []string { return w.worker.handlers.running() }
 
 // guardian stops a supervisor that panicked: everything below it is started

@@ -1,6 +1,10 @@
 package messages
 
-import "github.com/getpup/pupsourcing-orchestrator/v2/slot"
+import (
+	"github.com/google/uuid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
 
 // Assignment is what one worker handles in one generation.
 type Assignment struct {
@@ -44,7 +48,8 @@ type StopPartitions struct {
 }
 
 // PartitionsStopped says that no processor of the generation, or of an earlier
-// one, is alive: nothing is handled any more. Supervisor → coordinator.
+// one, is alive: nothing is handled any more, but for what the abandoned handlers
+// do, which cannot be committed. Supervisor → coordinator.
 type PartitionsStopped struct{ Generation int64 }
 
 // PartitionsRunning tells a respawned coordinator what it finds: the partitions
@@ -64,6 +69,29 @@ type Fenced struct {
 	Partition  slot.Partition
 }
 
+// AbandonedHandler is a call of a handler that did not return when it was to stop. The
+// worker has stopped waiting for it, and handles no partition of its projection until
+// the call has returned.
+type AbandonedHandler struct {
+	Projection string
+	Partition  slot.Partition
+	Generation int64
+	// Position and EventID are of the event that it is at.
+	Position int64
+	EventID  uuid.UUID
+}
+
+// HandlersAbandoned says which handlers of this worker are abandoned, ordered by
+// projection, generation and partition. Supervisor → coordinator, when it has changed,
+// and before the PartitionsStopped of the generation in which it did.
+type HandlersAbandoned struct{ Handlers []AbandonedHandler }
+
+// HandlersChanged says that a handler was abandoned, or that an abandoned one has
+// returned: look which. From the record of running handlers → supervisor.
+type HandlersChanged struct{}
+
+func (HandlersAbandoned) toCoordinator() {}
+func (HandlersChanged) toSupervisor()    {}
 func (StartPartitions) toSupervisor()    {}
 func (StopPartitions) toSupervisor()     {}
 func (PartitionsStopped) toCoordinator() {}

@@ -12,6 +12,11 @@ type HorizonAdvanced struct {
 	Epoch uint64
 }
 
+// Informed says that a processor has taken in a HorizonAdvanced or ReaderReady.
+// Processor → partition, which sends it no other before, so that its mailbox does not
+// grow while a handler runs: only the last of each kind counts.
+type Informed struct{}
+
 // EventsAppended says that events were or will soon be appended: look. Session
 // (by the wake-up trigger, or because the leader has seen it) or coordinator (which
 // has seen it itself) → supervisor → horizon.
@@ -31,6 +36,7 @@ type WakeUps struct{ Connected bool }
 // Session → supervisor → horizon.
 type WakeUpsDeclined struct{}
 
+func (Informed) toPartition()         {}
 func (EventsAppended) toSupervisor()  {}
 func (EventsAppended) toHorizon()     {}
 func (AppendsWatched) toSupervisor()  {}

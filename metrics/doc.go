@@ -32,6 +32,7 @@
 //	position                        gauge      projection, partition  Global position up to which the partition is handled.
 //	lag_events                      gauge      projection, partition  Horizon minus position; an upper bound of the events to handle.
 //	retrying                        gauge      projection, partition  1 while the partition waits to retry an event that failed, else 0.
+//	abandoned_handlers              gauge      projection             Handlers that did not return when they were to stop, and still run.
 //	horizon_position                gauge                             Global position up to which no event can still appear.
 //	stream_last_position            gauge                             Highest global position drawn, committed or not.
 //	horizon_blocked_seconds         gauge                             How long the oldest writer has held the horizon back; 0 if none does.

@@ -46,8 +46,8 @@ type families struct {
 	backendsTerminated                      *prometheus.CounterVec
 
 	eventsHandled, conflicts, handlerErrors, fencedBatches *prometheus.CounterVec
-	batchDuration, batchEvents                  *prometheus.HistogramVec
-	position, lag, retrying                     *prometheus.GaugeVec
+	batchDuration, batchEvents                             *prometheus.HistogramVec
+	position, lag, retrying, abandoned                     *prometheus.GaugeVec
 
 	horizonPosition, lastPosition     *prometheus.GaugeVec
 	horizonBlocked, horizonWriters    *prometheus.GaugeVec
@@ -112,6 +112,7 @@ func (f *families) addProjections() {
 	f.position = f.gauge("position", "Global position up to which the partition is handled.", "projection", "partition")
 	f.lag = f.gauge("lag_events", "Horizon minus position; an upper bound of the events to handle.", "projection", "partition")
 	f.retrying = f.gauge("retrying", "1 while the partition waits to retry an event that failed, else 0.", "projection", "partition")
+	f.abandoned = f.gauge("abandoned_handlers", "Handlers that did not return when they were to stop, and still run.", "projection")
 }
 
 func (f *families) addDatabase() {

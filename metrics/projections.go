@@ -26,6 +26,7 @@ type projectionMetrics struct {
 	errors, panics prometheus.Counter
 	batchDuration  prometheus.Observer
 	batchEvents    prometheus.Observer
+	abandoned      prometheus.Gauge
 }
 
 // projectionPartition is a projection in a partition.
@@ -53,6 +54,7 @@ func (s *series) newProjection(projection string) projectionMetrics {
 		panics:        f.handlerErrors.WithLabelValues(s.name, projection, KindPanic),
 		batchDuration: f.batchDuration.WithLabelValues(s.name, projection),
 		batchEvents:   f.batchEvents.WithLabelValues(s.name, projection),
+		abandoned:     f.abandoned.WithLabelValues(s.name, projection),
 	}
 }
 
@@ -91,6 +93,17 @@ func (r *ReplicaSet) Conflict(projection string) {
 	}
 	if p, ok := r.series.projections.get(projection); ok {
 		p.conflicts.Inc()
+	}
+}
+
+// AbandonedHandlers records how many handlers of a projection did not return when they
+// were to stop, and still run.
+func (r *ReplicaSet) AbandonedHandlers(projection string, n int) {
+	if r == nil {
+		return
+	}
+	if p, ok := r.series.projections.get(projection); ok {
+		p.abandoned.Set(float64(n))
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 const sqlReadyWorkers = `
-SELECT worker_id, projections, unpartitioned, partitions, partition_keys::text
-FROM {{schema}}orchestrator_workers
+SELECT worker_id, projections, unpartitioned, partitions, partition_keys::text,` + abandonedColumn + `
+FROM {{schema}}orchestrator_workers AS w
 WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id FOR SHARE`
 
@@ -55,8 +55,9 @@ WHERE replica_set = $1 AND worker_id = ANY($3::text[]::uuid[])
 
 const sqlRememberKeys = `
 UPDATE {{schema}}orchestrator_workers AS w
-SET partition_keys = w.partition_keys || new.keys::jsonb
-FROM unnest($1::text[]::uuid[], $2::text[]) AS new (worker_id, keys)
+SET partition_keys = w.partition_keys || new.keys::jsonb,
+    left_out = ARRAY(SELECT jsonb_array_elements_text(new.left_out::jsonb))
+FROM unnest($1::text[]::uuid[], $2::text[], $3::text[]) AS new (worker_id, keys, left_out)
 WHERE w.worker_id = new.worker_id`
 
 const sqlNotify = `SELECT pg_notify($1, $2)`
@@ -124,18 +125,13 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	if err := s.rewrite(ctx, tx, a.Number, stored, planned); err != nil {
 		return false, err
 	}
-	ids := make([]uuid.UUID, len(members))
-	keys := make([]string, len(members))
-	for i, m := range members {
-		ids[i] = m.ID
-		encoded, err := json.Marshal(keysOf(planned, m.ID))
-		if err != nil {
-			return false, fmt.Errorf("encoding the partition numbers of worker %s: %w", m.ID, err)
-		}
-		keys[i] = string(encoded)
+	ids, keys, leftOut, err := membersInColumns(members, planned)
+	if err != nil {
+		return false, err
 	}
+	noticed = append(noticed, standingStill(members)...)
 	var batch pgx.Batch
-	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys)
+	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys, leftOut)
 	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail)
 	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids),
 		strings.Join(append([]string{turnover.complete(ids, a)}, noticed...), "; "))
@@ -144,6 +140,23 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 		return false, fmt.Errorf("recording it: %w", err)
 	}
 	return true, nil
+}
+
+// membersInColumns is the members' ids, and what their rows are to say, as JSON: the
+// partition numbers that they have, and the projections that they leave out.
+func membersInColumns(members []Member, planned []Checkpoint) (ids []uuid.UUID, keys, leftOut []string, err error) {
+	for _, m := range members {
+		encoded, err := json.Marshal(keysOf(planned, m.ID))
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("encoding the partition numbers of worker %s: %w", m.ID, err)
+		}
+		without, err := json.Marshal(nonNil(m.LeftOut))
+		if err != nil {
+			return nil, nil, nil, fmt.Errorf("encoding what worker %s leaves out: %w", m.ID, err)
+		}
+		ids, keys, leftOut = append(ids, m.ID), append(keys, string(encoded)), append(leftOut, string(without))
+	}
+	return ids, keys, leftOut, nil
 }
 
 // readyMembers is the workers that are ready for the generation. Their rows are
@@ -162,9 +175,11 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 	}
 	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Member, err error) {
 		var keys string
-		if err := row.Scan(&m.ID, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys); err != nil {
+		var abandoned []string
+		if err := row.Scan(&m.ID, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &abandoned); err != nil {
 			return m, err
 		}
+		m.leaveOut(abandoned)
 		return m, json.Unmarshal([]byte(keys), &m.Keys)
 	})
 	if err != nil {

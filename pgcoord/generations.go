@@ -21,6 +21,8 @@ const (
 	CauseChanged = "changed" // several of these at once
 	// CauseContested: the checkpoints contradicted the generation.
 	CauseContested = "contested"
+	// CauseAbandoned: a worker has abandoned a handler, or one has returned.
+	CauseAbandoned = "abandoned"
 )
 
 // Change is the request for a new generation.

@@ -29,6 +29,9 @@ type Member struct {
 	Projections   []string
 	Unpartitioned []string
 	Partitions    int
+	// LeftOut is the projections that the worker runs and takes no part in, because it
+	// has abandoned handlers of theirs. They are not in Projections.
+	LeftOut []string
 	// Keys is the partition numbers that the worker, or one of its name before
 	// it, had when there were so many partitions.
 	Keys map[int][]int

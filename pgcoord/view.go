@@ -39,6 +39,10 @@ type Worker struct {
 	Projections   []string
 	Unpartitioned []string
 	Partitions    int
+	// Abandoned is the projections of its abandoned handlers, one for each, in order.
+	// LeftOut is the projections that the generation it was last a member of gave it no
+	// partition of for that reason, in order.
+	Abandoned, LeftOut []string
 	// StateAge is how long it has been in its state.
 	StateAge time.Duration
 	// HeartbeatAge is the time since the last heartbeat.
@@ -94,7 +98,7 @@ const viewColumns = `
        w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
        coalesce(extract(epoch FROM now() - w.state_changed_at)::float8 * 1000, 0),
        coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
-       w.session_key IS NOT NULL`
+       w.session_key IS NOT NULL, w.left_out,` + abandonedColumn
 
 // One statement, whatever the number of workers, so that an idle worker costs
 // little. The advisory lock is tried for only if this session does not hold it
@@ -197,7 +201,7 @@ func (v *View) scan(scan func(...any) error) error {
 	err := scan(&v.Leading, &v.LeaderPID, &sessionAge, &serverAge, &clock, &v.Drawn,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.HasSession, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.HasSession, &w.LeftOut, &w.Abandoned, &w.SessionPID)
 	if err != nil {
 		return err
 	}

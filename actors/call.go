@@ -1,0 +1,67 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// call is one call of a projection's handlers, for the events of a batch. It runs on a
+// goroutine of its own, which uses nothing of the processor's that may change: the call
+// may outlive the processor.
+type call struct {
+	done    chan struct{} // closed when the handlers have returned
+	handled int
+	err     error
+}
+
+// lastWait is how long an abandoned call has to return after its connection was closed.
+const lastWait = 50 * time.Millisecond
+
+// call has the batch's events handled. It returns nil if the handlers did not return
+// within the grace after their context had ended: the batch is rolled back then, and the
+// worker knows of the handler that it has abandoned.
+func (p *processor) call(ctx context.Context, b *pgcoord.Batch, events packed.Events) *call {
+	c, run, limit, began := &call{done: make(chan struct{})}, p.run, p.worker.Batch.Time, time.Now()
+	watch := p.worker.handlers.watch(p, events)
+	ctx = projection.WithDelivery(ctx, p.delivery())
+	handler, tx := p.handler, b.Tx()
+	go func() {
+		defer close(c.done)
+		c.handled, c.err = projection.HandlePacked(ctx, handler, tx, events, func(i int) bool {
+			watch.at(i)
+			return run.soft.Err() == nil && (i == 0 || time.Since(began) < limit)
+		})
+	}()
+	select {
+	case <-c.done:
+		watch.end()
+		return c
+	case <-run.abandon.Done():
+	}
+	select {
+	case <-c.done:
+		watch.end()
+		return c
+	default:
+	}
+	closeConnection := b.Abandon(p.worker.Pool)
+	select {
+	case <-c.done:
+		closeConnection()
+		watch.end()
+		p.log.Warn("a handler returned only when its connection was closed; what it did is rolled back", "error", c.err)
+		return nil
+	case <-time.After(lastWait):
+	}
+	watch.abandon()
+	go func() {
+		<-c.done
+		closeConnection()
+		watch.returned(c.err)
+	}()
+	return nil
+}

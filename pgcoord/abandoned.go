@@ -1,0 +1,132 @@
+package pgcoord
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// AbandonedHandler is a call of a handler that did not return when it was to stop,
+// and that its worker has stopped waiting for.
+type AbandonedHandler struct {
+	Projection string
+	Partition  slot.Partition
+	Generation int64
+	// Position and EventID are of the event that it is at.
+	Position int64
+	EventID  uuid.UUID
+}
+
+const sqlForgetAbandoned = `
+DELETE FROM {{schema}}orchestrator_abandoned_handlers AS a
+WHERE worker_id = $1 AND NOT EXISTS (
+    SELECT 1 FROM unnest($2::text[], $3::bigint[], $4::int[]) AS still (projection, generation, partition_key)
+    WHERE still.projection = a.projection AND still.generation = a.generation AND still.partition_key = a.partition_key)`
+
+const sqlRecordAbandoned = `
+INSERT INTO {{schema}}orchestrator_abandoned_handlers
+    (worker_id, projection, generation, partition_key, total_partitions, global_position, event_id)
+SELECT w.worker_id, new.* FROM {{schema}}orchestrator_workers AS w,
+    unnest($2::text[], $3::bigint[], $4::int[], $5::int[], $6::bigint[], $7::text[]::uuid[]) AS new
+WHERE w.worker_id = $1
+ON CONFLICT DO NOTHING`
+
+// SetAbandoned makes the table name exactly these abandoned handlers of the worker.
+// A worker that is ready must have recorded its own before: Activate gives it no
+// partition of their projections.
+func (s *Store) SetAbandoned(ctx context.Context, db Conn, worker uuid.UUID, handlers []AbandonedHandler) error {
+	projections, events := []string{}, []string{}
+	generations, positions := []int64{}, []int64{}
+	keys, totals := []int32{}, []int32{}
+	for _, h := range handlers {
+		projections, generations = append(projections, h.Projection), append(generations, h.Generation)
+		keys, totals = append(keys, int32(h.Partition.Key)), append(totals, int32(h.Partition.Total))
+		positions, events = append(positions, h.Position), append(events, h.EventID.String())
+	}
+	err := s.inTransaction(ctx, db, worker, func(tx pgx.Tx, _ int) error {
+		if _, err := tx.Exec(ctx, s.q(sqlForgetAbandoned), worker, projections, generations, keys); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, s.q(sqlRecordAbandoned), worker, projections, generations, keys, totals, positions, events)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("recording the abandoned handlers of worker %s: %w", worker, err)
+	}
+	return nil
+}
+
+// abandonedColumn is the projections of the abandoned handlers of worker w, one for each.
+const abandonedColumn = `
+       ARRAY(SELECT a.projection FROM {{schema}}orchestrator_abandoned_handlers AS a
+             WHERE a.worker_id = w.worker_id ORDER BY a.projection COLLATE "C")`
+
+// LeavesOut says whether the generation that is active leaves out other projections
+// for the worker than those of which it has abandoned handlers: another one is needed.
+func (w Worker) LeavesOut() bool {
+	return !slices.Equal(slices.Compact(slices.Clone(w.Abandoned)), w.LeftOut)
+}
+
+// leaveOut takes the projections of a member's abandoned handlers from those that it
+// runs. abandoned is ordered.
+func (m *Member) leaveOut(abandoned []string) {
+	m.LeftOut = slices.Compact(abandoned)
+	m.Projections = slices.DeleteFunc(m.Projections, func(p string) bool { return slices.Contains(m.LeftOut, p) })
+}
+
+// standingStill is what a reason says of the projections that members leave out:
+// who leaves them out, and that nobody is left to handle one.
+func standingStill(members []Member) []string {
+	var reasons, out []string
+	for _, m := range members {
+		for _, p := range m.LeftOut {
+			reasons = append(reasons, fmt.Sprintf("worker %s takes no partition of projection %q, because a handler that it abandoned has not returned", shortID(m.ID), p))
+			if !slices.Contains(out, p) && !slices.ContainsFunc(members, func(m Member) bool { return m.runs(p) }) {
+				out = append(out, p)
+			}
+		}
+	}
+	if len(out) > 0 {
+		reasons = append(reasons, "no worker handles "+strings.Join(out, ", "))
+	}
+	return reasons
+}
+
+// endTimeout bounds the statement that ends an abandoned batch's backend, and the
+// farewell on its connection.
+const endTimeout = 100 * time.Millisecond
+
+// Abandon ends a batch whose handlers do not return. The handlers may use the
+// transaction at the same time. The connection leaves its pool and is closed, so that
+// the server rolls back. A statement that is being executed would keep its locks until
+// it is done, so the backend is ended by way of db; behind a pooler, where the backend
+// is not known, only the pooler can do that. No cancel request is sent: those make
+// PgBouncer 1.18 crash. The caller must call the returned function once the handlers have
+// returned.
+func (b *Batch) Abandon(db DB) (returned func()) {
+	conn := b.conn.Hijack()
+	b.conn = nil
+	// Only what is safe beside a statement: the fields that are read here were set
+	// when the connection was made.
+	socket := conn.PgConn().Conn()
+	if encrypted, ok := socket.(*tls.Conn); ok {
+		socket = encrypted.NetConn() // closing the outer one would wait for a write in progress
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	_ = b.store.EndBackend(ctx, db, int(conn.PgConn().PID()), b.fence.Worker) // else closing does, after the statement
+	_ = socket.Close()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}
+}

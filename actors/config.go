@@ -101,9 +101,9 @@ type worker struct {
 	db dbguard.Pool
 	// session is nil in poll-only mode.
 	session *pgcoord.Session
-	// batches has a token for each batch that may be in flight at once, so that
-	// handlers and readers find connections in the pool.
-	batches chan struct{}
+	// batches is the worker's share of the places for batches on its pool, so that
+	// handlers and readers find connections.
+	batches *share
 	// turns has, for each projection, a place for the batch that has its turn, or waits for it in the database.
 	turns map[string]chan struct{}
 	idle  idleTimes
@@ -132,10 +132,5 @@ func (w *worker) coordinate(ctx context.Context, run func(context.Context, pgcoo
 // acquireBatch waits until another batch may be in flight. The caller must call
 // the function that it returns.
 func (w *worker) acquireBatch(ctx context.Context) (release func(), err error) {
-	select {
-	case w.batches <- struct{}{}:
-		return func() { <-w.batches }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return w.batches.acquire(ctx)
 }

@@ -224,6 +224,11 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", what)
 	}
 	a.Activation.Began = func(pid int) { watch = watchBlockers(ctx, w, pid, e.log) }
+	done, err := w.batches.activate(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	activated, err := w.Store.Activate(ctx, w.db, a.Activation)
 	watch.end()
 	if err != nil {

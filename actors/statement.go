@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"errors"
-	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,15 +43,10 @@ const batchesToSpare = 4
 // spareConnection takes a connection from the batches if there are enough and one
 // is free, until the function is called that it returns.
 func (w *worker) spareConnection() (giveBack func(), ok bool) {
-	if cap(w.batches) < batchesToSpare {
+	if w.batches.budget.capacity < batchesToSpare {
 		return nil, false
 	}
-	select {
-	case w.batches <- struct{}{}:
-		return sync.OnceFunc(func() { <-w.batches }), true
-	default:
-		return nil, false
-	}
+	return w.batches.try()
 }
 
 // errOutOfTurn says that the statement before did not reach the position at which one begins.

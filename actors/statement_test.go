@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
@@ -100,7 +101,8 @@ func newReading(t *testing.T, connections int32, types ...string) *reading {
 		Config: Config{
 			Pool: r.pool, EventStore: r.events, Logger: slog.New(slog.DiscardHandler), Batch: BatchConfig{Size: 100},
 		},
-		batches: make(chan struct{}, connections-reservedConnections),
+		batches: newBudget(int(connections - reservedConnections)).join(),
+		db:      dbguard.New(r.pool),
 		scopes:  map[string]projection.Scope{"p": {AggregateTypes: types}},
 	}
 	assignment := messages.Assignment{Generation: 1, Partitions: []messages.PartitionAssignment{{
@@ -170,7 +172,7 @@ func (r *reading) wanted(after int64) []int64 {
 // awaitNothingOpen waits until no statement is open, and demands that what they had was given back.
 func (r *reading) awaitNothingOpen() {
 	r.t.Helper()
-	eventually(r.t, func() bool { return r.pool.Stat().AcquiredConns() == 0 && len(r.worker.batches) == 0 }, "statements are open, or keep batches' places")
+	eventually(r.t, func() bool { return r.pool.Stat().AcquiredConns() == 0 && r.worker.batches.budget.used == 0 }, "statements are open, or keep batches' places")
 }
 
 // The window gets each event once and in order, whichever of two statements the server is done with first, and they are never more

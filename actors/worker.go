@@ -26,23 +26,13 @@ type Worker struct {
 	cleanup sync.Once
 }
 
-// reservedConnections is how many connections of the pool are kept from
-// batches: for reading, for the horizon, and for handlers that use the pool.
-const reservedConnections = 2
-
-// BatchesAtOnce is how many batches a worker handles at once at most, whose pool
-// allows so many connections.
-func BatchesAtOnce(connections int32) int {
-	return max(1, int(connections)-reservedConnections)
-}
-
 // Start starts a worker. It joins its replica set in the background, and tries
 // for as long as it takes.
 func Start(cfg Config) (*Worker, error) {
 	w := &worker{
 		Config:   cfg,
 		db:       dbguard.NewPatient(cfg.Pool, cfg.Timing.Answer),
-		batches:  make(chan struct{}, BatchesAtOnce(cfg.Pool.Config().MaxConns)),
+		batches:  joinBudget(cfg.Pool),
 		handlers: cfg.Handlers,
 		scopes:   map[string]projection.Scope{},
 		turns:    map[string]chan struct{}{},
@@ -145,6 +135,7 @@ func (w *Worker) close() {
 			w.worker.session.Close()
 		}
 		w.system.Shutdown()
+		w.worker.batches.leave()
 	})
 }
 

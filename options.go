@@ -118,7 +118,9 @@ func WithBatchSize(events int) Option {
 // that wait for something other than the CPU. It must be between 1 and 1024.
 //
 // Each batch takes a connection, so a worker handles as many at once as its pool
-// allows connections, less 2, over all projections. Partitions beyond that take
+// allows connections, less 2, over all projections. Orchestrators of the process that
+// use the same pool share these places. A handler may take one connection at a time from
+// the pool, besides its transaction. Partitions beyond that take
 // turns, of which Run warns where n is above 1. The limit of a pgx pool is the
 // greater of 4 and the number of processors, unless pool_max_conns in the connection
 // string, or MaxConns, says otherwise.

@@ -70,6 +70,13 @@ func (w *watch) late() {
 	w.longer, w.noticed = min(2*current, max(longestPatience, w.shortest)), time.Now()
 }
 
+// found notes that connections had died, so the server is not slow.
+func (w *watch) found() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.longer = 0
+}
+
 // Suspect tries the connections that rest in the pool, in the background, and closes those that do not answer within a second.
 // The others are not affected. Where one connection has died without a sign, those opened before mostly have too.
 func (p Pool) Suspect() { p.watch.suspect() }
@@ -88,6 +95,7 @@ func (w *watch) suspect() {
 				if conn.Ping(ctx) != nil {
 					w.mark(conn)
 					drop(conn)
+					w.found()
 					return
 				}
 				conn.Release()

@@ -1,0 +1,45 @@
+package main
+
+// connectionGuards keep a worker going where its connections are not what they were at the start.
+var connectionGuards = []guard{
+	{
+		Name: "late-answers", File: "internal/dbguard/watch.go",
+		Old: "	t.late.Store(true)\n	t.watch.late()\n	t.cancel()\n", New: "	t.late.Store(true)\n",
+		Test: "TestASilentServerIsFoundOut", Promise: "a query whose connection died without a sign ends",
+	},
+	{
+		Name: "write-transactions", File: "internal/dbguard/transactions.go",
+		Old: "AccessMode: pgx.ReadWrite}", New: "}",
+		Test: "TestTransactionsWriteWhateverTheDefaultsAre", Promise: "roles with default_transaction_read_only work",
+	},
+	{
+		Name: "settings", File: "internal/dbguard/settings.go",
+		Old: `encoding != "UTF8" && encoding != "SQL_ASCII"`, New: "false",
+		Test: "TestSettingsThatChangeWhatIsReadAreNamed", Promise: "texts reach handlers as they were stored",
+	},
+	{
+		Name: "after-connect", File: "connect.go",
+		Old: "if pool.AfterConnect != nil {", New: "if false {",
+		Test: "TestTheSessionRunsAsTheRoleOfThePool", Package: "test/face", Promise: "the session runs as the role of the pool",
+	},
+	{
+		Name: "session-rights", File: "start.go",
+		Old: "	if session != nil {\n		if err := o.checkSession", New: "	if false {\n		if err := o.checkSession",
+		Test: "TestRunNamesTheRightsThatTheSessionLacks", Package: "test/face", Promise: "rights are checked as the role that uses them",
+	},
+	{
+		Name: "transient-start", File: "start.go",
+		Old: "return !dbfault.IsConfiguration(err) && ", New: `return dbfault.Code(err) != "" && `,
+		Test: "TestAHookThatFailsOnceDoesNotEndRun", Package: "test/face", Promise: "what may pass does not end Run",
+	},
+	{
+		Name: "shared-budget", File: "actors/budget.go",
+		Old: "	return free > without\n", New: "	return free > 0\n",
+		Test: "TestWorkersOnOnePoolShareItsPlaces", Promise: "no replica set keeps all places of a pool",
+	},
+	{
+		Name: "one-budget", File: "actors/budget.go",
+		Old: "	b := budgets.of[pool]\n", New: "	var b *budget\n",
+		Test: "TestABudgetIsForgottenWithItsLastUser", Promise: "handlers find a second connection",
+	},
+}

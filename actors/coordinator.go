@@ -63,7 +63,7 @@ type (
 		joined     bool                 // the worker's row is there
 		left       bool                 // the goodbye is said
 		assignment *messages.Assignment // to be started
-		incomplete bool                 // some projection of the worker has slots that are nobody's
+		incomplete bool                 // the assignment lacks slots, or some projection of the worker has slots that are nobody's
 		again      bool                 // look again after delay
 		delay      time.Duration
 		err        error
@@ -287,9 +287,12 @@ func (k *coordinator) acted(c actor.Context, m *acted) {
 	if m.joined {
 		c.Send(c.Parent(), messages.Joined{})
 	}
-	if m.assignment != nil {
+	switch {
+	case m.assignment == nil:
+	case m.incomplete: // what is contested is not started
+		k.state.generation, k.state.fenced = m.assignment.Generation, true
+	default:
 		k.starting(m.assignment.Generation)
-		k.state.fenced = m.incomplete
 		k.seen.started(k.worker.Metrics)
 		c.Send(c.Parent(), messages.StartPartitions{Assignment: *m.assignment})
 	}

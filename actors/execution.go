@@ -87,7 +87,8 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			e.lookAgain(0)
 			return w.Store.MarkDead(ctx, db, a.Losses)
 		case announceAppends:
-			return w.Store.AnnounceAppends(ctx, db, w.self())
+			w.Store.AnnounceAppends(ctx, db, w.self())
+			return nil
 		case prune:
 			return w.Store.Prune(ctx, db, w.Timing.History)
 		case endLeader:
@@ -163,9 +164,12 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	if err != nil {
 		return err
 	}
-	e.result.incomplete = len(missing) > 0
 	assignment := toAssignment(generation, rows, retrying)
 	e.result.assignment = &assignment
+	if e.result.incomplete = len(missing) > 0 || !covers(assignment); e.result.incomplete {
+		e.lookAgain(0) // nothing of it is started
+		return nil
+	}
 	rank := slices.Index(e.view.Generation.Members, w.self())
 	e.lookAgain(reportRunning + time.Duration(max(0, rank))*reportRunningEach)
 	return nil
@@ -199,6 +203,19 @@ func toAssignment(generation int64, rows []pgcoord.Checkpoint, retrying map[stri
 		p.Projections[last].Pieces = append(p.Projections[last].Pieces, row.Piece)
 	}
 	return assignment
+}
+
+// covers says whether each partition's checkpoints are exactly its slots. Where somebody has deleted or changed one, its events
+// would be handled now, and again when its slots have got a checkpoint.
+func covers(a messages.Assignment) bool {
+	for _, partition := range a.Partitions {
+		for _, p := range partition.Projections {
+			if !partition.Partition.Covers(p.Pieces) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // partitionOf is the assignment's entry for the partition, made if it is not there.

@@ -104,3 +104,30 @@ func TestCheckpointsAreDeletedBeforeTheyAreRead(t *testing.T) {
 	handles("p")
 	handles("q")
 }
+
+// Somebody deletes one of a partition's rows, and adds another, before the worker reads what it handles. Nothing of it is handled until a
+// generation has given every slot a checkpoint again.
+func TestAPartitionThatLacksSlotsIsNotStarted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first := f.start(nil, &recorder{name: "p"})
+	f.awaitState(first, pgcoord.Running)
+	first.Leave()
+	first.awaitDone()
+	want := f.append("Order", 20)
+	id := uuid.New()
+	// The generation is active, and half of the partition's slots have no checkpoint.
+	f.exec(`UPDATE orchestrator_checkpoints SET slot_to = 32768, generation = 1, worker_id = $1, partition_key = 0, total_partitions = 1`, id)
+	covered := make(chan bool, 100)
+	p := &recorder{name: "p", before: func(context.Context, pgx.Tx, es.PersistedEvent, int) error {
+		covered <- query[int](f, `SELECT sum(slot_to - slot_from)::int FROM orchestrator_checkpoints WHERE projection = 'p'`) == 65536
+		return nil
+	}}
+	f.exec(`UPDATE orchestrator_generations SET members = ARRAY[$1::uuid] WHERE state = 'active'`, id)
+	f.start(func(c *Config) { c.Membership.ID = id }, p)
+	eventually(t, func() bool { return len(f.handled("p")) >= len(want) }, "the events are not handled")
+	assert.ElementsMatch(t, want, f.handled("p"))
+	for range want {
+		assert.True(t, receive(t, covered, "an event"), "handled while slots had no checkpoint")
+	}
+}

@@ -40,6 +40,11 @@ func Start(cfg Config) (*Worker, error) {
 	if w.handlers == nil {
 		w.handlers = NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
 	}
+	w.Store = cfg.Store.Notifying(cfg.Connect != nil, func(ctx context.Context, err error) {
+		cfg.Metrics.NotificationFailed()
+		w.logger(kindCoordinator).ErrorContext(ctx, "the other workers could not be notified and find the change at their next look: if the queue of notifications is full, "+
+			"end the session that holds it up, which the server's log names", "error", err)
+	})
 	for i, name := range cfg.Membership.Projections {
 		w.scopes[name] = projection.ScopeOf(cfg.Projections[i])
 		w.turns[name] = make(chan struct{}, 1)

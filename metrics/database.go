@@ -23,12 +23,12 @@ var (
 type databaseSeries struct {
 	// horizon is made by the first probe: a position of 0 before it would be
 	// untrue.
-	horizon                     *children[struct{}, horizonMetrics]
-	databaseErrors              *children[string, prometheus.Counter]
-	sessionConnected            prometheus.Gauge
-	sessionReconnects           prometheus.Counter
-	notifications               *children[string, prometheus.Counter]
-	proofsArrived, proofsMissed prometheus.Counter
+	horizon                             *children[struct{}, horizonMetrics]
+	databaseErrors                      *children[string, prometheus.Counter]
+	sessionConnected                    prometheus.Gauge
+	sessionReconnects                   prometheus.Counter
+	notifications                       *children[string, prometheus.Counter]
+	proofsArrived, proofsMissed, untold prometheus.Counter
 }
 
 // horizonMetrics are the gauges of a probe.
@@ -43,6 +43,7 @@ func (s *series) initDatabase() {
 	s.notifications = word(s, f.notifications.WithLabelValues)
 	s.proofsArrived = f.notificationProofs.WithLabelValues(s.name, proofArrived)
 	s.proofsMissed = f.notificationProofs.WithLabelValues(s.name, proofMissing)
+	s.untold = f.notificationFailures.WithLabelValues(s.name)
 }
 
 func (s *series) newHorizon(struct{}) horizonMetrics {
@@ -107,6 +108,13 @@ func (r *ReplicaSet) Notification(kind string) {
 	}
 	if c, ok := r.series.notifications.get(kind); ok {
 		c.Inc()
+	}
+}
+
+// NotificationFailed counts a notification to the other workers that could not be sent.
+func (r *ReplicaSet) NotificationFailed() {
+	if r != nil {
+		r.series.untold.Inc()
 	}
 }
 

@@ -42,6 +42,7 @@
 //	session_reconnects_total        counter                           Times that the coordination session was connected anew.
 //	notifications_total             counter    kind                   Notifications received, by kind.
 //	notification_proofs_total       counter    result                 Notifications sent to itself to prove that LISTEN works, by result: arrived or missing.
+//	notification_failures_total     counter                           Notifications to the other workers that could not be sent; they find the change at their next look.
 //	actor_messages_total            counter    actor, message         Messages that actors processed.
 //	actor_message_seconds_total     counter    actor                  Time that actors took to process messages.
 //	actor_starts_total              counter    actor                  Actors started, respawned ones included.

@@ -55,6 +55,7 @@ type families struct {
 	sessionConnected                  *prometheus.GaugeVec
 	sessionReconnects                 *prometheus.CounterVec
 	notifications, notificationProofs *prometheus.CounterVec
+	notificationFailures              *prometheus.CounterVec
 	actorMessages                     *prometheus.CounterVec
 	actorMessageSeconds               *prometheus.CounterVec
 	actorStarts, actorRespawns        *prometheus.CounterVec
@@ -126,6 +127,7 @@ func (f *families) addDatabase() {
 	f.notifications = f.counter("notifications_total", "Notifications received, by kind.", "kind")
 	f.notificationProofs = f.counter("notification_proofs_total",
 		"Notifications sent to itself to prove that LISTEN works, by result: arrived or missing.", "result")
+	f.notificationFailures = f.counter("notification_failures_total", "Notifications to the other workers that could not be sent; they find the change at their next look.")
 }
 
 func (f *families) addActors() {

@@ -49,6 +49,7 @@ func recordEverything(r *metrics.ReplicaSet) {
 	r.SessionReconnected()
 	r.Notification("generation")
 	r.NotificationProof(true)
+	r.NotificationFailed()
 	r.ActorMessage("processor", "RunBatch", time.Microsecond)
 	r.ActorStarted("processor")
 	r.ActorRespawned("processor")

@@ -13,16 +13,16 @@ import (
 )
 
 const sqlReadyWorkers = `
-SELECT worker_id, projections, unpartitioned, partitions, partition_keys::text,` + abandonedColumn + `
+SELECT worker_id, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text,` + abandonedColumn + `
 FROM {{schema}}orchestrator_workers AS w
 WHERE replica_set = $1 AND state = 'ready' AND generation = $2
-ORDER BY worker_id FOR SHARE`
+ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
 
 const sqlLockCheckpoints = `
 SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions
 FROM {{schema}}orchestrator_checkpoints
 WHERE replica_set = $1
-ORDER BY projection, slot_from FOR UPDATE`
+ORDER BY projection, slot_from LIMIT {{all rows}} FOR UPDATE`
 
 const sqlDeleteRanges = `
 DELETE FROM {{schema}}orchestrator_checkpoints AS c
@@ -55,12 +55,10 @@ WHERE replica_set = $1 AND worker_id = ANY($3::text[]::uuid[])
 
 const sqlRememberKeys = `
 UPDATE {{schema}}orchestrator_workers AS w
-SET partition_keys = w.partition_keys || new.keys::jsonb,
+SET partition_keys = CASE WHEN jsonb_typeof(w.partition_keys) = 'object' THEN w.partition_keys ELSE '{}' END || new.keys::jsonb,
     left_out = ARRAY(SELECT jsonb_array_elements_text(new.left_out::jsonb))
 FROM unnest($1::text[]::uuid[], $2::text[], $3::text[]) AS new (worker_id, keys, left_out)
 WHERE w.worker_id = new.worker_id`
-
-const sqlNotify = `SELECT pg_notify($1, $2)`
 
 // Activation is the request to activate a generation in preparation.
 type Activation struct {
@@ -95,6 +93,9 @@ func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, erro
 	})
 	if err != nil {
 		return false, fmt.Errorf("activating generation %d of replica set %q: %w", a.Number, s.replicaSet, err)
+	}
+	if activated {
+		s.tell(ctx, db, NotifyGeneration, a.By)
 	}
 	return activated, nil
 }
@@ -135,7 +136,6 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail)
 	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids),
 		strings.Join(append([]string{turnover.complete(ids, a)}, noticed...), "; "))
-	batch.Queue(sqlNotify, s.Channel(), NotifyGeneration+" "+a.By.String())
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return false, fmt.Errorf("recording it: %w", err)
 	}
@@ -180,7 +180,10 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 			return m, err
 		}
 		m.leaveOut(abandoned)
-		return m, json.Unmarshal([]byte(keys), &m.Keys)
+		if json.Unmarshal([]byte(keys), &m.Keys) != nil { // they are only a preference, and must not stop everybody
+			m.Keys = nil
+		}
+		return m, nil
 	})
 	if err != nil {
 		return nil, t, fmt.Errorf("reading the ready workers: %w", err)

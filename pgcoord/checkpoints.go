@@ -38,7 +38,8 @@ WHERE projection = $1 AND partition_key = $2 AND total_partitions = $3 AND gener
 ORDER BY slot_from`
 
 // Pieces reads the checkpoints of one partition of a projection as they stand.
-// None means that the fence's worker does not own it any more in its generation.
+// None means that the fence's worker does not own it any more in its generation: not all of it at least,
+// since somebody who deletes or changes one row must not make the rest handle that row's events.
 func (s *Store) Pieces(ctx context.Context, db DB, f Fence) ([]slot.Piece, error) {
 	rows, err := db.Query(ctx, s.q(sqlReload), f.Projection, f.Partition.Key, f.Partition.Total, f.Generation, f.Worker)
 	if err != nil {
@@ -49,6 +50,9 @@ func (s *Store) Pieces(ctx context.Context, db DB, f Fence) ([]slot.Piece, error
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the checkpoints of %s: %w", f, err)
+	}
+	if !f.Partition.Covers(pieces) {
+		return nil, nil
 	}
 	return pieces, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -50,20 +51,19 @@ type Loss struct {
 
 const sqlCurrent = `
 SELECT number, state FROM {{schema}}orchestrator_generations
-WHERE replica_set = $1 AND state <> 'superseded' FOR UPDATE`
+WHERE replica_set = $1 AND state <> 'superseded' LIMIT {{all rows}} FOR UPDATE`
 
 const sqlSupersede = `
 UPDATE {{schema}}orchestrator_generations SET state = 'superseded', superseded_at = now()
 WHERE replica_set = $1 AND number = $2 AND state = 'active'`
 
+// The number is a fencing token, so it does not go back when somebody deletes generations: checkpoints remember it too.
 const sqlPrepare = `
-WITH prepared AS (
-    INSERT INTO {{schema}}orchestrator_generations (replica_set, number, state, cause, reason, prepared_by)
-    SELECT $1, coalesce(max(number), 0) + 1, 'preparing', $2, $3, $4
-    FROM {{schema}}orchestrator_generations WHERE replica_set = $1
-    RETURNING number
-)
-SELECT number, pg_notify($5, 'generation ' || $4::text) FROM prepared`
+INSERT INTO {{schema}}orchestrator_generations (replica_set, number, state, cause, reason, prepared_by)
+SELECT $1, greatest(
+    (SELECT max(number) FROM {{schema}}orchestrator_generations WHERE replica_set = $1),
+    (SELECT max(generation) FROM {{schema}}orchestrator_checkpoints WHERE replica_set = $1), 0) + 1, 'preparing', $2, $3, $4
+RETURNING number`
 
 // The evidence is looked at again in the statement that acts on it.
 const sqlMarkDead = `
@@ -98,8 +98,7 @@ func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, err
 		if err := s.MarkDead(ctx, tx, change.Lost); err != nil {
 			return err
 		}
-		row := tx.QueryRow(ctx, s.q(sqlPrepare), s.replicaSet, change.Cause, change.Reason, change.By, s.Channel())
-		return row.Scan(&number, nil)
+		return tx.QueryRow(ctx, s.q(sqlPrepare), s.replicaSet, change.Cause, change.Reason, change.By).Scan(&number)
 	})
 	if isUniqueViolation(err) { // nobody had a row to lock: the other inserted the first generation
 		return 0, nil
@@ -107,21 +106,47 @@ func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, err
 	if err != nil {
 		return 0, fmt.Errorf("preparing the generation after %d of replica set %q: %w", change.From, s.replicaSet, err)
 	}
+	if number != 0 {
+		s.tell(ctx, db, NotifyGeneration, change.By)
+	}
 	return number, nil
 }
 
 // sqlTransitionSettings bound the time for which a leader that freezes within a
 // transition holds its locks, and name it for whoever waits. No handler runs in
 // a transition, so it never pauses by itself.
+//
+// The role's timeouts do not hold in a transition: it waits for batches in flight, and each attempt that is cut short
+// begins to wait again. The bound is the caller's, and the server ends the statement a moment after it.
+// The lock shows to every role whose transition it is. It is tried for, so that nobody can make a transition wait for it.
 const sqlTransitionSettings = `
-SELECT set_config('application_name', $1, true), set_config('idle_in_transaction_session_timeout', '2s', true), pg_backend_pid()`
+SELECT pg_backend_pid(),
+       set_config('application_name', $1, true), set_config('idle_in_transaction_session_timeout', '2s', true),
+       set_config('lock_timeout', '0', true), set_config('statement_timeout', $2, true),
+       CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', true) END,
+       CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END,
+       pg_try_advisory_xact_lock_shared(hashtextextended($1, 0))`
+
+// transitionMargin is how long after the caller's deadline the server ends a statement of a transition whose caller does
+// not end it itself.
+const transitionMargin = time.Second
+
+// statementTimeout is the setting for a statement that the caller waits for until ctx ends; 0 is none.
+func statementTimeout(ctx context.Context) string {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return "0"
+	}
+	return strconv.FormatInt(max(0, time.Until(deadline)+transitionMargin).Milliseconds()+1, 10)
+}
 
 // inTransaction runs a transition by a worker in a transaction. run is given the
 // backend's process id, of which a connection through a pooler does not know.
 func (s *Store) inTransaction(ctx context.Context, db Conn, by uuid.UUID, run func(tx pgx.Tx, pid int) error) error {
 	return pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
 		var pid int
-		if err := tx.QueryRow(ctx, sqlTransitionSettings, ApplicationName(by)).Scan(nil, nil, &pid); err != nil {
+		row := tx.QueryRow(ctx, sqlTransitionSettings, ApplicationName(by), statementTimeout(ctx))
+		if err := row.Scan(&pid, nil, nil, nil, nil, nil, nil, nil); err != nil {
 			return fmt.Errorf("setting the transaction's bounds: %w", err)
 		}
 		return run(tx, pid)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
@@ -21,7 +22,8 @@ var ErrCheckpointsIncomplete = errors.New("checkpoints that were entered by hand
 
 const sqlElsewhere = `
 SELECT DISTINCT projection, replica_set FROM {{schema}}orchestrator_checkpoints
-WHERE projection = ANY($1) AND replica_set <> $2`
+WHERE projection = ANY($1) AND replica_set <> $2 AND ` + dbguard.Primary + `
+LIMIT {{all rows}}`
 
 const sqlMissing = `
 SELECT name FROM unnest($1::text[]) AS name
@@ -29,7 +31,8 @@ WHERE EXISTS (SELECT 1 FROM {{schema}}orchestrator_generations WHERE replica_set
   AND NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE projection = name AND replica_set <> $2)
   AND 65536 <> (SELECT coalesce(sum(slot_to - slot_from), 0) FROM {{schema}}orchestrator_checkpoints
       WHERE projection = name AND replica_set = $2 AND generation = $3)
-ORDER BY name`
+  AND ` + dbguard.Primary + `
+ORDER BY name LIMIT {{all rows}}`
 
 // Missing is the projections of which not all slots have a checkpoint in the generation,
 // while it is active, and that are no other replica set's. A worker asks after it has read
@@ -51,7 +54,8 @@ const sqlEntered = `
 SELECT projection, slot_from, slot_to FROM {{schema}}orchestrator_checkpoints AS c
 WHERE projection = ANY($1) AND replica_set = $2
   AND NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE projection = c.projection AND generation > 0)
-ORDER BY projection`
+  AND ` + dbguard.Primary + `
+ORDER BY projection LIMIT {{all rows}}`
 
 // CheckEntered returns an error wrapping ErrCheckpointsIncomplete for a projection that no
 // generation has divided yet, and whose checkpoints, entered by a person, leave slots out:

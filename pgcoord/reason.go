@@ -54,7 +54,7 @@ LEFT JOIN {{schema}}orchestrator_generations AS p ON p.replica_set = g.replica_s
 LEFT JOIN {{schema}}orchestrator_workers AS w ON w.replica_set = g.replica_set AND (w.worker_id = ANY (p.members)
     OR (w.state = 'ready' AND w.generation = $2) OR strpos(g.reason, '(' || right(w.worker_id::text, 8) || ')') > 0)
 WHERE g.replica_set = $1 AND g.number = $2
-ORDER BY w.worker_id`
+ORDER BY w.worker_id LIMIT {{all rows}}`
 
 // turnover is what a generation's reason is completed from.
 type turnover struct {

@@ -268,7 +268,14 @@ func (s *Session) prove(ctx context.Context, conn *pgx.Conn) error {
 	s.proving = true
 	ctx, cancel := context.WithTimeout(ctx, sessionStatement)
 	defer cancel()
-	if _, err := conn.Exec(ctx, sqlNotify, s.cfg.Channel, notifyProof+" "+strconv.FormatInt(s.cfg.Key, 10)); err != nil {
+	_, err := conn.Exec(ctx, sqlNotify, s.cfg.Channel, notifyProof+" "+strconv.FormatInt(s.cfg.Key, 10))
+	if err != nil && !conn.IsClosed() { // the queue of notifications is full, say: that is no fault of this connection
+		s.proving = false
+		s.cfg.Events.Proved(false)
+		s.cfg.Logger.WarnContext(ctx, "the session could not send a notification to itself; changes are found by looking", "error", err)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("sending a notification to itself: %w", err)
 	}
 	return nil

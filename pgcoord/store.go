@@ -50,6 +50,8 @@ type Store struct {
 	events     string // the events table as schema.table
 	sequence   string // that its positions are drawn from, as SQL writes it; empty if it is not the column's own
 	qualify    *strings.Replacer
+	silent     bool                         // no notifications are sent
+	untold     func(context.Context, error) // is told of those that could not be; may be nil
 }
 
 // sqlResolve finds the schemas in which the connection finds two tables, wherever
@@ -80,12 +82,22 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 		replicaSet: replicaSet,
 		schema:     *resolved,
 		events:     *eventsSchema + "." + events[len(events)-1],
-		qualify:    strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+"."),
+		qualify: strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+".",
+			"{{all rows}}", allRows(*resolved, "NULL::bigint"), "{{one of all rows}}", allRows(*resolved, "1::bigint")),
 	}
 	if sequence != nil {
 		s.sequence = *sequence
 	}
 	return s, nil
+}
+
+// allRows is for the LIMIT of a statement that reads coordination tables: the limit, or an error where row-level security hides rows
+// of one of them. A hidden row looks like one that is not there.
+func allRows(schema, limit string) string {
+	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints"} {
+		limit = dbguard.LimitAllRows(pgx.Identifier{schema, "orchestrator_" + table}, limit)
+	}
+	return limit
 }
 
 // SeesAppends says whether Observe shows how far the events table's positions

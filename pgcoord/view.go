@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // GenerationState is the phase of a generation.
@@ -134,7 +136,8 @@ LEFT JOIN {{schema}}orchestrator_workers AS w
        ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members)
             OR w.session_key IN (SELECT k.key FROM locks AS k JOIN locks AS l ON l.pid = k.pid WHERE l.key = $3))
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
-ORDER BY w.worker_id`
+WHERE ` + dbguard.Primary + `
+ORDER BY w.worker_id LIMIT {{all rows}}`
 
 // What a follower needs to follow a change of generation. A scan of the locks takes
 // as long as all the rest, and makes others wait for it.
@@ -146,7 +149,8 @@ LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.st
 LEFT JOIN {{schema}}orchestrator_workers AS w
        ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members))
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
-ORDER BY w.worker_id`
+WHERE ` + dbguard.Primary + `
+ORDER BY w.worker_id LIMIT {{all rows}}`
 
 // Glance reads what Observe reads, but for leadership, sessions and Drawn, whose
 // fields stay zero.

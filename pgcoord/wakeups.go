@@ -33,8 +33,8 @@ SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1
             WHEN pg_advisory_unlock_shared($1) THEN 0
             ELSE 0 END`
 
-// sqlDeclineWakeUps gives the lock back before it says so.
-const sqlDeclineWakeUps = `SELECT pg_notify($2, $3) WHERE pg_advisory_unlock($1)`
+// sqlDeclineWakeUps gives the lock back. Saying so is a statement of its own, which may fail.
+const sqlDeclineWakeUps = `SELECT pg_advisory_unlock($1)`
 
 // AskForWakeUps makes the wake-up trigger notify appends from now on, if nobody
 // has yet. Of an append that the trigger has seen before the session may hear nothing:
@@ -71,11 +71,15 @@ func (s *Session) decline(ctx context.Context, conn *pgx.Conn) error {
 	if !s.asked {
 		return nil
 	}
-	if _, err := conn.Exec(ctx, sqlDeclineWakeUps, s.cfg.WakeUpKey, s.cfg.Appends, notifyDeclined); err != nil {
+	if _, err := conn.Exec(ctx, sqlDeclineWakeUps, s.cfg.WakeUpKey); err != nil {
 		return err
 	}
 	s.asked = false
-	return nil
+	_, err := conn.Exec(ctx, sqlNotify, s.cfg.Appends, notifyDeclined)
+	if err != nil && conn.IsClosed() {
+		return err
+	}
+	return nil // the others find the lock free at their next look
 }
 
 // goodbyeTimeout bounds the last statement of a session that is closed.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // WorkerState is what a worker is doing.
@@ -53,15 +55,6 @@ func (e *ClaimedError) Error() string {
 	return fmt.Sprintf("projection %q belongs to replica set %q already; a projection runs in one replica set only", e.Projection, e.ReplicaSet)
 }
 
-// Notification kinds: the first word of a notification's payload.
-const (
-	NotifyJoined     = "joined"     // a worker came
-	NotifyLeft       = "left"       // a worker went
-	NotifyReady      = "ready"      // a worker is ready for the generation in preparation
-	NotifyGeneration = "generation" // a generation was prepared or activated
-	NotifyAppended   = "appended"   // events were appended, after a while without
-)
-
 // The insert is the claim: the row that begins at slot 0 exists for every
 // projection that was ever claimed, whatever its ranges are now, so of two
 // replica sets only one inserts. Rows that are seen are not tried: an insert
@@ -76,7 +69,8 @@ ON CONFLICT DO NOTHING`
 const sqlClaims = `
 SELECT DISTINCT projection, replica_set, events_table FROM {{schema}}orchestrator_checkpoints
 WHERE projection = ANY($1) AND (replica_set <> $2 OR events_table <> $3)
-ORDER BY projection LIMIT 1`
+  AND ` + dbguard.Primary + `
+ORDER BY projection LIMIT {{one of all rows}}`
 
 const sqlJoin = `
 WITH worker AS (
@@ -87,10 +81,8 @@ WITH worker AS (
         WHERE before.replica_set = $2 AND before.name = $3
         ORDER BY before.started_at DESC LIMIT 1), '{}'))
     RETURNING worker_id
-), heartbeat AS (
-    INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker
 )
-SELECT pg_notify($11, 'joined ' || $1::text)`
+INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker`
 
 // Join claims the projections for the replica set and enters the worker, state
 // pending. It returns a *ClaimedError if a projection belongs to another
@@ -105,10 +97,11 @@ func (s *Store) Join(ctx context.Context, db DB, m Membership) error {
 		key = &k
 	}
 	_, err := db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, m.Name, m.Projections, nonNil(m.Unpartitioned),
-		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, s.Channel())
+		m.Partitions, key, m.Hostname, m.ProcessID, m.Version)
 	if err != nil {
 		return fmt.Errorf("joining replica set %q as worker %s: %w", s.replicaSet, m.ID, err)
 	}
+	s.tell(ctx, db, NotifyJoined, m.ID)
 	return nil
 }
 
@@ -131,25 +124,22 @@ func (s *Store) Claim(ctx context.Context, db DB, projections []string) error {
 	return &claimed
 }
 
-// $6 is the leader's lock where it is to be given up, else null.
+// $4 is the leader's lock where it is to be given up, else null.
 const sqlSetState = `
 WITH released AS MATERIALIZED (
-    SELECT pg_advisory_unlock($6) WHERE EXISTS (
+    SELECT pg_advisory_unlock($4) WHERE EXISTS (
         SELECT 1 FROM pg_locks AS l
         WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.objsubid = 1
-          AND ((l.classid::bigint << 32) | l.objid::bigint) = $6::bigint)
+          AND ((l.classid::bigint << 32) | l.objid::bigint) = $4::bigint)
 ), changed AS (
     UPDATE {{schema}}orchestrator_workers
     SET state = $2, generation = $3, state_changed_at = now(), detail = ''
     WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
     RETURNING worker_id
-), told AS (
-    SELECT pg_notify($4, $5 || ' ' || $1::text) FROM changed
-    WHERE $5 <> '' AND EXISTS (
-        SELECT 1 FROM {{schema}}orchestrator_generations AS g JOIN {{schema}}orchestrator_workers AS w USING (replica_set)
-        WHERE w.worker_id = $1 AND g.number = $3 AND g.created_at < now() - interval '100 ms')
 )
-SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), EXISTS (
+    SELECT 1 FROM {{schema}}orchestrator_generations AS g JOIN {{schema}}orchestrator_workers AS w USING (replica_set)
+    WHERE w.worker_id = $1 AND g.number = $3 AND NOT g.created_at BETWEEN now() - interval '100 ms' AND now())`
 
 // SetState records what the worker is doing for a generation. It tells the others
 // that it is ready if they have waited for that for a while; before, the leader
@@ -157,19 +147,18 @@ SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), (SELECT 
 // it has it: its handlers may take their time, and somebody must lead meanwhile. It
 // returns false, and changes no row, if the worker has been declared dead or has left.
 func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state WorkerState, generation int64) (bool, error) {
-	notify := ""
-	if state == Ready {
-		notify = NotifyReady
-	}
 	var leadership *int64
 	if key := s.leaderKey(); state == Stopping {
 		leadership = &key
 	}
-	var released, changed, told int
-	err := db.QueryRow(ctx, s.q(sqlSetState), worker, string(state), generation, s.Channel(), notify, leadership).
-		Scan(&released, &changed, &told)
+	var released, changed int
+	var awaited bool
+	err := db.QueryRow(ctx, s.q(sqlSetState), worker, string(state), generation, leadership).Scan(&released, &changed, &awaited)
 	if err != nil {
 		return false, fmt.Errorf("recording that worker %s is %s: %w", worker, state, err)
+	}
+	if changed == 1 && awaited && state == Ready {
+		s.tell(ctx, db, NotifyReady, worker)
 	}
 	return changed == 1, nil
 }
@@ -183,25 +172,23 @@ WITH changed AS (
 ), heartbeat AS (
     INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM changed
     ON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()
-), told AS (
-    SELECT pg_notify($2, 'joined ' || worker_id::text) FROM changed
 )
-SELECT (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+SELECT count(*) FROM changed`
 
 const sqlContest = `
-WITH changed AS (
-    UPDATE {{schema}}orchestrator_workers
-    SET state = 'pending', state_changed_at = now(), detail = 'its checkpoints were changed by somebody else'
-    WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
-    RETURNING worker_id
-)
-SELECT pg_notify($2, 'joined ' || worker_id::text) FROM changed`
+UPDATE {{schema}}orchestrator_workers
+SET state = 'pending', state_changed_at = now(), detail = 'its checkpoints were changed by somebody else'
+WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')`
 
 // Contest makes a member of the active generation pending, which asks the leader
 // for a new one; Activate mends what it can. The caller must have stopped all its processors.
 func (s *Store) Contest(ctx context.Context, db DB, worker uuid.UUID) error {
-	if _, err := db.Exec(ctx, s.q(sqlContest), worker, s.Channel()); err != nil {
+	tag, err := db.Exec(ctx, s.q(sqlContest), worker)
+	if err != nil {
 		return fmt.Errorf("contesting the generation as worker %s: %w", worker, err)
+	}
+	if tag.RowsAffected() == 1 {
+		s.tell(ctx, db, NotifyJoined, worker)
 	}
 	return nil
 }
@@ -210,9 +197,12 @@ func (s *Store) Contest(ctx context.Context, db DB, worker uuid.UUID) error {
 // have stopped all its processors; what they had in flight is fenced already,
 // since the generation has moved on.
 func (s *Store) Rejoin(ctx context.Context, db DB, worker uuid.UUID) error {
-	var changed, told int
-	if err := db.QueryRow(ctx, s.q(sqlRejoin), worker, s.Channel()).Scan(&changed, &told); err != nil {
+	var changed int
+	if err := db.QueryRow(ctx, s.q(sqlRejoin), worker).Scan(&changed); err != nil {
 		return fmt.Errorf("rejoining as worker %s: %w", worker, err)
+	}
+	if changed == 1 {
+		s.tell(ctx, db, NotifyJoined, worker)
 	}
 	return nil
 }
@@ -237,35 +227,27 @@ func (s *Store) Heartbeat(ctx context.Context, db DB, worker uuid.UUID) (bool, e
 // it free.
 const sqlStop = `
 WITH released AS MATERIALIZED (
-    SELECT pg_advisory_unlock($3) WHERE EXISTS (
+    SELECT pg_advisory_unlock($2) WHERE EXISTS (
         SELECT 1 FROM pg_locks AS l
         WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.objsubid = 1
-          AND ((l.classid::bigint << 32) | l.objid::bigint) = $3)
+          AND ((l.classid::bigint << 32) | l.objid::bigint) = $2)
 ), changed AS (
     UPDATE {{schema}}orchestrator_workers
-    SET state = 'stopped', state_changed_at = now(), detail = $4
+    SET state = 'stopped', state_changed_at = now(), detail = $3
     WHERE worker_id = $1 AND state <> 'stopped'
     RETURNING worker_id
-), told AS (
-    SELECT pg_notify($2, 'left ' || worker_id::text) FROM changed
 )
-SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), (SELECT count(*) FROM told)`
+SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed)`
 
 // Stop records that the worker has left, gives up leadership if it has it, and
 // tells the others. detail says why, for people.
 func (s *Store) Stop(ctx context.Context, db DB, worker uuid.UUID, detail string) error {
-	var released, changed, told int
-	if err := db.QueryRow(ctx, s.q(sqlStop), worker, s.Channel(), s.leaderKey(), detail).Scan(&released, &changed, &told); err != nil {
+	var released, changed int
+	if err := db.QueryRow(ctx, s.q(sqlStop), worker, s.leaderKey(), detail).Scan(&released, &changed); err != nil {
 		return fmt.Errorf("recording that worker %s has left: %w", worker, err)
 	}
-	return nil
-}
-
-// AnnounceAppends tells the other workers of the replica set that events were
-// appended.
-func (s *Store) AnnounceAppends(ctx context.Context, db DB, worker uuid.UUID) error {
-	if _, err := db.Exec(ctx, sqlNotify, s.Channel(), NotifyAppended+" "+worker.String()); err != nil {
-		return fmt.Errorf("telling the others of appends: %w", err)
+	if changed == 1 {
+		s.tell(ctx, db, NotifyLeft, worker)
 	}
 	return nil
 }

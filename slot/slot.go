@@ -131,6 +131,22 @@ func Gaps(pieces []Piece) []Range {
 	return gaps
 }
 
+// Covers says whether the pieces are exactly the partition's slots, each once. Their order does not matter.
+func (p Partition) Covers(pieces []Piece) bool {
+	if !p.Valid() || len(pieces) == 0 {
+		return false
+	}
+	ordered := slices.SortedFunc(slices.Values(pieces), func(a, b Piece) int { return cmp.Compare(a.From, b.From) })
+	at := p.Range().From
+	for _, piece := range ordered {
+		if piece.From != at || piece.To <= at {
+			return false
+		}
+		at = piece.To
+	}
+	return at == p.Range().To
+}
+
 // appendJoined appends p to the pieces, or lengthens the last of them if p
 // continues it at the same position.
 func appendJoined(pieces []Piece, p Piece) []Piece {

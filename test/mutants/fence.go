@@ -40,7 +40,7 @@ var fenceGuards = []guard{
 	},
 	{
 		Name: "lock-order-activation", File: "pgcoord/activation.go",
-		Old: "ORDER BY projection, slot_from FOR UPDATE", New: "ORDER BY projection, slot_from DESC FOR UPDATE",
+		Old: "ORDER BY projection, slot_from LIMIT {{all rows}} FOR UPDATE", New: "ORDER BY projection, slot_from DESC LIMIT {{all rows}} FOR UPDATE",
 		Test: "TestBatchesAndActivationsTakeTheRowsInOneOrder", Promise: "activations lock the rows in the same order",
 	},
 	{

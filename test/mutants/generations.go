@@ -4,7 +4,7 @@ package main
 var generationGuards = []guard{
 	{
 		Name: "leader-row-lock", File: "pgcoord/generations.go",
-		Old: "AND state <> 'superseded' FOR UPDATE`", New: "AND state <> 'superseded'`",
+		Old: "AND state <> 'superseded' LIMIT {{all rows}} FOR UPDATE`", New: "AND state <> 'superseded' LIMIT {{all rows}}`",
 		Test: "TestOfTwoLeadersOneActivates", Promise: "of two who think that they lead one acts",
 	},
 	{
@@ -29,7 +29,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "activation-waits-for-batches", File: "pgcoord/activation.go",
-		Old: "ORDER BY projection, slot_from FOR UPDATE`", New: "ORDER BY projection, slot_from`",
+		Old: "ORDER BY projection, slot_from LIMIT {{all rows}} FOR UPDATE`", New: "ORDER BY projection, slot_from LIMIT {{all rows}}`",
 		Test: "TestActivationWaitsForABatchAndSeesWhereItEnds", Promise: "a new generation begins where the batches in flight end",
 	},
 	{
@@ -44,7 +44,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "missing-is-contested", File: "actors/execution.go",
-		Old: "e.result.incomplete = len(missing) > 0", New: "e.result.incomplete = len(missing) > len(w.Membership.Projections)",
+		Old: "e.result.incomplete = len(missing) > 0 ||", New: "e.result.incomplete = len(missing) > len(w.Membership.Projections) ||",
 		Test: "TestCheckpointsAreDeletedBeforeTheyAreRead", Promise: "and a worker notices if there is one when it starts",
 	},
 	{
@@ -59,7 +59,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "members-stay-meanwhile", File: "pgcoord/activation.go",
-		Old: "ORDER BY worker_id FOR SHARE`", New: "ORDER BY worker_id`",
+		Old: "ORDER BY worker_id LIMIT {{all rows}} FOR SHARE`", New: "ORDER BY worker_id LIMIT {{all rows}}`",
 		Test: "TestMembersWaitForTheActivation", Promise: "nobody leaves between being counted and owning its slots",
 	},
 	{

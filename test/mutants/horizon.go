@@ -176,7 +176,7 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "declining-is-told", File: "pgcoord/wakeups.go",
-		Old: "WHERE pg_advisory_unlock($1)`", New: "WHERE NOT pg_advisory_unlock($1)`",
+		Old: "sqlNotify, s.cfg.Appends, notifyDeclined)", New: "sqlNotify, s.cfg.Channel, notifyDeclined)",
 		Test: "TestOneSessionSeesToTheWakeUps", Promise: "whoever relied on another's asking hears that it has declined",
 	},
 	{

@@ -132,7 +132,7 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "late-ready-is-notified", File: "pgcoord/workers.go",
-		Old: "AND g.created_at < now() - interval '100 ms')", New: "AND g.created_at > now())",
+		Old: "if changed == 1 && awaited && state == Ready {", New: "if changed == 1 && awaited && state == Dead {",
 		Test: "TestGenerationsAreNotified", Promise: "the leader hears of who is ready late at once",
 	},
 }

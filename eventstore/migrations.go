@@ -2,11 +2,13 @@ package eventstore
 
 import (
 	"context"
+	"crypto/sha256"
 	"embed"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"slices"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/migrate"
@@ -25,9 +27,17 @@ var migrationFiles embed.FS
 // a bound, and there is no context to interrupt it. A lock_timeout of the pool's
 // connections, as in postgres://…?lock_timeout=10s, bounds each wait.
 //
+// Without WithSchema all tables are in one schema of the connection's search_path: that of
+// the version table, or else that of an events table that is there, or else the one that new tables go to. It is an error if
+// the search_path leads to one of the tables in another schema.
+//
+// The tables must have the columns, types and unique constraints that the store relies on. If one has not, or is no table, the error
+// says what is wrong, and nothing is changed. More columns, indexes and constraints do no harm.
+//
 // What has been done stands in the table eventstore_schema_version, or
 // <events table>_schema_version for a store with another events table, so that
-// several stores can share a schema.
+// several stores can share a schema. Where that name is too long, or is taken by the orchestrator's or a default store's
+// migrations, it is eventstore_<hash>_schema_version.
 func RunMigrations(db *pgxpool.Pool, opts ...Option) error {
 	s := New(opts...)
 	if err := s.usable("creating the event store's tables", db); err != nil {
@@ -53,37 +63,78 @@ func (s *Store) migrate(ctx context.Context, db *pgxpool.Pool) error {
 			"heads":       s.AggregateHeadsTable().Sanitize(),
 			"checkpoints": s.CheckpointsTable().Sanitize(),
 		},
+		Tables: s.tables(),
+		Home:   s.events,
+		ByPath: true,
 		Logger: s.log,
 	})
 	if err != nil {
 		return err
 	}
-	if err := runner.Up(ctx, db); err != nil {
-		return err
-	}
-	return s.checkTables(ctx, db)
+	return runner.Up(ctx, db)
 }
 
-// versionTable is the name of the table that records the migrations.
+// orchestratorVersions is that of the orchestrator's own migrations, which may be in the same schema.
+const orchestratorVersions = "orchestrator_schema_version"
+
+// versionTable is the name of the table that records the migrations. It is none that anything else of ours has, and as short as
+// PostgreSQL's names must be.
 func (s *Store) versionTable() string {
+	const suffix = "_schema_version"
+	name := s.events + suffix
 	if s.events == defaultEvents {
-		return "eventstore_schema_version"
+		name = "eventstore" + suffix
 	}
-	return s.events + "_schema_version"
+	taken := []string{orchestratorVersions, s.heads, s.checkpoints}
+	if s.events != defaultEvents {
+		taken = append(taken, "eventstore"+suffix)
+	}
+	if len(name) > migrate.MaxName || slices.Contains(taken, name) {
+		sum := sha256.Sum256([]byte(s.events))
+		name = "eventstore_" + hex.EncodeToString(sum[:8]) + suffix
+	}
+	return name
 }
 
-// checkTables finds tables that are missing though the migrations were run: the
-// version table speaks of a store with other tables, or somebody dropped one.
-func (s *Store) checkTables(ctx context.Context, db migrate.Querier) error {
-	for _, table := range []pgx.Identifier{s.EventsTable(), s.AggregateHeadsTable(), s.CheckpointsTable()} {
-		found, err := migrate.TableExists(ctx, db, table)
-		if err != nil {
-			return err
+var (
+	textTypes = []string{"text", "character varying"}
+	longTypes = []string{"bigint"}
+	timeTypes = []string{"timestamp with time zone"}
+)
+
+// tables are what the store relies on in its tables, as pupsourcing's generator or the migration makes them.
+func (s *Store) tables() []migrate.Table {
+	required := func(types []string, names ...string) (columns []migrate.Column) {
+		for _, name := range names {
+			columns = append(columns, migrate.Column{Name: name, Types: types, NotNull: true})
 		}
-		if !found {
-			return fmt.Errorf("the table %s does not exist, though %s says that all were made: other table names were configured then, or it was dropped",
-				table.Sanitize(), s.versionTable())
-		}
+		return columns
 	}
-	return nil
+	aggregate := []string{"bounded_context", "aggregate_type", "aggregate_id"}
+	return []migrate.Table{
+		{
+			Name: s.events,
+			Columns: slices.Concat(
+				[]migrate.Column{{Name: "global_position", Types: longTypes, NotNull: true, Default: true}},
+				required(textTypes, aggregate...), required(textTypes, "event_type"), required(longTypes, "aggregate_version"),
+				required([]string{"uuid"}, "event_id"), required([]string{"integer", "bigint"}, "event_version"), required(timeTypes, "created_at"),
+				[]migrate.Column{
+					{Name: "payload", Types: []string{"bytea"}},
+					{Name: "trace_id", Types: textTypes}, {Name: "correlation_id", Types: textTypes}, {Name: "causation_id", Types: textTypes},
+					{Name: "metadata", Types: []string{"jsonb", "json"}},
+				}),
+			Unique: [][]string{{"global_position"}, {"event_id"}, versionColumns},
+		},
+		{
+			Name:    s.heads,
+			Columns: slices.Concat(required(textTypes, aggregate...), required(longTypes, "aggregate_version"), required(timeTypes, "updated_at")),
+			Unique:  [][]string{aggregate},
+		},
+		{
+			Name: s.checkpoints,
+			Columns: slices.Concat(required(textTypes, "projection_name"), required(longTypes, "last_global_position"),
+				required(timeTypes, "updated_at")),
+			Unique: [][]string{{"projection_name"}},
+		},
+	}
 }

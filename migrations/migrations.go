@@ -23,20 +23,29 @@ const VersionTable = "orchestrator_schema_version"
 //go:embed *.sql
 var files embed.FS
 
+// shapes is what the tables are made of after the last migration, as go test ./migrations -update writes it.
+//
+//go:embed tables.txt
+var shapes string
+
 var (
 	// ErrMissing says that the coordination tables are not there, or not in the
 	// schema that was asked for.
 	ErrMissing = errors.New("the orchestrator's tables are missing: create them with orchestrator.RunMigrations(db), and give the same schema there and here")
 	// ErrOutdated says that the tables are of an older version of the library.
 	ErrOutdated = errors.New("the orchestrator's tables are outdated: update them with orchestrator.RunMigrations(db)")
+	// ErrChanged says that a table is missing, or is not as the migrations made it, though they were applied; or that the version table is
+	// not theirs. The text around it names the table and what is wrong.
+	ErrChanged = errors.New("the orchestrator's tables are not as its migrations made them: restore what is named here, or drop all of them, the version table too, and run orchestrator.RunMigrations(db)")
 	// ErrNewer says that a newer version of the library has updated the tables.
 	ErrNewer = errors.New("the orchestrator's tables are newer than this program: update the program; orchestrator.RunMigrations(db) of the newer version made them")
 )
 
 // Run brings the coordination tables in schema up to date, creating the schema
-// if it is missing; empty means what the connection's search_path says. It can
+// if it is missing. Empty means the schema of the version table, wherever in the connection's search_path it is, or where
+// there is none the schema that new tables go to. It can
 // be repeated, and run by any number of processes at once. The error is
-// ErrNewer if the tables are newer than this program. It waits for locks that other
+// ErrNewer if the tables are newer than this program, and ErrChanged if they are not as the migrations made them. It waits for locks that other
 // sessions hold, on the tables or to migrate, until ctx ends.
 func Run(ctx context.Context, db *pgxpool.Pool, schema string) error {
 	runner, err := newRunner(schema)
@@ -63,18 +72,31 @@ type DB interface {
 }
 
 // Check says whether the tables in schema are those that this program works
-// with: nil, or an error that wraps ErrMissing, ErrOutdated or ErrNewer, or
+// with: nil, or an error that wraps ErrMissing, ErrOutdated, ErrNewer or ErrChanged, or
 // what went wrong when asking the database.
 func Check(ctx context.Context, db DB, schema string) error {
+	_, err := Locate(ctx, db, schema)
+	return err
+}
+
+// Locate checks the tables as [Check] does and returns the schema that they are in. Without a given schema, that is the one of the version
+// table, wherever in the connection's search_path it is.
+func Locate(ctx context.Context, db DB, schema string) (string, error) {
 	runner, err := newRunner(schema)
 	if err != nil {
-		return err
+		return "", err
 	}
-	version, _, err := runner.Version(ctx, db)
+	state, err := runner.State(ctx, db)
+	if err == nil {
+		err = judge(state.Version, runner.Latest(), schema)
+	}
+	if err == nil {
+		err = runner.Verify(ctx, db, state.Schema)
+	}
 	if err != nil {
-		return fmt.Errorf("checking the orchestrator's tables: %w", err)
+		return "", fmt.Errorf("checking the orchestrator's tables: %w", named(err))
 	}
-	return judge(version, runner.Latest(), schema)
+	return state.Schema, nil
 }
 
 // judge compares a database's version with the program's. Version 0 is a
@@ -103,7 +125,11 @@ func Latest() int {
 }
 
 func newRunner(schema string) (*migrate.Runner, error) {
-	runner, err := migrate.New(migrate.Config{Files: files, Schema: schema, VersionTable: VersionTable})
+	tables, err := migrate.ParseTables(shapes)
+	if err != nil {
+		return nil, fmt.Errorf("the orchestrator's tables: %w", err)
+	}
+	runner, err := migrate.New(migrate.Config{Files: files, Schema: schema, VersionTable: VersionTable, Tables: tables})
 	if err != nil {
 		return nil, fmt.Errorf("the orchestrator's migrations: %w", err)
 	}
@@ -112,8 +138,11 @@ func newRunner(schema string) (*migrate.Runner, error) {
 
 // named gives a runner's error the name that this package gives it.
 func named(err error) error {
-	if errors.Is(err, migrate.ErrNewer) {
+	switch {
+	case errors.Is(err, migrate.ErrNewer):
 		return fmt.Errorf("%w: %w", ErrNewer, err)
+	case errors.Is(err, migrate.ErrShape), errors.Is(err, migrate.ErrHistory):
+		return fmt.Errorf("%w: %w", ErrChanged, err)
 	}
 	return err
 }

@@ -25,6 +25,14 @@ type Config struct {
 	Schema string
 	// VersionTable is the name of the version table, without a schema.
 	VersionTable string
+	// Tables are what the program relies on after the last migration. It is made sure of before that is committed, and whenever
+	// there is nothing to do.
+	Tables []Table
+	// Home is a table, without its schema, that may have been there before the version table. Where no Schema is
+	// set the others are in its schema. Empty means none.
+	Home string
+	// ByPath says that the program names the tables without their schema where none is set, so the search_path must lead to these.
+	ByPath bool
 	// Placeholders are the values of {{name}} in the files, besides {{schema}}.
 	Placeholders map[string]string
 	// Logger hears of every applied migration. Nil means nobody does.
@@ -34,10 +42,13 @@ type Config struct {
 // Runner applies one set of files. It holds no connection and may be used by
 // several goroutines.
 type Runner struct {
-	migrations []migration
-	schema     string
-	versions   pgx.Identifier
-	log        *slog.Logger
+	migrations   []migration
+	schema       string // the configured one
+	versionTable string
+	tables       []Table
+	home         string
+	byPath       bool
+	log          *slog.Logger
 }
 
 // New reads and checks the files.
@@ -62,10 +73,13 @@ func New(cfg Config) (*Runner, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Runner{
-		migrations: migrations,
-		schema:     cfg.Schema,
-		versions:   Qualify(cfg.Schema, cfg.VersionTable),
-		log:        log,
+		migrations:   migrations,
+		schema:       cfg.Schema,
+		versionTable: cfg.VersionTable,
+		tables:       cfg.Tables,
+		home:         cfg.Home,
+		byPath:       cfg.ByPath,
+		log:          log,
 	}, nil
 }
 
@@ -105,46 +119,52 @@ func (r *Runner) Down(ctx context.Context, db *pgxpool.Pool, steps int) error {
 // older snapshot the version read after waiting for the lock would be stale.
 var transaction = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
-// step runs one migration in a transaction, under the lock. act is given the
-// version found there and names the file that it ran, or none if nothing is
+// step runs one migration in a transaction, under the lock. act is given where the tables are and the
+// version found there, and names the file that it ran, or none if nothing is
 // left to do.
-func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Context, pgx.Tx, int) (string, error)) (done bool, err error) {
+func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Context, pgx.Tx, place, int) (string, error)) (done bool, err error) {
 	var ran string
+	var p place
 	err = pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
-		version, err := r.lockVersion(ctx, tx)
-		if err != nil {
+		var version int
+		if p, version, err = r.lockVersion(ctx, tx); err != nil {
 			return err
 		}
-		ran, err = act(ctx, tx, version)
+		ran, err = act(ctx, tx, p, version)
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("migrating %s: %w", r.versions.Sanitize(), err)
+		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), err)
 	}
 	if ran == "" {
 		return true, nil
 	}
-	r.log.InfoContext(ctx, "A migration was run", "file", ran, "schema", r.schema)
+	r.log.InfoContext(ctx, "A migration was run", "file", ran, "schema", p.schema)
 	return false, nil
 }
 
-// applyNext applies the migration after version.
-func (r *Runner) applyNext(ctx context.Context, tx pgx.Tx, version int) (ran string, err error) {
+// applyNext applies the migration after version. At the last version it makes sure of the tables.
+func (r *Runner) applyNext(ctx context.Context, tx pgx.Tx, p place, version int) (ran string, err error) {
 	if version == r.Latest() {
-		return "", nil
+		return "", Verify(ctx, tx, p.schema, r.tables)
 	}
 	next := r.migrations[version]
 	if err := run(ctx, tx, next.up, next.version); err != nil {
 		return "", err
 	}
-	if err := r.insertVersion(ctx, tx, next); err != nil {
+	if err := r.insertVersion(ctx, tx, p, next); err != nil {
 		return "", fmt.Errorf("migration file %s (version %d): recording it: %w", next.up.name, next.version, err)
+	}
+	if next.version == r.Latest() {
+		if err := Verify(ctx, tx, p.schema, r.tables); err != nil {
+			return "", fmt.Errorf("after migration file %s (version %d), which is taken back: %w", next.up.name, next.version, err)
+		}
 	}
 	return next.up.name, nil
 }
 
 // revertLast reverts the migration that led to version.
-func (r *Runner) revertLast(ctx context.Context, tx pgx.Tx, version int) (ran string, err error) {
+func (r *Runner) revertLast(ctx context.Context, tx pgx.Tx, p place, version int) (ran string, err error) {
 	if version == 0 {
 		return "", nil
 	}
@@ -152,10 +172,15 @@ func (r *Runner) revertLast(ctx context.Context, tx pgx.Tx, version int) (ran st
 	if err := run(ctx, tx, last.down, last.version); err != nil {
 		return "", err
 	}
-	if err := r.deleteVersion(ctx, tx, last); err != nil {
+	if err := r.deleteVersion(ctx, tx, p, last); err != nil {
 		return "", fmt.Errorf("migration file %s (version %d): removing its record: %w", last.down.name, last.version, err)
 	}
 	return last.down.name, nil
+}
+
+// Verify makes sure of the tables that the program relies on. The error wraps ErrShape if one is not as it must be.
+func (r *Runner) Verify(ctx context.Context, db Querier, schema string) error {
+	return Verify(ctx, db, schema, r.tables)
 }
 
 // run executes a file. Without arguments pgx speaks the simple protocol, which

@@ -42,12 +42,11 @@ func newRunner(t *testing.T, fsys fstest.MapFS, schema string) *Runner {
 // requireVersion checks the version table, and that it has a row per migration.
 func requireVersion(t *testing.T, r *Runner, db *pgxpool.Pool, want int) {
 	t.Helper()
-	version, known, err := r.Version(t.Context(), db)
+	state, err := r.State(t.Context(), db)
 	require.NoError(t, err)
-	require.True(t, known)
-	require.Equal(t, want, version)
+	require.Equal(t, want, state.Version)
 	var rows int
-	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM "+r.versions.Sanitize()+" WHERE applied_at <= now()").Scan(&rows))
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM "+r.versions(place{schema: state.Schema})+" WHERE applied_at <= now()").Scan(&rows))
 	require.Equal(t, want, rows)
 }
 
@@ -73,9 +72,9 @@ func TestUpAppliesWhatIsMissingAndDownRevertsIt(t *testing.T) {
 			if schema == "" {
 				where = "public"
 			}
-			_, known, err := r.Version(t.Context(), db)
+			state, err := r.State(t.Context(), db)
 			require.NoError(t, err)
-			require.False(t, known)
+			require.Equal(t, State{Schema: where}, state)
 
 			require.NoError(t, r.Up(t.Context(), db))
 			requireVersion(t, r, db, 3)
@@ -165,7 +164,7 @@ func TestAFailedMigrationLeavesNothingAndNamesItsFile(t *testing.T) {
 	require.True(t, ok)
 	assert.Equal(t, "22012", pgErr.Code)
 	requireVersion(t, r, db, 1)
-	found, err := TableExists(t.Context(), db, pgx.Identifier{"half"})
+	found, err := exists(t.Context(), db, tableExistsSQL, pgx.Identifier{"half"})
 	require.NoError(t, err)
 	assert.False(t, found)
 

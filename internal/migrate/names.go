@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// maxName is the length in bytes at which PostgreSQL cuts a name off.
-const maxName = 63
+// MaxName is the length in bytes at which PostgreSQL cuts a name off.
+const MaxName = 63
 
 // ValidateName says whether value can be the name of a schema or a table: not
 // empty, at most 63 bytes, and made of letters, digits, underscores and
@@ -19,8 +19,8 @@ func ValidateName(field, value string) error {
 	switch {
 	case value == "":
 		return fmt.Errorf("%s must not be empty", field)
-	case len(value) > maxName:
-		return fmt.Errorf("%s must be at most %d bytes long, got %d", field, maxName, len(value))
+	case len(value) > MaxName:
+		return fmt.Errorf("%s must be at most %d bytes long, got %d", field, MaxName, len(value))
 	case !utf8.ValidString(value):
 		return fmt.Errorf("%s must be valid UTF-8, got %q", field, value)
 	}

@@ -2,9 +2,12 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // lockKey is the advisory lock under which a database is migrated. All schemas
@@ -13,19 +16,23 @@ import (
 const lockKey int64 = 0x7075_706d_6967_7261
 
 const (
-	lockSQL         = `SELECT pg_advisory_xact_lock($1)`
-	schemaExistsSQL = `SELECT to_regnamespace($1) IS NOT NULL`
-	tableExistsSQL  = `SELECT to_regclass($1) IS NOT NULL`
+	lockSQL         = `SELECT pg_catalog.pg_advisory_xact_lock($1)`
+	schemaExistsSQL = `SELECT pg_catalog.to_regnamespace($1) IS NOT NULL AND ` + dbguard.Primary
+	tableExistsSQL  = `SELECT pg_catalog.to_regclass($1) IS NOT NULL AND ` + dbguard.Primary
 	createSchemaSQL = `CREATE SCHEMA %s`
 	createTableSQL  = `CREATE TABLE %s (
 		version    int         PRIMARY KEY,
 		name       text        NOT NULL,
 		applied_at timestamptz NOT NULL DEFAULT now()
 	)`
-	readVersionSQL   = `SELECT coalesce(max(version), 0) FROM %s`
+	readVersionsSQL  = `SELECT coalesce(pg_catalog.array_agg(version ORDER BY version), '{}'), coalesce(pg_catalog.array_agg(name ORDER BY version), '{}') FROM %s`
 	insertVersionSQL = `INSERT INTO %s (version, name) VALUES ($1, $2)`
 	deleteVersionSQL = `DELETE FROM %s WHERE version = $1`
 )
+
+// ErrHistory says that the version table has not the rows that these migrations leave: it is another program's, or somebody
+// changed it. The text around it says which row is wrong.
+var ErrHistory = errors.New("the version table does not tell which migrations were applied")
 
 // oneTrip makes pgx send statement and arguments together, with no prepared
 // statement that a transaction pooler could lose.
@@ -37,38 +44,53 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Version reads the version that the database is at, without a lock. It is 0,
-// and known is false, where there is no version table.
-func (r *Runner) Version(ctx context.Context, db Querier) (version int, known bool, err error) {
-	known, err = exists(ctx, db, tableExistsSQL, r.versions)
-	if err != nil || !known {
-		return 0, false, err
+// State is what a database says of its migrations.
+type State struct {
+	Schema  string // where the tables are, or would be made
+	Version int    // 0 where there is no version table
+}
+
+// State reads which version the database is at, without a lock.
+func (r *Runner) State(ctx context.Context, db Querier) (State, error) {
+	p, err := r.locate(ctx, db)
+	if err != nil || !p.created {
+		return State{Schema: p.schema}, err
 	}
-	version, err = r.readVersion(ctx, db)
-	return version, true, err
+	version, err := r.readVersion(ctx, db, p)
+	return State{p.schema, version}, err
 }
 
 // lockVersion takes the lock until the transaction ends, makes sure of the
 // schema and the version table, and reads the version. A version beyond the
 // latest is ErrNewer.
-func (r *Runner) lockVersion(ctx context.Context, tx pgx.Tx) (int, error) {
+func (r *Runner) lockVersion(ctx context.Context, tx pgx.Tx) (place, int, error) {
 	if _, err := tx.Exec(ctx, lockSQL, oneTrip, lockKey); err != nil {
-		return 0, fmt.Errorf("waiting for the migration lock: %w", err)
+		return place{}, 0, fmt.Errorf("waiting for the migration lock: %w", err)
 	}
 	if err := r.ensureSchema(ctx, tx); err != nil {
-		return 0, err
+		return place{}, 0, err
 	}
-	if err := r.ensureVersionTable(ctx, tx); err != nil {
-		return 0, err
-	}
-	version, err := r.readVersion(ctx, tx)
+	p, err := r.locate(ctx, tx)
 	if err != nil {
-		return 0, err
+		return place{}, 0, err
+	}
+	if err := r.checkPath(ctx, tx, p); err != nil {
+		return place{}, 0, err
+	}
+	if err := enter(ctx, tx, p); err != nil {
+		return place{}, 0, err
+	}
+	if err := r.ensureVersionTable(ctx, tx, p); err != nil {
+		return place{}, 0, err
+	}
+	version, err := r.readVersion(ctx, tx, p)
+	if err != nil {
+		return place{}, 0, err
 	}
 	if version > r.Latest() {
-		return 0, fmt.Errorf("%w: it is at version %d, this program knows versions up to %d", ErrNewer, version, r.Latest())
+		return place{}, 0, fmt.Errorf("%w: it is at version %d, this program knows versions up to %d", ErrNewer, version, r.Latest())
 	}
-	return version, nil
+	return p, version, nil
 }
 
 // ensureSchema creates the configured schema if it is missing. IF NOT EXISTS
@@ -89,39 +111,61 @@ func (r *Runner) ensureSchema(ctx context.Context, tx pgx.Tx) error {
 }
 
 // ensureVersionTable creates the version table if it is missing.
-func (r *Runner) ensureVersionTable(ctx context.Context, tx pgx.Tx) error {
-	found, err := exists(ctx, tx, tableExistsSQL, r.versions)
-	if err != nil || found {
-		return err
+func (r *Runner) ensureVersionTable(ctx context.Context, tx pgx.Tx, p place) error {
+	if p.created {
+		return nil
 	}
-	if _, err := tx.Exec(ctx, fmt.Sprintf(createTableSQL, r.versions.Sanitize())); err != nil {
+	if _, err := tx.Exec(ctx, fmt.Sprintf(createTableSQL, r.versions(p))); err != nil {
 		return fmt.Errorf("creating the version table: %w", err)
 	}
 	return nil
 }
 
-func (r *Runner) readVersion(ctx context.Context, db Querier) (version int, err error) {
-	row := db.QueryRow(ctx, fmt.Sprintf(readVersionSQL, r.versions.Sanitize()), oneTrip)
-	if err := row.Scan(&version); err != nil {
-		return 0, fmt.Errorf("reading the version table %s: %w", r.versions.Sanitize(), err)
+// versions is the version table as SQL names it.
+func (r *Runner) versions(p place) string { return pgx.Identifier{p.schema, r.versionTable}.Sanitize() }
+
+// versionShape is what the version table must be.
+func (r *Runner) versionShape() Table {
+	return Table{
+		Name: r.versionTable, AllRows: true, Permanent: true, Unique: [][]string{{"version"}},
+		Columns: []Column{
+			{Name: "version", Types: []string{"integer"}, NotNull: true},
+			{Name: "name", Types: []string{"text"}, NotNull: true},
+		},
 	}
-	return version, nil
 }
 
-func (r *Runner) insertVersion(ctx context.Context, tx pgx.Tx, m migration) error {
-	_, err := tx.Exec(ctx, fmt.Sprintf(insertVersionSQL, r.versions.Sanitize()), oneTrip, m.version, m.name)
+// readVersion reads the version that the database is at, and makes sure that the rows are those of these migrations.
+func (r *Runner) readVersion(ctx context.Context, db Querier, p place) (int, error) {
+	if err := Verify(ctx, db, p.schema, []Table{r.versionShape()}); err != nil {
+		return 0, err
+	}
+	var versions []int32
+	var names []string
+	row := db.QueryRow(ctx, fmt.Sprintf(readVersionsSQL, r.versions(p)), oneTrip)
+	if err := row.Scan(&versions, &names); err != nil {
+		return 0, fmt.Errorf("reading the version table %s: %w", r.versions(p), err)
+	}
+	for i, version := range versions {
+		switch {
+		case int(version) != i+1:
+			return 0, fmt.Errorf("%w: %s has a row for version %d, and none for version %d", ErrHistory, r.versions(p), version, i+1)
+		case i < r.Latest() && names[i] != r.migrations[i].name:
+			return 0, fmt.Errorf("%w: %s says that version %d is %q, this program's is %q: another program has a version table with this name",
+				ErrHistory, r.versions(p), version, names[i], r.migrations[i].name)
+		}
+	}
+	return len(versions), nil
+}
+
+func (r *Runner) insertVersion(ctx context.Context, tx pgx.Tx, p place, m migration) error {
+	_, err := tx.Exec(ctx, fmt.Sprintf(insertVersionSQL, r.versions(p)), oneTrip, m.version, m.name)
 	return err
 }
 
-func (r *Runner) deleteVersion(ctx context.Context, tx pgx.Tx, m migration) error {
-	_, err := tx.Exec(ctx, fmt.Sprintf(deleteVersionSQL, r.versions.Sanitize()), oneTrip, m.version)
+func (r *Runner) deleteVersion(ctx context.Context, tx pgx.Tx, p place, m migration) error {
+	_, err := tx.Exec(ctx, fmt.Sprintf(deleteVersionSQL, r.versions(p)), oneTrip, m.version)
 	return err
-}
-
-// TableExists says whether the table exists, a two-part name in its schema, a
-// one-part name where the connection's search_path finds it.
-func TableExists(ctx context.Context, db Querier, table pgx.Identifier) (bool, error) {
-	return exists(ctx, db, tableExistsSQL, table)
 }
 
 // exists asks sql, which takes one quoted name, for a truth value.

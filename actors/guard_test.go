@@ -17,7 +17,7 @@ import (
 func TestMessageLabel(t *testing.T) {
 	type local struct{}
 	for want, message := range map[string]any{
-		"Started":        &actor.Started{},
+		"lifecycle":      &actor.Started{},
 		"Leave":          messages.Leave{},
 		"proceed":        &proceed{},
 		"local":          local{},

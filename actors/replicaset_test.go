@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 

@@ -59,7 +59,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "members-stay-meanwhile", File: "pgcoord/activation.go",
-		Old: "ORDER BY worker_id LIMIT {{all rows}} FOR SHARE`", New: "ORDER BY worker_id LIMIT {{all rows}}`",
+		Old: "ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`", New: "ORDER BY worker_id LIMIT {{all rows}}`",
 		Test: "TestMembersWaitForTheActivation", Promise: "nobody leaves between being counted and owning its slots",
 	},
 	{

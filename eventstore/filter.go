@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
@@ -21,11 +22,15 @@ import (
 // is not recognised as one half of a range, which, on a table without
 // statistics, would be taken for 0.5 % of the rows. (On such a table, while it is
 // only some pages long, sorting may still be chosen, and does not hurt.)
+//
+// Like the other filtered reads it fails where an empty answer could be a lie: on a standby, and where row-level security hides
+// rows. Both guards are evaluated once, before the first row is looked for.
 func filteredSQL(f shape) string {
 	return `
 SELECT ` + f.columns() + ` FROM {{events}}
-WHERE global_position > $1::bigint AND global_position <= ANY (ARRAY[$2::bigint])` + f.filters(4) + `
-ORDER BY global_position LIMIT $3::bigint`
+WHERE ` + dbguard.Primary + `
+	AND global_position > $1::bigint AND global_position <= ANY (ARRAY[$2::bigint])` + f.filters(4) + `
+ORDER BY global_position LIMIT {{guarded limit}}`
 }
 
 // columns are what a shape selects.

@@ -1,5 +1,7 @@
 package eventstore
 
+import "github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+
 // Reads by the scope index. A type's bounds are written as comparisons of rows, which
 // nothing but an index on both columns can use, with a type that the planner does not know: so it takes
 // them for a range of a ninth of the table, whatever the statistics say, walks the index from bound to bound and
@@ -22,7 +24,8 @@ const (
 func indexedTypeSQL(f shape) string {
 	return `
 SELECT ` + f.columns() + ` FROM {{events}}
-WHERE ` + lowerBoundSQL + unknownTypeSQL + `, $1::bigint) AND ` + upperBoundSQL + unknownTypeSQL + `, $2::bigint)` + f.filters(5) + inTypeSQL + `LIMIT $3::bigint`
+WHERE ` + dbguard.Primary + `
+	AND ` + lowerBoundSQL + unknownTypeSQL + `, $1::bigint) AND ` + upperBoundSQL + unknownTypeSQL + `, $2::bigint)` + f.filters(5) + inTypeSQL + `LIMIT {{guarded limit}}`
 }
 
 // indexedTypesSQL is the statement that reads several types' events: $4 the types, $5 how many of
@@ -39,11 +42,12 @@ WITH cut AS MATERIALIZED (
 		WHERE ` + lowerBoundSQL + `type.name, $1::bigint) AND ` + upperBoundSQL + `type.name, $2)` + f.filters(6) + inTypeSQL + `OFFSET $5::bigint - 1 LIMIT 1
 	) AS last
 )
-SELECT event.* FROM unnest($4) AS type (name), LATERAL (
+SELECT event.* FROM unnest($4::text[]) AS type (name), LATERAL (
 	SELECT ` + f.columns() + ` FROM {{events}}
 	WHERE ` + lowerBoundSQL + `type.name, $1) AND ` + upperBoundSQL + `type.name, (SELECT position FROM cut))` + f.filters(6) + inTypeSQL + `LIMIT $5
 ) AS event
-ORDER BY event.global_position LIMIT $3::bigint`
+WHERE ` + dbguard.Primary + `
+ORDER BY event.global_position LIMIT {{guarded limit}}`
 }
 
 const (

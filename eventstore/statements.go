@@ -115,7 +115,8 @@ const latestSQL = `SELECT coalesce(max(global_position), 0) FROM {{events}}`
 
 func newStatements(events, heads pgx.Identifier) statements {
 	tables := strings.NewReplacer("{{events}}", events.Sanitize(), "{{heads}}", heads.Sanitize(),
-		"{{all events}}", dbguard.SelectAllRows(events), "{{all heads}}", dbguard.SelectAllRows(heads))
+		"{{all events}}", dbguard.SelectAllRows(events), "{{all heads}}", dbguard.SelectAllRows(heads),
+		"{{guarded limit}}", dbguard.LimitAllRows(events, "$3::bigint"))
 	st := statements{
 		append:  tables.Replace(appendSQL),
 		version: tables.Replace(versionSQL),

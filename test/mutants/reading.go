@@ -36,4 +36,20 @@ var readingGuards = []guard{
 		Package: "test/face",
 		Promise: "reading and keeping checkpoints in the tables that were there at the start",
 	},
+	{
+		Name:    "reads-fail-on-a-standby",
+		File:    "eventstore/filter.go",
+		Old:     "WHERE ` + dbguard.Primary + `\n\tAND global_position > $1",
+		New:     "WHERE (` + dbguard.Primary + ` OR true) AND global_position > $1",
+		Test:    "TestNothingIsReadFromAStandby",
+		Promise: "not taking a standby's silence for the end of the stream",
+	},
+	{
+		Name:    "reads-fail-behind-row-security",
+		File:    "eventstore/statements.go",
+		Old:     `dbguard.LimitAllRows(events, "$3::bigint")`,
+		New:     `"$3::bigint"`,
+		Test:    "TestNothingIsReadBehindRowSecurity",
+		Promise: "not taking rows that a policy hides for rows that are not there",
+	},
 }

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -266,13 +265,22 @@ func (h *horizonActor) failed(err error) time.Duration {
 	h.failures++
 	next := backoff{First: 50 * time.Millisecond, Max: 5 * time.Second}.after(h.failures)
 	h.worker.Metrics.DatabaseError("horizon")
-	if rewound, ok := errors.AsType[*horizon.RewoundError](err); ok && rewound.Floor {
-		h.log.Error("positions are lower than a checkpoint: nothing is handled until a person decides", "error", err,
-			"checkpoint", rewound.Reached, "last_position", rewound.LastValue, "next_try", next)
+	if reasons := horizon.ReasonsOf(err); len(reasons) > 0 {
+		h.worker.Metrics.HorizonFaults(reasonNames(reasons))
+		h.log.Error("the horizon cannot be found: nothing is handled until a person acts", "error", err, "reasons", reasons, "next_try", next)
 		return next
 	}
 	h.log.Warn("finding the horizon failed, trying again", "error", err, "next_try", next)
 	return next
+}
+
+// reasonNames are the reasons as a metric has them.
+func reasonNames(reasons []horizon.Reason) []string {
+	names := make([]string, len(reasons))
+	for i, r := range reasons {
+		names[i] = string(r)
+	}
+	return names
 }
 
 // withdraw lets nothing more be read by a horizon that may be of a server that is
@@ -298,6 +306,10 @@ func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
 	}
 	blockedFor := h.watch(r)
 	h.worker.Metrics.Horizon(r.Position, r.LastValue, blockedFor, r.Holders)
+	h.worker.Metrics.HorizonFaults(nil)
+	if r.NotStored != nil {
+		h.log.Warn("the horizon is known but could not be stored for workers that start", "error", r.NotStored, "horizon", r.Position)
+	}
 }
 
 // watch names a transaction that holds the horizon back for long, and returns

@@ -8,59 +8,160 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
+// checkAttempts is how often Check asks again where a connection led to a standby.
+const checkAttempts = 5
+
 // Check verifies what the horizon depends on and can be verified: see the
-// package's comment. The error says what to do. It is nil where a Prober will
-// work.
+// package's comment. It is nil where a Prober will work; an [*UnfitError] says what to do. Other errors
+// are the database's.
+//
+// db is best a [dbguard.Pool], which closes a connection that leads to a standby: then Check asks again on another one.
 func Check(ctx context.Context, db Querier, events pgx.Identifier) error {
-	t, _, err := locate(ctx, db, events)
-	if err != nil {
-		return fmt.Errorf("checking the preconditions of the horizon: %w", err)
+	var err error
+	for range checkAttempts {
+		if err = check(ctx, db, events); !dbguard.IsStandby(err) {
+			break
+		}
 	}
-	var c conditions
-	err = db.QueryRow(ctx, sqlPreconditions, t.sequence).
-		Scan(&c.cache, &c.increment, &c.cycles, &c.standby, &c.mayReadSequence, &c.mayReadLocks)
-	if err != nil {
-		return fmt.Errorf("checking the preconditions of the horizon: %w", err)
+	if err == nil {
+		return nil
 	}
-	if err := c.faults(t.sequenceName.Sanitize()); err != nil {
-		return fmt.Errorf("checking the preconditions of the horizon: %w", dbfault.Configuration(err))
+	err = fmt.Errorf("checking the preconditions of the horizon: %w", err)
+	if _, unfit := errors.AsType[*UnfitError](err); unfit && !dbguard.IsStandby(err) {
+		return dbfault.Configuration(err)
+	}
+	return err
+}
+
+func check(ctx context.Context, db Querier, events pgx.Identifier) error {
+	t, err := locate(ctx, db, events)
+	if err != nil {
+		return err
+	}
+	if err := t.readable(ctx, db); err != nil {
+		return err
+	}
+	seen, err := t.look(ctx, db)
+	if err != nil {
+		return err
+	}
+	if err := t.fit(seen.facts); err != nil {
+		return err
+	}
+	_, err = t.extent(ctx, db)
+	return err
+}
+
+// sqlMayReadSequence says whether the role may read the sequence $1. It is asked before the sequence is read, which fails without the right.
+const sqlMayReadSequence = `SELECT coalesce(pg_catalog.has_sequence_privilege($1::pg_catalog.oid, 'SELECT'), false) WHERE ` + dbguard.Primary
+
+// readable verifies that the role may read the sequence and the locks.
+func (t target) readable(ctx context.Context, db Querier) error {
+	var sequence, locks bool
+	if err := db.QueryRow(ctx, sqlMayReadSequence, t.sequence).Scan(&sequence); err != nil {
+		return fmt.Errorf("looking up the role's rights: %w", err)
+	}
+	if err := db.QueryRow(ctx, sqlMayReadLocks).Scan(&locks); err != nil {
+		return fmt.Errorf("looking up the role's rights: %w", err)
+	}
+	var faults []Fault
+	if !sequence {
+		faults = append(faults, t.mayNotReadSequence())
+	}
+	if !locks {
+		faults = append(faults, Fault{ReasonPrivilege, fmt.Sprintf("the role %s may not read the locks: GRANT SELECT ON pg_catalog.pg_locks TO %[1]s", t.roleName())})
+	}
+	return asError(faults)
+}
+
+func (t target) roleName() string { return pgx.Identifier{t.role}.Sanitize() }
+
+func (t target) mayNotReadSequence() Fault {
+	return Fault{ReasonPrivilege, fmt.Sprintf("the role %[1]s may not read the sequence: GRANT SELECT ON SEQUENCE %[2]s TO %[1]s", t.roleName(), t.sequenceName.Sanitize())}
+}
+
+// fit returns an UnfitError with all that is wrong with the facts.
+func (t target) fit(f facts) error {
+	table, sequence := t.tableName.Sanitize(), t.sequenceName.Sanitize()
+	faults := t.notATable(f.kind, f.isPartition)
+	add := func(bad bool, reason Reason, format string, args ...any) {
+		if bad {
+			faults = append(faults, Fault{reason, fmt.Sprintf(format, args...)})
+		}
+	}
+	if f.rowSecurity {
+		faults = append(faults, t.rowsHidden())
+	}
+	add(!f.mayReadTable, ReasonPrivilege, "the role %s may not read the events table: GRANT SELECT ON %s TO %[1]s", t.roleName(), table)
+	add(f.cache != 1, ReasonSequence, "the sequence %s has CACHE %d, so sessions draw numbers ahead: ALTER SEQUENCE %[1]s CACHE 1, "+
+		"which discards what they hold", sequence, f.cache)
+	add(f.increment < 1, ReasonSequence, "the sequence %s counts by %d: positions must grow", sequence, f.increment)
+	add(f.least < 1, ReasonSequence, "the sequence %s may give positions down to %d, and those that are not above 0 are never handled: ALTER SEQUENCE %[1]s MINVALUE 1 START 1",
+		sequence, f.least)
+	add(f.cycles, ReasonSequence, "the sequence %s would start again at its end: ALTER SEQUENCE %[1]s NO CYCLE", sequence)
+	if !f.mayReadSequence {
+		faults = append(faults, t.mayNotReadSequence())
+	}
+	return asError(faults)
+}
+
+// asError is an UnfitError with the faults; nil if there are none.
+func asError(faults []Fault) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	return &UnfitError{Faults: faults}
+}
+
+// extent returns the highest position of a stored event, 0 if there is none. It is an error if there is one at a position
+// that is not above 0. Where the server cuts the statement short by a timeout, which it can only without an index, the extent
+// stays unknown, and is 0.
+func (t target) extent(ctx context.Context, db Querier) (highest int64, err error) {
+	var (
+		low, high *int64
+		visible   bool
+	)
+	err = db.QueryRow(ctx, sqlExtent(t.tableName)).Scan(&low, &high, &visible)
+	switch {
+	case cutShort(err):
+		return 0, nil
+	case err != nil:
+		return 0, t.hidden(fmt.Errorf("reading the highest and the lowest position of %s: %w", t.tableName.Sanitize(), err))
+	case low == nil || high == nil:
+		return 0, nil
+	case *low < 1:
+		return 0, unfit(ReasonPosition, "the events table %s holds an event at position %d, but positions must be above 0, or the event is never handled: "+
+			"delete it, or append it again", t.tableName.Sanitize(), *low)
+	}
+	return *high, nil
+}
+
+// hidden turns the failure of a statement that row-level security makes into the fault.
+func (t target) hidden(err error) error {
+	if !dbguard.HidesRows(err) {
+		return err
+	}
+	return &UnfitError{Faults: []Fault{t.rowsHidden()}, cause: err}
+}
+
+func (t target) rowsHidden() Fault {
+	return Fault{ReasonRLS, fmt.Sprintf("row-level security hides events of the table %s from the role %s, or could, and hidden events would be skipped: "+
+		"ALTER ROLE %[2]s BYPASSRLS, or run as the table's owner without FORCE ROW LEVEL SECURITY, or ALTER TABLE %[1]s DISABLE ROW LEVEL SECURITY",
+		t.tableName.Sanitize(), t.roleName())}
+}
+
+// notATable says why the table is of the wrong kind, if it is.
+func (t target) notATable(kind string, isPartition bool) []Fault {
+	table := t.tableName.Sanitize()
+	switch {
+	case kind != "r" && kind != "p":
+		return []Fault{{ReasonTable, fmt.Sprintf("the events table %s is not a table (relkind %q): name the table that the events are inserted into", table, kind)}}
+	case isPartition:
+		return []Fault{{ReasonTable, fmt.Sprintf("the events table %s is a partition: name the partitioned table, "+
+			"since an insert into that one draws its position before it locks the partition", table)}}
 	}
 	return nil
-}
-
-// conditions are what the database says of a sequence, itself and the role.
-type conditions struct {
-	cache, increment int64
-	cycles           bool
-	standby          bool
-	mayReadSequence  bool
-	mayReadLocks     bool
-}
-
-// faults joins an error for each condition that is not met.
-func (c conditions) faults(sequence string) error {
-	var faults []error
-	if c.standby {
-		faults = append(faults, errors.New("the server is a standby: connect to the primary, where the writers are "+
-			"(target_session_attrs=primary)"))
-	}
-	if c.cache != 1 {
-		faults = append(faults, fmt.Errorf("the sequence %s has CACHE %d, so sessions draw numbers ahead: ALTER SEQUENCE %[1]s CACHE 1, "+
-			"and have the writers reconnect", sequence, c.cache))
-	}
-	if c.increment < 1 {
-		faults = append(faults, fmt.Errorf("the sequence %s counts by %d: positions must grow", sequence, c.increment))
-	}
-	if c.cycles {
-		faults = append(faults, fmt.Errorf("the sequence %s would start again at its end: ALTER SEQUENCE %[1]s NO CYCLE", sequence))
-	}
-	if !c.mayReadSequence {
-		faults = append(faults, fmt.Errorf("the role may not read the sequence: GRANT SELECT ON SEQUENCE %s", sequence))
-	}
-	if !c.mayReadLocks {
-		faults = append(faults, errors.New("the role may not read the locks: GRANT SELECT ON pg_catalog.pg_locks"))
-	}
-	return errors.Join(faults...)
 }

@@ -80,16 +80,3 @@ func TestCheckNamesTheMissingGrant(t *testing.T) {
 	exec(t, tx, `SET LOCAL ROLE reader_of_horizon`)
 	require.NoError(t, Check(t.Context(), tx, events))
 }
-
-func TestConditionsOnAStandby(t *testing.T) {
-	fit := conditions{cache: 1, increment: 1, mayReadSequence: true, mayReadLocks: true}
-	require.NoError(t, fit.faults("s"))
-
-	standby := fit
-	standby.standby = true
-	assert.ErrorContains(t, standby.faults("s"), "connect to the primary")
-
-	blind := fit
-	blind.mayReadLocks = false
-	assert.ErrorContains(t, blind.faults("s"), "GRANT SELECT ON pg_catalog.pg_locks")
-}

@@ -34,9 +34,10 @@
 // Three cases need more:
 //
 //   - A first probe has no previous v. The holders that it meets get the floor, a
-//     position that is settled already: the highest checkpoint that any reader by
-//     horizon has stored, read before the probe. If all numbers from the floor to
-//     v turn out to be visible, without a hole, they are settled as well.
+//     position that is settled already: a horizon that some prober has found and stored (see below),
+//     read before the probe, or 0. A checkpoint is none, since people write checkpoints too. If all numbers from the floor
+//     to some position turn out to be visible, without a hole, they are settled as well, whoever is open and whenever that
+//     is found out. They are looked through in steps, one with each probe, as long as transactions of the first probe hold the horizon back.
 //   - A prepared transaction that was not seen before may have been, under another
 //     name: older servers rename it when it is prepared, and every server when it
 //     restarts. Its old bound was not below the horizon then, so the previous
@@ -45,7 +46,26 @@
 //     log was lost, and names of transactions too. What earlier probes saw says
 //     nothing then. A [Prober] therefore starts afresh, from the floor, unless its
 //     connection, or any other session that it may see, was there already at the
-//     previous probe, on the same server: no session outlives a crash.
+//     previous probe, on the same server: no session outlives a crash. A role that
+//     may not see when its session began, as after SET ROLE, asks when the server's statistics were
+//     reset instead, which the recovery after a crash does.
+//
+// # The stored horizon
+//
+// Probers store the horizon for those that start later, about once a second while it moves. Let H be what is stored. Every number up to H was
+// settled when H was found, and stays so unless numbers are given again. That happens in three ways:
+//
+//   - The server crashes, or a replica takes over, and the end of the log is lost. Whoever found H had read the sequence
+//     after its record was in the log, and the row with H was written later. So a server that has the row has the
+//     sequence at H or above. A prober must not write what it found before a crash after it, however, and the statement that stores
+//     H therefore demands the same evidence that the server has not crashed as a probe does.
+//   - The sequence is altered, replaced or restored. It has another file then, or is another sequence. Both are stored with H, and
+//     compared.
+//   - The sequence is set back with setval. A prober that sees it below H, or below what it saw before, takes H back to 0 under a new
+//     term. What was found under an earlier term is not stored any more, and probers that see a new term start afresh.
+//
+// A higher floor only makes a start among open transactions faster. With a floor of 0 it waits until those have ended, or for what counting shows.
+// The manual processor has no table for H: it knows what its own prober found before, while the evidence holds.
 //
 // # Checkpoints ahead of the sequence
 //
@@ -70,7 +90,8 @@
 //
 // # Preconditions
 //
-// [Check] verifies what can be verified and says what to do:
+// [Check] verifies what can be verified and says what to do. Each probe reads it again, in the statements that it makes anyway: a
+// precondition that has ended is an [UnfitError], and the prober starts afresh when it is met again.
 //
 //   - Positions are drawn by the default of the column, within the INSERT, from one
 //     sequence that counts upwards with CACHE 1 and does not cycle. A writer that
@@ -87,4 +108,14 @@
 // one mode is enough to look for. It is mostly taken by the fast path, which pg_locks
 // shows too. UPDATE and DELETE on the events table take it as well: they hold the horizon
 // back while they run, to no purpose but without harm.
+//
+// ALTER SEQUENCE gives the sequence another file, waits for all transactions that have drawn from it, and so discards
+// the numbers that sessions hold in their caches. Therefore CACHE 1 can be relied upon as soon as it is seen, and a sequence with another file than
+// before is a reason to start afresh: it may have had a cache in between.
+//
+// # The sequence and the rows
+//
+// A sequence that stands below a stored event was not restored with the table, or is a logical subscriber's. At each start, and
+// every ten seconds, the highest position of a stored event is read, and the sequence afterwards. Whatever is visible then had drawn its
+// number before, so the sequence is never below in good order. If it is, Probe returns a [BehindError].
 package horizon

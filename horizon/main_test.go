@@ -68,23 +68,74 @@ func dial(t *testing.T, pool *pgxpool.Pool) *pgx.Conn {
 	return conn
 }
 
-// checkpoint is the highest one, which the test moves.
+// checkpoint is the highest one, and the stored horizon, which the test moves. Both are the same unless stored is set apart.
 type checkpoint struct {
 	Checkpoints
-	at atomic.Int64
+	at     atomic.Int64
+	stored atomic.Int64 // -1: as at
+	term   atomic.Int64
+	table  *facts // of the sequence that the stored horizon speaks of
 }
 
 func newCheckpoint(at int64) *checkpoint {
-	c := &checkpoint{}
+	c := &checkpoint{table: &facts{}}
 	c.at.Store(at)
+	c.stored.Store(-1)
+	c.term.Store(1)
 	c.Checkpoints = InMemory(func(context.Context) (int64, error) { return c.at.Load(), nil })
 	return c
+}
+
+// Known adds the stored horizon.
+func (c *checkpoint) Known(ctx context.Context) (Known, error) {
+	known, err := c.Checkpoints.Known(ctx)
+	known.Stored = c.there()
+	return known, err
+}
+
+// Latest adds the stored horizon.
+func (c *checkpoint) Latest(ctx context.Context) (Rewind, Stored, error) {
+	latest, _, err := c.Checkpoints.Latest(ctx)
+	return latest, c.there(), err
+}
+
+func (c *checkpoint) there() Stored {
+	position := c.stored.Load()
+	if position < 0 {
+		position = c.at.Load()
+	}
+	return Stored{Term: c.term.Load(), Position: position, Sequence: c.table.sequence, Filenode: c.table.filenode}
+}
+
+// Store stores it.
+func (c *checkpoint) Store(_ context.Context, s Stored, _ Run) (bool, error) {
+	c.stored.Store(s.Position)
+	c.table.sequence, c.table.filenode = s.Sequence, s.Filenode
+	return true, nil
+}
+
+// Rewound voids the stored horizon too.
+func (c *checkpoint) Rewound(ctx context.Context, number, low, term int64) error {
+	if there := c.there(); there.Term == term && there.Position > low {
+		c.stored.Store(0)
+		c.term.Add(1)
+	}
+	return c.Checkpoints.Rewound(ctx, number, low, term)
+}
+
+// Void voids it.
+func (c *checkpoint) Void(_ context.Context, s Stored) error {
+	c.stored.Store(0)
+	c.term.Add(1)
+	c.table.sequence, c.table.filenode = s.Sequence, s.Filenode
+	return nil
 }
 
 // newProber probes over a connection of its own, so that no probe meets a new session.
 func newProber(t *testing.T, pool *pgxpool.Pool, floor int64) (*Prober, *checkpoint) {
 	t.Helper()
 	c := newCheckpoint(floor)
+	knowsSequence(t, pool, c)
 	return NewProber(dial(t, pool), events, c, Options{BlockerAfter: time.Nanosecond, RewindsEvery: time.Nanosecond}), c
 }
 
@@ -93,4 +144,11 @@ func probe(t *testing.T, p *Prober) Reading {
 	r, err := p.Probe(t.Context())
 	require.NoError(t, err)
 	return r
+}
+
+// knowsSequence has the stored horizon speak of the sequence as it is.
+func knowsSequence(t *testing.T, pool *pgxpool.Pool, c *checkpoint) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT oid, relfilenode FROM pg_class WHERE oid = 'events_global_position_seq'::regclass`).
+		Scan(&c.table.sequence, &c.table.filenode))
 }

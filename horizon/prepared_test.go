@@ -63,13 +63,19 @@ func TestPreparedTransactionHoldsTheHorizonBack(t *testing.T) {
 func ownServer(t *testing.T) (*pgtest.Cluster, *pgxpool.Pool) {
 	t.Helper()
 	cluster := pgtest.Own(t, pgtest.Options{})
+	return cluster, eventsOf(t, cluster)
+}
+
+// eventsOf creates a database with an events table on a server.
+func eventsOf(t *testing.T, cluster *pgtest.Cluster) *pgxpool.Pool {
+	t.Helper()
 	dsn, err := cluster.CreateDatabase(t.Context(), "horizon")
 	require.NoError(t, err)
 	pool, err := pgxpool.New(t.Context(), dsn)
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	exec(t, pool, `CREATE TABLE events (global_position bigserial PRIMARY KEY, body text)`)
-	return cluster, pool
+	return pool
 }
 
 func TestPreparedTransactionSurvivesARestart(t *testing.T) {

@@ -7,9 +7,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// Querier is what probing needs. *pgxpool.Pool and *pgx.Conn satisfy it, and so
+// Querier is what probing needs. A [dbguard.Pool] is best, since it closes a connection that leads to a standby;
+// *pgxpool.Pool and *pgx.Conn satisfy it, and so
 // does pgx.Tx, which is of use only if the transaction itself appends nothing
 // (the prober's own session is not counted as a holder) and is READ COMMITTED.
 type Querier interface {
@@ -25,20 +29,20 @@ type Options struct {
 	// that finding may become. Defaults to 1s.
 	BlockerAfter time.Duration
 	// RewindsEvery is how often at most a probe that finds the sequence moved, or
-	// waits for open transactions, asks whether others have noticed a rewind. Defaults to 1s.
+	// waits for open transactions, asks whether others have noticed a rewind, stores the horizon, and
+	// counts again what it met a hole in. Defaults to 1s.
 	RewindsEvery time.Duration
+	// ExtentEvery is how often the sequence is compared with the highest stored event, besides at each start. Defaults to 10s.
+	ExtentEvery time.Duration
 }
 
 const (
 	defaultBlockerAfter = time.Second
 	defaultRewindsEvery = time.Second
-
-	// countLimit is the most events that a first probe counts to find out
-	// whether all are visible. It takes some 10 ms for as many.
-	countLimit = 100_000
+	defaultExtentEvery  = 10 * time.Second
 
 	// startAttempts is how often a probe starts afresh because the server or the
-	// table changed under it.
+	// table changed under it, or asks again because a connection led to a standby.
 	startAttempts = 5
 )
 
@@ -67,55 +71,43 @@ type Reading struct {
 	// Blocker is the oldest transaction that has been holding the horizon back
 	// for longer than Options.BlockerAfter; nil if there is none.
 	Blocker *Blocker
-}
-
-// Blocker is a transaction that holds the horizon back.
-type Blocker struct {
-	// PID is its session's process on the server; 0 for a prepared transaction.
-	PID int32
-	// Application is the session's application_name. It is empty for a
-	// prepared transaction and where the role may not see other roles' sessions
-	// (grant it pg_read_all_stats).
-	Application string
-	// Age is how long ago the transaction began or was prepared; 0 if that may
-	// not be seen.
-	Age time.Duration
-	// PreparedGID names a prepared transaction; it ends by COMMIT PREPARED or
-	// ROLLBACK PREPARED. It is empty for others.
-	PreparedGID string
+	// NotStored is why the horizon could not be stored for others, which makes a later start among open transactions
+	// slower; nil if it was stored, or did not have to be.
+	NotStored error
 }
 
 // Prober finds the horizon of one events table by successive probes. It is not
 // safe for concurrent use. One in a process is enough.
 type Prober struct {
 	db          Querier
-	events      pgx.Identifier
+	events      pgx.Identifier // as it was given; with its schema once it was found
 	checkpoints Checkpoints
 	opts        Options
 
 	tracker *Tracker // nil: the next probe starts afresh
 	target  target
+	facts   facts  // at the start
 	server  server // at the latest step
-	first   bool   // no probe was made since the start
-	floorAt int64
 	epoch   uint64
 	stuck   stuck
+	count   counting
+	extent  extent
 
-	latest     Rewind    // as it was last read
-	checkpoint int64     // the highest, at the start
-	asked      time.Time // when the latest rewind was last read
-	noticed    *int64    // how low the sequence stood, until that is taken down
+	known   Known     // as it was last read
+	asked   time.Time // when that was
+	noticed *int64    // how low the sequence stood, until that is taken down
+	mine    mine
+	store   storing
 }
 
-// stuck remembers since when the horizon stands still.
-type stuck struct {
-	at      int64
-	since   time.Time
-	looked  time.Time
-	blocker *Blocker
+// extent is how high the stored events reach.
+type extent struct {
+	highest int64
+	read    time.Time
 }
 
-// NewProber returns a prober of the events table (one part, or schema and name).
+// NewProber returns a prober of the events table (one part, or schema and name). One part is looked for along the search_path of
+// the connection that makes the first probe, and keeps the schema in which it was found then.
 //
 // checkpoints are read before the first probe and whenever the prober starts afresh.
 func NewProber(db Querier, events pgx.Identifier, checkpoints Checkpoints, opts Options) *Prober {
@@ -125,40 +117,63 @@ func NewProber(db Querier, events pgx.Identifier, checkpoints Checkpoints, opts 
 	if opts.RewindsEvery <= 0 {
 		opts.RewindsEvery = defaultRewindsEvery
 	}
+	if opts.ExtentEvery <= 0 {
+		opts.ExtentEvery = defaultExtentEvery
+	}
 	return &Prober{db: db, events: events, checkpoints: checkpoints, opts: opts}
 }
 
 // Probe finds the horizon. Events up to it must be read by a statement that is
 // sent after Probe returned.
 //
-// It returns a [*RewoundError] if positions went back; [ErrUnstable]; or what the
+// It returns an [*UnfitError] or a [*BehindError] if a person must act first; a [*RewoundError] if positions went back; [ErrUnstable];
+// or what the
 // database or the checkpoints returned. After any error the next Probe starts afresh, so
 // calling it again is always right; but a RewoundError with Floor set will come back until
 // a person acts. It comes back too when the sequence has passed the checkpoint again and
 // events are stored at positions that the checkpoint had passed before, for every Prober
 // with these checkpoints, if one of them saw the sequence below.
 func (p *Prober) Probe(ctx context.Context) (Reading, error) {
+	last, now := ErrUnstable, time.Now()
 	for range startAttempts {
+		began := p.tracker != nil
 		reading, steady, err := p.attempt(ctx)
-		if err != nil {
-			p.tracker = nil
-			return Reading{}, fmt.Errorf("probing the horizon of %s: %w", p.events.Sanitize(), err)
-		}
-		if steady {
+		switch {
+		case err == nil && steady:
+			reading.NotStored = p.storeHorizon(ctx, reading.Position, now)
 			return reading, nil
+		case dbguard.IsStandby(err): // it has answered nothing, so what is known holds
+			last = err
+			continue
+		case err != nil && began && explained(err): // a start says what is wrong
+			last = err
+		case err != nil:
+			p.tracker = nil
+			return Reading{}, p.failed(err)
 		}
 		p.tracker = nil
 	}
-	return Reading{}, fmt.Errorf("probing the horizon of %s: %w", p.events.Sanitize(), ErrUnstable)
+	p.tracker = nil
+	return Reading{}, p.failed(last)
 }
+
+func (p *Prober) failed(err error) error {
+	return fmt.Errorf("probing the horizon of %s: %w", p.events.Sanitize(), err)
+}
+
+// explained says whether the database's error may come from a table, a sequence or a right that is gone.
+func explained(err error) bool { return dbfault.HasClass(err, "42", "XX") }
 
 // attempt makes one probe. It is not steady if the step before was of another
 // run of the server or another table, so that nothing follows from the two.
 func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err error) {
 	if p.tracker == nil {
-		if err := p.start(ctx); err != nil {
+		if steady, err := p.start(ctx); err != nil || !steady {
 			return Reading{}, false, err
 		}
+	}
+	if err := p.readExtent(ctx); err != nil {
+		return Reading{}, false, err
 	}
 	if p.tracker.Settled() {
 		quiet, err := p.quiet(ctx)
@@ -170,31 +185,21 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	if outdated, err := p.outdated(ctx); err != nil || outdated {
 		return Reading{}, false, err
 	}
-	seen, err := p.look(ctx)
+	seen, err := p.target.lookAtHolders(ctx, p.db)
 	if err != nil {
 		return Reading{}, false, err
 	}
-	if seen.table != p.target.table {
-		return Reading{}, false, nil
-	}
-	if same, err := p.sameRun(ctx, seen.server); err != nil || !same {
+	if steady, err := p.unchanged(ctx, seen); err != nil || !steady {
 		return Reading{}, false, err
 	}
-	p.server = seen.server
-	position, err := p.tracker.Observe(seen.lastValue, seen.holders())
+	position, err := p.observe(ctx, seen)
 	if err != nil {
-		return Reading{}, false, p.rewound(ctx, err)
-	}
-	if p.first && len(seen.names) > 0 {
-		if position, err = p.settle(ctx, seen.lastValue); err != nil {
-			return Reading{}, false, err
-		}
-	}
-	p.first = false
-	if position, steady, err = p.afterRewind(ctx, seen.lastValue, position); err != nil || !steady {
 		return Reading{}, false, err
 	}
-	reading = Reading{Position: position, LastValue: seen.lastValue, Holders: len(seen.names), Epoch: p.epoch}
+	if position, steady, err = p.afterRewind(ctx, seen.lastValue(), position); err != nil || !steady {
+		return Reading{}, false, err
+	}
+	reading = Reading{Position: position, LastValue: seen.lastValue(), Holders: len(seen.names), Epoch: p.epoch}
 	reading.Blocker, err = p.blocker(ctx, reading, seen)
 	return reading, err == nil, err
 }
@@ -203,169 +208,120 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 // That is one cheap statement in place of a look at all locks. If not, what it saw
 // is forgotten: the look that follows finds out.
 func (p *Prober) quiet(ctx context.Context) (bool, error) {
-	var seen sight
-	err := p.db.QueryRow(ctx, sqlQuiet, p.target.sequenceName.Sanitize(), p.target.tableName.Sanitize()).
-		Scan(&seen.lastValue, &seen.table, &seen.server.started, &seen.server.now, &seen.server.session)
+	seen, err := p.target.look(ctx, p.db)
 	if err != nil {
-		return false, fmt.Errorf("reading the sequence %s: %w", p.target.sequenceName.Sanitize(), err)
+		return false, err
 	}
-	if seen.table != p.target.table || !seen.server.follows(p.server) || seen.lastValue != p.tracker.Horizon() {
+	if seen.facts != p.facts || !seen.mayRead || !seen.server.follows(p.server) || seen.lastValue() != p.tracker.Horizon() {
 		return false, nil
 	}
-	p.server = seen.server
-	p.stuck = stuck{at: seen.lastValue, since: time.Now()}
+	if seen.lastValue() < p.extent.highest {
+		return false, p.behind(seen.lastValue())
+	}
+	p.server = seen.server.after(p.server)
+	p.stuck = stuck{at: seen.lastValue(), since: time.Now()}
 	return true, nil
 }
 
-// sameRun says whether a step is surely of the same run of the server as the one before. A connection that has
-// been opened in between proves nothing by itself; any other session that is old enough does, if it is asked for
-// after the step, and the step was at the same server.
-func (p *Prober) sameRun(ctx context.Context, now server) (bool, error) {
-	if now.follows(p.server) {
-		return true, nil
-	}
-	if !now.started.Equal(p.server.started) {
+// unchanged says whether a look is of the same run of the server as the step before, with everything as it was at the start, and shows
+// how far the sequence is.
+func (p *Prober) unchanged(ctx context.Context, seen sight) (bool, error) {
+	if seen.facts != p.facts {
 		return false, nil
 	}
-	var oldest server
-	if err := p.db.QueryRow(ctx, sqlOldestSession).Scan(&oldest.started, &oldest.session); err != nil {
-		return false, fmt.Errorf("reading when the server's oldest session began: %w", err)
+	if same, err := p.sameRun(ctx, seen.server); err != nil || !same {
+		return false, err
 	}
-	return oldest.follows(p.server), nil
+	p.server = seen.server.after(p.server)
+	if seen.value != nil {
+		return true, nil
+	}
+	// No number was drawn, or the role might not read the sequence for a moment.
+	if !seen.mayRead || !seen.facts.mayReadSequence {
+		return false, nil
+	}
+	if p.tracker.reached == 0 && p.known.Checkpoint == 0 {
+		return true, nil
+	}
+	var called bool
+	if err := p.db.QueryRow(ctx, fmt.Sprintf(sqlIsCalled, p.target.sequenceName.Sanitize())).Scan(&called); err != nil {
+		return false, fmt.Errorf("reading whether the sequence %s has given a number: %w", p.target.sequenceName.Sanitize(), err)
+	}
+	return !called, nil
+}
+
+// observe takes a look in, and returns the horizon.
+func (p *Prober) observe(ctx context.Context, seen sight) (int64, error) {
+	lastValue := seen.lastValue()
+	if !p.tracker.started && lastValue < p.known.Checkpoint {
+		return 0, p.rewound(ctx, &RewoundError{Reached: p.known.Checkpoint, LastValue: lastValue, Floor: true, Highest: p.above(p.known.Checkpoint)})
+	}
+	first := !p.tracker.started
+	position, err := p.tracker.Observe(lastValue, seen.holders())
+	if err != nil {
+		return 0, p.rewound(ctx, err)
+	}
+	if lastValue < p.extent.highest {
+		return 0, p.behind(lastValue)
+	}
+	if first {
+		p.count.on = len(seen.names) > 0
+	}
+	return p.countOn(ctx, lastValue, position)
 }
 
 // start looks everything up and forgets what earlier probes saw. The server's
 // identity is read before the floor, so that a floor which another run of the server
 // gave is noticed at the probe.
-func (p *Prober) start(ctx context.Context) error {
-	t, s, err := locate(ctx, p.db, p.events)
+func (p *Prober) start(ctx context.Context) (steady bool, err error) {
+	t, err := locate(ctx, p.db, p.events)
 	if err != nil {
-		return err
+		return false, err
 	}
-	floor, err := p.settledFloor(ctx)
+	if err := t.readable(ctx, p.db); err != nil {
+		return false, err
+	}
+	seen, err := t.look(ctx, p.db)
 	if err != nil {
-		return err
+		return false, err
 	}
-	p.target, p.server, p.floorAt = t, s, floor
-	p.tracker, p.first, p.stuck = NewTracker(p.floorAt), true, stuck{}
+	if err := t.fit(seen.facts); err != nil {
+		return false, err
+	}
+	if seen.facts.table != t.table || seen.facts.sequence != t.sequence || seen.facts.columnFill != t.columnFill {
+		return false, nil // it changed just now
+	}
+	if err := p.rememberMine(ctx, seen); err != nil {
+		return false, err
+	}
+	p.events, p.target, p.facts, p.server = t.tableName, t, seen.facts, seen.server
+	floor, err := p.floor(ctx)
+	if err != nil {
+		return false, err
+	}
+	p.tracker, p.stuck, p.extent = NewTracker(floor), stuck{}, extent{}
+	p.count = counting{from: floor, span: countSpan}
 	p.epoch++
+	return true, nil
+}
+
+// readExtent reads how high the stored events reach, at the start and now and then. What it finds was drawn before
+// the sequence is read.
+func (p *Prober) readExtent(ctx context.Context) error {
+	if !p.extent.read.IsZero() && time.Since(p.extent.read) < p.opts.ExtentEvery {
+		return nil
+	}
+	highest, err := p.target.extent(ctx, p.db)
+	if err != nil {
+		return err
+	}
+	p.extent = extent{highest: highest, read: time.Now()}
 	return nil
 }
 
-// sight is what one probe reads.
-type sight struct {
-	lastValue int64
-	table     uint32
-	server    server
-	names     []string
-	pids      []int32
-}
-
-// holders are the transactions seen, as the tracker takes them.
-func (s sight) holders() []Holder {
-	holders := make([]Holder, len(s.names))
-	for i, name := range s.names {
-		holders[i] = Holder{Name: name, Prepared: s.pids[i] == 0}
+func (p *Prober) behind(lastValue int64) error {
+	return &BehindError{
+		Table: p.target.tableName.Sanitize(), Sequence: p.target.sequenceName.Sanitize(),
+		LastValue: lastValue, Highest: p.extent.highest,
 	}
-	return holders
-}
-
-// look reads the last value and then the holders, in one round trip.
-//
-// The order is kept: a server works through the messages of a connection one by
-// one, so the second statement of a pipeline (in the simple protocol, of a query
-// text) starts executing after the first has run to its end. That both run in one
-// implicit transaction does not matter, because neither answer comes from
-// a snapshot: both functions read what is in shared memory at that moment.
-func (p *Prober) look(ctx context.Context) (sight, error) {
-	var (
-		seen  sight
-		batch pgx.Batch
-	)
-	batch.Queue(sqlLastValue, p.target.sequenceName.Sanitize()).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&seen.lastValue)
-	})
-	batch.Queue(sqlHolders, p.target.tableName.Sanitize()).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&seen.table, &seen.server.started, &seen.server.now, &seen.server.session, &seen.names, &seen.pids)
-	})
-	if err := p.db.SendBatch(ctx, &batch).Close(); err != nil {
-		return sight{}, fmt.Errorf("reading the sequence %s and the holders of locks: %w", p.target.sequenceName.Sanitize(), err)
-	}
-	return seen, nil
-}
-
-// settle finds out whether all numbers from the floor to lastValue are visible,
-// and returns the horizon then.
-func (p *Prober) settle(ctx context.Context, lastValue int64) (int64, error) {
-	drawn := lastValue - p.floorAt
-	if drawn == 0 || drawn > countLimit {
-		return p.tracker.Horizon(), nil
-	}
-	visible, err := p.countVisible(ctx, p.floorAt, lastValue)
-	if err != nil {
-		return 0, err
-	}
-	if visible < drawn {
-		return p.tracker.Horizon(), nil
-	}
-	return p.tracker.Settle(lastValue), nil
-}
-
-// countVisible is how many events are visible above one position, up to and
-// including another.
-func (p *Prober) countVisible(ctx context.Context, after, upTo int64) (visible int64, err error) {
-	sql := fmt.Sprintf(sqlCountVisible, p.target.tableName.Sanitize())
-	if err := p.db.QueryRow(ctx, sql, after, upTo).Scan(&visible); err != nil {
-		return 0, fmt.Errorf("counting the events above position %d: %w", after, err)
-	}
-	return visible, nil
-}
-
-// blocker looks up who holds the horizon back, if it has stood still for long.
-func (p *Prober) blocker(ctx context.Context, r Reading, seen sight) (*Blocker, error) {
-	blocking := p.tracker.Blocking()
-	now := time.Now()
-	if len(blocking) == 0 || r.Position != p.stuck.at || p.stuck.since.IsZero() {
-		p.stuck = stuck{at: r.Position, since: now}
-	}
-	if len(blocking) == 0 || now.Sub(p.stuck.since) < p.opts.BlockerAfter {
-		return nil, nil
-	}
-	if now.Sub(p.stuck.looked) < p.opts.BlockerAfter {
-		return p.stuck.blocker, nil
-	}
-	found, err := findBlocker(ctx, p.db, blocking, seen)
-	if err != nil {
-		return nil, err
-	}
-	p.stuck.looked, p.stuck.blocker = now, found
-	return found, nil
-}
-
-// findBlocker describes the oldest of the blocking transactions; nil if all
-// have ended meanwhile.
-func findBlocker(ctx context.Context, db Querier, blocking []string, seen sight) (*Blocker, error) {
-	pidOf := make(map[string]int32, len(seen.names))
-	for i, name := range seen.names {
-		pidOf[name] = seen.pids[i]
-	}
-	pids := make([]int32, 0, len(blocking))
-	for _, name := range blocking {
-		if pid := pidOf[name]; pid != 0 {
-			pids = append(pids, pid)
-		}
-	}
-	var (
-		b   Blocker
-		age float64
-	)
-	err := db.QueryRow(ctx, sqlBlocker, blocking, pids).Scan(&b.PID, &b.Application, &age, &b.PreparedGID)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("looking up the transaction that holds the horizon back: %w", err)
-	}
-	b.Age = time.Duration(age * float64(time.Second))
-	return &b, nil
 }

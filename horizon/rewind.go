@@ -23,27 +23,30 @@ type Rewind struct {
 // stands says whether there is a rewind that is not settled.
 func (r Rewind) stands() bool { return r.Number > 0 && !r.Settled }
 
-// Checkpoints are those of all readers by horizon of one events table, and the
-// rewinds below them. Probers that share them settle a rewind once for all, also if
+// Checkpoints are those of all readers by horizon of one events table, the
+// rewinds below them, and the horizon that is stored for all. Probers that share them settle a rewind once for all, also if
 // some see later than others that a person has set the checkpoints back.
 type Checkpoints interface {
-	// Highest returns the highest position that any reader has stored, 0 if there
-	// is none, and the latest rewind, both as of one moment. A position that is too
-	// low only makes a start among open transactions slower; one that no horizon
-	// justified loses events.
-	Highest(ctx context.Context) (position int64, latest Rewind, err error)
-	// Latest returns the latest rewind.
-	Latest(ctx context.Context) (Rewind, error)
+	// Known returns all, as of one moment.
+	Known(ctx context.Context) (Known, error)
+	// Latest returns the latest rewind, and the stored horizon.
+	Latest(ctx context.Context) (Rewind, Stored, error)
 	// Rewound takes down a rewind, if a checkpoint is above low: that of the given
 	// number, or the low of that one, if there is one and it stands. If it is
-	// settled, what is reported was a part of it, and nothing happens.
-	Rewound(ctx context.Context, number, low int64) error
+	// settled, what is reported was a part of it, and nothing happens. If a horizon above low is stored under the given term, it becomes void as by Void.
+	Rewound(ctx context.Context, number, low, term int64) error
 	// Settle ends a rewind that stands as it is given.
 	Settle(ctx context.Context, r Rewind) error
+	// Store stores a horizon, if that of its term and sequence is lower, has not been stored within the last second, and the server has
+	// surely not crashed since the run. It says whether it has stored it.
+	// It waits for nobody who is storing at the same time.
+	Store(ctx context.Context, s Stored, run Run) (bool, error)
+	// Void replaces what is stored under the term of s by 0, for the sequence of s, under the next term.
+	Void(ctx context.Context, s Stored) error
 }
 
 // InMemory returns Checkpoints for one Prober that shares its knowledge with
-// nobody. highest reads the position that Checkpoints.Highest returns. They are not
+// nobody. highest reads the position that Known returns as the checkpoint. They store no horizon. They are not
 // safe for concurrent use.
 func InMemory(highest func(context.Context) (int64, error)) Checkpoints {
 	return &inMemory{highest: highest}
@@ -54,17 +57,17 @@ type inMemory struct {
 	latest  Rewind
 }
 
-// Highest calls the function.
-func (m *inMemory) Highest(ctx context.Context) (int64, Rewind, error) {
+// Known calls the function.
+func (m *inMemory) Known(ctx context.Context) (Known, error) {
 	position, err := m.highest(ctx)
-	return position, m.latest, err
+	return Known{Checkpoint: position, Rewind: m.latest}, err
 }
 
 // Latest is what is remembered.
-func (m *inMemory) Latest(context.Context) (Rewind, error) { return m.latest, nil }
+func (m *inMemory) Latest(context.Context) (Rewind, Stored, error) { return m.latest, Stored{}, nil }
 
 // Rewound remembers the rewind.
-func (m *inMemory) Rewound(ctx context.Context, number, low int64) error {
+func (m *inMemory) Rewound(ctx context.Context, number, low, _ int64) error {
 	position, err := m.highest(ctx)
 	switch {
 	case err != nil || position <= low:
@@ -84,41 +87,47 @@ func (m *inMemory) Settle(_ context.Context, r Rewind) error {
 	return nil
 }
 
-// settledFloor reads the floor that the highest checkpoint gives. While a rewind
-// stands it is no higher than where the sequence stood.
-func (p *Prober) settledFloor(ctx context.Context) (int64, error) {
+// Store does nothing: what is remembered would outlive a crash of the server.
+func (m *inMemory) Store(context.Context, Stored, Run) (bool, error) { return false, nil }
+
+// Void does nothing.
+func (m *inMemory) Void(context.Context, Stored) error { return nil }
+
+// readKnown reads what all know, and settles a rewind below which all checkpoints were set back.
+func (p *Prober) readKnown(ctx context.Context) error {
 	if err := p.takeDown(ctx); err != nil {
-		return 0, err
+		return err
 	}
-	position, latest, err := p.checkpoints.Highest(ctx)
-	if err == nil && latest.stands() && position <= latest.Low { // all were set back
-		if err := p.checkpoints.Settle(ctx, latest); err != nil {
-			return 0, fmt.Errorf("settling a rewind: %w", err)
+	known, err := p.checkpoints.Known(ctx)
+	if err == nil && known.Rewind.stands() && known.Checkpoint <= known.Rewind.Low {
+		if err := p.checkpoints.Settle(ctx, known.Rewind); err != nil {
+			return fmt.Errorf("settling a rewind: %w", err)
 		}
-		position, latest, err = p.checkpoints.Highest(ctx)
+		known, err = p.checkpoints.Known(ctx)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("reading the highest checkpoint: %w", err)
+		return fmt.Errorf("reading the highest checkpoint: %w", err)
 	}
-	p.latest, p.checkpoint, p.asked = latest, position, time.Now()
-	if latest.stands() {
-		return min(position, latest.Low), nil
-	}
-	return position, nil
+	p.known, p.asked = known, time.Now()
+	return nil
 }
 
-// outdated says whether others have seen or settled a rewind since the prober
+// outdated says whether others have seen or settled a rewind, or have found the stored horizon void, since the prober
 // last asked. It asks now and then.
 func (p *Prober) outdated(ctx context.Context) (bool, error) {
 	if time.Since(p.asked) < p.opts.RewindsEvery {
 		return false, nil
 	}
-	latest, err := p.checkpoints.Latest(ctx)
+	latest, stored, err := p.checkpoints.Latest(ctx)
 	if err != nil {
 		return false, fmt.Errorf("reading the latest rewind: %w", err)
 	}
 	p.asked = time.Now()
-	return latest != p.latest, nil
+	if latest != p.known.Rewind || stored.Term != p.known.Stored.Term {
+		return true, nil
+	}
+	p.known.Stored = stored
+	return false, nil
 }
 
 // rewound takes down from the tracker's error how low the sequence stood, and
@@ -132,7 +141,8 @@ func (p *Prober) rewound(ctx context.Context, err error) error {
 	if p.noticed == nil || back.LastValue < *p.noticed {
 		p.noticed = &back.LastValue
 	}
-	if back.Floor && p.latest.stands() {
+	p.mine = mine{} // positions up to it may be given again
+	if back.Floor && p.known.Rewind.stands() {
 		err = p.standing(0)
 	}
 	if failed := p.takeDown(ctx); failed != nil {
@@ -143,11 +153,23 @@ func (p *Prober) rewound(ctx context.Context, err error) error {
 
 // standing is the error while a rewind stands.
 func (p *Prober) standing(reused int64) *RewoundError {
-	low := p.latest.Low
+	low := p.known.Rewind.Low
 	if p.noticed != nil {
 		low = min(low, *p.noticed)
 	}
-	return &RewoundError{Reached: p.checkpoint, LastValue: low, Floor: true, Reused: reused}
+	back := &RewoundError{Reached: p.known.Checkpoint, LastValue: low, Floor: true, Reused: reused}
+	if reused == 0 {
+		back.Highest = p.above(back.Reached)
+	}
+	return back
+}
+
+// above is the highest position of a stored event if that is above another position, else 0.
+func (p *Prober) above(position int64) int64 {
+	if p.extent.highest > position {
+		return p.extent.highest
+	}
+	return 0
 }
 
 // takeDown hands on what was noticed. It is tried again if it fails, as the rewind
@@ -156,11 +178,11 @@ func (p *Prober) takeDown(ctx context.Context) error {
 	if p.noticed == nil {
 		return nil
 	}
-	number := p.latest.Number
-	if !p.latest.stands() {
+	number := p.known.Rewind.Number
+	if !p.known.Rewind.stands() {
 		number++
 	}
-	if err := p.checkpoints.Rewound(ctx, number, *p.noticed); err != nil {
+	if err := p.checkpoints.Rewound(ctx, number, *p.noticed, p.known.Stored.Term); err != nil {
 		return fmt.Errorf("taking down that the sequence stood at %d: %w", *p.noticed, err)
 	}
 	p.noticed = nil
@@ -172,21 +194,21 @@ func (p *Prober) takeDown(ctx context.Context) error {
 // be stored in between. Then it settles it, and the prober must start afresh.
 func (p *Prober) afterRewind(ctx context.Context, lastValue, position int64) (settled int64, steady bool, err error) {
 	switch {
-	case !p.latest.stands():
+	case !p.known.Rewind.stands():
 		return position, true, nil
-	case lastValue < p.checkpoint:
+	case lastValue < p.known.Checkpoint:
 		return 0, false, p.standing(0)
-	case position < p.checkpoint: // somebody may still own a position in between
-		return min(position, p.latest.Low), true, nil
+	case position < p.known.Checkpoint: // somebody may still own a position in between
+		return min(position, p.known.Rewind.Low), true, nil
 	}
-	reused, err := p.countVisible(ctx, p.latest.Low, p.checkpoint)
+	reused, err := p.countVisible(ctx, p.known.Rewind.Low, p.known.Checkpoint)
 	if err != nil {
 		return 0, false, err
 	}
 	if reused > 0 {
 		return 0, false, p.standing(reused)
 	}
-	if err := p.checkpoints.Settle(ctx, p.latest); err != nil {
+	if err := p.checkpoints.Settle(ctx, p.known.Rewind); err != nil {
 		return 0, false, fmt.Errorf("settling a rewind: %w", err)
 	}
 	return 0, false, nil

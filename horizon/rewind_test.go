@@ -200,11 +200,11 @@ type deaf struct {
 	to error
 }
 
-func (d *deaf) Rewound(ctx context.Context, number, low int64) error {
+func (d *deaf) Rewound(ctx context.Context, number, low, term int64) error {
 	if d.to != nil {
 		return d.to
 	}
-	return d.Checkpoints.Rewound(ctx, number, low)
+	return d.Checkpoints.Rewound(ctx, number, low, term)
 }
 
 // asked counts how often it was asked for the latest rewind.
@@ -214,7 +214,7 @@ type asked struct {
 }
 
 // Latest counts.
-func (a *asked) Latest(ctx context.Context) (Rewind, error) {
+func (a *asked) Latest(ctx context.Context) (Rewind, Stored, error) {
 	a.times++
 	return a.Checkpoints.Latest(ctx)
 }

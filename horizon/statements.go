@@ -1,72 +1,133 @@
 package horizon
 
-// sqlLocate looks up by name ($1, as the session's search_path finds it) the
-// events table and the sequence that feeds its position: the one that the
-// column's default draws from, or that of an identity column. The last three
-// columns are the server's identity, as in sqlHolders.
+import (
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+)
+
+// All statements name the schema of everything they use, since whoever had the connection before may have left a search_path or
+// a temporary table behind. All fail on a standby, whose sequences and locks are not those of the writers.
+
+// sqlLocate looks up the events table by schema (or, where $1 is null, by the session's search_path, without the session's temporary
+// tables) and name $2, and the sequence that feeds its position: the one that the
+// column's default draws from, or that of an identity column.
 const sqlLocate = `
-SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relispartition,
-       a.attnum IS NOT NULL AS has_position, coalesce(s.count, 0), coalesce(s.oid, 0), coalesce(s.nspname, ''), coalesce(s.relname, ''),
-       pg_postmaster_start_time(), clock_timestamp(), (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'global_position' AND NOT a.attisdropped
+SELECT c.oid, n.nspname, c.relname, current_user::pg_catalog.text, c.relkind::pg_catalog.text, c.relispartition,
+       coalesce(a.attnum, 0), coalesce(d.oid, 0), coalesce(s.count, 0), coalesce(s.oid, 0), coalesce(s.nspname, ''), coalesce(s.relname, '')
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'global_position' AND NOT a.attisdropped
+LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 LEFT JOIN LATERAL (
-    SELECT count(*) OVER () AS count, q.oid, qn.nspname, q.relname
-    FROM pg_depend d
-    LEFT JOIN pg_attrdef def ON d.classid = 'pg_attrdef'::regclass AND d.objid = def.oid
-    JOIN pg_class q ON q.relkind = 'S'
-     AND q.oid = CASE WHEN d.classid = 'pg_attrdef'::regclass THEN d.refobjid ELSE d.objid END
-    JOIN pg_namespace qn ON qn.oid = q.relnamespace
-    WHERE (def.adrelid = c.oid AND def.adnum = a.attnum AND d.refclassid = 'pg_class'::regclass)
-       OR (d.classid = 'pg_class'::regclass AND d.deptype = 'i'
-           AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.refobjsubid = a.attnum)
+    SELECT pg_catalog.count(*) OVER () AS count, q.oid, qn.nspname, q.relname
+    FROM pg_catalog.pg_depend p
+    JOIN pg_catalog.pg_class q ON q.relkind = 'S'
+     AND q.oid = CASE WHEN p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass THEN p.refobjid ELSE p.objid END
+    JOIN pg_catalog.pg_namespace qn ON qn.oid = q.relnamespace
+    WHERE (p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)
+       OR (p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.deptype = 'i'
+           AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.refobjid = c.oid AND p.refobjsubid = a.attnum)
     LIMIT 1
 ) s ON true
-WHERE c.oid = to_regclass($1)`
+WHERE c.relname = $2 AND c.relpersistence <> 't'
+  AND CASE WHEN $1::pg_catalog.text IS NULL THEN n.nspname = ANY (pg_catalog.current_schemas(false)) ELSE n.nspname = $1 END
+  AND ` + dbguard.Primary + `
+ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname)
+LIMIT 1`
 
-// sqlLastValue reads the highest number drawn from the sequence $1; 0 before the
-// first. It must not be read as a row of the sequence: drawing a number writes one
+// sqlLastValue reads the highest number drawn from the sequence $1, and whether the role may read it, since a server from
+// version 18 on answers null where it may not. Null is also the answer before the first number.
+//
+// It must not be read as a row of the sequence: drawing a number writes one
 // that is up to 32 higher into that row for an instant, to be logged, and an
 // ordinary scan reads without the lock that covers it. The function takes the lock.
-const sqlLastValue = `SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0)`
+const sqlLastValue = `
+SELECT coalesce(pg_catalog.has_sequence_privilege($1::pg_catalog.oid, 'SELECT'), false),
+       (SELECT pg_catalog.pg_sequence_last_value(s.seqrelid::pg_catalog.regclass) FROM pg_catalog.pg_sequence s WHERE s.seqrelid = $1::pg_catalog.oid)
+WHERE ` + dbguard.Primary
 
-// sqlQuiet reads the highest number drawn, as sqlLastValue does, with the rest of
-// what sqlHolders reads apart from the holders. $2 is the table.
+// sqlIsCalled reads whether any number was drawn from the sequence %s. Unlike the position, that never seems to be ahead.
+const sqlIsCalled = `SELECT is_called FROM %s WHERE ` + dbguard.Primary
+
+// sqlState reads what must stay as it was at the start, and which run of the server it is: the columns of facts and server. $1 is
+// the qualified name of the table, $2 the sequence and $3 the number of the table's column.
+//
+// The last column is read only where the session's start may not be seen, since it is expensive on version 14.
+const sqlState = `
+       coalesce(t.oid, 0), coalesce(t.relkind::pg_catalog.text, ''), coalesce(t.relispartition, false),
+       coalesce(pg_catalog.row_security_active(t.oid), false), coalesce(pg_catalog.has_column_privilege(t.oid, $3::pg_catalog.int2, 'SELECT'), false),
+       coalesce((SELECT d.oid FROM pg_catalog.pg_attrdef d WHERE d.adrelid = t.oid AND d.adnum = $3::pg_catalog.int2), 0),
+       coalesce(s.seqrelid, 0), coalesce(pg_catalog.pg_relation_filenode(s.seqrelid::pg_catalog.regclass), 0),
+       coalesce(s.seqcache, 0), coalesce(s.seqincrement, 0), coalesce(s.seqmin, 0), coalesce(s.seqcycle, false),
+       coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
+       pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(), session.start,
+       CASE WHEN session.start IS NULL THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END
+FROM (SELECT (SELECT backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) AS start OFFSET 0) AS session
+LEFT JOIN pg_catalog.pg_class t ON t.oid = pg_catalog.to_regclass($1)
+LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = $2::pg_catalog.oid
+WHERE ` + dbguard.Primary
+
+// sqlQuiet reads the highest number drawn, as sqlLastValue does, and the state.
 const sqlQuiet = `
-SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0),
-       coalesce(to_regclass($2)::oid, 0), pg_postmaster_start_time(), clock_timestamp(),
-       (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid()))`
+SELECT coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
+       CASE WHEN s.seqrelid IS NOT NULL THEN pg_catalog.pg_sequence_last_value(s.seqrelid::pg_catalog.regclass) END,` + sqlState
 
 // sqlHolders reads who holds the writers' lock on the events table ($1) or a
-// partition of it, and what tells whether the server is still the one of an
-// earlier probe. pg_locks covers all databases, hence the restriction.
+// partition of it, and the state. pg_locks covers all databases, hence the restriction.
 const sqlHolders = `
 WITH RECURSIVE target(oid) AS (
-    SELECT to_regclass($1)::oid
+    SELECT pg_catalog.to_regclass($1)::pg_catalog.oid
     UNION ALL
-    SELECT i.inhrelid FROM pg_inherits i JOIN target ON i.inhparent = target.oid
+    SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN target ON i.inhparent = target.oid
 ), holder AS (
     SELECT DISTINCT l.virtualtransaction AS name, coalesce(l.pid, 0) AS pid
-    FROM pg_locks l
+    FROM pg_catalog.pg_locks l
     WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
       AND l.relation IN (SELECT oid FROM target)
-      AND l.pid IS DISTINCT FROM pg_backend_pid()
+      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
 )
-SELECT coalesce(to_regclass($1)::oid, 0),
-       pg_postmaster_start_time(),
-       clock_timestamp(),
-       (SELECT backend_start FROM pg_stat_get_activity(pg_backend_pid())),
-       coalesce((SELECT array_agg(name ORDER BY name) FROM holder), '{}'),
-       coalesce((SELECT array_agg(pid ORDER BY name) FROM holder), '{}')`
+SELECT coalesce((SELECT pg_catalog.array_agg(name ORDER BY name) FROM holder), '{}'),
+       coalesce((SELECT pg_catalog.array_agg(pid ORDER BY name) FROM holder), '{}'),` + sqlState
 
-// sqlOldestSession reads which run of the server it is, and when the oldest began of the sessions that the role may
-// see: its own, and with pg_read_all_stats all.
-const sqlOldestSession = `SELECT pg_postmaster_start_time(), min(backend_start) FROM pg_stat_get_activity(NULL)`
+// sqlMayReadLocks says whether the role may read what sqlHolders reads.
+const sqlMayReadLocks = `SELECT pg_catalog.has_table_privilege('pg_catalog.pg_locks', 'SELECT') WHERE ` + dbguard.Primary
 
-// sqlCountVisible counts the events in ($1, $2]; %s is the events table.
-const sqlCountVisible = `SELECT count(*) FROM %s WHERE global_position > $1 AND global_position <= $2`
+// sqlOldestSession reads which run of the server it is, when the oldest began of the sessions that the role may
+// see, its own, and with pg_read_all_stats all, and when the statistics were reset.
+const sqlOldestSession = `
+SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.min(backend_start), pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
+FROM pg_catalog.pg_stat_get_activity(NULL) WHERE ` + dbguard.Primary
+
+// sqlExtent reads the lowest and the highest position of the stored events, null if there are none.
+func sqlExtent(events pgx.Identifier) string {
+	return fmt.Sprintf(`SELECT pg_catalog.min(global_position), pg_catalog.max(global_position), %s FROM %s WHERE `+dbguard.Primary,
+		dbguard.SelectAllRows(events), events.Sanitize())
+}
+
+// sqlWithoutHole reads up to where the positions above $1 are visible without a hole. It reads at most $2 rows.
+func sqlWithoutHole(events pgx.Identifier) string {
+	return fmt.Sprintf(`
+SELECT coalesce(pg_catalog.max(global_position), $1::pg_catalog.int8) FROM (
+    SELECT global_position, pg_catalog.row_number() OVER (ORDER BY global_position) AS n FROM (
+        SELECT global_position FROM %s WHERE global_position > $1::pg_catalog.int8 AND global_position <= $3::pg_catalog.int8 AND `+dbguard.Primary+`
+        ORDER BY global_position LIMIT %s
+    ) AS above
+) AS numbered
+WHERE global_position = $1::pg_catalog.int8 + n`, events.Sanitize(), dbguard.LimitAllRows(events, "$2::pg_catalog.int8"))
+}
+
+// sqlCountVisible counts the events in ($1, $2], up to $3 of them.
+func sqlCountVisible(events pgx.Identifier) string {
+	return fmt.Sprintf(`
+SELECT pg_catalog.count(*) FROM (
+    SELECT FROM %s WHERE global_position > $1::pg_catalog.int8 AND global_position <= $2::pg_catalog.int8 AND `+dbguard.Primary+`
+    ORDER BY global_position LIMIT %s
+) AS found`, events.Sanitize(), dbguard.LimitAllRows(events, "$3::pg_catalog.int8"))
+}
 
 // sqlBlocker describes the oldest of some transactions, given as names ($1) and
 // the pids of their sessions ($2). Other roles' sessions show their details only to
@@ -74,22 +135,15 @@ const sqlCountVisible = `SELECT count(*) FROM %s WHERE global_position > $1 AND 
 const sqlBlocker = `
 SELECT pid, application, age, gid FROM (
     SELECT a.pid, coalesce(a.application_name, '') AS application,
-           coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8 AS age, '' AS gid
-    FROM pg_stat_activity a
+           coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start), 0)::pg_catalog.float8 AS age, '' AS gid
+    FROM pg_catalog.pg_stat_activity a
     WHERE a.pid = ANY ($2)
     UNION ALL
-    SELECT 0, '', extract(epoch FROM clock_timestamp() - p.prepared)::float8, p.gid
-    FROM pg_locks l
-    JOIN pg_prepared_xacts p ON p.transaction = l.transactionid
+    SELECT 0, '', extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::pg_catalog.float8, p.gid
+    FROM pg_catalog.pg_locks l
+    JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = l.transactionid
     WHERE l.locktype = 'transactionid' AND l.pid IS NULL AND l.virtualtransaction = ANY ($1)
 ) found
+WHERE ` + dbguard.Primary + `
 ORDER BY age DESC
 LIMIT 1`
-
-// sqlPreconditions reads what Check demands of the sequence ($1), the server and the role.
-const sqlPreconditions = `
-SELECT s.seqcache, s.seqincrement, s.seqcycle, pg_is_in_recovery(),
-       has_sequence_privilege(s.seqrelid, 'SELECT'),
-       has_table_privilege('pg_catalog.pg_locks', 'SELECT')
-FROM pg_sequence s
-WHERE s.seqrelid = $1`

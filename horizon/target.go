@@ -4,92 +4,167 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // target is the table and the sequence that a prober looks at, by oid and by
 // qualified name.
 type target struct {
-	table       uint32
-	tableName   pgx.Identifier
+	table     uint32
+	tableName pgx.Identifier
+	role      string // the role that looked
+
 	kind        string // pg_class.relkind
 	isPartition bool
 
-	hasPosition  bool
-	sequences    int64 // how many sequences the position's default draws from
+	column       int16  // the number of global_position; 0 if there is none
+	columnFill   uint32 // its default; 0 if it has none, as an identity column
+	sequences    int64  // how many sequences the position's default draws from
 	sequence     uint32
 	sequenceName pgx.Identifier
 }
 
-// server is what tells one run of a PostgreSQL server from another.
-type server struct {
-	// started is when the postmaster started. A crash of a backend makes it
-	// start all of them afresh without changing this.
-	started time.Time
-	// now is the server's clock.
-	now time.Time
-	// session is when the backend that answered started; nil if the role may
-	// not see that.
-	session *time.Time
+// facts are what the horizon depends on and somebody may change while it is probed. They are read by
+// every probe and compared with those at the start.
+type facts struct {
+	table           uint32 // that has the name now; 0 if there is none
+	kind            string // pg_class.relkind
+	isPartition     bool
+	rowSecurity     bool // is active for the role
+	mayReadTable    bool
+	columnFill      uint32
+	sequence        uint32 // 0 if there is none any more
+	filenode        uint32 // of the sequence: ALTER SEQUENCE gives it another
+	cache           int64
+	increment       int64
+	least           int64 // MINVALUE
+	cycles          bool
+	mayReadSequence bool
 }
 
-// follows says whether s is surely of the same run as earlier: the same
-// postmaster, and a session that existed then, since none outlives a crash.
-func (s server) follows(earlier server) bool {
-	return s.started.Equal(earlier.started) && s.session != nil && !s.session.After(earlier.now)
+// sight is what one look reads.
+type sight struct {
+	mayRead bool   // the sequence, just before value was read
+	value   *int64 // the last value; nil if no number was drawn or the role may not read it
+	facts   facts
+	server  server
+	names   []string
+	pids    []int32
+}
+
+// state is where the columns of sqlState go.
+func (s *sight) state() []any {
+	f, r := &s.facts, &s.server
+	return []any{
+		&f.table, &f.kind, &f.isPartition, &f.rowSecurity, &f.mayReadTable, &f.columnFill, &f.sequence, &f.filenode,
+		&f.cache, &f.increment, &f.least, &f.cycles, &f.mayReadSequence, &r.started, &r.now, &r.session, &r.statistics,
+	}
+}
+
+// lastValue is the highest number drawn, 0 before the first.
+func (s sight) lastValue() int64 {
+	if s.value == nil {
+		return 0
+	}
+	return *s.value
+}
+
+// holders are the transactions seen, as the tracker takes them.
+func (s sight) holders() []Holder {
+	holders := make([]Holder, len(s.names))
+	for i, name := range s.names {
+		holders[i] = Holder{Name: name, Prepared: s.pids[i] == 0}
+	}
+	return holders
 }
 
 // locate looks the events table and its sequence up.
-func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, server, error) {
+func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, error) {
 	var (
 		t               target
-		s               server
-		schema, table   string
+		schema          *string
+		nspname, table  string
 		seqSchema, name string
 	)
-	err := db.QueryRow(ctx, sqlLocate, events.Sanitize()).Scan(&t.table, &schema, &table, &t.kind, &t.isPartition,
-		&t.hasPosition, &t.sequences, &t.sequence, &seqSchema, &name, &s.started, &s.now, &s.session)
+	if len(events) > 1 {
+		schema = &events[0]
+	}
+	err := db.QueryRow(ctx, sqlLocate, schema, events[len(events)-1]).Scan(&t.table, &nspname, &table, &t.role, &t.kind, &t.isPartition,
+		&t.column, &t.columnFill, &t.sequences, &t.sequence, &seqSchema, &name)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return target{}, server{}, dbfault.Configuration(missing(events))
+		return target{}, missing(events)
+	case dbguard.IsStandby(err):
+		return target{}, &UnfitError{Faults: []Fault{{
+			Reason: ReasonStandby,
+			Text:   "the server is a standby: connect to the primary, where the writers are (target_session_attrs=read-write)",
+		}}, cause: err}
 	case err != nil:
-		return target{}, server{}, fmt.Errorf("looking up the events table %s: %w", events.Sanitize(), err)
+		return target{}, fmt.Errorf("looking up the events table %s: %w", events.Sanitize(), err)
 	}
-	t.tableName, t.sequenceName = pgx.Identifier{schema, table}, pgx.Identifier{seqSchema, name}
-	if err := t.usable(); err != nil {
-		return target{}, server{}, dbfault.Configuration(err)
-	}
-	return t, s, nil
+	t.tableName, t.sequenceName = pgx.Identifier{nspname, table}, pgx.Identifier{seqSchema, name}
+	return t, t.usable()
 }
 
 // missing is the error for a table that the connection does not find.
 func missing(events pgx.Identifier) error {
 	if len(events) > 1 {
-		return fmt.Errorf("the events table %s does not exist: create it, or name another schema", events.Sanitize())
+		return unfit(ReasonTable, "the events table %s does not exist: create it, or name another schema", events.Sanitize())
 	}
-	return fmt.Errorf("the events table %s does not exist, or is in a schema outside the search_path: "+
+	return unfit(ReasonTable, "the events table %s does not exist, or is in a schema outside the search_path: "+
 		"create it, or name its schema", events.Sanitize())
 }
 
 // usable says why the horizon cannot be found for the table, if it cannot.
 func (t target) usable() error {
+	if faults := t.notATable(t.kind, t.isPartition); len(faults) > 0 {
+		return asError(faults)
+	}
 	table := t.tableName.Sanitize()
 	switch {
-	case t.kind != "r" && t.kind != "p":
-		return fmt.Errorf("the events table %s is not a table (relkind %q): name the table that the events are inserted into", table, t.kind)
-	case t.isPartition:
-		return fmt.Errorf("the events table %s is a partition: name the partitioned table, "+
-			"since an insert into that one draws its position before it locks the partition", table)
-	case !t.hasPosition:
-		return fmt.Errorf("the events table %s has no column global_position: add one that a sequence feeds (bigserial)", table)
+	case t.column == 0:
+		return unfit(ReasonTable, "the events table %s has no column global_position: add one that a sequence feeds (bigserial)", table)
 	case t.sequences == 0:
-		return fmt.Errorf("no sequence feeds %s.global_position: its default must be nextval of a sequence, or the column an identity", table)
+		return unfit(ReasonSequence, "no sequence feeds %s.global_position: its default must be nextval of a sequence, or the column an identity", table)
 	case t.sequences > 1:
-		return fmt.Errorf("%d sequences feed %s.global_position: its default must draw from one", t.sequences, table)
+		return unfit(ReasonSequence, "%d sequences feed %s.global_position: its default must draw from one", t.sequences, table)
 	}
 	return nil
+}
+
+// look reads the state of the target, and the last value.
+func (t target) look(ctx context.Context, db Querier) (sight, error) {
+	var seen sight
+	err := db.QueryRow(ctx, sqlQuiet, t.tableName.Sanitize(), t.sequence, t.column).Scan(append([]any{&seen.mayRead, &seen.value}, seen.state()...)...)
+	if err != nil {
+		return sight{}, fmt.Errorf("reading the sequence %s: %w", t.sequenceName.Sanitize(), err)
+	}
+	return seen, nil
+}
+
+// lookAtHolders reads the last value and then the holders, in one round trip.
+//
+// The order is kept: a server works through the messages of a connection one by
+// one, so the second statement of a pipeline (in the simple protocol, of a query
+// text) starts executing after the first has run to its end. That both run in one
+// implicit transaction does not matter, because neither answer comes from
+// a snapshot: both functions read what is in shared memory at that moment.
+func (t target) lookAtHolders(ctx context.Context, db Querier) (sight, error) {
+	var (
+		seen  sight
+		batch pgx.Batch
+	)
+	batch.Queue(sqlLastValue, t.sequence).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&seen.mayRead, &seen.value)
+	})
+	batch.Queue(sqlHolders, t.tableName.Sanitize(), t.sequence, t.column).QueryRow(func(row pgx.Row) error {
+		return row.Scan(append([]any{&seen.names, &seen.pids}, seen.state()...)...)
+	})
+	if err := db.SendBatch(ctx, &batch).Close(); err != nil {
+		return sight{}, fmt.Errorf("reading the sequence %s and the holders of locks: %w", t.sequenceName.Sanitize(), err)
+	}
+	return seen, nil
 }

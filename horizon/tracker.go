@@ -21,12 +21,14 @@ type RewoundError struct {
 	// LastValue is where the sequence stands now; with Floor, where it stood when
 	// that was noticed, or at its lowest since: it may have grown.
 	LastValue int64
-	// Floor says that Reached is the floor: a checkpoint is ahead of the
+	// Floor says that Reached is a checkpoint, which is ahead of the
 	// sequence, so new events would be skipped. A person has to decide: set the
-	// checkpoints back to LastValue, or lift the sequence to Reached with setval
+	// checkpoints back to LastValue, or advance the sequence with setval to Reached, or Highest if that is more,
 	// before anything is appended.
 	Floor bool
-	// Reused is how many events have got positions above LastValue and up to
+	// Highest is the highest position of a stored event, if that is above Reached too, else 0. It is known with Floor only.
+	Highest int64
+	// Reused is how many events, up to 10,000, have got positions above LastValue and up to
 	// Reached since then, which would be skipped though the sequence is above
 	// Reached again. Only setting the checkpoints back to LastValue helps then.
 	Reused int64
@@ -40,8 +42,8 @@ func (e *RewoundError) Error() string {
 			"which would be skipped: set the checkpoints back to %[1]d", e.LastValue, e.Reached, e.Reused)
 	case e.Floor:
 		return fmt.Sprintf("the sequence of global positions stood at %d, but a checkpoint has reached %d: "+
-			"events were lost, or the sequence was set back; set the checkpoints back to %[1]d, or lift the sequence to %[2]d with setval before anything is appended",
-			e.LastValue, e.Reached)
+			"events were lost, or the sequence was set back; set the checkpoints back to %[1]d, or advance the sequence to %[3]d with setval before anything is appended",
+			e.LastValue, e.Reached, max(e.Reached, e.Highest))
 	}
 	return fmt.Sprintf("the sequence of global positions went back from %d to %d: the server lost the end of its log, or the sequence was set back",
 		e.Reached, e.LastValue)
@@ -62,8 +64,7 @@ type Tracker struct {
 }
 
 // NewTracker returns a tracker that has seen no probe. floor is a position
-// known to be settled, read before the first probe: the highest checkpoint
-// that a reader by horizon has stored, or 0.
+// known to be settled, read before the first probe: a horizon that a prober has found and stored, or 0.
 func NewTracker(floor int64) *Tracker {
 	return &Tracker{reached: floor, horizon: floor}
 }
@@ -74,7 +75,7 @@ func NewTracker(floor int64) *Tracker {
 // nothing; the tracker's knowledge is void then.
 func (t *Tracker) Observe(lastValue int64, holders []Holder) (int64, error) {
 	if lastValue < t.reached {
-		return 0, &RewoundError{Reached: t.reached, LastValue: lastValue, Floor: !t.started}
+		return 0, &RewoundError{Reached: t.reached, LastValue: lastValue}
 	}
 	bounds := make(map[string]int64, len(holders))
 	for _, h := range holders {

@@ -83,7 +83,7 @@ func TestTrackerRewound(t *testing.T) {
 		_, err := NewTracker(100).Observe(99, nil)
 		var rewound *RewoundError
 		require.ErrorAs(t, err, &rewound)
-		assert.Equal(t, RewoundError{Reached: 100, LastValue: 99, Floor: true}, *rewound)
+		assert.Equal(t, RewoundError{Reached: 100, LastValue: 99}, *rewound)
 		assert.Contains(t, err.Error(), "99")
 		assert.Contains(t, err.Error(), "100")
 	})

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,11 +25,17 @@ type databaseSeries struct {
 	// horizon is made by the first probe: a position of 0 before it would be
 	// untrue.
 	horizon                             *children[struct{}, horizonMetrics]
+	horizonFaults                       map[string]prometheus.Gauge
 	databaseErrors                      *children[string, prometheus.Counter]
 	sessionConnected                    prometheus.Gauge
 	sessionReconnects                   prometheus.Counter
 	notifications                       *children[string, prometheus.Counter]
 	proofsArrived, proofsMissed, untold prometheus.Counter
+}
+
+// horizonFaultReasons are the values of the label reason of horizon_fault, as package horizon has them.
+var horizonFaultReasons = []string{
+	"standby", "table", "sequence", "privilege", "row_security", "position", "sequence_behind", "sequence_regression",
 }
 
 // horizonMetrics are the gauges of a probe.
@@ -37,6 +44,10 @@ type horizonMetrics struct{ position, last, blocked, writers prometheus.Gauge }
 func (s *series) initDatabase() {
 	f := s.families
 	s.horizon = &children[struct{}, horizonMetrics]{owner: s, create: s.newHorizon}
+	s.horizonFaults = make(map[string]prometheus.Gauge, len(horizonFaultReasons))
+	for _, reason := range horizonFaultReasons {
+		s.horizonFaults[reason] = f.horizonFault.WithLabelValues(s.name, reason)
+	}
 	s.databaseErrors = word(s, f.databaseErrors.WithLabelValues)
 	s.sessionConnected = f.sessionConnected.WithLabelValues(s.name)
 	s.sessionReconnects = f.sessionReconnects.WithLabelValues(s.name)
@@ -71,6 +82,20 @@ func (r *ReplicaSet) Horizon(position, lastValue int64, blockedFor time.Duration
 	h.last.Set(float64(lastValue))
 	h.blocked.Set(seconds(blockedFor))
 	h.writers.Set(float64(holders))
+}
+
+// HorizonFaults records why the horizon cannot be found until a person acts; no reason means that it was found.
+func (r *ReplicaSet) HorizonFaults(reasons []string) {
+	if r == nil {
+		return
+	}
+	for reason, gauge := range r.series.horizonFaults {
+		value := 0.0
+		if slices.Contains(reasons, reason) {
+			value = 1
+		}
+		gauge.Set(value)
+	}
 }
 
 // DatabaseError counts a database operation that failed. operation names it in a

@@ -37,6 +37,7 @@
 //	stream_last_position            gauge                             Highest global position drawn, committed or not.
 //	horizon_blocked_seconds         gauge                             How long the oldest writer has held the horizon back; 0 if none does.
 //	horizon_writers                 gauge                             Transactions that are writing to the events table.
+//	horizon_fault                   gauge      reason                 1 while the horizon cannot be found, for this reason, until a person acts.
 //	database_errors_total           counter    operation              Failed database operations, by operation.
 //	session_connected               gauge                             1 while the coordination session is connected, else 0.
 //	session_reconnects_total        counter                           Times that the coordination session was connected anew.

@@ -51,6 +51,7 @@ type families struct {
 
 	horizonPosition, lastPosition     *prometheus.GaugeVec
 	horizonBlocked, horizonWriters    *prometheus.GaugeVec
+	horizonFault                      *prometheus.GaugeVec
 	databaseErrors                    *prometheus.CounterVec
 	sessionConnected                  *prometheus.GaugeVec
 	sessionReconnects                 *prometheus.CounterVec
@@ -121,6 +122,7 @@ func (f *families) addDatabase() {
 	f.lastPosition = f.gauge("stream_last_position", "Highest global position drawn, committed or not.")
 	f.horizonBlocked = f.gauge("horizon_blocked_seconds", "How long the oldest writer has held the horizon back; 0 if none does.")
 	f.horizonWriters = f.gauge("horizon_writers", "Transactions that are writing to the events table.")
+	f.horizonFault = f.gauge("horizon_fault", "1 while the horizon cannot be found, for this reason, until a person acts.", "reason")
 	f.databaseErrors = f.counter("database_errors_total", "Failed database operations, by operation.", "operation")
 	f.sessionConnected = f.gauge("session_connected", "1 while the coordination session is connected, else 0.")
 	f.sessionReconnects = f.counter("session_reconnects_total", "Times that the coordination session was connected anew.")

@@ -34,7 +34,7 @@ FROM unnest($1::text[]) AS t (relation)`
 // if the role may not read the events table or change the coordination tables.
 func (s *Store) CheckGrants(ctx context.Context, db DB, events pgx.Identifier) error {
 	var tables []string
-	for _, name := range []string{"generations", "workers", "heartbeats", "checkpoints", "rewinds", "dead_letters", "turns", "abandoned_handlers"} {
+	for _, name := range []string{"generations", "workers", "heartbeats", "checkpoints", "rewinds", "horizons", "dead_letters", "turns", "abandoned_handlers"} {
 		tables = append(tables, pgx.Identifier{s.schema, "orchestrator_" + name}.Sanitize())
 	}
 	rows, err := db.Query(ctx, sqlMissingGrants, events.Sanitize(), tables)

@@ -4,13 +4,12 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// Rewinds is the checkpoints of an events table, of all replica sets, and its
-// rewinds, as horizons need them. It is safe for concurrent use.
+// Rewinds is the checkpoints of an events table, of all replica sets, its
+// rewinds and its stored horizon, as horizons need them. It is safe for concurrent use.
 type Rewinds struct {
 	store *Store
 	db    DB
@@ -18,55 +17,55 @@ type Rewinds struct {
 
 var _ horizon.Checkpoints = Rewinds{}
 
-// Rewinds are those of the replica set's events table.
+// Rewinds are those of the replica set's events table. db is best a [dbguard.Pool], since all that reads fails on a standby.
 func (s *Store) Rewinds(db DB) Rewinds { return Rewinds{store: s, db: db} }
 
-const sqlLatestRewind = `
-SELECT number, last_position, settled_at IS NOT NULL FROM {{schema}}orchestrator_rewinds
-WHERE events_table = $1 ORDER BY number DESC LIMIT 1`
-
-// sqlHighest reads both in one snapshot: so a rewind that stands in it was not
-// settled when the checkpoints were so high.
-const sqlHighest = `
-SELECT coalesce((SELECT max(position) FROM {{schema}}orchestrator_checkpoints WHERE events_table = $1), 0),
-       coalesce(r.number, 0), coalesce(r.last_position, 0), coalesce(r.settled, false)
-FROM (VALUES (1)) AS one LEFT JOIN (
+// sqlKnown reads all in one snapshot: so a rewind that stands in it was not
+// settled when the checkpoints were so high. %s is the highest checkpoint.
+const sqlKnown = `
+SELECT %s,
+       coalesce(r.number, 0), coalesce(r.last_position, 0), coalesce(r.settled, false),
+       coalesce(h.term, 1), coalesce(h.position, 0), coalesce(h.sequence, 0), coalesce(h.filenode, 0),
+       coalesce(h.updated_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 1), false)
+FROM (VALUES (1)) AS one
+LEFT JOIN (
     SELECT number, last_position, settled_at IS NOT NULL AS settled FROM {{schema}}orchestrator_rewinds
     WHERE events_table = $1 ORDER BY number DESC LIMIT 1
-) AS r ON true`
+) AS r ON true
+LEFT JOIN {{schema}}orchestrator_horizons AS h ON h.events_table = $1
+WHERE ` + dbguard.Primary
 
-// Highest returns the highest position that any checkpoint of the events table has
-// reached, and the latest rewind. No checkpoint passes a horizon, so all below it is
-// settled, unless the rewind stands.
-func (r Rewinds) Highest(ctx context.Context) (position int64, latest horizon.Rewind, err error) {
-	err = r.db.QueryRow(ctx, r.store.q(sqlHighest), r.store.events).Scan(&position, &latest.Number, &latest.Low, &latest.Settled)
-	if err != nil {
-		return 0, horizon.Rewind{}, fmt.Errorf("reading the highest checkpoint of %s: %w", r.store.events, err)
-	}
-	return position, latest, nil
+const sqlHighest = `coalesce((SELECT pg_catalog.max(position) FROM {{schema}}orchestrator_checkpoints WHERE events_table = $1), 0)`
+
+// Known returns the highest position that any checkpoint of the events table has
+// reached, the latest rewind and the stored horizon.
+func (r Rewinds) Known(ctx context.Context) (horizon.Known, error) {
+	return r.read(ctx, sqlHighest)
 }
 
-// Latest returns the latest rewind.
-func (r Rewinds) Latest(ctx context.Context) (horizon.Rewind, error) {
-	rows, err := r.db.Query(ctx, r.store.q(sqlLatestRewind), r.store.events)
-	var latest []horizon.Rewind
-	if err == nil {
-		latest, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (w horizon.Rewind, err error) {
-			return w, row.Scan(&w.Number, &w.Low, &w.Settled)
-		})
-	}
+// Latest returns the latest rewind and the stored horizon.
+func (r Rewinds) Latest(ctx context.Context) (horizon.Rewind, horizon.Stored, error) {
+	known, err := r.read(ctx, "0::pg_catalog.int8")
+	return known.Rewind, known.Stored, err
+}
+
+func (r Rewinds) read(ctx context.Context, highest string) (k horizon.Known, err error) {
+	err = r.db.QueryRow(ctx, r.store.q(fmt.Sprintf(sqlKnown, highest)), r.store.events).Scan(&k.Checkpoint,
+		&k.Rewind.Number, &k.Rewind.Low, &k.Rewind.Settled,
+		&k.Stored.Term, &k.Stored.Position, &k.Stored.Sequence, &k.Stored.Filenode, &k.Stored.Fresh)
 	if err != nil {
-		return horizon.Rewind{}, fmt.Errorf("reading the latest rewind of %s: %w", r.store.events, err)
+		return horizon.Known{}, fmt.Errorf("reading the checkpoints, the latest rewind and the stored horizon of %s: %w", r.store.events, err)
 	}
-	if len(latest) == 0 {
-		return horizon.Rewind{}, nil
-	}
-	return latest[0], nil
+	return k, nil
 }
 
 // Whoever comes late with what another has taken down adds to it, and changes
 // nothing if that is settled: a checkpoint may have passed the low since, rightly.
 const sqlRewound = `
+WITH void AS (
+    UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1
+    WHERE events_table = $1::text AND term = $4::bigint AND position > $3::bigint
+)
 INSERT INTO {{schema}}orchestrator_rewinds AS r (events_table, number, last_position, checkpoint)
 SELECT $1::text, $2::bigint, $3::bigint, max(position) FROM {{schema}}orchestrator_checkpoints
 WHERE events_table = $1::text HAVING max(position) > $3::bigint
@@ -75,9 +74,9 @@ SET last_position = least(r.last_position, excluded.last_position), checkpoint =
 WHERE r.settled_at IS NULL`
 
 // Rewound takes down the rewind of that number, or how low the sequence stood in
-// it, if a checkpoint is above.
-func (r Rewinds) Rewound(ctx context.Context, number, low int64) error {
-	if _, err := r.db.Exec(ctx, r.store.q(sqlRewound), r.store.events, number, low); err != nil {
+// it, if a checkpoint is above, and voids a horizon that is stored above it under the term.
+func (r Rewinds) Rewound(ctx context.Context, number, low, term int64) error {
+	if _, err := r.db.Exec(ctx, r.store.q(sqlRewound), r.store.events, number, low, term); err != nil {
 		return fmt.Errorf("recording rewind %d of %s: %w", number, r.store.events, err)
 	}
 	return nil
@@ -91,6 +90,48 @@ WHERE events_table = $1 AND number = $2 AND last_position = $3 AND settled_at IS
 func (r Rewinds) Settle(ctx context.Context, w horizon.Rewind) error {
 	if _, err := r.db.Exec(ctx, r.store.q(sqlSettle), r.store.events, w.Number, w.Low); err != nil {
 		return fmt.Errorf("settling rewind %d of %s: %w", w.Number, r.store.events, err)
+	}
+	return nil
+}
+
+// sqlStoreHorizon advances the stored horizon. A row that somebody else has locked is left to them. The row of an events table is
+// made by sqlFirstHorizon.
+const sqlStoreHorizon = `
+UPDATE {{schema}}orchestrator_horizons SET position = $6::bigint, sequence = $7::bigint, filenode = $8::bigint, updated_at = clock_timestamp()
+WHERE events_table = (
+    SELECT events_table FROM {{schema}}orchestrator_horizons
+    WHERE events_table = $4 AND term = $5 AND position < $6::bigint AND (position = 0 OR sequence = $7::bigint AND filenode = $8::bigint)
+      AND updated_at <= clock_timestamp() - interval '1 second' AND ` + horizon.SQLSameRun + `
+    FOR NO KEY UPDATE SKIP LOCKED)`
+
+const sqlFirstHorizon = `
+INSERT INTO {{schema}}orchestrator_horizons (events_table, term, position, sequence, filenode)
+SELECT $4::text, $5::bigint, $6::bigint, $7::bigint, $8::bigint WHERE $5::bigint = 1 AND ` + horizon.SQLSameRun + `
+ON CONFLICT DO NOTHING`
+
+// Store stores a horizon, as [horizon.Checkpoints] says.
+func (r Rewinds) Store(ctx context.Context, s horizon.Stored, run horizon.Run) (bool, error) {
+	for _, sql := range []string{sqlStoreHorizon, sqlFirstHorizon} {
+		tag, err := r.db.Exec(ctx, r.store.q(sql), run.Started, run.At, run.Statistics,
+			r.store.events, s.Term, s.Position, int64(s.Sequence), int64(s.Filenode))
+		if err != nil {
+			return false, fmt.Errorf("storing the horizon %d of %s: %w", s.Position, r.store.events, err)
+		}
+		if tag.RowsAffected() > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+const sqlVoid = `
+UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1, sequence = $3, filenode = $4
+WHERE events_table = $1 AND term = $2`
+
+// Void voids the stored horizon of the term.
+func (r Rewinds) Void(ctx context.Context, s horizon.Stored) error {
+	if _, err := r.db.Exec(ctx, r.store.q(sqlVoid), r.store.events, s.Term, int64(s.Sequence), int64(s.Filenode)); err != nil {
+		return fmt.Errorf("voiding the stored horizon of %s: %w", r.store.events, err)
 	}
 	return nil
 }

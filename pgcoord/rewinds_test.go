@@ -1,7 +1,9 @@
 package pgcoord
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -12,22 +14,22 @@ import (
 // latestRewind is the latest rewind, which both ways to read it must agree on.
 func latestRewind(t *testing.T, r Rewinds) horizon.Rewind {
 	t.Helper()
-	latest, err := r.Latest(t.Context())
+	latest, _, err := r.Latest(t.Context())
 	require.NoError(t, err)
-	_, same, err := r.Highest(t.Context())
+	known, err := r.Known(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, latest, same)
+	require.Equal(t, latest, known.Rewind)
 	return latest
 }
 
 // checkRewinds takes one down and settles it; highest is the highest checkpoint.
 func checkRewinds(t *testing.T, r Rewinds, highest int64) {
 	t.Helper()
-	position, latest, err := r.Highest(t.Context())
+	known, err := r.Known(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, highest, position)
-	require.Zero(t, latest)
-	require.NoError(t, r.Rewound(t.Context(), 1, highest-1))
+	require.Equal(t, highest, known.Checkpoint)
+	require.Zero(t, known.Rewind)
+	require.NoError(t, r.Rewound(t.Context(), 1, highest-1, 1))
 	require.Equal(t, horizon.Rewind{Number: 1, Low: highest - 1}, latestRewind(t, r))
 	require.NoError(t, r.Settle(t.Context(), latestRewind(t, r)))
 	require.Equal(t, horizon.Rewind{Number: 1, Low: highest - 1, Settled: true}, latestRewind(t, r))
@@ -38,12 +40,12 @@ func TestRewindsAreTakenDownOnce(t *testing.T) {
 	o := newOwner(t)
 	pieces := o.cut(t, 3, 8)
 	r := open(t, o.pool, "another").Rewinds(o.pool)
-	require.NoError(t, r.Rewound(t.Context(), 1, 8))
+	require.NoError(t, r.Rewound(t.Context(), 1, 8, 1))
 	require.Zero(t, latestRewind(t, r), "no checkpoint is above")
 
-	require.NoError(t, r.Rewound(t.Context(), 1, 6))
-	require.NoError(t, r.Rewound(t.Context(), 1, 5), "another saw it lower")
-	require.NoError(t, r.Rewound(t.Context(), 1, 7))
+	require.NoError(t, r.Rewound(t.Context(), 1, 6, 1))
+	require.NoError(t, r.Rewound(t.Context(), 1, 5, 1), "another saw it lower")
+	require.NoError(t, r.Rewound(t.Context(), 1, 7, 1))
 	assert.Equal(t, horizon.Rewind{Number: 1, Low: 5}, latestRewind(t, r))
 	assert.Equal(t, int64(8), value[int64](t, o.pool, `SELECT checkpoint FROM orchestrator_rewinds WHERE events_table = 'public.events'`))
 
@@ -54,9 +56,9 @@ func TestRewindsAreTakenDownOnce(t *testing.T) {
 	assert.Equal(t, settled, latestRewind(t, r))
 
 	o.advance(t, pieces, 20)
-	require.NoError(t, r.Rewound(t.Context(), 1, 4))
+	require.NoError(t, r.Rewound(t.Context(), 1, 4, 1))
 	assert.Equal(t, settled, latestRewind(t, r), "it is late: the checkpoint is where it should be")
-	require.NoError(t, r.Rewound(t.Context(), 2, 4))
+	require.NoError(t, r.Rewound(t.Context(), 2, 4, 1))
 	assert.Equal(t, horizon.Rewind{Number: 2, Low: 4}, latestRewind(t, r))
 	assert.Zero(t, latestRewind(t, func() Rewinds {
 		exec(t, o.pool, `CREATE TABLE archive ()`)
@@ -64,4 +66,95 @@ func TestRewindsAreTakenDownOnce(t *testing.T) {
 		require.NoError(t, err)
 		return s.Rewinds(o.pool)
 	}()), "of another events table")
+}
+
+// storedHorizon is the stored horizon.
+func storedHorizon(t *testing.T, r Rewinds) horizon.Stored {
+	t.Helper()
+	_, stored, err := r.Latest(t.Context())
+	require.NoError(t, err)
+	return stored
+}
+
+func TestTheHorizonIsStoredByWhoeverKnowsIt(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	r := open(t, pool, "main").Rewinds(pool)
+	require.Equal(t, horizon.Stored{Term: 1}, storedHorizon(t, r))
+	run := horizon.Run{
+		Started: value[time.Time](t, pool, `SELECT pg_postmaster_start_time()`),
+		At:      value[time.Time](t, pool, `SELECT clock_timestamp()`),
+	}
+	store := func(s horizon.Stored, run horizon.Run) bool {
+		done, err := r.Store(t.Context(), s, run)
+		require.NoError(t, err)
+		return done
+	}
+	before := value[time.Time](t, pool, `SELECT backend_start - interval '1 second' FROM pg_stat_activity WHERE pid = pg_backend_pid()`)
+	first := horizon.Stored{Term: 1, Position: 10, Sequence: 7, Filenode: 8}
+	assert.False(t, store(first, horizon.Run{Started: run.Started.Add(-time.Hour), At: run.At}), "another server")
+	assert.False(t, store(first, horizon.Run{Started: run.Started, At: before}), "the server may have crashed since")
+	stale := first
+	stale.Term = 2
+	assert.False(t, store(stale, run), "nothing is stored in that term")
+	require.True(t, store(first, run))
+	first.Fresh = true
+	require.Equal(t, first, storedHorizon(t, r))
+	next := first
+	next.Position = 20
+	assert.False(t, store(next, run), "it was stored just now")
+	age := func() {
+		exec(t, pool, `UPDATE orchestrator_horizons SET updated_at = updated_at - interval '2 seconds'`)
+	}
+	age()
+	lower := first
+	lower.Position = 9
+	assert.False(t, store(lower, run))
+	assert.False(t, store(stale, run), "of another term")
+	other := next
+	other.Filenode = 9
+	assert.False(t, store(other, run), "of another sequence")
+	assert.False(t, store(next, horizon.Run{Started: run.Started, At: before}))
+	reset := value[time.Time](t, pool, `SELECT pg_stat_get_bgwriter_stat_reset_time()`)
+	wrong := reset.Add(-time.Second)
+	assert.False(t, store(next, horizon.Run{Started: run.Started, At: before, Statistics: &wrong}), "it has recovered since")
+	assert.True(t, store(next, horizon.Run{Started: run.Started, At: before, Statistics: &reset}), "it has not")
+
+	require.NoError(t, r.Rewound(t.Context(), 1, 20, 1))
+	assert.Equal(t, int64(20), storedHorizon(t, r).Position, "the sequence is not below")
+	require.NoError(t, r.Rewound(t.Context(), 1, 5, 2))
+	assert.Equal(t, int64(20), storedHorizon(t, r).Position, "of another term")
+	require.NoError(t, r.Rewound(t.Context(), 1, 5, 1))
+	assert.Equal(t, int64(2), storedHorizon(t, r).Term)
+	assert.Zero(t, storedHorizon(t, r).Position)
+	age()
+	next.Position = 30
+	assert.False(t, store(next, run), "what was found before it went back")
+	next.Term = 2
+	next.Filenode = 10
+	assert.True(t, store(next, run), "nothing is stored of another sequence")
+	require.NoError(t, r.Void(t.Context(), horizon.Stored{Term: 2, Sequence: 7, Filenode: 11}))
+	require.NoError(t, r.Void(t.Context(), horizon.Stored{Term: 2, Sequence: 7, Filenode: 12}))
+	void := storedHorizon(t, r)
+	void.Fresh = false
+	assert.Equal(t, horizon.Stored{Term: 3, Sequence: 7, Filenode: 11}, void)
+}
+
+// Somebody has locked the row by hand. That must not keep a probe waiting.
+func TestStoringTheHorizonWaitsForNobody(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	r := open(t, pool, "main").Rewinds(pool)
+	exec(t, pool, `INSERT INTO orchestrator_horizons VALUES ('public.events', 1, 5, 7, 8, now() - interval '1 hour')`)
+	run := horizon.Run{Started: value[time.Time](t, pool, `SELECT pg_postmaster_start_time()`), At: time.Now().Add(time.Hour)}
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `SELECT FROM orchestrator_horizons FOR UPDATE`)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	done, err := r.Store(ctx, horizon.Stored{Term: 1, Position: 6, Sequence: 7, Filenode: 8}, run)
+	require.NoError(t, err)
+	assert.False(t, done)
+	require.NoError(t, tx.Rollback(t.Context()))
 }

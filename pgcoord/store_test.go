@@ -79,9 +79,9 @@ func TestFloorIsTheHighestCheckpointOfTheEventsTable(t *testing.T) {
 	floor := func(replicaSet string, events ...string) int64 {
 		s, err := Open(t.Context(), o.pool, "", replicaSet, events)
 		require.NoError(t, err)
-		position, _, err := s.Rewinds(o.pool).Highest(t.Context())
+		known, err := s.Rewinds(o.pool).Known(t.Context())
 		require.NoError(t, err)
-		return position
+		return known.Checkpoint
 	}
 	assert.Zero(t, floor("main", "events"))
 	pieces := o.cut(t, 3, 8, 5)

@@ -90,7 +90,7 @@ const (
 	lastPosition = "SELECT pg_sequence_last_value(pg_get_serial_sequence('events', 'global_position'))"
 	checkpointAt = "SELECT max(position) FROM orchestrator_checkpoints"
 	handledCount = "SELECT count(*) FROM workload_log"
-	rewoundError = "positions are lower than a checkpoint"
+	rewoundError = "sequence_regression"
 )
 
 // The replica has lost events, read model and checkpoints together: it goes on by itself, and the events that get the lost ones'

@@ -11,7 +11,7 @@
  *               sequence, then the holders of the lock, one after the other as
  *               pg_locks does, and takes the least bound. Prober 0 has been
  *               there from the start; prober 1 comes whenever it likes and
- *               starts from the highest checkpoint. Prober 0's first probe is a
+ *               starts from the stored horizon. Prober 0's first probe is a
  *               fresh one too, with a floor of 0.
  *   Reader      a processor: takes a horizon, reads what is visible up to it in
  *               a later snapshot, handles it, moves the checkpoint to it.
@@ -33,8 +33,9 @@
  *   - Events. Only numbers matter; each position is one event, or a hole.
  *   - A writer runs one transaction. A second one of the same session has
  *     another name in pg_locks and is another Writer here.
- *   - Many readers and checkpoints: the floor is the highest of them, so one
- *     that can take any prober's horizon at any time stands for all.
+ *   - Many readers and checkpoints: one that can take any prober's horizon at any time stands for all.
+ *   - The stored horizon, which is the floor: it too is some prober's horizon as of
+ *     some time, so cp stands for it.
  *   - Connection loss of a prober: it goes on (keeping what it knew) or starts
  *     afresh, which prober 1 does.
  *

@@ -20,11 +20,11 @@ var horizonGuards = []guard{
 	{
 		Name: "first-probe-floor", File: "horizon/tracker.go",
 		Old: "func (t *Tracker) boundOfNew() int64 { return t.reached }", New: "func (t *Tracker) boundOfNew() int64 {\n\tif !t.started {\n\t\treturn 1 << 62\n\t}\n\treturn t.reached\n}",
-		Test: "TestFirstProbeAmongOpenTransactions", Promise: "transactions that the first probe meets are above no more than the highest checkpoint",
+		Test: "TestFirstProbeAmongOpenTransactions", Promise: "transactions that the first probe meets are above no more than a horizon that was stored",
 	},
 	{
-		Name: "first-probe-counts", File: "horizon/prober.go",
-		Old: "if visible < drawn {", New: "if visible < 0 {",
+		Name: "first-probe-counts", File: "horizon/counting.go",
+		Old: "upTo, err := p.withoutHole(ctx, c.from, lastValue)", New: "upTo, err := lastValue, ctx.Err()",
 		Test: "TestFirstProbeAmongOpenTransactions", Promise: "only a stretch without a hole is settled whoever is open",
 	},
 	{
@@ -39,12 +39,12 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "rewound-and-open", File: "horizon/rewind.go",
-		Old: "case position < p.checkpoint: // somebody", New: "case position < 0: // somebody",
+		Old: "case position < p.known.Checkpoint: // somebody", New: "case position < 0: // somebody",
 		Test: "TestProbeRewoundAndGrownAgain", Promise: "nor are those of transactions that are still open",
 	},
 	{
 		Name: "rewinds-of-others", File: "horizon/rewind.go",
-		Old: "return latest != p.latest, nil", New: "return latest.Number < 0, nil",
+		Old: "if latest != p.known.Rewind || ", New: "if ",
 		Test: "TestProbersSettleARewindTogether", Promise: "who has not seen the sequence go back hears of it from others",
 	},
 	{
@@ -79,7 +79,7 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "own-session", File: "horizon/statements.go",
-		Old: "\n      AND l.pid IS DISTINCT FROM pg_backend_pid()", New: "",
+		Old: "\n      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()", New: "",
 		Test: "TestProbeDoesNotCountItsOwnSession", Promise: "the prober is not held back by itself",
 	},
 	{
@@ -89,23 +89,23 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "sequence-under-its-lock", File: "horizon/statements.go",
-		Old:  "const sqlLastValue = `SELECT coalesce(pg_sequence_last_value($1::text::regclass), 0)`",
-		New:  "const sqlLastValue = `SELECT (xpath('/row/n/text()', query_to_xml(\n\t'SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS n FROM ' || $1::text ||\n\t' WHERE length(md5(repeat(''x'', (random() + 2000)::int))) > 0', false, true, '')))[1]::text::bigint`",
+		Old:  "(SELECT pg_catalog.pg_sequence_last_value(s.seqrelid::pg_catalog.regclass) FROM",
+		New:  "(SELECT (xpath('/row/n/text()', query_to_xml(\n\t'SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS n FROM ' || s.seqrelid::regclass ||\n\t' WHERE length(md5(repeat(''x'', (random() + 2000)::int))) > 0', false, true, '')))[1]::text::bigint FROM",
 		Test: "TestLastValueIsNeverAheadOfTheSequence", Promise: "the number that a draw logs ahead for an instant is not taken for one that was given",
 	},
 	{
-		Name: "sequence-before-holders", File: "horizon/prober.go",
-		Old:  "	if err := p.db.SendBatch(ctx, &batch).Close(); err != nil {\n\t\treturn sight{}",
-		New:  "	batch.QueuedQueries[0], batch.QueuedQueries[1] = batch.QueuedQueries[1], batch.QueuedQueries[0]\n\tif err := p.db.SendBatch(ctx, &batch).Close(); err != nil {\n\t\treturn sight{}",
+		Name: "sequence-before-holders", File: "horizon/target.go",
+		Old:  "	if err := db.SendBatch(ctx, &batch).Close(); err != nil {\n\t\treturn sight{}",
+		New:  "	batch.QueuedQueries[0], batch.QueuedQueries[1] = batch.QueuedQueries[1], batch.QueuedQueries[0]\n\tif err := db.SendBatch(ctx, &batch).Close(); err != nil {\n\t\treturn sight{}",
 		Test: "TestWriterBetweenTheTwoStatementsIsAboveTheHorizon", Promise: "the last value is read before the holders",
 	},
 	{
-		Name: "epoch-of-the-server", File: "horizon/target.go",
-		Old: "return s.started.Equal(earlier.started) && ", New: "return ",
+		Name: "epoch-of-the-server", File: "horizon/server.go",
+		Old: "if !s.started.Equal(earlier.started) {", New: "if s.started.IsZero() {",
 		Test: "TestServerFollows", Promise: "what another run of the server said proves nothing",
 	},
 	{
-		Name: "epoch-of-the-session", File: "horizon/target.go",
+		Name: "epoch-of-the-session", File: "horizon/server.go",
 		Old: "s.session != nil && !s.session.After(earlier.now)", New: "true",
 		Test: "TestServerFollows", Promise: "a session from after the previous probe may be of a server that has crashed since",
 	},
@@ -115,29 +115,24 @@ var horizonGuards = []guard{
 		Test: "TestACrashEndsTheEpoch", Promise: "after a crash the prober starts afresh",
 	},
 	{
-		Name: "epoch-of-the-oldest-session", File: "horizon/prober.go",
+		Name: "epoch-of-the-oldest-session", File: "horizon/server.go",
 		Old: "return oldest.follows(p.server), nil", New: "return true, nil",
 		Test: "TestACrashEndsTheEpoch", Promise: "where no session is as old as the previous probe, the server may have crashed since",
 	},
 	{
-		Name: "epoch-of-the-same-server", File: "horizon/prober.go",
+		Name: "epoch-of-the-same-server", File: "horizon/server.go",
 		Old: "if !now.started.Equal(p.server.started) {", New: "if p.epoch == 0 {",
 		Test: "TestASessionElsewhereProvesNothing", Promise: "an old session proves nothing for another server than its own",
 	},
 	{
-		Name: "epoch-outlives-connections", File: "horizon/prober.go",
+		Name: "epoch-outlives-connections", File: "horizon/server.go",
 		Old: "return oldest.follows(p.server), nil", New: "return false, nil",
 		Test: "TestProbeOverAPool", Promise: "a connection that the pool has just opened has nobody read again what was read",
 	},
 	{
 		Name: "cache-is-refused", File: "horizon/check.go",
-		Old: "if c.cache != 1 {", New: "if c.cache < 1 {",
+		Old: "add(f.cache != 1, ", New: "add(f.cache < 1, ",
 		Test: "TestCheck", Promise: "a sequence whose sessions draw ahead is refused at the start",
-	},
-	{
-		Name: "standby-is-refused", File: "horizon/check.go",
-		Old: "if c.standby {", New: "if c.standby && c.cache < 0 {",
-		Test: "TestConditionsOnAStandby", Promise: "a standby, which shows no writers, is refused at the start",
 	},
 	{
 		Name: "polls-while-holders-exist", File: "actors/horizon.go",

@@ -1,0 +1,153 @@
+package horizon
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Stored is a horizon that some Prober has found and stored for others. It is the floor of a Prober that starts.
+type Stored struct {
+	// Term counts how often what was stored turned out to be void.
+	Term int64
+	// Position is the horizon; 0 if none is stored.
+	Position int64
+	// Sequence and Filenode say which sequence it speaks of. ALTER SEQUENCE gives a sequence another filenode, and so do TRUNCATE with
+	// RESTART IDENTITY and a restore.
+	Sequence, Filenode uint32
+	// Fresh says that it was stored within the last second.
+	Fresh bool
+}
+
+// Known is what Probers with the same Checkpoints know, as of one moment.
+type Known struct {
+	// Checkpoint is the highest position that any reader has stored, 0 if there is none. People may write
+	// checkpoints too, so it is no floor: it only shows that the sequence is below.
+	Checkpoint int64
+	// Rewind is the latest rewind.
+	Rewind Rewind
+	// Stored is the stored horizon.
+	Stored Stored
+}
+
+// mine is a horizon that this Prober has found, for its next start. It holds while the server has not crashed
+// and nobody has found it void.
+type mine struct {
+	position int64
+	run      server
+	stored   Stored // its term and sequence
+}
+
+// storing is when and how the horizon is stored.
+type storing struct {
+	next     time.Time
+	failures int
+}
+
+const (
+	// storeTimeout bounds storing the horizon: somebody may have locked the table.
+	storeTimeout = 2 * time.Second
+	// storeRest is the longest time after failures in which nothing is stored.
+	storeRest = time.Minute
+)
+
+// rememberMine keeps the horizon over a start where the server that was seen is surely still of the run in which it was found.
+func (p *Prober) rememberMine(ctx context.Context, seen sight) error {
+	if p.mine.position == 0 {
+		return nil
+	}
+	same, err := p.sameRun(ctx, seen.server)
+	if err != nil {
+		return err
+	}
+	if !same || seen.facts.sequence != p.mine.stored.Sequence || seen.facts.filenode != p.mine.stored.Filenode {
+		p.mine = mine{}
+	}
+	return nil
+}
+
+// floor is a position that is settled already: the horizon that was stored, or a higher one that this Prober has found. While a
+// rewind stands it is no higher than where the sequence stood.
+func (p *Prober) floor(ctx context.Context) (int64, error) {
+	if err := p.readKnown(ctx); err != nil {
+		return 0, err
+	}
+	stored := &p.known.Stored
+	if stored.Position > 0 && (stored.Sequence != p.facts.sequence || stored.Filenode != p.facts.filenode) {
+		if err := p.void(ctx); err != nil {
+			return 0, err
+		}
+	}
+	floor := stored.Position
+	if p.mine.stored.Term == stored.Term {
+		floor = max(floor, p.mine.position)
+	} else {
+		p.mine = mine{}
+	}
+	if p.known.Rewind.stands() {
+		floor = min(floor, p.known.Rewind.Low)
+	}
+	return floor, nil
+}
+
+// void takes back what is stored, since it speaks of another sequence or of positions that are given again. It is
+// read once more, since another Prober may have been first.
+func (p *Prober) void(ctx context.Context) error {
+	void := p.known.Stored
+	void.Position, void.Sequence, void.Filenode = 0, p.facts.sequence, p.facts.filenode
+	if err := p.checkpoints.Void(ctx, void); err != nil {
+		return fmt.Errorf("taking the stored horizon back: %w", err)
+	}
+	p.mine = mine{}
+	return p.readKnown(ctx)
+}
+
+// storeHorizon stores the horizon for others, now and then while it moves, and once more when it has come to rest. Failing to
+// do so only makes other Probers' starts slower, so it is no failure of the probe. It remembers the horizon for the next start in any case.
+//
+// began is when the probe did: what has been read since is not read again.
+func (p *Prober) storeHorizon(ctx context.Context, position int64, began time.Time) error {
+	if p.known.Rewind.stands() {
+		return nil
+	}
+	stored := Stored{Term: p.known.Stored.Term, Position: position, Sequence: p.facts.sequence, Filenode: p.facts.filenode}
+	p.mine = mine{position: position, stored: stored}
+	now := time.Now()
+	if position <= p.known.Stored.Position || now.Before(p.store.next) {
+		return nil
+	}
+	p.store.next = now.Add(p.opts.RewindsEvery)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err := p.storeNow(ctx, stored, began)
+	if err == nil {
+		p.store.failures = 0
+		return nil
+	}
+	p.store.failures++
+	p.store.next = now.Add(min(p.opts.RewindsEvery<<min(p.store.failures, 16), storeRest))
+	return fmt.Errorf("storing the horizon: %w", err)
+}
+
+// storeNow stores the horizon if nobody has stored a higher one, or any within a second.
+func (p *Prober) storeNow(ctx context.Context, stored Stored, began time.Time) error {
+	there := p.known.Stored
+	if p.asked.Before(began) {
+		var err error
+		if _, there, err = p.checkpoints.Latest(ctx); err != nil {
+			return err
+		}
+	}
+	switch {
+	case there.Term != stored.Term || there.Fresh:
+		return nil // the next probe that looks finds out what it means
+	case there.Position < stored.Position:
+		done, err := p.checkpoints.Store(ctx, stored, p.server.run())
+		if err != nil || !done {
+			return err
+		}
+		there = stored
+	}
+	p.known.Stored = there
+	return nil
+}

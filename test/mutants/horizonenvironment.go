@@ -1,0 +1,75 @@
+package main
+
+// horizonEnvironmentGuards keep the horizon right where connections, roles, rights and the sequence are not what they were.
+var horizonEnvironmentGuards = []guard{
+	{
+		Name: "horizon-names-its-schemas", File: "horizon/statements.go",
+		Old: "AND c.relpersistence <> 't'", New: "AND c.relpersistence <> 'x'",
+		Test: "TestWhatAHandlerLeavesBehindMisleadsNobody", Promise: "a temporary table is not taken for the events table",
+	},
+	{
+		Name: "table-keeps-its-schema", File: "horizon/prober.go",
+		Old: "p.events, p.target, p.facts, p.server = t.tableName,", New: "p.events, p.target, p.facts, p.server = p.events,",
+		Test: "TestWhatAHandlerLeavesBehindMisleadsNobody", Promise: "a start looks for the events table where it was found first",
+	},
+	{
+		Name: "looks-fail-on-a-standby", File: "horizon/statements.go",
+		Old: "WHERE ` + dbguard.Primary\n\n// sqlQuiet", New: "`\n\n// sqlQuiet",
+		Test: "TestALaggingStandbyInThePool", Promise: "what a standby shows is not taken for what the primary has",
+	},
+	{
+		Name: "state-is-compared-at-rest", File: "horizon/prober.go",
+		Old: "if seen.facts != p.facts || !seen.mayRead", New: "if !seen.mayRead",
+		Test: "TestPreconditionsThatChange", Promise: "a precondition that ends while nothing is appended is noticed",
+	},
+	{
+		Name: "state-is-compared", File: "horizon/prober.go",
+		Old: "	if seen.facts != p.facts {\n", New: "	if seen.facts.table != p.facts.table {\n",
+		Test: "TestPreconditionsThatChange", Promise: "a precondition that ends is noticed before what was drawn since is relied upon",
+	},
+	{
+		Name: "alterations-are-noticed", File: "horizon/statements.go",
+		Old: "coalesce(pg_catalog.pg_relation_filenode(s.seqrelid::pg_catalog.regclass), 0)", New: "0::pg_catalog.oid",
+		Test: "TestACacheThatCameAndWent", Promise: "a sequence that was altered and altered back is not the one that was known",
+	},
+	{
+		Name: "hidden-sequence-is-no-zero", File: "horizon/prober.go",
+		Old: "if !seen.mayRead || !seen.facts.mayReadSequence {", New: "if p.epoch == 0 {",
+		Test: "TestALostPrivilegeIsNotAZero", Promise: "a sequence that may not be read does not seem to have gone back",
+	},
+	{
+		Name: "epoch-of-the-statistics", File: "horizon/server.go",
+		Old: "s.statistics.Equal(*earlier.statistics)", New: "earlier.now.IsZero()",
+		Test: "TestARoleThatCannotSeeItsSession", Promise: "a role that cannot see its session still knows that the server has not crashed",
+	},
+	{
+		Name: "checkpoints-are-no-floor", File: "horizon/stored.go",
+		Old: "	floor := stored.Position\n", New: "	floor := p.known.Checkpoint\n",
+		Test: "TestACheckpointByHandIsNoFloor", Promise: "a checkpoint that a person has entered settles nothing",
+	},
+	{
+		Name: "own-horizon-of-the-sequence", File: "horizon/stored.go",
+		Old: "seen.facts.filenode != p.mine.stored.Filenode", New: "p.epoch == 0",
+		Test: "TestAProberRemembersItsHorizon", Promise: "what was found of another sequence settles nothing",
+	},
+	{
+		Name: "sequence-behind-the-rows", File: "horizon/prober.go",
+		Old: "	if lastValue < p.extent.highest {\n", New: "	if lastValue < 0 {\n",
+		Test: "TestTheSequenceIsBehindTheRows", Promise: "events above the sequence are not passed over in silence",
+	},
+	{
+		Name: "stored-by-the-living", File: "pgcoord/rewinds.go",
+		Old: "interval '1 second' AND ` + horizon.SQLSameRun + `", New: "interval '1 second' AND $1::timestamptz IS DISTINCT FROM $2::timestamptz AND $3::timestamptz IS DISTINCT FROM $2::timestamptz",
+		Test: "TestTheHorizonIsStoredByWhoeverKnowsIt", Promise: "a horizon from before a crash is not stored after it",
+	},
+	{
+		Name: "stored-in-its-term", File: "pgcoord/rewinds.go",
+		Old: "WHERE events_table = $4 AND term = $5 AND", New: "WHERE events_table = $4 AND term >= $5 - 5 AND",
+		Test: "TestTheHorizonIsStoredByWhoeverKnowsIt", Promise: "nor one from before the sequence went back",
+	},
+	{
+		Name: "storing-waits-for-nobody", File: "pgcoord/rewinds.go",
+		Old: " SKIP LOCKED", New: "",
+		Test: "TestStoringTheHorizonWaitsForNobody", Promise: "a row that somebody has locked stops no probe",
+	},
+}

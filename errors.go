@@ -74,6 +74,11 @@ var (
 	// ErrMigrationsNewer is wrapped by what Run returns where the coordination
 	// tables are of a newer version than the library.
 	ErrMigrationsNewer = migrations.ErrNewer
+
+	// ErrMigrationsChanged is wrapped by what Run and RunMigrations return where a
+	// coordination table is missing, or is not as the migrations made it, though they
+	// were applied. The text names the table and what is wrong.
+	ErrMigrationsChanged = migrations.ErrChanged
 )
 
 // claimedError joins the face's sentinel to the details.

@@ -129,7 +129,8 @@ func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
 		return stores{}, err
 	}
 	db := dbguard.New(o.db).InTransactions() // what a standby answers is not relied upon
-	if err := migrations.Check(ctx, db, o.config.schema); err != nil {
+	schema, err := migrations.Locate(ctx, db, o.config.schema)
+	if err != nil {
 		return stores{}, err
 	}
 	events, err := o.eventStore.Resolve(ctx, db)
@@ -139,7 +140,7 @@ func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
 	if err := horizon.Check(ctx, db, events.EventsTable()); err != nil {
 		return stores{}, fmt.Errorf("checking the events table: %w", err)
 	}
-	store, err := pgcoord.Open(ctx, db, o.config.schema, o.replicaSet, events.EventsTable())
+	store, err := pgcoord.Open(ctx, db, schema, o.replicaSet, events.EventsTable())
 	if err != nil {
 		return stores{}, err
 	}
@@ -173,7 +174,7 @@ func transient(err error) bool {
 // configurationFaults end Run, besides what the database answers: see dbfault.IsConfiguration.
 var configurationFaults = []error{
 	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoStatements, ErrNoTransactions, ErrNoParameter,
-	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer,
+	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer, ErrMigrationsChanged,
 }
 
 // workerConfig is what the worker's actors need.

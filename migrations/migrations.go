@@ -87,13 +87,13 @@ func Locate(ctx context.Context, db DB, schema string) (string, error) {
 		return "", err
 	}
 	state, err := runner.State(ctx, db)
-	if err == nil {
-		err = judge(state.Version, runner.Latest(), schema)
-	}
-	if err == nil {
-		err = runner.Verify(ctx, db, state.Schema)
-	}
 	if err != nil {
+		return "", fmt.Errorf("checking the orchestrator's tables: %w", named(err))
+	}
+	if err := judge(state.Version, runner.Latest(), schema); err != nil {
+		return "", err
+	}
+	if err := runner.Verify(ctx, db, state.Schema); err != nil {
 		return "", fmt.Errorf("checking the orchestrator's tables: %w", named(err))
 	}
 	return state.Schema, nil
@@ -141,7 +141,7 @@ func named(err error) error {
 	switch {
 	case errors.Is(err, migrate.ErrNewer):
 		return fmt.Errorf("%w: %w", ErrNewer, err)
-	case errors.Is(err, migrate.ErrShape), errors.Is(err, migrate.ErrHistory):
+	case errors.Is(err, migrate.ErrShape), errors.Is(err, migrate.ErrHistory), errors.Is(err, migrate.ErrPlace):
 		return fmt.Errorf("%w: %w", ErrChanged, err)
 	}
 	return err

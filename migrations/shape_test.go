@@ -30,7 +30,7 @@ func TestTheDescriptionOfTheTablesIsOfTheLatestVersion(t *testing.T) {
 	described, err := migrate.Describe(t.Context(), db, "public", names)
 	require.NoError(t, err)
 	if *update {
-		require.NoError(t, os.WriteFile("tables.txt", []byte(described), 0o644)) //nolint:gosec // it is source
+		require.NoError(t, os.WriteFile("tables.txt", []byte(described), 0o644))
 		return
 	}
 	assert.Equal(t, described, shapes, "run: go test ./migrations -run Description -update")

@@ -13,6 +13,9 @@ import (
 // ErrPlace says that it is not clear in which schema the tables are. The text around it says why.
 var ErrPlace = errors.New("the tables' schema is not clear")
 
+// errNoSchema is returned where there is no schema to look into.
+var errNoSchema = fmt.Errorf("%w: no schema in the connection's search_path exists: give one", ErrPlace)
+
 // placeSQL looks for a schema without a configured one: that of the version table $1, of the table $2, and the one that new tables
 // go to. A temporary table counts as such, since every session has its own. A standby makes it fail.
 const placeSQL = `
@@ -55,7 +58,7 @@ func (r *Runner) locate(ctx context.Context, db Querier) (place, error) {
 	case current != nil:
 		return place{*current, false}, nil
 	}
-	return place{}, fmt.Errorf("%w: no schema in the connection's search_path exists: give one", ErrPlace)
+	return place{}, errNoSchema
 }
 
 // homeName is the name of the table that may have been there before, or one that no table has.

@@ -53,7 +53,10 @@ type State struct {
 // State reads which version the database is at, without a lock.
 func (r *Runner) State(ctx context.Context, db Querier) (State, error) {
 	p, err := r.locate(ctx, db)
-	if err != nil || !p.created {
+	switch {
+	case errors.Is(err, errNoSchema):
+		return State{}, nil
+	case err != nil || !p.created:
 		return State{Schema: p.schema}, err
 	}
 	version, err := r.readVersion(ctx, db, p)

@@ -1,0 +1,35 @@
+package main
+
+// tableGuards keep a program from working with tables that are not those of its migrations.
+var tableGuards = []guard{
+	{
+		Name: "shape-checked", File: "migrations/migrations.go",
+		Old: "if err := runner.Verify(ctx, db, state.Schema); err != nil {", New: "if err := ctx.Err(); err != nil {",
+		Test: "TestTablesThatWereChangedAreRefused", Promise: "no worker starts where a table was dropped or lacks a constraint",
+	},
+	{
+		Name: "shape-checked-by-migrations", File: "internal/migrate/migrate.go",
+		Old: `return "", Verify(ctx, tx, p.schema, r.tables)`, New: `return "", nil`,
+		Test: "TestTablesThatWereChangedAreRefused", Package: "migrations", Promise: "nor do the migrations say that all is well",
+	},
+	{
+		Name: "shape-before-adoption", File: "internal/migrate/migrate.go",
+		Old: "if next.version == r.Latest() {", New: "if next.version < 0 {",
+		Test: "TestTablesThatTheStoreCannotUseAreRefused", Package: "eventstore", Promise: "tables that were there are adopted only if the store can use them",
+	},
+	{
+		Name: "rows-of-the-version-table", File: "internal/migrate/versions.go",
+		Old: "case i < r.Latest() && names[i] != r.migrations[i].name:", New: "case i < 0:",
+		Test: "TestTablesThatWereChangedAreRefused", Package: "migrations", Promise: "another program's version table is not taken for ours",
+	},
+	{
+		Name: "one-schema", File: "internal/migrate/place.go",
+		Old: "case versions != nil:\n", New: "case versions != nil && current == nil:\n",
+		Test: "TestASchemaThatAppearsInTheSearchPathChangesNothing", Package: "migrations", Promise: "a schema that appears in the search_path gets no tables",
+	},
+	{
+		Name: "path-leads-elsewhere", File: "internal/migrate/place.go",
+		Old: `if other != "" {`, New: `if other == " " {`,
+		Test: "TestAllTablesAreInOneSchemaOfTheSearchPath", Package: "eventstore", Promise: "the tables that were checked are those that appends find",
+	},
+}

@@ -69,7 +69,7 @@ func (p *processor) notBegun(err error) (next, error) {
 	stopping := p.run.soft.Err() != nil
 	switch {
 	case stopping:
-		return next{}, nil
+		return next{}, nil //nolint:nilerr // what failed because it is stopping is no failure
 	case errors.Is(err, pgcoord.ErrTurn):
 		return p.noTurn(), nil
 	}

@@ -120,7 +120,9 @@ func (s *Store) tables() []migrate.Table {
 				required([]string{"uuid"}, "event_id"), required([]string{"integer", "bigint"}, "event_version"), required(timeTypes, "created_at"),
 				[]migrate.Column{
 					{Name: "payload", Types: []string{"bytea"}},
-					{Name: "trace_id", Types: textTypes}, {Name: "correlation_id", Types: textTypes}, {Name: "causation_id", Types: textTypes},
+					{Name: "trace_id", Types: textTypes},
+					{Name: "correlation_id", Types: textTypes},
+					{Name: "causation_id", Types: textTypes},
 					{Name: "metadata", Types: []string{"jsonb", "json"}},
 				}),
 			Unique: [][]string{{"global_position"}, {"event_id"}, versionColumns},

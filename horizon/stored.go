@@ -34,7 +34,6 @@ type Known struct {
 // and nobody has found it void.
 type mine struct {
 	position int64
-	run      server
 	stored   Stored // its term and sequence
 }
 

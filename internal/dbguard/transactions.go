@@ -42,7 +42,7 @@ func (t Transactions) QueryRow(ctx context.Context, sql string, args ...any) pgx
 func (t Transactions) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if len(args) > 0 {
 		if _, ok := args[0].(pgx.QueryExecMode); ok {
-			return t.queryInTurn(ctx, sql, args...)
+			return t.queryInTurn(ctx, sql, args...) //nolint:rowserrcheck // whoever reads the rows checks it
 		}
 	}
 	conn, err := t.Acquire(ctx)

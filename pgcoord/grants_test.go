@@ -27,7 +27,7 @@ func TestCheckGrantsSaysWhatToGrant(t *testing.T) {
 	err = s.CheckGrants(t.Context(), conn, eventsTable)
 	require.ErrorIs(t, err, ErrNotGranted)
 	assert.Contains(t, err.Error(), `GRANT SELECT ON "events"`)
-	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "rewinds", "horizons", "dead_letters", "turns"} {
+	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "rewinds", "horizons", "dead_letters", "turns", "abandoned_handlers"} {
 		assert.Contains(t, err.Error(), `GRANT DELETE, INSERT, SELECT, UPDATE ON "public"."orchestrator_`+table+`"`)
 		exec(t, pool, `GRANT DELETE, INSERT, SELECT, UPDATE ON "public"."orchestrator_`+table+`" TO worker`)
 	}

@@ -65,6 +65,7 @@ func TestJoinEntersWhatTheWorkerSays(t *testing.T) {
 	w.HeartbeatAge, w.StateAge = 0, 0
 	assert.Equal(t, Worker{
 		ID: m.ID, Name: "a worker", State: Pending, Projections: []string{"a", "b"}, Unpartitioned: []string{"b"}, Partitions: 3,
+		Abandoned: []string{}, LeftOut: []string{},
 	}, w)
 	require.Error(t, s.Join(t.Context(), pool, m), "an id is used once")
 }

@@ -47,6 +47,8 @@ type Bouncer struct {
 	port    int
 	process *process
 	release func()
+
+	program, configuration string // what start was called with last
 }
 
 // bouncerDirs are where packages put the program besides PATH, which may lack the last ones.
@@ -126,6 +128,7 @@ func bouncerConfiguration(server *pgx.ConnConfig, mode PoolMode, port int, setti
 }
 
 func (b *Bouncer) start(ctx context.Context, program, configuration string) error {
+	b.program, b.configuration = program, configuration
 	ini := filepath.Join(b.home.dir, "pgbouncer.ini")
 	if err := errors.Join(os.WriteFile(ini, []byte(configuration), 0o600), b.home.own(ini)); err != nil {
 		return fmt.Errorf("configuring PgBouncer: %w", err)
@@ -178,6 +181,33 @@ func (b *Bouncer) DSN(database string) string {
 
 // Log returns the end of PgBouncer's log, at most 64 KiB.
 func (b *Bouncer) Log() string { return tail(b.home.log()) }
+
+// keepUp starts PgBouncer again, on the same port, when it has died, until the function that it returns is called: version 1.18 dies of some
+// cancel requests ("server in bad state"). A service manager would do the same.
+func (b *Bouncer) keepUp() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-b.process.done:
+			}
+			fmt.Fprintf(os.Stderr, "pgtest: PgBouncer has died (%s) and is started again; the end of its log:\n%s", b.process.outcome(), b.Log())
+			b.release()
+			if err := b.start(ctx, b.program, b.configuration); err != nil {
+				fmt.Fprintln(os.Stderr, "pgtest:", err)
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-stopped
+	}
+}
 
 // Close ends PgBouncer, with all connections through it, and removes its directory.
 func (b *Bouncer) Close() error { return errors.Join(b.end(), b.home.remove()) }

@@ -44,7 +44,7 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "rewinds-of-others", File: "horizon/rewind.go",
-		Old: "if latest != p.known.Rewind || ", New: "if ",
+		Old: "if latest != p.known.Rewind || ", New: "if latest.Number < 0 || ",
 		Test: "TestProbersSettleARewindTogether", Promise: "who has not seen the sequence go back hears of it from others",
 	},
 	{

@@ -3,19 +3,9 @@ package main
 // horizonEnvironmentGuards keep the horizon right where connections, roles, rights and the sequence are not what they were.
 var horizonEnvironmentGuards = []guard{
 	{
-		Name: "horizon-names-its-schemas", File: "horizon/statements.go",
-		Old: "AND c.relpersistence <> 't'", New: "AND c.relpersistence <> 'x'",
-		Test: "TestWhatAHandlerLeavesBehindMisleadsNobody", Promise: "a temporary table is not taken for the events table",
-	},
-	{
 		Name: "table-keeps-its-schema", File: "horizon/prober.go",
 		Old: "p.events, p.target, p.facts, p.server = t.tableName,", New: "p.events, p.target, p.facts, p.server = p.events,",
 		Test: "TestWhatAHandlerLeavesBehindMisleadsNobody", Promise: "a start looks for the events table where it was found first",
-	},
-	{
-		Name: "looks-fail-on-a-standby", File: "horizon/statements.go",
-		Old: "WHERE ` + dbguard.Primary\n\n// sqlQuiet", New: "`\n\n// sqlQuiet",
-		Test: "TestALaggingStandbyInThePool", Promise: "what a standby shows is not taken for what the primary has",
 	},
 	{
 		Name: "state-is-compared-at-rest", File: "horizon/prober.go",

@@ -79,6 +79,7 @@ func (f *fleet) spawn(ctx context.Context) (*worker, error) {
 		return nil, err
 	}
 	dsn.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(way.Port()))
+	dsn.User = url.User(workerRole)
 	p, err := workload.Spawn(workload.WorkerSpec{
 		Target: workload.Target{DSN: dsn.String()}, ReplicaSet: replicaSet, Name: fmt.Sprintf("w%03d", len(f.all)+1),
 		Projections: projections, HeartbeatInterval: heartbeatInterval, StaleWorkerTimeout: staleTimeout,
@@ -103,6 +104,7 @@ func (f *fleet) reap(w *worker) {
 	w.ended = time.Now()
 	switch {
 	case w.killed || (w.doomed && (err == nil || unborn(w.LogFile))):
+	case !w.doomed && refused(w.LogFile):
 	case !w.doomed:
 		f.exited = append(f.exited, fmt.Sprintf("%s (process %d): %v", w.Name, w.PID, err))
 		f.warn()
@@ -128,10 +130,20 @@ func unborn(log string) bool {
 	return err == nil && info.Size() == 0
 }
 
+// refused says whether Run returned at once, since the role could not read the events at that moment.
+func refused(log string) bool {
+	return endsWith(log, "the role lacks rights") || endsWith(log, "row-level security")
+}
+
 // gaveUp says whether the worker's log ends with the library's report that handlers, or the goodbye, took too long.
 func gaveUp(log string) bool {
-	text, err := os.ReadFile(log)
-	return err == nil && strings.Contains(string(text[max(0, len(text)-4096):]), "did not stop in time")
+	return endsWith(log, "did not stop in time")
+}
+
+// endsWith says whether a text is near the end of a log.
+func endsWith(log, text string) bool {
+	content, err := os.ReadFile(log)
+	return err == nil && strings.Contains(string(content[max(0, len(content)-4096):]), text)
 }
 
 // staying are the workers that are there and have not been told to go, oldest first.

@@ -19,6 +19,9 @@ const (
 	hangDeaf        // waits and does not look at its context
 	panics          // after it has written
 	fails           // after it has written
+	strays          // leaves a search_path behind that leads elsewhere
+	demotes         // switches to a role that may do nothing, until the transaction ends
+	undoes          // rolls back what it has written, and begins another transaction
 )
 
 // mishaps says how many events of 100,000 meet each, and how often in a row.
@@ -35,6 +38,9 @@ var mishaps = []struct {
 	{hangDeaf, faultHang, 10, 1, 2 * time.Second, 6 * time.Second},
 	{panics, faultPanic, 80, 3, 0, 0},
 	{fails, faultFail, 160, 4, 0, 0},
+	{strays, faultPath, 60, 1, 0, 0},
+	{demotes, faultLocal, 60, 1, 0, 0},
+	{undoes, faultRollback, 60, 1, 0, 0},
 }
 
 // mischief draws mishaps: the same for the same seed, projection and position, in whatever process.

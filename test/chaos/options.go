@@ -42,6 +42,19 @@ const (
 	faultHang  fault = "hang" // looking at the context, and not
 	faultPanic fault = "panic"
 	faultFail  fault = "fail"
+
+	faultPath     fault = "path"     // a search_path that leads to other tables of the same names is left behind in the session
+	faultLocal    fault = "local"    // SET LOCAL of a role that may do nothing, and of a timeout that nothing meets
+	faultRollback fault = "rollback" // ROLLBACK and BEGIN by SQL
+)
+
+// What happens around the library.
+const (
+	faultStandby  fault = "standby"  // some connections lead to a standby that is seconds behind
+	faultSettings fault = "settings" // a setting of the workers' role changes
+	faultRevoke   fault = "revoke"   // the role may not read the events for a while
+	faultHide     fault = "hide"     // row-level security hides the events for a while
+	faultStranger fault = "stranger" // a session that is no worker's holds the leader's lock
 )
 
 // What writers do.
@@ -53,7 +66,8 @@ const (
 // allFaults is every fault, in the order of the list that people see.
 var allFaults = []fault{
 	faultJoin, faultBurst, faultLeave, faultKill, faultFreeze, faultLeader, faultRestart, faultTerminate, faultCut, faultDelay,
-	faultHalfOpen, faultSlow, faultHang, faultPanic, faultFail, faultHoles, faultPrepared,
+	faultHalfOpen, faultSlow, faultHang, faultPanic, faultFail, faultPath, faultLocal, faultRollback, faultHoles, faultPrepared,
+	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger,
 }
 
 func has(faults []fault, f fault) bool { return slices.Contains(faults, f) }

@@ -23,6 +23,12 @@ func (c *chaos) perform(ctx context.Context, s step) error {
 		return nil
 	case faultLeader:
 		return c.hitLeader(ctx, s)
+	case faultSettings:
+		return c.changeSettings(ctx, s)
+	case faultRevoke, faultHide:
+		return c.hideEvents(ctx, s)
+	case faultStranger:
+		return c.intrude(ctx, s)
 	case faultLeave, faultKill:
 		if len(c.fleet.staying()) <= leastWorkers {
 			return c.join(ctx)

@@ -46,6 +46,10 @@ var characters = map[fault]character{
 	faultCut:       {weight: 3, least: 0, most: time.Second},
 	faultDelay:     {weight: 2, least: 500 * time.Millisecond, most: 2 * time.Second},
 	faultHalfOpen:  {weight: 3, kinds: 3, least: 200 * time.Millisecond, most: staleTimeout + time.Second},
+	faultSettings:  {weight: 2, kinds: len(hostileSettings), least: 500 * time.Millisecond, most: 4 * time.Second, apart: 5 * time.Second},
+	faultRevoke:    {weight: 1, least: 100 * time.Millisecond, most: time.Second, apart: 8 * time.Second},
+	faultHide:      {weight: 1, least: 100 * time.Millisecond, most: time.Second, apart: 8 * time.Second},
+	faultStranger:  {weight: 1, least: time.Second, most: 4 * time.Second, apart: 10 * time.Second},
 }
 
 // calm is the time before the first fault: everything that happens then happens without one.

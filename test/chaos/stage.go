@@ -25,6 +25,7 @@ type chaos struct {
 	dir     string // everything of the run: logs, journals, marks of mishaps
 
 	cluster  *pgtest.Cluster
+	standby  *pgtest.Cluster // nil if no connection leads to one
 	bouncer  *pgtest.Bouncer // nil if the workers do without
 	pool     *pgxpool.Pool   // without a wire
 	fleet    *fleet
@@ -52,6 +53,7 @@ var serverSettings = map[string]string{
 	"log_disconnections":        "on",
 	"deadlock_timeout":          "300ms",
 	"max_locks_per_transaction": "256",
+	"recovery_min_apply_delay":  "2s", // a standby's
 }
 
 // A pooler that has found no server asks again soon, and has room for every worker.
@@ -82,8 +84,8 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	if err := workload.Migrate(ctx, c.pool, projections); err != nil {
 		return err
 	}
-	if _, err := c.pool.Exec(ctx, sqlTables); err != nil {
-		return fmt.Errorf("creating the tables of the run: %w", err)
+	if _, err := c.pool.Exec(ctx, sqlTables+";"+sqlEnvironment); err != nil {
+		return fmt.Errorf("creating the tables and roles of the run: %w", err)
 	}
 	c.store = eventstore.New(eventstore.WithLogger(nil))
 	rng := rand.New(rand.NewPCG(c.options.Seed, 4))
@@ -96,9 +98,16 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	if err := os.Mkdir(marks, 0o700); err != nil {
 		return fmt.Errorf("making a directory for the run: %w", err)
 	}
+	standby := ""
+	if has(c.options.Faults, faultStandby) && !c.options.Pooler {
+		if c.standby, err = c.startStandby(ctx); err != nil {
+			return fmt.Errorf("starting a standby: %w", err)
+		}
+		standby = c.standby.DSN(databaseName)
+	}
 	settings, err := json.Marshal(workerSettings{
 		Mischief: mischief{Seed: c.options.Seed, Dir: marks, Faults: c.options.Faults},
-		Journals: c.dir, Synchronous: rng.IntN(3) == 0,
+		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby,
 	})
 	if err != nil {
 		return fmt.Errorf("encoding the workers' settings: %w", err)
@@ -135,6 +144,9 @@ func (c *chaos) close(keep bool) error {
 	}
 	if c.bouncer != nil {
 		err = errors.Join(err, c.bouncer.Close())
+	}
+	if c.standby != nil {
+		err = errors.Join(err, c.standby.Close())
 	}
 	if c.cluster != nil {
 		err = errors.Join(err, c.cluster.Close())

@@ -30,6 +30,7 @@ type workerSettings struct {
 	Mischief    mischief
 	Journals    string // directory
 	Synchronous bool   // commits
+	Standby     string // where some of the connections lead; empty if there is none
 }
 
 const (
@@ -49,7 +50,7 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	pool, err := spec.Target.Pool(ctx, spec.PoolSize)
+	pool, err := openPool(ctx, spec.Target, spec.PoolSize, settings.Standby)
 	if err != nil {
 		return err
 	}
@@ -190,11 +191,14 @@ func (v *villain) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent
 	if err == nil && v.single && time.Since(events[0].CreatedAt) < dawdleUpTo {
 		err = wait(ctx, dawdle)
 	}
+	excused := false
 	for i := 0; i < len(events) && err == nil; i++ {
-		err = v.stumble(ctx, events[i].GlobalPosition)
+		var spoilt bool
+		spoilt, err = v.stumble(ctx, tx, events[i].GlobalPosition)
+		excused = excused || spoilt
 	}
 	switch {
-	case err != nil:
+	case err != nil || excused:
 		outcome = outcomeFailed
 	case !alone:
 		outcome = outcomeOverlap
@@ -238,22 +242,32 @@ func wait(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// stumble lets the event's mishap happen, if it has one.
-func (v *villain) stumble(ctx context.Context, position int64) error {
+// stumble lets the event's mishap happen, if it has one. spoilt says that the handler returns no error though the batch, or a later
+// event of it, may fail.
+func (v *villain) stumble(ctx context.Context, tx pgx.Tx, position int64) (spoilt bool, err error) {
 	what, long, err := v.mischief.draw(v.Name(), position)
 	if err != nil {
-		return err
+		return false, err
 	}
 	switch what {
 	case behave:
 	case slow, hang:
-		return wait(ctx, long)
+		return false, wait(ctx, long)
 	case hangDeaf:
-		return wait(context.WithoutCancel(ctx), long)
+		return false, wait(context.WithoutCancel(ctx), long)
 	case panics:
 		panic(errMishap)
 	case fails:
-		return errMishap
+		return false, errMishap
+	case strays:
+		_, err = tx.Exec(ctx, "SET search_path = "+decoySchema+", public")
+		return true, err
+	case demotes:
+		_, err = tx.Exec(ctx, "SET LOCAL ROLE "+tenantRole+"; SET LOCAL statement_timeout = 1; SET LOCAL search_path = "+decoySchema, pgx.QueryExecModeSimpleProtocol)
+		return true, err
+	case undoes:
+		_, err = tx.Exec(ctx, "ROLLBACK; BEGIN", pgx.QueryExecModeSimpleProtocol)
+		return true, err
 	}
-	return nil
+	return false, nil
 }

@@ -135,6 +135,9 @@ func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
 	}
 	events, err := o.eventStore.Resolve(ctx, db)
 	if err != nil {
+		if dbfault.Code(err) == "" && ctx.Err() == nil && !dbfault.IsUnavailable(err) && !dbguard.IsStandby(err) {
+			err = dbfault.Configuration(err) // a table is missing, or it is not clear which is meant
+		}
 		return stores{}, err
 	}
 	if err := horizon.Check(ctx, db, events.EventsTable()); err != nil {

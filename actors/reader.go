@@ -335,9 +335,8 @@ func (r *reader) readAlone(c actor.Context) {
 		}
 		go func() {
 			read := &aloneRead{question: q, answer: messages.EventsRead{Sequence: q.Sequence}}
-			read.answer.Err = r.events.Stream(r.run.hard, r.worker.db, query, query.Limit, func(p eventstore.Part) {
-				read.answer.Events, read.answer.UpTo, read.bytes = p.Events, p.UpTo, p.Bytes
-			})
+			p, err := r.events.Next(r.run.hard, r.worker.db, query)
+			read.answer.Events, read.answer.UpTo, read.answer.Err, read.bytes = p.Events, p.UpTo, err, p.Bytes
 			root.Send(self, read)
 		}()
 	}

@@ -9,7 +9,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 )
 
-// statement is one of the window's reads that is under way. What is below ended is its goroutine's until then.
+// statement is one of the window's reads that is under way: in SQL several statements, where it goes over many positions. What is below
+// ended is its goroutine's until then.
 type statement struct {
 	after, upTo int64      // the positions that it is to read
 	bounded     bool       // it is expected to reach upTo
@@ -53,7 +54,7 @@ func (w *worker) spareConnection() (giveBack func(), ok bool) {
 var errOutOfTurn = errors.New("the statement before has ended elsewhere")
 
 // inTurn begins a query at once, and returns its rows when the statement before has ended. Until then the server
-// sends what the connection has room for. It is for one query.
+// sends what the connection has room for. It is for the queries of one statement.
 type inTurn struct {
 	eventstore.DB
 	own *statement

@@ -2,16 +2,21 @@ package eventstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
-// ScopedReader reads as its store does, and by the scope index
-// ([Store.InstallScopeIndex]) where that is there and quicker: it measures which part of the positions
+// ScopedReader reads as its store does, in statements that each go over a bounded number of positions. They go over fewer after one
+// that took longer than statement_timeout or transaction_timeout allows, and over more after quick ones.
+//
+// Where the scope index ([Store.InstallScopeIndex]) is there and quicker, it reads by it: it measures which part of the positions
 // that it passes over is wanted. It may be used by several goroutines.
 type ScopedReader struct {
 	store *Store
@@ -20,6 +25,7 @@ type ScopedReader struct {
 	mu        sync.Mutex
 	has       bool      // the index
 	looked    time.Time // when it was last looked for
+	told      time.Time // when it was last logged that a statement was cut short
 	densities map[string]*density
 }
 
@@ -36,36 +42,122 @@ func NewScopedReader(s *Store) *ScopedReader {
 	return &ScopedReader{store: s, now: time.Now, densities: map[string]*density{}}
 }
 
-// Read is [Store.Read].
+// Read is [Store.Read], except that it reads by one statement: a page may end before q.UpTo also without any events.
 func (r *ScopedReader) Read(ctx context.Context, db DB, q Query) (Page, error) {
-	return page(func(take func(Part)) error { return r.Stream(ctx, db, q, q.Limit, take) })
+	p, err := r.Next(ctx, db, q)
+	if err != nil {
+		return Page{}, err
+	}
+	return Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.Bytes}, nil
 }
 
-// Stream is [Store.Stream]. It sets q.ByScopeIndex itself. Now and then it asks the database for the index first.
-func (r *ScopedReader) Stream(ctx context.Context, db DB, q Query, size int, take func(Part)) error {
-	if len(q.AggregateTypes) == 0 || len(q.Pieces) == 0 {
-		q.ByScopeIndex = false
-		return r.store.Stream(ctx, db, q, size, take)
+// Next reads by one statement: see Read. It sets q.ByScopeIndex itself. A statement that takes longer than the server allows is
+// repeated over fewer positions.
+func (r *ScopedReader) Next(ctx context.Context, db DB, q Query) (Part, error) {
+	if len(q.Pieces) == 0 {
+		return Part{}, r.store.Stream(ctx, db, q, q.Limit, func(Part) {}) // which says what is wrong
 	}
-	var err error
+	for {
+		var found Part
+		taken := false
+		_, err := r.step(ctx, db, q, q.Limit, func(p Part) { found, taken = p, true })
+		switch {
+		case err != nil:
+			return Part{}, err
+		case taken:
+			return found, nil
+		}
+	}
+}
+
+// Stream is [Store.Stream], except that it reads by as many statements as it takes, and that each ends a part, which may be empty. It
+// sets q.ByScopeIndex itself. Now and then it asks the database for the index first.
+func (r *ScopedReader) Stream(ctx context.Context, db DB, q Query, size int, take func(Part)) error {
+	if len(q.Pieces) == 0 {
+		return r.store.Stream(ctx, db, q, size, take) // which says what is wrong
+	}
+	for {
+		done, err := r.step(ctx, db, q, size, take)
+		if err != nil || done.upTo >= q.UpTo {
+			return err
+		}
+		q.Pieces = slot.Lift(q.Pieces, done.upTo)
+		q.Limit -= done.events
+		if q.MaxBytes > 0 {
+			if q.MaxBytes -= done.bytes; q.MaxBytes <= 0 {
+				return nil
+			}
+		}
+		if q.Limit <= 0 {
+			return nil
+		}
+	}
+}
+
+// step reads by one statement, and learns from it. It returns what was handed over, and no error if it was cut short and may be repeated
+// over fewer positions.
+func (r *ScopedReader) step(ctx context.Context, db DB, q Query, size int, take func(Part)) (done progress, err error) {
 	if q.ByScopeIndex, err = r.byIndex(ctx, db, q); err != nil {
-		return err
+		return done, err
 	}
 	after := slot.Lowest(q.Pieces)
-	reached, events := after, 0
+	r.mu.Lock()
+	q.UpTo = r.density(q).span(q).end(after, q.UpTo)
+	r.mu.Unlock()
+	done.upTo = after
+	began := r.now()
 	err = r.store.Stream(ctx, db, q, size, func(p Part) {
-		reached = p.UpTo
-		events += p.Events.Len()
+		done.upTo = p.UpTo
+		done.events += p.Events.Len()
+		done.bytes += p.Bytes
 		take(p)
 	})
+	return done, r.learn(ctx, q, done, r.now().Sub(began), err)
+}
+
+// progress is what statements have handed over.
+type progress struct {
+	upTo   int64
+	events int
+	bytes  int64
+}
+
+// learn takes in what a statement for q came to. It returns its error, unless it is worth repeating over fewer positions.
+func (r *ScopedReader) learn(ctx context.Context, q Query, done progress, took time.Duration, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.density(q).learn(reached-after, events, q.Pieces)
-	return err
+	d, after := r.density(q), slot.Lowest(q.Pieces)
+	d.learn(done.upTo-after, done.events, q.Pieces)
+	switch {
+	case err == nil:
+		d.span(q).passed(done.upTo-after, took)
+		return nil
+	case errors.Is(err, dbguard.ErrNoAnswer):
+		d.span(q).cut(q.UpTo-after, took)
+		return err
+	case !dbfault.IsCutShort(err) || ctx.Err() != nil:
+		return err
+	}
+	r.looked = time.Time{} // without the index, what reads by it takes long
+	if !d.span(q).cut(q.UpTo-after, took) {
+		return err
+	}
+	if now := r.now(); now.Sub(r.told) >= tellEvery {
+		r.told = now
+		r.store.log.Info("a read took longer than the server allows, and is repeated over fewer positions",
+			"error", err, "positions", q.UpTo-after, "duration", took)
+	}
+	return nil
 }
+
+// tellEvery is how often it is logged that reads take too long.
+const tellEvery = time.Minute
 
 // byIndex says whether to read by the index, and looks for it if it is time to.
 func (r *ScopedReader) byIndex(ctx context.Context, db DB, q Query) (bool, error) {
+	if len(q.AggregateTypes) == 0 {
+		return false, nil
+	}
 	r.mu.Lock()
 	wanted := q.UpTo-slot.Lowest(q.Pieces) > fewPositions && r.density(q).sparse()
 	began := r.now()
@@ -89,14 +181,25 @@ func (r *ScopedReader) density(q Query) *density {
 	key := strings.Join(slices.Concat(q.AggregateTypes, []string{""}, q.BoundedContexts), "\x00")
 	d := r.densities[key]
 	if d == nil {
-		d = &density{}
+		d = &density{byKey: newSpan(firstSpan), byIndex: newSpan(firstIndexedSpan)}
 		r.densities[key] = d
 	}
 	return d
 }
 
-// density is how many events of a scope were found in how many positions, lately.
-type density struct{ events, positions float64 }
+// density is how many events of a scope were found in how many positions, lately, and over how many positions its statements go.
+type density struct {
+	events, positions float64
+	byKey, byIndex    span
+}
+
+// span is the one of statements for q.
+func (d *density) span(q Query) *span {
+	if q.ByScopeIndex {
+		return &d.byIndex
+	}
+	return &d.byKey
+}
 
 const (
 	// fewPositions are passed over as quickly by any way to read.

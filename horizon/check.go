@@ -126,7 +126,7 @@ func (t target) extent(ctx context.Context, db Querier) (highest int64, err erro
 	)
 	err = db.QueryRow(ctx, sqlExtent(t.tableName)).Scan(&low, &high, &visible)
 	switch {
-	case cutShort(err):
+	case dbfault.IsCutShort(err):
 		return 0, nil
 	case err != nil:
 		return 0, t.hidden(fmt.Errorf("reading the highest and the lowest position of %s: %w", t.tableName.Sanitize(), err))

@@ -35,7 +35,7 @@ func (p *Prober) countOn(ctx context.Context, lastValue, position int64) (int64,
 	}
 	upTo, err := p.withoutHole(ctx, c.from, lastValue)
 	switch {
-	case cutShort(err):
+	case dbfault.IsCutShort(err):
 		c.span = max(c.span/4, leastSpan)
 		c.next = time.Now().Add(p.opts.RewindsEvery)
 		return position, nil
@@ -46,12 +46,6 @@ func (p *Prober) countOn(ctx context.Context, lastValue, position int64) (int64,
 	}
 	c.from = upTo
 	return p.tracker.Settle(upTo), nil
-}
-
-// cutShort says whether a timeout of the server's settings ended the statement: statement_timeout or transaction_timeout.
-func cutShort(err error) bool {
-	code := dbfault.Code(err)
-	return code == "57014" || code == "25P04"
 }
 
 // withoutHole returns up to where the events above one position, up to another, are visible without a hole.

@@ -28,3 +28,10 @@ func IsConflict(err error) bool {
 	code := Code(err)
 	return code == "40001" || code == "40P01"
 }
+
+// IsCutShort says whether the statement took longer than the server allows: statement_timeout or PostgreSQL 17's transaction_timeout
+// ended it, or somebody cancelled it. A statement with less to do may succeed.
+func IsCutShort(err error) bool {
+	code := Code(err)
+	return code == "57014" || code == "25P04"
+}

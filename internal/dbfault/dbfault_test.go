@@ -31,6 +31,12 @@ func TestIsConflict(t *testing.T) {
 	}
 }
 
+func TestIsCutShort(t *testing.T) {
+	for code, short := range map[string]bool{"57014": true, "25P04": true, "25P03": false, "57P01": false, "": false} {
+		assert.Equal(t, short, dbfault.IsCutShort(&pgconn.PgError{Code: code}), code)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	b := dbfault.Backoff{First: 10 * time.Millisecond, Max: 50 * time.Millisecond}
 	for failures, milliseconds := range map[int]int{1: 10, 2: 20, 3: 40, 4: 50, 100: 50} {

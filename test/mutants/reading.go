@@ -52,4 +52,20 @@ var readingGuards = []guard{
 		Test:    "TestNothingIsReadBehindRowSecurity",
 		Promise: "not taking rows that a policy hides for rows that are not there",
 	},
+	{
+		Name:    "reads-span-few-positions",
+		File:    "eventstore/span.go",
+		Old:     `	if upTo-after > s.positions {`,
+		New:     `	if false {`,
+		Test:    "TestReadsLongerThanATimeoutGoOnInSteps",
+		Promise: "going on where passing over unwanted events takes longer than the server allows",
+	},
+	{
+		Name:    "reads-are-repeated-after-a-timeout",
+		File:    "eventstore/scoped.go",
+		Old:     `case !dbfault.IsCutShort(err) || ctx.Err() != nil:`,
+		New:     `case !dbfault.IsCutShort(err) || err != nil:`,
+		Test:    "TestReadsLongerThanATimeoutGoOnInSteps",
+		Promise: "repeating a read that the server cut short over fewer positions",
+	},
 }

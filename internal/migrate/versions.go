@@ -149,16 +149,19 @@ func (r *Runner) readVersion(ctx context.Context, db Querier, p place) (int, err
 	if err := row.Scan(&versions, &names); err != nil {
 		return 0, fmt.Errorf("reading the version table %s: %w", r.versions(p), err)
 	}
-	for i, version := range versions {
+	version := 0
+	for i, found := range versions {
+		version = int(found)
 		switch {
-		case int(version) != i+1:
+		case version > r.Latest(): // of a newer program, which may number its migrations as it likes
+		case version != i+1:
 			return 0, fmt.Errorf("%w: %s has a row for version %d, and none for version %d", ErrHistory, r.versions(p), version, i+1)
-		case i < r.Latest() && names[i] != r.migrations[i].name:
+		case names[i] != r.migrations[i].name:
 			return 0, fmt.Errorf("%w: %s says that version %d is %q, this program's is %q: another program has a version table with this name",
 				ErrHistory, r.versions(p), version, names[i], r.migrations[i].name)
 		}
 	}
-	return len(versions), nil
+	return version, nil
 }
 
 func (r *Runner) insertVersion(ctx context.Context, tx pgx.Tx, p place, m migration) error {

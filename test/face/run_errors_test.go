@@ -161,9 +161,8 @@ func TestRunSaysWhatIsMissing(t *testing.T) {
 	})
 	t.Run("a migration", func(t *testing.T) {
 		w := newWorld(t)
-		w.exec("DELETE FROM orchestrator_schema_version")
-		w.exec("INSERT INTO orchestrator_schema_version (version, name) VALUES (0, 'before the first')")
-		require.ErrorIs(t, run(w.db, w.store), orchestrator.ErrMigrationsMissing)
+		w.exec("DELETE FROM orchestrator_schema_version WHERE version = (SELECT max(version) FROM orchestrator_schema_version)")
+		require.ErrorIs(t, run(w.db, w.store), orchestrator.ErrMigrationsOutdated)
 	})
 	t.Run("a newer program", func(t *testing.T) {
 		w := newWorld(t)

@@ -223,6 +223,9 @@ func (p *processor) reload(ctx context.Context) error {
 	if len(pieces) == 0 {
 		return errFenced
 	}
+	if slot.Lowest(pieces) > slot.Lowest(p.pieces) {
+		p.trouble, p.broken = 0, 0 // a batch was committed, though its answer was lost
+	}
 	p.pieces, p.known, p.readTo = pieces, true, slot.Lowest(pieces)
 	p.supply.reset(p.readTo)
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/chaos/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
 
@@ -18,15 +19,21 @@ func TestLostCommitAnswers(t *testing.T) {
 	var lost atomic.Int64
 	stop := make(chan struct{})
 	stopped := make(chan struct{}, 2)
+	var ways []*wire.Proxy
 	for i := range 2 {
 		way, dsn := w.through()
-		// So that COMMIT stands in the message that executes it.
+		ways = append(ways, way)
+		// So that each batch's text stands in the message that executes it. COMMIT follows in the same message.
 		w.start(dsn+"&default_query_exec_mode=exec", workerName(i), workload.NewRecorder(recorded[0], workerName(i)))
+	}
+	w.append(1)
+	w.awaitDrained() // a start takes several transactions
+	for _, way := range ways {
 		go func() {
 			defer func() { stopped <- struct{}{} }()
 			for {
 				select {
-				case <-way.LoseAnswer([]byte("COMMIT\x00")):
+				case <-way.LoseAnswer([]byte("orchestrator_checkpoints SET position = greatest(")):
 					lost.Add(1)
 				case <-stop:
 					return

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -267,7 +268,11 @@ func (h *horizonActor) failed(err error) time.Duration {
 	h.worker.Metrics.DatabaseError("horizon")
 	if reasons := horizon.ReasonsOf(err); len(reasons) > 0 {
 		h.worker.Metrics.HorizonFaults(reasonNames(reasons))
-		h.log.Error("the horizon cannot be found: nothing is handled until a person acts", "error", err, "reasons", reasons, "next_try", next)
+		attrs := []any{"error", err, "reasons", reasons, "next_try", next}
+		if rewound, ok := errors.AsType[*horizon.RewoundError](err); ok {
+			attrs = append(attrs, "checkpoint", rewound.Reached, "last_position", rewound.LastValue)
+		}
+		h.log.Error("the horizon cannot be found: nothing is handled until a person acts", attrs...)
 		return next
 	}
 	h.log.Warn("finding the horizon failed, trying again", "error", err, "next_try", next)

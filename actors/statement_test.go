@@ -43,7 +43,7 @@ type reading struct {
 type tracedKey struct{}
 
 func (r *reading) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if !strings.Contains(data.SQL, "LIMIT $3") {
+	if !strings.Contains(data.SQL, "ORDER BY global_position LIMIT") {
 		return ctx
 	}
 	r.mu.Lock()

@@ -28,6 +28,9 @@ func newCounted(worker string) *counted {
 	return &counted{Projection: workload.NewRecorder(recorded[0], worker), times: map[int64]int{}}
 }
 
+// Unwrap lets the recorder keep its scope.
+func (c *counted) Unwrap() projection.Projection { return c.Projection }
+
 func (c *counted) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
 	c.mu.Lock()
 	c.times[event.GlobalPosition]++
@@ -59,6 +62,9 @@ func newGate(p projection.Projection) *gate {
 	close(g.open)
 	return g
 }
+
+// Unwrap lets the projection keep its scope.
+func (g *gate) Unwrap() projection.Projection { return g.Projection }
 
 // shut lets handlers wait from now on, until the function that it returns is called.
 func (g *gate) shut() (release func()) {

@@ -19,7 +19,7 @@ var tableGuards = []guard{
 	},
 	{
 		Name: "rows-of-the-version-table", File: "internal/migrate/versions.go",
-		Old: "case i < r.Latest() && names[i] != r.migrations[i].name:", New: "case i < 0:",
+		Old: "case names[i] != r.migrations[i].name:", New: "case i < 0:",
 		Test: "TestTablesThatWereChangedAreRefused", Package: "migrations", Promise: "another program's version table is not taken for ours",
 	},
 	{

@@ -95,12 +95,11 @@ func poolOf(db DB) (*pgxpool.Pool, bool) {
 // lookUpAfresh finds the tables on a new connection, opened as the pool opens one.
 func (s *Store) lookUpAfresh(ctx context.Context, pool *pgxpool.Pool) (schemas, error) {
 	config := pool.Config()
-	if config.BeforeConnect != nil {
-		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
-			return schemas{}, fmt.Errorf("running the pool's BeforeConnect: %w", err)
-		}
+	opened, err := configOfPool(ctx, config)
+	if err != nil {
+		return schemas{}, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	conn, err := pgx.ConnectConfig(ctx, opened)
 	if err != nil {
 		return schemas{}, err
 	}

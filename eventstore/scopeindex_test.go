@@ -1,6 +1,7 @@
 package eventstore
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -116,7 +117,7 @@ func TestScopeIndexNeedsADeterministicCollation(t *testing.T) {
 	require.ErrorContains(t, s.InstallScopeIndex(t.Context(), pool), "does not exist")
 }
 
-func TestWhatAnInterruptedBuildLeftBehindIsBuiltAnew(t *testing.T) {
+func TestWhatAnInterruptedBuildLeftBehindIsBuiltAgain(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	mustAppend(t, s, pool, es.Any(), eventsOf("a", 2)...)
@@ -127,6 +128,24 @@ func TestWhatAnInterruptedBuildLeftBehindIsBuiltAnew(t *testing.T) {
 	require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
 	assert.True(t, hasScopeIndex(t, s, pool))
 	assert.Equal(t, before, indexes(t, pool, "events"))
+}
+
+func TestScopeIndexOfAPartitionedTableIsLeftToItsOwner(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	exec(t, pool, `ALTER TABLE events RENAME TO old; CREATE TABLE events (LIKE old) PARTITION BY RANGE (global_position);
+		CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (1) TO (1000)`)
+	require.ErrorContains(t, s.InstallScopeIndex(t.Context(), pool), "the table is partitioned")
+	exec(t, pool, "CREATE INDEX other ON events (aggregate_type, global_position)")
+	assert.True(t, hasScopeIndex(t, s, pool))
+	require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
+	require.NoError(t, s.RemoveScopeIndex(t.Context(), pool))
+	for range 2 {
+		require.NoError(t, s.InstallWakeUp(t.Context(), pool))
+		assert.True(t, hasWakeUp(t, s, pool))
+	}
+	require.NoError(t, s.RemoveWakeUp(t.Context(), pool))
+	assert.False(t, hasWakeUp(t, s, pool))
 }
 
 func TestScopeIndexIsRefusedWithinATransaction(t *testing.T) {
@@ -149,29 +168,21 @@ func TestScopeIndexIsRefusedWithinATransaction(t *testing.T) {
 	assert.False(t, hasScopeIndex(t, s, pool))
 }
 
-func TestScopeIndexThatIsBeingBuiltIsLeftAlone(t *testing.T) {
+func TestScopeIndexThatIsBeingBuiltIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	open := begin(t, pool, pgx.TxOptions{})
 	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("a", 1))
 	require.NoError(t, err)
-	built := make(chan error, 1)
-	go func() { built <- s.InstallScopeIndex(t.Context(), pool) }()
-	require.Eventually(t, func() bool {
-		var building bool
-		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT 1 FROM pg_stat_progress_create_index
-			WHERE index_relid <> 0 AND relid = to_regclass('events'))`).Scan(&building)
-		return err == nil && building
-	}, deadline, 5*time.Millisecond, "the build never waited for the open transaction")
-	require.ErrorContains(t, s.InstallScopeIndex(t.Context(), pool), "it is being built by the process")
-	require.ErrorContains(t, s.RemoveScopeIndex(t.Context(), pool), "it is being built by the process")
+	built := background(func() error { return s.InstallScopeIndex(t.Context(), pool) })
+	awaitBuild(t, pool)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	removed := background(func() error { return s.RemoveScopeIndex(ctx, pool) })
+	require.ErrorIs(t, s.InstallScopeIndex(ctx, pool), context.DeadlineExceeded)
+	require.ErrorIs(t, await(t, removed), context.DeadlineExceeded)
 	assert.False(t, hasScopeIndex(t, s, pool))
 	require.NoError(t, open.Commit(t.Context()))
-	select {
-	case err := <-built:
-		require.NoError(t, err)
-	case <-time.After(deadline):
-		t.Fatal("the index was never built")
-	}
+	require.NoError(t, await(t, built))
 	assert.True(t, hasScopeIndex(t, s, pool))
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
@@ -32,49 +31,79 @@ import (
 // triggerName is the trigger's name, and that of its function.
 const triggerName = "pupsourcing_wake_up"
 
-const triggerFunctionSQL = `
-CREATE OR REPLACE FUNCTION {{function}}() RETURNS trigger LANGUAGE plpgsql AS $function$
+// triggerBody is the function's body. Names are qualified because the function runs with the search_path of the session that appends.
+const triggerBody = `
 BEGIN
 	PERFORM pg_catalog.pg_notify(TG_ARGV[0], '');
 	RETURN NULL;
 END
-$function$`
+`
 
-// triggerSQL has the lock tried in the trigger's condition, which costs appends less
-// than calling a function that does. PostgreSQL parses the condition in each statement, so
+const triggerFunctionSQL = `
+CREATE OR REPLACE FUNCTION {{function}}() RETURNS trigger LANGUAGE plpgsql AS $function$` + triggerBody + `$function$`
+
+// hasFunctionSQL says whether the schema $1 has the function $2 with the body $3. It is left alone then: several stores in one schema
+// share it, and only its owner may replace it.
+const hasFunctionSQL = `
+SELECT EXISTS (
+	SELECT 1 FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+	WHERE n.nspname = $1::text AND p.proname = $2::text AND p.pronargs = 0 AND p.prosrc = $3::text
+		AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype)`
+
+// cannotNotifySQL lists the roles that may append to the table $1 but may not call the functions that the trigger calls: each of
+// their appends would fail.
+const cannotNotifySQL = `
+SELECT coalesce(pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(r.rolname), ', '), ''),
+	coalesce(pg_catalog.string_agg(DISTINCT f.oid::pg_catalog.regprocedure::text, ', '), '')
+FROM pg_catalog.pg_roles AS r
+JOIN pg_catalog.unnest(ARRAY['pg_catalog.pg_notify(text,text)', 'pg_catalog.pg_try_advisory_lock_shared(bigint)', 'pg_catalog.pg_advisory_unlock_shared(bigint)']::pg_catalog.regprocedure[]) AS f (oid)
+	ON NOT pg_catalog.has_function_privilege(r.oid, f.oid, 'EXECUTE')
+WHERE r.rolname !~ '^pg_' AND pg_catalog.has_table_privilege(r.oid, $1::text::pg_catalog.regclass, 'INSERT')`
+
+// triggerSQL replaces a trigger of another form, since dropping that one would lock out readers too. It has the lock tried in the
+// trigger's condition, which costs appends less than calling a function that does. PostgreSQL parses the condition in each statement, so
 // it is short. It takes and gives back in one expression: between two statements the
 // append could be cancelled, and its session keep a share.
 const triggerSQL = `
-CREATE TRIGGER {{trigger}} AFTER INSERT ON {{events}} FOR EACH STATEMENT
+CREATE OR REPLACE TRIGGER {{trigger}} AFTER INSERT ON {{events}} FOR EACH STATEMENT
 WHEN (NOT (pg_catalog.pg_try_advisory_lock_shared('{{key}}') AND pg_catalog.pg_advisory_unlock_shared('{{key}}')))
 EXECUTE FUNCTION {{function}}('{{channel}}', '{{key}}')`
 
 const dropTriggerSQL = `DROP TRIGGER IF EXISTS {{trigger}} ON {{events}}`
 
-// hasTriggerSQL compares the arguments: a trigger of an earlier form has others. It is an error if there is no such table.
+// ownTriggerSQL says whether the table $1 has a trigger with the name $2, in whatever form.
+const ownTriggerSQL = `
+SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_trigger WHERE tgrelid = $1::text::regclass AND tgname = $2::text)
+WHERE ` + dbguard.Primary
+
+// hasTriggerSQL says whether the table $1 has the trigger $2 with the arguments $3 and $4 and a function whose body is one of $5. It is
+// an error if there is no such table.
 const hasTriggerSQL = `
 SELECT EXISTS (
 	SELECT 1 FROM pg_catalog.pg_trigger
 	WHERE tgrelid = $1::text::regclass AND tgname = $2 AND tgenabled IN ('O', 'A')
+		AND tgqual IS NOT NULL AND (SELECT prosrc FROM pg_catalog.pg_proc WHERE oid = tgfoid) = ANY ($5::text[])
 		AND tgargs = convert_to($3, 'UTF8') || decode('00', 'hex') || convert_to($4, 'UTF8') || decode('00', 'hex'))
 WHERE ` + dbguard.Primary
-
-// Execer is what changes of the schema run on: a pool, a connection, or a
-// transaction.
-type Execer interface {
-	DB
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
 
 // InstallWakeUp puts a trigger on the events table that notifies workers of
 // appends, while they wait for one: they handle an event within milliseconds of its
 // commit, and hardly ever look while there is none. A worker looks for the trigger
-// when it starts, and about once a minute. It may be called again, and
-// replaces a trigger of an earlier form. It needs the rights of
-// the table's owner, and takes a lock on the table that waits for, and holds up,
-// appends for a moment. PostgreSQL refuses PREPARE
-// TRANSACTION for a transaction that has notified: applications that prepare their
-// appends cannot have the trigger.
+// when it starts, and about once a minute. InstallWakeUp may be called again, and by several processes at once. It replaces a
+// trigger of an earlier form.
+//
+// The role must own the events table, or have TRIGGER on it, and needs CREATE on the table's schema for the trigger's function. An error
+// names the right that is missing and its GRANT. Once the function is there, which event stores in one schema share, another install
+// needs only EXECUTE on it.
+//
+// It needs a lock on the table that waits for open appends, and that other appends wait for. It waits for 100 ms at a time, so it stalls
+// appends no longer, and tries again until ctx ends: give ctx a deadline where transactions may stay open. If db is a
+// [pgx.Tx] it tries five times, and keeps the lock until that transaction ends.
+//
+// A transaction that has notified cannot be prepared, so applications that use PREPARE TRANSACTION for
+// appends cannot have the trigger. A commit that notifies waits for others that do, so a role's lock_timeout can end it. Roles
+// that append need EXECUTE on the built-in functions for advisory locks and notifications, which every role has by default. It is
+// an error if one of them lacks it.
 func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
 	if err := s.usable("installing the wake-up trigger", db); err != nil {
 		return err
@@ -83,22 +112,61 @@ func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
 	if err != nil {
 		return fmt.Errorf("installing the wake-up trigger: %w", err)
 	}
-	has, err := s.HasWakeUp(ctx, db)
+	has, err := s.hasTrigger(ctx, db, triggerBody)
+	if err == nil && !has {
+		err = s.changeTriggers(ctx, db, s.installTrigger)
+	}
+	if err != nil {
+		return fmt.Errorf("installing the wake-up trigger on %s: %w", s.EventsTable().Sanitize(), s.nameMissingRights(ctx, db, err, rightsOfTrigger))
+	}
+	return nil
+}
+
+// installTrigger makes the function and the trigger, unless they are there by now.
+func (s *Store) installTrigger(ctx context.Context, tx pgx.Tx) error {
+	has, err := s.hasTrigger(ctx, tx, triggerBody)
 	if err != nil || has {
 		return err
 	}
+	if err := s.rolesCanNotify(ctx, tx); err != nil {
+		return err
+	}
+	if err := tx.QueryRow(ctx, hasFunctionSQL, s.EventsTable()[0], triggerName, triggerBody).Scan(&has); err != nil {
+		return fmt.Errorf("looking for the trigger's function: %w", err)
+	}
 	fill := s.triggerNames()
-	for _, sql := range []string{triggerFunctionSQL, dropTriggerSQL, triggerSQL} {
-		if _, err := db.Exec(ctx, fill.Replace(sql)); err != nil {
-			return fmt.Errorf("installing the wake-up trigger on %s: %w", s.EventsTable().Sanitize(), err)
+	if !has {
+		if _, err := tx.Exec(ctx, fill.Replace(triggerFunctionSQL)); err != nil {
+			return fmt.Errorf("making the trigger's function: %w", err)
 		}
+	}
+	// Where only the function was of an earlier form, no lock on the table is needed.
+	if has, err = s.hasTrigger(ctx, tx, triggerBody); err != nil || has {
+		return err
+	}
+	_, err = tx.Exec(ctx, fill.Replace(triggerSQL))
+	return err
+}
+
+// rolesCanNotify returns an error that names the roles whose appends would fail with the trigger.
+func (s *Store) rolesCanNotify(ctx context.Context, db DB) error {
+	var roles, functions string
+	if err := db.QueryRow(ctx, cannotNotifySQL, s.EventsTable().Sanitize()).Scan(&roles, &functions); err != nil {
+		return fmt.Errorf("looking for roles that could not append with the trigger: %w", err)
+	}
+	if roles != "" {
+		return fmt.Errorf("appends of %s would fail, since the roles lack EXECUTE on %s: GRANT EXECUTE ON FUNCTION %s TO %s",
+			roles, functions, functions, roles)
 	}
 	return nil
 }
 
 // RemoveWakeUp takes the trigger of InstallWakeUp off the events table. Workers
 // poll as soon as they miss it, which takes up to about a minute; until then an event
-// may wait for some seconds.
+// may wait for some seconds. The role must own the table. The trigger's function stays.
+//
+// PostgreSQL drops a trigger only under a lock that waits for appends and reads, and that others of both wait for. RemoveWakeUp waits for
+// 100 ms at a time, so it stalls them no longer, and tries again as InstallWakeUp does.
 func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 	if err := s.usable("removing the wake-up trigger", db); err != nil {
 		return err
@@ -107,14 +175,23 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 	if err != nil {
 		return fmt.Errorf("removing the wake-up trigger: %w", err)
 	}
-	if _, err := db.Exec(ctx, s.triggerNames().Replace(dropTriggerSQL)); err != nil {
-		return fmt.Errorf("removing the wake-up trigger from %s: %w", s.EventsTable().Sanitize(), err)
+	var has bool
+	err = db.QueryRow(ctx, ownTriggerSQL, s.EventsTable().Sanitize(), triggerName).Scan(&has)
+	if err == nil && has {
+		err = s.changeTriggers(ctx, db, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, s.triggerNames().Replace(dropTriggerSQL))
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("removing the wake-up trigger from %s: %w", s.EventsTable().Sanitize(), s.nameMissingRights(ctx, db, err, rightsOfRemoval))
 	}
 	return nil
 }
 
 // HasWakeUp says whether the trigger of InstallWakeUp is on the events table,
-// enabled, in this version's form, and notifies this table's channel. It is an error if the table does not exist.
+// enabled, and notifies this table's channelin this version's form. It is an error if the table does not
+// exist.
 func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if err := s.usable("looking for the wake-up trigger", db); err != nil {
 		return false, err
@@ -123,13 +200,18 @@ func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("looking for the wake-up trigger: %w", err)
 	}
-	var has bool
-	err = db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName,
-		s.WakeUpChannel(), strconv.FormatInt(s.WakeUpKey(), 10)).Scan(&has)
+	has, err := s.hasTrigger(ctx, db, triggerBody)
 	if err != nil {
 		return false, fmt.Errorf("looking for the wake-up trigger on %s: %w", s.EventsTable().Sanitize(), err)
 	}
 	return has, nil
+}
+
+// hasTrigger says whether the trigger is there, with one of these bodies. The store is a resolved one.
+func (s *Store) hasTrigger(ctx context.Context, db DB, bodies ...string) (has bool, err error) {
+	err = db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName,
+		s.WakeUpChannel(), strconv.FormatInt(s.WakeUpKey(), 10), bodies).Scan(&has)
+	return has, err
 }
 
 // WakeUpChannel is the channel that the trigger notifies. The store must be one that Resolve has returned: the channel and the

@@ -1,0 +1,50 @@
+package main
+
+// installGuards keep the optional trigger and the optional index, and whoever installs them, from standing in the way of appends.
+var installGuards = []guard{
+	{
+		Name: "install-gives-way", File: "eventstore/install.go",
+		Old: `installLockTimeout = "100ms"`, New: `installLockTimeout = "0"`,
+		Test: "TestAnOpenAppendLetsNoInstallStallOthers", Promise: "an install that waits for an open append does not stall the others",
+	},
+	{
+		Name: "trigger-of-this-form", File: "eventstore/wakeup.go",
+		Old: "AND tgqual IS NOT NULL AND (SELECT prosrc FROM pg_catalog.pg_proc WHERE oid = tgfoid) = ANY ($5::text[])", New: "AND $5::text[] IS NOT NULL",
+		Test: "TestWhateverIsWrongWithTheTriggerIsPutRight", Promise: "a trigger whose function was replaced is not relied upon",
+	},
+	{
+		Name: "roles-that-append", File: "eventstore/wakeup.go",
+		Old: `if roles != "" {`, New: `if roles == " " {`,
+		Test: "TestNoTriggerIsInstalledWhereRolesThatAppendCouldNotNotify", Promise: "appends do not fail for a right that a role lacks",
+	},
+	{
+		Name: "failed-build", File: "eventstore/installindex.go",
+		Old: "if left := s.dropLeftIndex(ctx, db); left != nil {", New: "if left := ctx.Err(); left != nil {",
+		Test: "TestABuildThatIsCancelledLeavesNothing", Promise: "appends do not pay for an index that nobody can use",
+	},
+	{
+		Name: "build-outlasts-timeouts", File: "eventstore/installindex.go",
+		Old: "before, err := set(ctx, session, buildSettings, false)", New: "before, err := set(ctx, session, map[string]string{}, false)",
+		Test: "TestInstallsWorkWhateverTheRolesSettingsAre", Promise: "a build may take longer than the role's statements",
+	},
+	{
+		Name: "one-build-at-a-time", File: "eventstore/installindex.go",
+		Old: `if string(results[len(results)-1].Rows[0][0]) == "t" {`, New: "if len(results) > 0 {",
+		Test: "TestAnInstallOfTheScopeIndexWaitsForAnother", Promise: "builds do not end each other in deadlocks",
+	},
+	{
+		Name: "somebody-elses-build", File: "eventstore/scopeindex.go",
+		Old: "IN SHARE UPDATE EXCLUSIVE MODE NOWAIT", New: "IN ACCESS SHARE MODE NOWAIT",
+		Test: "TestAnIndexThatSomebodyElseFinishesIsNotBuiltAgain", Promise: "an index that is being built is not dropped",
+	},
+	{
+		Name: "finished-build", File: "eventstore/scopeindex.go",
+		Old: "if i.serves && !all {", New: "if i.serves && all {",
+		Test: "TestAnIndexThatSomebodyElseFinishesIsNotBuiltAgain", Promise: "a caller that comes late does not drop an index that is finished",
+	},
+	{
+		Name: "nested-install-ends", File: "eventstore/install.go",
+		Old: "if tried == attempts {", New: "if tried == attempts+100 {",
+		Test: "TestAnInstallWithinATransactionGivesUp", Promise: "two transactions that install do not wait for each other without end",
+	},
+}

@@ -149,7 +149,7 @@ func TestWhateverIsWrongWithTheTriggerIsPutRight(t *testing.T) {
 		"dropped":                 "DROP TRIGGER pupsourcing_wake_up ON events",
 		"dropped with its action": "DROP FUNCTION pupsourcing_wake_up CASCADE",
 		"another function":        "CREATE OR REPLACE FUNCTION pupsourcing_wake_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-		"of a form without a key": "DROP FUNCTION pupsourcing_wake_up CASCADE; " + strings.Replace(earlierTrigger, "%s", "channel", 1),
+		"of a form without a key":      "DROP FUNCTION pupsourcing_wake_up CASCADE; " + strings.Replace(earlierTrigger, "%s", "channel", 1),
 	} {
 		require.NoError(t, s.InstallWakeUp(t.Context(), pool))
 		require.True(t, hasWakeUp(t, s, pool))
@@ -308,4 +308,37 @@ func TestNoTriggerIsInstalledWhereRolesThatAppendCouldNotNotify(t *testing.T) {
 	require.ErrorContains(t, err, "appends of "+name+" would fail, since the roles lack EXECUTE on pg_notify(text,text): GRANT EXECUTE ON FUNCTION pg_notify(text,text) TO "+name)
 	exec(t, pool, "GRANT EXECUTE ON FUNCTION pg_notify(text, text) TO "+name)
 	require.NoError(t, s.InstallWakeUp(t.Context(), pool))
+}
+
+// A session that fills the queue of notifications must not keep others from appending.
+func TestAFullQueueOfNotificationsFailsNoAppend(t *testing.T) {
+	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it has a server of its own")
+	server := pgtest.OwnVersion(t, 17, pgtest.Options{Settings: map[string]string{"max_notify_queue_pages": "64"}})
+	pool, err := pgxpool.New(t.Context(), server.DSN("postgres"))
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	require.NoError(t, RunMigrations(pool, WithLogger(nil)))
+	s := resolved(t, New(WithLogger(nil)), pool)
+	require.NoError(t, s.InstallWakeUp(t.Context(), pool))
+	l := listen(t, s, pool)
+	require.True(t, l.asks(s))
+	mustAppend(t, s, pool, es.Any(), event("a"))
+	assert.Empty(t, l.next())
+	_, err = l.conn.Exec(t.Context(), "BEGIN") // it hears nothing more, and what it has not heard stays in the queue
+	require.NoError(t, err)
+	for err == nil {
+		_, err = pool.Exec(t.Context(), `SELECT pg_notify('something', n || $1) FROM generate_series(1, 20) AS n`, strings.Repeat("x", 7000))
+	}
+	require.Equal(t, "54000", dbfault.Code(err), "the queue is not full: %v", err)
+	mustAppend(t, s, pool, es.Any(), event("a"))
+	_, err = l.conn.Exec(t.Context(), "COMMIT")
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		_, err := pool.Exec(t.Context(), "SELECT pg_notification_queue_usage(), pg_notify($1, 'mark')", l.name) // who asks makes room
+		return err == nil
+	}, deadline, 10*time.Millisecond)
+	require.Equal(t, "mark", l.next(), "the append told nobody")
+	mustAppend(t, s, pool, es.Any(), event("a"))
+	assert.Empty(t, l.next(), "and tells again")
 }

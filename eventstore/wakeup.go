@@ -31,8 +31,20 @@ import (
 // triggerName is the trigger's name, and that of its function.
 const triggerName = "pupsourcing_wake_up"
 
-// triggerBody is the function's body. Names are qualified because the function runs with the search_path of the session that appends.
+// triggerBody is the function's body. A notification that finds the queue full fails the append when it commits. So the function sends
+// none while the queue is half full, which takes a session that listens and stays in a transaction for long. Workers look by themselves
+// every few seconds. Names are qualified because the function runs with the search_path of the session that appends.
 const triggerBody = `
+BEGIN
+	IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) 0.5::pg_catalog.float8 THEN
+		PERFORM pg_catalog.pg_notify(TG_ARGV[0], '');
+	END IF;
+	RETURN NULL;
+END
+`
+
+// earlierTriggerBody is the form before, which does not look at the queue. Workers rely on it too, and an install replaces it.
+const earlierTriggerBody = `
 BEGIN
 	PERFORM pg_catalog.pg_notify(TG_ARGV[0], '');
 	RETURN NULL;
@@ -56,7 +68,8 @@ const cannotNotifySQL = `
 SELECT coalesce(pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(r.rolname), ', '), ''),
 	coalesce(pg_catalog.string_agg(DISTINCT f.oid::pg_catalog.regprocedure::text, ', '), '')
 FROM pg_catalog.pg_roles AS r
-JOIN pg_catalog.unnest(ARRAY['pg_catalog.pg_notify(text,text)', 'pg_catalog.pg_try_advisory_lock_shared(bigint)', 'pg_catalog.pg_advisory_unlock_shared(bigint)']::pg_catalog.regprocedure[]) AS f (oid)
+JOIN pg_catalog.unnest(ARRAY['pg_catalog.pg_notify(text,text)', 'pg_catalog.pg_notification_queue_usage()',
+	'pg_catalog.pg_try_advisory_lock_shared(bigint)', 'pg_catalog.pg_advisory_unlock_shared(bigint)']::pg_catalog.regprocedure[]) AS f (oid)
 	ON NOT pg_catalog.has_function_privilege(r.oid, f.oid, 'EXECUTE')
 WHERE r.rolname !~ '^pg_' AND pg_catalog.has_table_privilege(r.oid, $1::text::pg_catalog.regclass, 'INSERT')`
 
@@ -101,7 +114,9 @@ WHERE ` + dbguard.Primary
 // [pgx.Tx] it tries five times, and keeps the lock until that transaction ends.
 //
 // A transaction that has notified cannot be prepared, so applications that use PREPARE TRANSACTION for
-// appends cannot have the trigger. A commit that notifies waits for others that do, so a role's lock_timeout can end it. Roles
+// appends cannot have the trigger. A commit that notifies waits for others that do, so a role's lock_timeout can end it. While
+// the server's queue of notifications is half full, because a session that listens stays in a transaction, appends notify nobody, and
+// workers find events by looking every few seconds. Roles
 // that append need EXECUTE on the built-in functions for advisory locks and notifications, which every role has by default. It is
 // an error if one of them lacks it.
 func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
@@ -190,7 +205,7 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 }
 
 // HasWakeUp says whether the trigger of InstallWakeUp is on the events table,
-// enabled, and notifies this table's channelin this version's form. It is an error if the table does not
+// enabled, and notifies this table's channel, in this version's form or in the one before. It is an error if the table does not
 // exist.
 func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if err := s.usable("looking for the wake-up trigger", db); err != nil {
@@ -200,7 +215,7 @@ func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("looking for the wake-up trigger: %w", err)
 	}
-	has, err := s.hasTrigger(ctx, db, triggerBody)
+	has, err := s.hasTrigger(ctx, db, triggerBody, earlierTriggerBody)
 	if err != nil {
 		return false, fmt.Errorf("looking for the wake-up trigger on %s: %w", s.EventsTable().Sanitize(), err)
 	}

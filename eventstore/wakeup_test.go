@@ -124,6 +124,28 @@ func TestWakeUpOfAnEarlierFormIsReplaced(t *testing.T) {
 	assert.Equal(t, []string{"", "mark"}, []string{l.next(), l.next()}, "only what was asked for")
 }
 
+// Workers go on with the form before, whose function alone has to be replaced: that stalls nobody.
+func TestWakeUpOfTheFormBeforeIsReliedOnAndReplaced(t *testing.T) {
+	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it listens")
+	s, pool := newResolved(t)
+	exec(t, pool, "CREATE FUNCTION pupsourcing_wake_up() RETURNS trigger LANGUAGE plpgsql AS $function$"+earlierTriggerBody+"$function$;"+s.triggerNames().Replace(triggerSQL))
+	assert.True(t, hasWakeUp(t, s, pool))
+	l := listen(t, s, pool)
+	require.True(t, l.asks(s))
+	open := begin(t, pool, pgx.TxOptions{})
+	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("open", 1))
+	require.NoError(t, err)
+	require.NoError(t, await(t, background(func() error { return s.InstallWakeUp(t.Context(), pool) })), "it waits for the open append")
+	require.NoError(t, open.Commit(t.Context()))
+	assert.Empty(t, l.next())
+	var body string
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT prosrc FROM pg_proc WHERE proname = $1", triggerName).Scan(&body))
+	assert.Equal(t, triggerBody, body)
+	mustAppend(t, s, pool, es.Any(), event("a"))
+	assert.Empty(t, l.next())
+}
+
 // NOTIFY makes commits wait for each other, so nobody sends it in vain.
 func TestAppendsAreNotifiedWhileSomebodyAsks(t *testing.T) {
 	t.Parallel()

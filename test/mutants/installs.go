@@ -13,9 +13,14 @@ var installGuards = []guard{
 		Test: "TestWhateverIsWrongWithTheTriggerIsPutRight", Promise: "a trigger whose function was replaced is not relied upon",
 	},
 	{
+		Name: "notification-queue", File: "eventstore/wakeup.go",
+		Old: "OPERATOR(pg_catalog.<) 0.5::pg_catalog.float8", New: "OPERATOR(pg_catalog.<) 2::pg_catalog.float8",
+		Test: "TestAFullQueueOfNotificationsFailsNoAppend", Promise: "a full queue of notifications fails no append",
+	},
+	{
 		Name: "roles-that-append", File: "eventstore/wakeup.go",
 		Old: `if roles != "" {`, New: `if roles == " " {`,
-		Test: "TestNoTriggerIsInstalledWhereRolesThatAppendCouldNotNotify", Promise: "appends do not fail for a right that a role lacks",
+		Test: "TestNoTriggerIsInstalledWhereRolesThatAppendCouldNotNotify", Promise: "nor does a right that a role lacks",
 	},
 	{
 		Name: "failed-build", File: "eventstore/installindex.go",

@@ -110,6 +110,7 @@ type worker struct {
 	// scopes is what each projection wants, asked once.
 	scopes   map[string]projection.Scope
 	handlers *Handlers
+	notices  notices
 }
 
 // self is the worker's id.

@@ -44,7 +44,9 @@ type coordinator struct {
 	due     *time.Timer  // of the next look
 	overdue *time.Timer  // of a look that is on its way
 	seen    seen
-	failure int // looks or acts that failed in a row
+	ages    ages
+	began   time.Time // when its clock began
+	failure int       // looks or acts that failed in a row
 }
 
 type (
@@ -56,6 +58,7 @@ type (
 	// looked is what was seen.
 	looked struct {
 		view pgcoord.View
+		at   time.Duration // when, on the coordinator's clock
 		err  error
 	}
 	// acted is what came of a round's actions.
@@ -66,6 +69,7 @@ type (
 		incomplete bool                 // the assignment lacks slots, or some projection of the worker has slots that are nobody's
 		again      bool                 // look again after delay
 		delay      time.Duration
+		refused    int // the backend of a frozen leader that this worker may not end
 		err        error
 	}
 )
@@ -75,7 +79,7 @@ type (
 func newCoordinator(w *worker, told ...messages.ToCoordinator) *coordinator {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &coordinator{
-		worker: w, log: w.logger(kindCoordinator), ctx: ctx, cancel: cancel,
+		worker: w, log: w.logger(kindCoordinator), ctx: ctx, cancel: cancel, began: time.Now(),
 		state: state{self: w.self(), pollOnly: w.session == nil, timing: w.Timing},
 	}
 	for _, m := range told {
@@ -147,7 +151,7 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 func (k *coordinator) follow(c actor.Context, m messages.ToCoordinator) {
 	switch m := m.(type) {
 	case messages.Notified:
-		if !k.view.Leading && (m.Kind == pgcoord.NotifyReady || m.Kind == pgcoord.NotifyJoined) {
+		if !acts(k.state, k.view) && (m.Kind == pgcoord.NotifyReady || m.Kind == pgcoord.NotifyJoined) {
 			return
 		}
 		k.call(m.Kind == pgcoord.NotifyGeneration)
@@ -172,9 +176,9 @@ func (k *coordinator) call(glance bool) {
 }
 
 // glances says whether a glance does for the next look: all that called for it is
-// a change of generation, and there is somebody who leads.
+// a change of generation, and there is somebody else who leads.
 func (k *coordinator) glances() bool {
-	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderPID != 0
+	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderLocked && k.state.unled == nil
 }
 
 // lookTimeout bounds one look, actTimeout one change of a table.
@@ -209,6 +213,7 @@ func (k *coordinator) look(c actor.Context) {
 			} else {
 				result.view, err = w.Store.Observe(ctx, db, w.self(), lead && w.session != nil)
 			}
+			result.at = time.Since(k.began)
 			return err
 		})
 		root.Send(self, result)
@@ -230,11 +235,11 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}
-	k.view = remembering(m.view, k.view)
-	k.seen.observe(k, k.view)
+	k.view = remembering(k.ages.measure(m.view, m.at), k.view)
 	k.tellWatched(c, k.worker.Store.SeesAppends() && watches(k.state, k.view))
 	var actions []action
 	k.state, actions = decide(k.state, k.view)
+	k.seen.observe(k, k.view)
 	k.act(c, actions)
 }
 
@@ -245,7 +250,7 @@ func remembering(v, before pgcoord.View) pgcoord.View {
 	if !v.Glance {
 		return v
 	}
-	v.LeaderPID, v.Drawn = before.LeaderPID, before.Drawn
+	v.LeaderPID, v.LeaderLocked, v.Drawn = before.LeaderPID, before.LeaderLocked, before.Drawn
 	for i := range v.Workers {
 		if w, known := before.Worker(v.Workers[i].ID); known {
 			v.Workers[i].SessionPID = w.SessionPID
@@ -277,13 +282,16 @@ func (k *coordinator) act(c actor.Context, actions []action) {
 			c.Send(c.Parent(), messages.EventsAppended{})
 		}
 	}
-	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, k.log)
+	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, acts(k.state, k.view), k.log)
 	go func() { root.Send(self, exec.run(k.ctx, actions)) }()
 }
 
 // acted ends the round.
 func (k *coordinator) acted(c actor.Context, m *acted) {
 	k.busy = false
+	if m.refused != 0 {
+		k.state.refused, k.state.refusedAt = m.refused, k.view.At
+	}
 	if m.joined {
 		c.Send(c.Parent(), messages.Joined{})
 	}

@@ -43,9 +43,17 @@ type state struct {
 	drawn   int64
 	stirred bool
 
-	// absent is since when a worker's session has been missing at every look, as
-	// the age of one's own session.
+	// absent is since when a worker's session has been missing at every look, on the
+	// worker's own clock.
 	absent map[uuid.UUID]time.Duration
+	// unled is since when no live worker has had the leader's lock, on the same clock; nil
+	// if one has, or it is free. warned says that people were told who has it.
+	unled  *time.Duration
+	warned bool
+	// refused is the backend of a frozen leader that this worker was not allowed to end,
+	// and refusedAt when that was, on the same clock.
+	refused   int
+	refusedAt time.Duration
 }
 
 // action is something that the coordinator is to do. Those that change tables
@@ -88,6 +96,8 @@ type (
 		PID    int
 		Worker uuid.UUID
 	}
+	// warnOfHolder tells people who holds the leader's lock.
+	warnOfHolder struct{}
 	// prune deletes old rows.
 	prune struct{}
 	// wakeHorizon tells the horizon that events were appended.
@@ -110,6 +120,7 @@ func (prepare) action()         {}
 func (declareDead) action()     {}
 func (activate) action()        {}
 func (endLeader) action()       {}
+func (warnOfHolder) action()    {}
 func (prune) action()           {}
 func (wakeHorizon) action()     {}
 func (announceAppends) action() {}
@@ -129,11 +140,18 @@ func decide(s state, v pgcoord.View) (state, []action) {
 		return s, []action{join{}}
 	}
 	s.absent = missingSince(s, v)
+	if s.unled = unledSince(s, v); s.unled == nil {
+		s.warned = false
+	}
 	s, actions := decideOwn(s, v, me)
 	actions = append(actions, decideLeader(s, v)...)
 	if len(actions) == 0 && prunes(s, v) {
 		s.pruned = v.Generation.Number
 		actions = append(actions, prune{})
+	}
+	if !s.leaving && !s.warned && leadsUnlocked(s, v) {
+		s.warned = true
+		actions = append([]action{warnOfHolder{}}, actions...)
 	}
 	s, heeded := heedAppends(s, v)
 	return s, append(actions, heeded...)
@@ -155,7 +173,7 @@ func heedAppends(s state, v pgcoord.View) (state, []action) {
 	switch {
 	case !s.stirred:
 		return s, nil
-	case began && v.Leading && len(v.Workers) > 1:
+	case began && acts(s, v) && len(v.Workers) > 1:
 		return s, []action{wakeHorizon{}, announceAppends{}}
 	default:
 		return s, []action{wakeHorizon{}}

@@ -43,7 +43,7 @@ func as(id uuid.UUID, st pgcoord.WorkerState, generation int64) pgcoord.Worker {
 
 // sight is a view of a follower with an old session.
 func sight(g pgcoord.Generation, workers ...pgcoord.Worker) pgcoord.View {
-	return pgcoord.View{Generation: g, Workers: workers, SessionAge: time.Hour, ServerAge: time.Hour, LeaderPID: 1000 + int(ann[0])}
+	return pgcoord.View{Generation: g, Workers: workers, At: time.Hour, SessionAge: time.Hour, ServerAge: time.Hour, LeaderLocked: true, LeaderPID: 1000 + int(ann[0])}
 }
 
 // leading is the same of the leader.
@@ -187,7 +187,10 @@ func prepared(t *testing.T, actions []action) pgcoord.Change {
 }
 
 func TestLeaderPreparesAGeneration(t *testing.T) {
-	stale := func(w pgcoord.Worker) pgcoord.Worker { w.HeartbeatAge = decideTiming.Stale; return w }
+	stale := func(w pgcoord.Worker) pgcoord.Worker {
+		w.HeartbeatAge, w.Heartbeat = decideTiming.Stale, "old"
+		return w
+	}
 	gone := func(w pgcoord.Worker) pgcoord.Worker { w.SessionPID = 0; return w }
 	for name, test := range map[string]struct {
 		state state
@@ -229,7 +232,7 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 			for _, l := range change.Lost {
 				lost = append(lost, l.Worker)
 				assert.NotEmpty(t, l.Detail)
-				assert.NotEqual(t, l.SessionGone, l.Stale == decideTiming.Stale, "there is one kind of evidence")
+				assert.NotEqual(t, l.SessionGone, l.Heartbeat == "old", "there is one kind of evidence")
 			}
 			assert.Equal(t, test.lost, lost)
 
@@ -267,7 +270,7 @@ func TestLeaderLeavesWellAlone(t *testing.T) {
 		"a stranger is on its way out": {of(runs(1)), sight(active(1, bob), as(ann, pgcoord.Stopping, 0), as(bob, pgcoord.Running, 1)), nil},
 		"a stranger is dead": {
 			of(runs(1)), sight(active(1, bob), pgcoord.Worker{ID: ann, State: pgcoord.Pending, HeartbeatAge: time.Hour}, as(bob, pgcoord.Running, 1)),
-			[]action{declareDead{Losses: []pgcoord.Loss{{Worker: ann, Stale: decideTiming.Stale, Detail: "its last heartbeat is older than 30s"}}}},
+			[]action{declareDead{Losses: []pgcoord.Loss{{Worker: ann, Detail: "its last heartbeat is older than 30s"}}}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -290,7 +293,7 @@ func TestMissingSessionsCount(t *testing.T) {
 	v := leading(sight(active(1, ann, bob), missing, as(bob, pgcoord.Running, 1)))
 
 	s, actions := decide(of(func(s *state) { runs(1)(s); s.pruned = 1 }), v)
-	assert.Equal(t, map[uuid.UUID]time.Duration{ann: v.SessionAge}, s.absent)
+	assert.Equal(t, map[uuid.UUID]time.Duration{ann: v.At}, s.absent)
 	assert.Equal(t, []action{lookAgain{After: absenceInterval}}, actions, "missing once is no loss")
 
 	back := v
@@ -300,11 +303,11 @@ func TestMissingSessionsCount(t *testing.T) {
 	assert.Empty(t, actions)
 
 	soon := v
-	soon.SessionAge += absenceInterval - 1
+	soon.At += absenceInterval - 1
 	_, actions = decide(s, soon)
 	assert.Equal(t, []action{lookAgain{After: absenceInterval}}, actions, "two looks in quick succession are no proof")
 
-	v.SessionAge += absenceInterval
+	v.At += absenceInterval
 	_, actions = decide(s, v)
 	assert.Equal(t, []uuid.UUID{ann}, []uuid.UUID{prepared(t, actions).Lost[0].Worker})
 
@@ -359,7 +362,7 @@ func TestLeaderActivates(t *testing.T) {
 		},
 		"not in the round that declares somebody dead": {
 			sight(preparing(2), lost, ready),
-			[]action{declareDead{Losses: []pgcoord.Loss{{Worker: ann, Stale: decideTiming.Stale, Detail: "its last heartbeat is older than 30s"}}}, lookAgain{}},
+			[]action{declareDead{Losses: []pgcoord.Loss{{Worker: ann, Detail: "its last heartbeat is older than 30s"}}}, lookAgain{}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -519,6 +522,7 @@ func TestAGlanceDecidesNothingForOthers(t *testing.T) {
 	v.Workers = append(v.Workers, pgcoord.Worker{ID: cid})
 	after := remembering(v, known)
 	assert.Equal(t, known.LeaderPID, after.LeaderPID)
+	assert.True(t, after.LeaderLocked)
 	assert.False(t, after.Leading)
 	assert.Equal(t, []int{as(ann, "", 0).SessionPID, as(bob, "", 0).SessionPID, 0},
 		[]int{after.Workers[0].SessionPID, after.Workers[1].SessionPID, after.Workers[2].SessionPID})
@@ -534,8 +538,11 @@ func TestWhoGlances(t *testing.T) {
 	k.call(false)
 	assert.False(t, k.glances(), "something else called too")
 	k.whole = false
-	k.view.LeaderPID = 0
+	k.view.LeaderLocked = false
 	assert.False(t, k.glances(), "somebody must take the lead")
+	k.view.LeaderLocked, k.state.unled = true, new(time.Duration)
+	assert.False(t, k.glances(), "no live worker leads")
+	k.state.unled = nil
 	k.view = leading(k.view)
 	assert.False(t, k.glances(), "the leader looks at sessions")
 	k.view, k.worker = sight(active(1)), &worker{}

@@ -20,13 +20,18 @@ import (
 type execution struct {
 	worker *worker
 	view   pgcoord.View
+	began  time.Time
+	leads  bool
 	log    *slog.Logger
 	result acted
 }
 
-func newExecution(w *worker, v pgcoord.View, log *slog.Logger) *execution {
-	return &execution{worker: w, view: v, log: log}
+func newExecution(w *worker, v pgcoord.View, leads bool, log *slog.Logger) *execution {
+	return &execution{worker: w, view: v, began: time.Now(), leads: leads, log: log}
 }
+
+// age is how long ago the generation was prepared.
+func (e *execution) age() time.Duration { return e.view.Generation.Age + time.Since(e.began) }
 
 // run performs the actions until one fails.
 func (e *execution) run(ctx context.Context, actions []action) *acted {
@@ -67,7 +72,10 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			return w.Store.Contest(ctx, db, w.self())
 		case report:
 			changed, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
-			if !changed || e.view.Leading || w.session == nil {
+			if err == nil && changed && a.State == pgcoord.Running {
+				err = e.checkRights(ctx, db)
+			}
+			if !changed || e.leads || w.session == nil {
 				e.lookAgain(0) // what follows is up to this worker; others are notified of it
 			}
 			return err
@@ -75,11 +83,9 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			e.lookAgain(0)
 			return w.Store.SetAbandoned(ctx, db, w.self(), recorded(a.Handlers))
 		case leave:
-			if err := w.Store.Stop(ctx, db, w.self(), "left gracefully"); err != nil {
-				return err
-			}
-			e.result.left = true
-			return nil
+			err := w.Store.Stop(ctx, db, w.self(), "left gracefully")
+			e.result.left = err == nil
+			return err
 		case prepare:
 			return e.prepare(ctx, db, a.Change)
 		case declareDead:
@@ -92,9 +98,10 @@ func (e *execution) perform(ctx context.Context, a action) error {
 		case prune:
 			return w.Store.Prune(ctx, db, w.Timing.History)
 		case endLeader:
-			e.log.Warn("ending the session of a leader that has stopped", "leader", a.Worker, "pid", a.PID)
-			w.Metrics.BackendTerminated()
-			return w.Store.EndBackend(ctx, db, a.PID, a.Worker)
+			return e.endLeader(ctx, db, a)
+		case warnOfHolder:
+			e.warnOfHolder(ctx, db)
+			return nil
 		default:
 			return fmt.Errorf("the coordinator does not know the action %T", a)
 		}
@@ -234,13 +241,13 @@ func partitionOf(a *messages.Assignment, p slot.Partition) *messages.PartitionAs
 func (e *execution) activate(ctx context.Context, a activate) error {
 	w := e.worker
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, w.Timing.Coordination+actTimeout)
+	ctx, cancel := context.WithTimeout(ctx, max(0, w.Timing.Coordination-e.age())+actTimeout)
 	defer cancel()
 	var watch *blockerWatch
 	a.Activation.Noticed = func(what string) {
 		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", what)
 	}
-	a.Activation.Began = func(pid int) { watch = watchBlockers(ctx, w, pid, e.log) }
+	a.Activation.Began = func(pid int) { watch = watchBlockers(ctx, w, pid, e.age(), e.log) }
 	done, err := w.batches.activate(ctx)
 	if err != nil {
 		return err

@@ -112,7 +112,7 @@ func TestLivingBlockerHasTheCoordinationTimeout(t *testing.T) {
 	defer holder.Release()
 	tx, err := holder.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = tx.Exec(t.Context(), `SET LOCAL application_name = '`+pgcoord.ApplicationName(r.id)+`'; LOCK TABLE handled`)
+	_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock_shared(hashtextextended('`+pgcoord.ApplicationName(r.id)+`', 0)); LOCK TABLE handled`)
 	require.NoError(t, err)
 	pids, waited := make(chan int, 1), make(chan error, 1)
 	go func() {

@@ -21,36 +21,71 @@ func decideLeader(s state, v pgcoord.View) []action {
 	if s.leaving {
 		return nil
 	}
-	lost := losses(s, v)
+	ends := endFrozenLeader(s, v)
 	if !acts(s, v) {
-		return endFrozenLeader(s, v)
+		return ends
 	}
+	lost := losses(s, v)
 	switch v.Generation.State {
 	case pgcoord.Preparing:
-		return finishPreparing(s, v, lost)
+		return append(ends, finishPreparing(s, v, lost)...)
 	default:
-		return considerChange(s, v, lost)
+		return append(ends, considerChange(s, v, lost)...)
 	}
 }
 
 // acts says whether this worker leads: it holds the lock, or, where there are
-// no session locks, it is the live worker with the least id.
+// no session locks or nobody who lives has the leader's, it is the live worker
+// with the least id.
 func acts(s state, v pgcoord.View) bool {
-	if !s.pollOnly {
-		return v.Leading
+	if s.pollOnly {
+		return leastLive(s, v) == s.self
 	}
-	return leastLive(s, v) == s.self
+	return v.Leading || leadsUnlocked(s, v)
 }
 
-// leastLive is the least id among the workers whose heartbeat is fresh and that
-// are not on their way out, where they do nothing for others.
+// leadsUnlocked says whether this worker leads without the lock, which has been
+// no live worker's for some time: another program's, or a worker's that is frozen and
+// whose session cannot be ended. Two that believe it do no harm, since every
+// transition looks at the tables again.
+func leadsUnlocked(s state, v pgcoord.View) bool {
+	return s.unled != nil && v.At-*s.unled >= s.timing.SessionGrace && leastLive(s, v) == s.self
+}
+
+// unledSince is since when every look has shown that the leader's lock is held, and by
+// no live worker's session; nil if it is not.
+func unledSince(s state, v pgcoord.View) *time.Duration {
+	if v.Glance {
+		return s.unled
+	}
+	if s.pollOnly || v.Leading || !v.LeaderLocked {
+		return nil
+	}
+	for _, w := range v.Workers {
+		if live(s, w) && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
+			return nil
+		}
+	}
+	if s.unled != nil {
+		return s.unled
+	}
+	return &v.At
+}
+
+// leastLive is the least id among the live workers.
 func leastLive(s state, v pgcoord.View) uuid.UUID {
 	for _, w := range v.Workers { // ordered by id
-		if present(w) && w.State != pgcoord.Stopping && w.HeartbeatAge < s.timing.Stale {
+		if live(s, w) {
 			return w.ID
 		}
 	}
 	return uuid.Nil
+}
+
+// live says whether the worker's heartbeat is fresh and it is not on its way
+// out, where it does nothing for others.
+func live(s state, w pgcoord.Worker) bool {
+	return present(w) && w.State != pgcoord.Stopping && w.HeartbeatAge < s.timing.Stale
 }
 
 // present says whether the worker's state is one of a worker that is there.
@@ -62,10 +97,13 @@ func present(w pgcoord.Worker) bool {
 // its lock is held: the next look finds the lock free. The live worker with the
 // least id does it.
 func endFrozenLeader(s state, v pgcoord.View) []action {
-	if s.pollOnly || leastLive(s, v) != s.self || !settled(s, v) {
+	if s.pollOnly || v.Leading || leastLive(s, v) != s.self || !settled(s, v) {
 		return nil
 	}
 	for _, w := range v.Workers {
+		if w.SessionPID == s.refused && v.At-s.refusedAt < s.timing.Stale {
+			continue
+		}
 		if w.HeartbeatAge >= s.timing.Stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
 			return []action{endLeader{PID: w.SessionPID, Worker: w.ID}, lookAgain{}}
 		}
@@ -93,9 +131,9 @@ func missingSince(s state, v pgcoord.View) map[uuid.UUID]time.Duration {
 	}
 	for _, w := range v.Workers {
 		if w.ID != s.self && w.HasSession && w.SessionPID == 0 && present(w) {
-			absent[w.ID] = v.SessionAge
+			absent[w.ID] = v.At
 			if since, already := s.absent[w.ID]; already {
-				absent[w.ID] = min(since, v.SessionAge)
+				absent[w.ID] = since
 			}
 		}
 	}
@@ -109,10 +147,10 @@ func losses(s state, v pgcoord.View) []pgcoord.Loss {
 		since, missing := s.absent[w.ID]
 		switch {
 		case w.ID == s.self || !present(w):
-		case missing && v.SessionAge-since >= absenceInterval:
+		case missing && v.At-since >= absenceInterval:
 			lost = append(lost, pgcoord.Loss{Worker: w.ID, SessionGone: true, Detail: "its coordination session has ended"})
 		case w.HeartbeatAge >= s.timing.Stale && settled(s, v):
-			lost = append(lost, pgcoord.Loss{Worker: w.ID, Stale: s.timing.Stale, Detail: fmt.Sprintf("its last heartbeat is older than %s", s.timing.Stale)})
+			lost = append(lost, pgcoord.Loss{Worker: w.ID, Heartbeat: w.Heartbeat, Detail: fmt.Sprintf("its last heartbeat is older than %s", s.timing.Stale)})
 		}
 	}
 	return lost

@@ -28,6 +28,7 @@ type node struct {
 	// The coordinator: the real state, and where its round is.
 	k     *coordinator // nil while it waits for its next life
 	seen  *pgcoord.View
+	at    time.Duration // when it was seen
 	todo  []action
 	start int64 // the generation whose assignment was read; 0 if none
 	inbox []messages.ToCoordinator
@@ -125,7 +126,7 @@ func (n *node) look() {
 	}
 	n.k.hurried = n.world.choose.intN(2) == 0
 	v := n.world.view(n, n.k.glances())
-	n.seen = &v
+	n.seen, n.at = &v, n.world.now
 }
 
 // conclude decides on what was seen, which may be old by now.
@@ -134,7 +135,12 @@ func (n *node) conclude() {
 		return
 	}
 	var actions []action
-	n.k.view = remembering(*n.seen, n.k.view)
+	seen := n.k.ages.measure(*n.seen, n.at)
+	if n.world.databaseAges {
+		seen = *n.seen
+		seen.At = n.at
+	}
+	n.k.view = remembering(seen, n.k.view)
 	n.k.state, actions = n.world.decide(n.k.state, n.k.view)
 	n.seen = nil
 	for _, a := range actions {
@@ -259,7 +265,7 @@ func (n *node) beat() {
 	if !n.reaches() || row == nil || !alive(row) {
 		return
 	}
-	row.beat = n.world.now
+	row.beat = n.world.clock()
 	n.until = n.world.now + n.world.timing.trust()
 	n.ask(messages.LeaseRenewed{})
 }

@@ -17,9 +17,9 @@ import (
 // of whoever comes, and only makes sure.
 func nextLook(s state, v pgcoord.View) time.Duration {
 	switch {
-	case s.pollOnly || (v.Leading && len(v.Workers) > 1):
+	case s.pollOnly || (acts(s, v) && len(v.Workers) > 1):
 		return s.timing.Observe
-	case v.Leading:
+	case acts(s, v):
 		return aloneFollows * s.timing.Follow
 	}
 	period := s.timing.Follow

@@ -30,13 +30,18 @@ func (s *seen) observe(k *coordinator, v pgcoord.View) {
 		states[string(w.State)]++
 	}
 	m.WorkerStates(states)
-	m.Leader(v.Leading)
+	leads := acts(k.state, v)
+	m.Leader(leads)
+	m.LeaderUnlocked(leadsUnlocked(k.state, v))
 	m.Generation(v.Generation.Number)
-	if v.Leading != s.leading {
-		s.leading = v.Leading
-		k.log.Info("leadership changed", "leading", v.Leading)
+	if leads != s.leading {
+		s.leading = leads
+		k.log.Info("leadership changed", "leading", leads)
 	}
 	g := v.Generation
+	if g.State == pgcoord.Active {
+		m.GenerationBlocked(false)
+	}
 	if g.State == pgcoord.Active && !s.looked { // it came about before this worker
 		k.log.Info("found a generation", "generation", g.Number, "members", len(g.Members), "active_for", g.ActiveFor)
 	} else {

@@ -43,7 +43,7 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 			log, registry := &logbook{}, prometheus.NewRegistry()
 			m, err := metrics.New(registry)
 			require.NoError(t, err)
-			k := newCoordinator(&worker{Config: Config{Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
+			k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: ann}, Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
 			defer k.cancel()
 			for _, g := range test.looks {
 				k.seen.observe(k, pgcoord.View{Generation: g})

@@ -46,7 +46,7 @@ func (w *world) step() {
 // fault is something that goes wrong, or a worker that comes or goes.
 func (w *world) fault() {
 	n := w.nodes[w.choose.intN(len(w.nodes))]
-	kind := w.choose.intN(12)
+	kind := w.choose.intN(14)
 	if n.gone && kind > 2 {
 		return
 	}
@@ -84,6 +84,18 @@ func (w *world) fault() {
 		w.logf("the database restarts")
 		for _, n := range w.nodes {
 			w.endSession(n)
+		}
+	case 12:
+		if w.leader == strangerPID {
+			w.leader = 0
+		} else if w.leader == 0 && !w.pollOnly {
+			w.logf("a stranger takes the leader's lock")
+			w.leader = strangerPID
+		}
+	case 13:
+		if w.steps {
+			w.offset += time.Duration(w.choose.intN(1200)-600) * time.Second
+			w.logf("the database's clock is %s ahead", w.offset)
 		}
 	}
 }
@@ -258,8 +270,16 @@ func TestSimulationNotices(t *testing.T) {
 				return s, actions
 			}
 		},
+		"ages on the database's clock": func(w *world) { w.databaseAges, w.steps = true, true },
+		"a stranger has the leader's lock, and nobody leads": func(w *world) {
+			w.decide = func(s state, v pgcoord.View) (state, []action) {
+				s.unled = nil
+				return decide(s, v)
+			}
+		},
 		"a frozen leader is left alone": func(w *world) {
 			w.decide = func(s state, v pgcoord.View) (state, []action) {
+				s.unled = nil
 				s, actions := decide(s, v)
 				return s, slices.DeleteFunc(actions, func(a action) bool {
 					_, ok := a.(endLeader)

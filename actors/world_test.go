@@ -22,6 +22,9 @@ type world struct {
 	pollOnly bool
 
 	now         time.Duration
+	offset      time.Duration // of the database's clock
+	steps       bool          // it is set now and then
+	rights      bool          // workers may end each other's sessions
 	generations []*simGeneration
 	rows        map[uuid.UUID]*simRow
 	owners      []uuid.UUID // of the checkpoints
@@ -31,10 +34,11 @@ type world struct {
 	nodes       []*node
 	late        []func() // what crashed coordinators had sent to the server
 
-	// unchecked makes Prepare believe the caller: for the test that the test can fail.
-	unchecked bool
-	violation string
-	trace     []string
+	// For the tests that the test can fail: unchecked makes Prepare believe the caller, databaseAges makes workers believe the
+	// database's clock.
+	unchecked, databaseAges bool
+	violation               string
+	trace                   []string
 }
 
 // simGeneration is a row of the generations.
@@ -49,12 +53,15 @@ type simGeneration struct {
 type simRow struct {
 	state      pgcoord.WorkerState
 	generation int64
-	beat       time.Duration
+	beat       time.Duration // on the database's clock, as all times in rows
 }
+
+// strangerPID is a session that is nobody's.
+const strangerPID = -1
 
 func newWorld(c seeded, pollOnly bool) *world {
 	return &world{
-		choose: c, decide: decide, pollOnly: pollOnly, rows: map[uuid.UUID]*simRow{},
+		choose: c, decide: decide, pollOnly: pollOnly, steps: c.intN(2) == 0, rights: c.intN(3) > 0, rows: map[uuid.UUID]*simRow{},
 		timing: Timing{
 			Stale: 1200 * time.Millisecond, Coordination: 2 * time.Second,
 			Settle: 150 * time.Millisecond, SessionGrace: 200 * time.Millisecond,
@@ -86,19 +93,19 @@ func (w *world) current() *simGeneration {
 
 // view is what node n sees: Store.Observe, or Store.Glance.
 func (w *world) view(n *node, glance bool) pgcoord.View {
-	v := pgcoord.View{SessionAge: w.now - n.connected, ServerAge: time.Hour}
+	v := pgcoord.View{SessionAge: w.now - n.connected, Session: fmt.Sprint(n.pid), ServerAge: time.Hour}
 	if glance {
 		v = pgcoord.View{Glance: true}
 	} else if !w.pollOnly {
 		if w.leader == 0 && n.k.mayLead() {
 			w.leader = n.pid
 		}
-		v.LeaderPID, v.Leading = w.leader, w.leader == n.pid
+		v.LeaderLocked, v.LeaderPID, v.Leading = w.leader != 0, w.leader, w.leader == n.pid
 	}
 	if g := w.current(); g != nil {
-		v.Generation = pgcoord.Generation{Number: g.number, State: g.state, Members: slices.Clone(g.members), Age: w.now - g.created}
+		v.Generation = pgcoord.Generation{Number: g.number, State: g.state, Members: slices.Clone(g.members), Age: max(0, w.clock()-g.created)}
 		if g.state == pgcoord.Active {
-			v.Generation.ActiveFor = w.now - g.activated
+			v.Generation.ActiveFor = max(0, w.clock()-g.activated)
 		}
 	}
 	for _, other := range w.nodes {
@@ -108,7 +115,7 @@ func (w *world) view(n *node, glance bool) pgcoord.View {
 		}
 		seen := pgcoord.Worker{
 			ID: other.id, Name: other.name, State: row.state, Generation: row.generation,
-			HeartbeatAge: w.now - row.beat, HasSession: !w.pollOnly,
+			HeartbeatAge: max(0, w.clock()-row.beat), Heartbeat: fmt.Sprint(row.beat), HasSession: !w.pollOnly,
 		}
 		if !glance {
 			seen.SessionPID = other.pid
@@ -118,6 +125,9 @@ func (w *world) view(n *node, glance bool) pgcoord.View {
 	slices.SortFunc(v.Workers, func(a, b pgcoord.Worker) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return v
 }
+
+// clock is the database's clock.
+func (w *world) clock() time.Duration { return w.now + w.offset }
 
 // alive says whether the row is one of a worker that is there.
 func alive(row *simRow) bool { return row.state != pgcoord.Dead && row.state != pgcoord.Stopped }
@@ -134,11 +144,11 @@ func (w *world) perform(n *node, pid int, a action) {
 	switch a := a.(type) {
 	case join:
 		if row == nil {
-			w.rows[n.id] = &simRow{state: pgcoord.Pending, beat: w.now}
+			w.rows[n.id] = &simRow{state: pgcoord.Pending, beat: w.clock()}
 		}
 	case rejoin:
 		if row != nil && row.state == pgcoord.Dead {
-			row.state, row.generation, row.beat = pgcoord.Pending, 0, w.now
+			row.state, row.generation, row.beat = pgcoord.Pending, 0, w.clock()
 		}
 	case report:
 		if row != nil && alive(row) {
@@ -160,7 +170,10 @@ func (w *world) perform(n *node, pid int, a action) {
 	case prune:
 		w.prune()
 	case endLeader:
-		if holder := w.node(a.Worker); holder.pid == a.PID {
+		switch holder := w.node(a.Worker); {
+		case !w.rights && n.k != nil:
+			n.k.state.refused, n.k.state.refusedAt = a.PID, n.k.view.At
+		case w.rights && holder.pid == a.PID && w.leader == a.PID:
 			w.endSession(holder)
 		}
 	}
@@ -180,7 +193,7 @@ func (w *world) prepare(change pgcoord.Change) {
 		g.state = pgcoord.Superseded
 	}
 	w.markDead(change.Lost)
-	w.generations = append(w.generations, &simGeneration{number: change.From + 1, state: pgcoord.Preparing, created: w.now})
+	w.generations = append(w.generations, &simGeneration{number: change.From + 1, state: pgcoord.Preparing, created: w.clock()})
 }
 
 // markDead is Store.MarkDead: the evidence is looked at again.
@@ -190,7 +203,7 @@ func (w *world) markDead(losses []pgcoord.Loss) {
 		if row == nil {
 			continue
 		}
-		gone := w.now-row.beat > l.Stale
+		gone := fmt.Sprint(row.beat) == l.Heartbeat
 		if l.SessionGone {
 			gone = w.node(l.Worker).pid == 0
 		}
@@ -226,7 +239,7 @@ func (w *world) activate(a pgcoord.Activation) {
 			row.state = pgcoord.Dead
 		}
 	}
-	g.state, g.members, g.activated = pgcoord.Active, ready, w.now
+	g.state, g.members, g.activated = pgcoord.Active, ready, w.clock()
 	w.owners, w.ownedIn = ready, g.number
 }
 

@@ -14,7 +14,9 @@
 //	name                            type       labels                 meaning
 //	workers                         gauge      state                  Workers of the replica set, by state, as this worker sees them.
 //	leader                          gauge                             1 if this worker leads the replica set, else 0.
+//	leader_unlocked                 gauge                             1 while this worker leads though something else than a live worker holds the leader's lock, else 0.
 //	generation                      gauge                             Number of the generation that this worker follows; 0 before the first.
+//	generation_blocked              gauge                             1 while a transaction that this worker may not end holds up a new generation, else 0.
 //	generation_changes_total        counter    cause                  Changes of generation that this worker saw, by cause.
 //	partitions                      gauge                             Partitions that this worker handles.
 //	coordination_duration_seconds   histogram  phase                  Duration of the phases of a change of generation.

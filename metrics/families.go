@@ -37,13 +37,13 @@ type families struct {
 	described []description
 	vecs      []*prometheus.MetricVec
 
-	workers, leader, generation, partitions *prometheus.GaugeVec
-	generationChanges                       *prometheus.CounterVec
-	coordinationDuration                    *prometheus.HistogramVec
-	paused                                  *prometheus.CounterVec
-	heartbeatDuration                       *prometheus.HistogramVec
-	heartbeatFailures, leaseExpired         *prometheus.CounterVec
-	backendsTerminated                      *prometheus.CounterVec
+	workers, leader, leaderUnlocked, generation, generationBlocked, partitions *prometheus.GaugeVec
+	generationChanges                                                          *prometheus.CounterVec
+	coordinationDuration                                                       *prometheus.HistogramVec
+	paused                                                                     *prometheus.CounterVec
+	heartbeatDuration                                                          *prometheus.HistogramVec
+	heartbeatFailures, leaseExpired                                            *prometheus.CounterVec
+	backendsTerminated                                                         *prometheus.CounterVec
 
 	eventsHandled, conflicts, handlerErrors, fencedBatches *prometheus.CounterVec
 	batchDuration, batchEvents                             *prometheus.HistogramVec
@@ -90,7 +90,9 @@ func newFamilies() *families {
 func (f *families) addReplicaSet() {
 	f.workers = f.gauge("workers", "Workers of the replica set, by state, as this worker sees them.", "state")
 	f.leader = f.gauge("leader", "1 if this worker leads the replica set, else 0.")
+	f.leaderUnlocked = f.gauge("leader_unlocked", "1 while this worker leads though something else than a live worker holds the leader's lock, else 0.")
 	f.generation = f.gauge("generation", "Number of the generation that this worker follows; 0 before the first.")
+	f.generationBlocked = f.gauge("generation_blocked", "1 while a transaction that this worker may not end holds up a new generation, else 0.")
 	f.generationChanges = f.counter("generation_changes_total", "Changes of generation that this worker saw, by cause.", "cause")
 	f.partitions = f.gauge("partitions", "Partitions that this worker handles.")
 	f.coordinationDuration = f.histogram("coordination_duration_seconds",

@@ -38,15 +38,16 @@ type ReplicaSet struct {
 
 // coordinationSeries are the series of a worker's membership and generation.
 type coordinationSeries struct {
-	states                         [len(workerStates)]prometheus.Gauge
-	leader, generation, partitions prometheus.Gauge
-	generationChanges              *children[string, prometheus.Counter]
-	phases                         *children[string, prometheus.Observer]
-	paused                         prometheus.Counter
-	heartbeats                     prometheus.Observer
-	heartbeatFailures              prometheus.Counter
-	leaseExpired                   prometheus.Counter
-	backendsTerminated             prometheus.Counter
+	states                            [len(workerStates)]prometheus.Gauge
+	leader, generation, partitions    prometheus.Gauge
+	leaderUnlocked, generationBlocked prometheus.Gauge
+	generationChanges                 *children[string, prometheus.Counter]
+	phases                            *children[string, prometheus.Observer]
+	paused                            prometheus.Counter
+	heartbeats                        prometheus.Observer
+	heartbeatFailures                 prometheus.Counter
+	leaseExpired                      prometheus.Counter
+	backendsTerminated                prometheus.Counter
 }
 
 func (s *series) initCoordination() {
@@ -55,6 +56,8 @@ func (s *series) initCoordination() {
 		s.states[i] = f.workers.WithLabelValues(s.name, state)
 	}
 	s.leader = f.leader.WithLabelValues(s.name)
+	s.leaderUnlocked = f.leaderUnlocked.WithLabelValues(s.name)
+	s.generationBlocked = f.generationBlocked.WithLabelValues(s.name)
 	s.generation = f.generation.WithLabelValues(s.name)
 	s.partitions = f.partitions.WithLabelValues(s.name)
 	s.generationChanges = word(s, f.generationChanges.WithLabelValues)
@@ -112,12 +115,30 @@ func (r *ReplicaSet) Leader(leader bool) {
 	r.series.leader.Set(boolValue(leader))
 }
 
+// LeaderUnlocked records whether this worker leads though something else holds the
+// leader's lock.
+func (r *ReplicaSet) LeaderUnlocked(unlocked bool) {
+	if r == nil {
+		return
+	}
+	r.series.leaderUnlocked.Set(boolValue(unlocked))
+}
+
 // Generation records the number of the generation that this worker follows.
 func (r *ReplicaSet) Generation(number int64) {
 	if r == nil {
 		return
 	}
 	r.series.generation.Set(float64(number))
+}
+
+// GenerationBlocked records whether a transaction that this worker may not end holds up
+// a new generation.
+func (r *ReplicaSet) GenerationBlocked(blocked bool) {
+	if r == nil {
+		return
+	}
+	r.series.generationBlocked.Set(boolValue(blocked))
 }
 
 // GenerationChanged counts a change of generation and why it came, in a word.

@@ -31,15 +31,16 @@ func TestBlockersFindsTheReplicaSetsBackends(t *testing.T) {
 	own, dead := join(t, s, pool, "orders"), join(t, s, pool, "orders")
 	bury(t, s, pool, dead)
 	foreign := join(t, open(t, pool, "stranger"), pool, "letters")
-	// All of them hold a lock that one backend wants.
+	// All of them hold a lock that one backend wants, and one that shows whose they are.
 	exec(t, pool, `CREATE TABLE wanted ()`)
 	holders := map[string]*pgx.Conn{}
 	for _, name := range []string{
 		ApplicationName(own), ApplicationName(dead), ApplicationName(foreign), ApplicationName(uuid.New()),
 		own.String(), "the application", ApplicationName(own) + "x",
 	} {
-		conn := named(t, pool, name)
+		conn := named(t, pool, ApplicationName(own)) // which proves nothing
 		exec(t, conn, `BEGIN`)
+		exec(t, conn, `SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))`, name)
 		exec(t, conn, `LOCK TABLE wanted IN ACCESS SHARE MODE`)
 		holders[name] = conn
 	}
@@ -53,7 +54,16 @@ func TestBlockersFindsTheReplicaSetsBackends(t *testing.T) {
 	found, err := s.Blockers(t.Context(), pool, int(waiter.PgConn().PID()))
 	require.NoError(t, err)
 	pidOf := func(w uuid.UUID) int { return int(holders[ApplicationName(w)].PgConn().PID()) }
-	assert.ElementsMatch(t, []Blocker{{PID: pidOf(own), Worker: own, State: Pending}, {PID: pidOf(dead), Worker: dead, State: Dead}}, found)
+	var workers []Blocker
+	for _, b := range found {
+		if b.Worker != uuid.Nil {
+			workers = append(workers, Blocker{PID: b.PID, Worker: b.Worker, State: b.State})
+		}
+		assert.Equal(t, ApplicationName(own), b.Application)
+		assert.NotEmpty(t, b.Role)
+	}
+	assert.Len(t, found, len(holders))
+	assert.ElementsMatch(t, []Blocker{{PID: pidOf(own), Worker: own, State: Pending}, {PID: pidOf(dead), Worker: dead, State: Dead}}, workers)
 
 	for _, w := range []uuid.UUID{foreign, own} { // neither is the other's
 		for name, conn := range holders {
@@ -100,7 +110,8 @@ func checkBlockersAreEnded(t *testing.T, o owner) {
 	awaitBlocked(t, o.pool, uint32(pid))
 	blockers, err := o.Blockers(t.Context(), o.pool, pid)
 	require.NoError(t, err)
-	require.Equal(t, []Blocker{{PID: backend, Worker: o.worker, State: Running}}, blockers)
+	require.Len(t, blockers, 1)
+	require.Equal(t, []any{backend, o.worker, Running}, []any{blockers[0].PID, blockers[0].Worker, blockers[0].State})
 	require.NoError(t, o.EndBackend(t.Context(), o.pool, blockers[0].PID, blockers[0].Worker))
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))
 	require.Error(t, frozen.Commit(t.Context(), 10))

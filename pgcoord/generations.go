@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Causes of a generation, as the table and the metric name them.
@@ -44,9 +43,9 @@ type Loss struct {
 	// Detail says why, for people.
 	Detail string
 	// SessionGone says that the evidence is the missing session lock; otherwise
-	// it is that the heartbeat is older than Stale.
+	// it is that the last heartbeat is still Heartbeat, as Worker has it.
 	SessionGone bool
-	Stale       time.Duration
+	Heartbeat   string
 }
 
 const sqlCurrent = `
@@ -75,9 +74,9 @@ WHERE w.worker_id = $1 AND w.state NOT IN ('stopped', 'dead')
         WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND ((l.classid::bigint << 32) | l.objid::bigint) = w.session_key)
-      ELSE NOT EXISTS (
-        SELECT 1 FROM {{schema}}orchestrator_heartbeats AS h
-        WHERE h.worker_id = w.worker_id AND h.last_heartbeat >= now() - $4::interval) END`
+      ELSE $4 = coalesce((
+        SELECT extract(epoch FROM h.last_heartbeat)::text FROM {{schema}}orchestrator_heartbeats AS h
+        WHERE h.worker_id = w.worker_id), '') END`
 
 // Prepare supersedes the generation change.From and enters the next one,
 // preparing. It returns 0 if somebody else changed the generation first: the
@@ -168,8 +167,7 @@ func (s *Store) lockCurrent(ctx context.Context, tx pgx.Tx) (number int64, state
 // MarkDead declares workers dead for which the evidence still holds.
 func (s *Store) MarkDead(ctx context.Context, db DB, losses []Loss) error {
 	for _, l := range losses {
-		stale := pgtype.Interval{Microseconds: l.Stale.Microseconds(), Valid: true}
-		if _, err := db.Exec(ctx, s.q(sqlMarkDead), l.Worker, l.Detail, l.SessionGone, stale); err != nil {
+		if _, err := db.Exec(ctx, s.q(sqlMarkDead), l.Worker, l.Detail, l.SessionGone, l.Heartbeat); err != nil {
 			return fmt.Errorf("declaring worker %s dead: %w", l.Worker, err)
 		}
 	}

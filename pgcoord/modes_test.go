@@ -116,7 +116,7 @@ func changeAndLeave(t *testing.T, s *Store, pool *pgxpool.Pool, number int64, de
 	ctx := t.Context()
 	next, err := s.Prepare(ctx, pool, Change{
 		From: number, Cause: CauseLost, Reason: "it's", By: stays,
-		Lost: []Loss{{Worker: dead, Detail: "it's gone", SessionGone: true}, {Worker: stays, Stale: time.Hour}},
+		Lost: []Loss{{Worker: dead, Detail: "it's gone", SessionGone: true}, {Worker: stays, Heartbeat: "0.000000"}},
 	})
 	require.NoError(t, err)
 	require.Equal(t, number+1, next)

@@ -93,7 +93,8 @@ func (s *Session) Close() {
 }
 
 // Do runs statements on the session's connection, after those that came before.
-// It waits for a connection until ctx ends.
+// It waits for a connection until ctx ends. Statements that have begun are broken off at
+// ctx's deadline, but not when it is cancelled before.
 func (s *Session) Do(ctx context.Context, run func(context.Context, *pgx.Conn) error) error {
 	r := &request{ctx: ctx, run: run, err: make(chan error, 1)}
 	select {
@@ -162,11 +163,14 @@ JOIN pg_catalog.pg_settings AS s ON s.name = v.name`
 
 // sqlEndHolder ends the worker's own previous session, which the server has not
 // noticed to be broken.
-const sqlEndHolder = `
-SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l
-WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND ((l.classid::bigint << 32) | l.objid::bigint) = $1`
+var sqlEndHolder = `
+WITH locks AS MATERIALIZED (` + advisoryLocks + `
+), target AS MATERIALIZED (
+    SELECT l.pid, a.usesysid, coalesce(role.rolname::text, a.usesysid::text, '') AS name, coalesce(role.rolsuper, false) AS rolsuper
+    FROM locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid LEFT JOIN pg_roles AS role ON role.oid = a.usesysid
+    WHERE l.key = $1
+)
+SELECT coalesce(pid, 0), name, ` + ending + ` FROM target`
 
 // open connects, takes the worker's lock and listens.
 func (s *Session) open(ctx context.Context) (*pgx.Conn, error) {
@@ -186,8 +190,7 @@ func (s *Session) open(ctx context.Context) (*pgx.Conn, error) {
 	var locked bool
 	err = conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1)", s.cfg.Key).Scan(&locked)
 	if err == nil && !locked {
-		_, _ = conn.Exec(ctx, sqlEndHolder, s.cfg.Key)
-		err = errors.New("the worker's previous session still held its lock; ended it")
+		err = endHolder(ctx, conn, s.cfg.Key)
 	}
 	if err == nil {
 		_, err = conn.Exec(ctx, "LISTEN "+pgx.Identifier{s.cfg.Channel}.Sanitize()+"; LISTEN "+pgx.Identifier{s.cfg.Appends}.Sanitize())
@@ -197,6 +200,25 @@ func (s *Session) open(ctx context.Context) (*pgx.Conn, error) {
 		return nil, fmt.Errorf("opening the coordination session: %w", err)
 	}
 	return conn, nil
+}
+
+// endHolder ends the session that holds the worker's lock. It returns an error in any case, which says so.
+func endHolder(ctx context.Context, conn *pgx.Conn, key int64) error {
+	var pid int
+	var role string
+	var ended *bool
+	err := conn.QueryRow(ctx, sqlEndHolder, key).Scan(&pid, &role, &ended)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return errors.New("the worker's previous session still held its lock, and has ended by now")
+	case err != nil:
+		return fmt.Errorf("ending the session that holds the worker's lock: %w", err)
+	case ended == nil && pid == 0:
+		return errors.New("a prepared transaction holds the worker's lock: end it with ROLLBACK PREPARED (see pg_prepared_xacts)")
+	case ended == nil:
+		return fmt.Errorf("session %d of the role %q holds the worker's lock, and this role may not end it: let a superuser call pg_terminate_backend(%[1]d)", pid, role)
+	}
+	return errors.New("the worker's previous session still held its lock; ended it")
 }
 
 // proofInterval is how often the session sends a notification to itself. It
@@ -302,11 +324,21 @@ func (s *Session) notified(n *pgconn.Notification) {
 	s.cfg.Events.Notified(kind, worker)
 }
 
-// serveOne runs one request, bounded by its own context, the session's, and a
-// limit: a statement that is answered later than that has lost its server.
+// serveOne runs one request, bounded by its own deadline, the session's context, and a
+// limit: a statement that is answered later than that has lost its server. A request that
+// is given up before its deadline is still answered: a statement that is broken off costs the
+// connection, and with it the worker's locks.
 func (s *Session) serveOne(ctx context.Context, conn *pgx.Conn, r *request) error {
-	runCtx, cancel := context.WithTimeout(r.ctx, sessionStatement)
+	if r.ctx.Err() != nil {
+		return fmt.Errorf("waiting for the coordination session: %w", context.Cause(r.ctx))
+	}
+	runCtx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), sessionStatement)
 	defer cancel()
+	if deadline, ok := r.ctx.Deadline(); ok {
+		var end context.CancelFunc
+		runCtx, end = context.WithDeadline(runCtx, deadline)
+		defer end()
+	}
 	defer context.AfterFunc(ctx, cancel)()
 	return r.run(runCtx, conn)
 }

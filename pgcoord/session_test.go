@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -166,22 +167,44 @@ func TestDoReturnsTheErrorAndKeepsTheSession(t *testing.T) {
 	assert.Empty(t, w.lost)
 }
 
-// A statement that is given up leaves a connection of which nobody knows what
-// comes next.
-func TestDoThatIsGivenUpCostsTheConnection(t *testing.T) {
+// A statement that is given up is answered all the same, and keeps the session.
+func TestDoThatIsGivenUpKeepsTheSession(t *testing.T) {
 	t.Parallel()
 	w, pool := newSession(t)
 	before := w.pid(t)
+	blocker := dial(t, pool)
+	exec(t, blocker, `SELECT pg_advisory_lock(5)`)
 	ctx, cancel := context.WithCancel(t.Context())
+	result := async(func() error {
+		return w.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, `SELECT pg_advisory_lock(5)`)
+			return err
+		})
+	})
+	awaitBlocked(t, pool, before)
+	cancel()
+	exec(t, blocker, `SELECT pg_advisory_unlock(5)`)
+	require.NoError(t, await(t, result, "the statement"))
+	require.ErrorIs(t, w.Do(ctx, func(context.Context, *pgx.Conn) error { return nil }), context.Canceled)
+	assert.Equal(t, before, w.pid(t))
+	assert.Empty(t, w.lost)
+}
+
+// A statement that is not answered by its deadline leaves a connection of which nobody knows what
+// comes next.
+func TestDoThatIsLateCostsTheConnection(t *testing.T) {
+	t.Parallel()
+	w, _ := newSession(t)
+	before := w.pid(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
 	result := async(func() error {
 		return w.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 			_, err := conn.Exec(ctx, `SELECT pg_sleep(3600)`)
 			return err
 		})
 	})
-	eventually(t, pool, "the statement did not begin", `SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep')`, before)
-	cancel()
-	require.ErrorIs(t, await(t, result, "the statement"), context.Canceled)
+	require.ErrorIs(t, await(t, result, "the statement"), context.DeadlineExceeded)
 	require.Error(t, await(t, w.lost, "the loss"))
 	await(t, w.connected, "the next connection")
 	assert.NotEqual(t, before, w.pid(t))

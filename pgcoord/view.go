@@ -3,6 +3,7 @@ package pgcoord
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,13 +48,18 @@ type Worker struct {
 	Abandoned, LeftOut []string
 	// StateAge is how long it has been in its state.
 	StateAge time.Duration
-	// HeartbeatAge is the time since the last heartbeat.
+	// HeartbeatAge is the time since the last heartbeat, at least 0. It is NoHeartbeat
+	// where there is none, or one at a time that is not finite. Heartbeat is the last heartbeat itself, as the row has it.
 	HeartbeatAge time.Duration
+	Heartbeat    string
 	// HasSession says whether the worker announced a session lock at all, and
 	// SessionPID which backend holds it now; 0 if none does.
 	HasSession bool
 	SessionPID int
 }
+
+// NoHeartbeat is the HeartbeatAge of a worker that has no heartbeat: it is older than any.
+const NoHeartbeat = time.Duration(math.MaxInt64)
 
 // View is what a coordinator sees at one moment.
 type View struct {
@@ -67,9 +73,14 @@ type View struct {
 	LeaderPID int
 	// Leading says whether it is the backend that was asked.
 	Leading bool
+	// LeaderLocked says whether anybody holds that lock. A prepared transaction does so without a backend.
+	LeaderLocked bool
 	// SessionAge is how long the backend that was asked has been connected, and
-	// ServerAge how long the server has been up.
+	// ServerAge how long the server has been up. Session and Server change when they begin.
 	SessionAge, ServerAge time.Duration
+	Session, Server       string
+	// At is when it was seen, on a clock of the caller's, who sets it.
+	At time.Duration
 	// Clock is the database's clock at the look, as the time since 1970: what
 	// all workers can agree on, to take turns.
 	Clock time.Duration
@@ -94,37 +105,34 @@ func (v View) Worker(id uuid.UUID) (w Worker, ok bool) {
 // viewColumns are a generation g, and a worker w with its heartbeat h, as scan takes
 // them.
 const viewColumns = `
-       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(g.members, '{}'),
-       coalesce(extract(epoch FROM now() - g.created_at)::float8 * 1000, 0),
-       coalesce(extract(epoch FROM now() - g.activated_at)::float8 * 1000, 0),
-       w.worker_id, w.name, w.state, w.generation, w.projections, w.unpartitioned, w.partitions,
-       coalesce(extract(epoch FROM now() - w.state_changed_at)::float8 * 1000, 0),
-       coalesce(extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000, 0),
-       w.session_key IS NOT NULL, w.left_out,` + abandonedColumn
+       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(array_remove(g.members, NULL), '{}'),
+       CASE WHEN isfinite(g.created_at) THEN extract(epoch FROM now() - g.created_at)::float8 * 1000 ELSE 0 END,
+       CASE WHEN isfinite(g.activated_at) THEN extract(epoch FROM now() - g.activated_at)::float8 * 1000 ELSE 0 END,
+       w.worker_id, w.name, w.state, w.generation, array_remove(w.projections, NULL), array_remove(w.unpartitioned, NULL), w.partitions,
+       CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at)::float8 * 1000 ELSE 0 END,
+       CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000 ELSE 'infinity' END,
+       coalesce(extract(epoch FROM h.last_heartbeat)::text, ''),
+       w.session_key IS NOT NULL, array_remove(w.left_out, NULL),` + abandonedColumn
 
 // One statement, whatever the number of workers, so that an idle worker costs
 // little. The advisory lock is tried for only if this session does not hold it
 // yet: a session that takes it twice must release it twice.
 const sqlObserve = `
-WITH locks AS MATERIALIZED (
-    SELECT (l.classid::bigint << 32) | l.objid::bigint AS key, l.pid
-    FROM pg_locks AS l
-    WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+WITH locks AS MATERIALIZED (` + advisoryLocks + `
 ), leader AS MATERIALIZED (
     SELECT CASE
         WHEN EXISTS (SELECT 1 FROM locks WHERE key = $3 AND pid = pg_backend_pid()) THEN true
         WHEN $4 AND NOT EXISTS (SELECT 1 FROM locks WHERE key = $3) THEN pg_try_advisory_lock($3)
         ELSE false END AS held
 ), session AS (
-    SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 * 1000 AS age
+    SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 * 1000 AS age, backend_start
     FROM pg_stat_get_activity(pg_backend_pid())
 )
-SELECT leader.held,
+SELECT leader.held, leader.held OR EXISTS (SELECT 1 FROM locks WHERE key = $3),
        CASE WHEN leader.held THEN pg_backend_pid()
             ELSE coalesce((SELECT max(pid) FROM locks WHERE key = $3), 0) END,
-       coalesce((SELECT age FROM session), 0),
-       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 * 1000,
+       coalesce((SELECT age FROM session), 0), pg_backend_pid() || ' ' || coalesce((SELECT extract(epoch FROM backend_start)::text FROM session), ''),
+       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 * 1000, extract(epoch FROM pg_postmaster_start_time())::text,
        extract(epoch FROM clock_timestamp())::float8 * 1000,
        (SELECT coalesce(max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN pg_sequence_last_value(oid) END), 0)
         FROM pg_class WHERE oid = to_regclass(nullif($5, ''))),
@@ -142,7 +150,7 @@ ORDER BY w.worker_id LIMIT {{all rows}}`
 // What a follower needs to follow a change of generation. A scan of the locks takes
 // as long as all the rest, and makes others wait for it.
 const sqlGlance = `
-SELECT false, 0, 0::float8, 0::float8, extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
+SELECT false AS leading, false AS locked, 0, 0::float8, '', 0::float8, '', extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
 ` + viewColumns + `, 0
 FROM (VALUES (1)) AS one (row)
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
@@ -202,10 +210,10 @@ func (v *View) scan(scan func(...any) error) error {
 		w                      Worker
 	)
 	g := &v.Generation
-	err := scan(&v.Leading, &v.LeaderPID, &sessionAge, &serverAge, &clock, &v.Drawn,
+	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.Drawn,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.HasSession, &w.LeftOut, &w.Abandoned, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &w.SessionPID)
 	if err != nil {
 		return err
 	}

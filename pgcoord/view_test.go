@@ -43,6 +43,7 @@ func TestObserveAnEmptyReplicaSet(t *testing.T) {
 	assert.Positive(t, v.SessionAge)
 	assert.InDelta(t, float64(time.Now().UnixNano()), float64(v.Clock), float64(time.Minute))
 	v.SessionAge, v.ServerAge, v.Clock = 0, 0, 0
+	v.Session, v.Server = "", ""
 	assert.Equal(t, View{Generation: Generation{Members: []uuid.UUID{}}}, v)
 	_, ok := v.Worker(uuid.New())
 	assert.False(t, ok)
@@ -174,14 +175,14 @@ func TestMarkDeadLooksAtItsEvidenceAgain(t *testing.T) {
 	require.NoError(t, s.Join(t.Context(), pool, polls))
 	holdSession(t, s, dial(t, pool), back)
 	holdSession(t, s, dial(t, pgtest.NewDatabase(t)), lost) // which is another lock
-	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '1 hour' WHERE worker_id <> $1`, fresh)
+	evidence := []Loss{stale(t, pool, fresh), stale(t, pool, late), stale(t, pool, gone)}
+	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = last_heartbeat + interval '1 microsecond' WHERE worker_id = $1`, fresh)
 	require.NoError(t, s.Stop(t.Context(), pool, gone, "left"))
-	require.NoError(t, s.MarkDead(t.Context(), pool, []Loss{
-		{Worker: back, SessionGone: true, Stale: time.Minute},
-		{Worker: lost, SessionGone: true, Detail: "no session", Stale: time.Minute},
+	require.NoError(t, s.MarkDead(t.Context(), pool, append(evidence, []Loss{
+		{Worker: back, SessionGone: true},
+		{Worker: lost, SessionGone: true, Detail: "no session"},
 		{Worker: polls.ID, SessionGone: true},
-		stale(fresh, time.Minute), stale(late, time.Minute), stale(gone, time.Minute),
-	}))
+	}...)))
 	for w, want := range map[uuid.UUID]WorkerState{back: Pending, lost: Dead, polls.ID: Pending, fresh: Pending, late: Dead, gone: Stopped} {
 		assert.Equal(t, want, stateOf(t, pool, w))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/google/uuid"
@@ -253,9 +254,14 @@ func (s *Store) Stop(ctx context.Context, db DB, worker uuid.UUID, detail string
 }
 
 // milliseconds turns a database's double into a duration; the tables' ages
-// leave the database as milliseconds.
+// leave the database as milliseconds. An age is at least 0: the database's clock
+// may have been set back.
 func milliseconds(ms float64) time.Duration {
-	return time.Duration(ms * float64(time.Millisecond))
+	const most = float64(math.MaxInt64 / int64(time.Millisecond))
+	if ms >= most {
+		return NoHeartbeat
+	}
+	return time.Duration(max(ms, 0) * float64(time.Millisecond))
 }
 
 // nonNil makes an absent list an empty array rather than NULL.

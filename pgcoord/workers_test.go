@@ -12,15 +12,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stale is a loss with the evidence that the heartbeat is older than age.
-func stale(w uuid.UUID, age time.Duration) Loss {
-	return Loss{Worker: w, Detail: "stale", Stale: age}
+// stale is a loss with the evidence that the heartbeat is what it is now.
+func stale(t testing.TB, db DB, w uuid.UUID) Loss {
+	t.Helper()
+	return Loss{Worker: w, Detail: "stale", Heartbeat: value[string](t, db, `SELECT coalesce((
+		SELECT extract(epoch FROM last_heartbeat)::text FROM orchestrator_heartbeats WHERE worker_id = $1), '')`, w)}
 }
 
 // bury declares a worker dead, whatever the evidence.
 func bury(t testing.TB, s *Store, db DB, w uuid.UUID) {
 	t.Helper()
-	require.NoError(t, s.MarkDead(t.Context(), db, []Loss{stale(w, -time.Hour)}))
+	require.NoError(t, s.MarkDead(t.Context(), db, []Loss{stale(t, db, w)}))
 	require.Equal(t, Dead, stateOf(t, db, w))
 }
 
@@ -62,7 +64,8 @@ func TestJoinEntersWhatTheWorkerSays(t *testing.T) {
 	w := v.Workers[0]
 	assert.Positive(t, w.HeartbeatAge)
 	assert.Positive(t, w.StateAge)
-	w.HeartbeatAge, w.StateAge = 0, 0
+	assert.NotEmpty(t, w.Heartbeat)
+	w.HeartbeatAge, w.StateAge, w.Heartbeat = 0, 0, ""
 	assert.Equal(t, Worker{
 		ID: m.ID, Name: "a worker", State: Pending, Projections: []string{"a", "b"}, Unpartitioned: []string{"b"}, Partitions: 3,
 		Abandoned: []string{}, LeftOut: []string{},

@@ -17,8 +17,9 @@ var ErrTurn = errors.New("another batch has the turn")
 
 // Settings are local to the transaction, since its connection is the application's.
 type Settings struct {
-	// ApplicationName is shown in pg_stat_activity. It should differ from the names of other sessions. Empty leaves the
-	// connection's, and then Verify finds out nothing.
+	// ApplicationName is shown in pg_stat_activity. It should differ from the names of other sessions. The transaction also shares
+	// the advisory lock hashtextextended(ApplicationName, 0), by which others recognize it: a pooler may change the name that is shown.
+	// Empty leaves the connection's name and takes no lock, and then Verify finds out nothing.
 	ApplicationName string
 	// IdleTimeout ends the transaction on the server if nothing is sent for so long. 0 leaves the connection's.
 	IdleTimeout time.Duration
@@ -52,7 +53,8 @@ SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_s
     CASE WHEN $3 <> '' THEN pg_catalog.set_config('idle_in_transaction_session_timeout', $3, true) END,
     CASE WHEN $4 = 'off' THEN pg_catalog.set_config('synchronous_commit', 'off', true)
          WHEN pg_catalog.current_setting('synchronous_commit') = 'off' THEN pg_catalog.set_config('synchronous_commit', 'on', true) END,
-    pg_catalog.current_setting('application_name'), pg_catalog.current_setting('synchronous_commit')`
+    pg_catalog.current_setting('application_name'), pg_catalog.current_setting('synchronous_commit'),
+    CASE WHEN $2 <> '' THEN pg_catalog.pg_try_advisory_xact_lock_shared(pg_catalog.hashtextextended($2, 0)) END`
 
 // sqlEndTurn ends the time that the statement before it may wait.
 const sqlEndTurn = `SELECT pg_catalog.set_config('lock_timeout', '0', true)`
@@ -115,7 +117,7 @@ func (t *Tx) begin(ctx context.Context, locks []Statement) (rows int64, err erro
 	}
 	f := &t.found
 	err = results.QueryRow().Scan(&f.sessionAuthorization, &f.role, &f.rowSecurity, nil, nil, nil, nil, nil, nil, nil, nil,
-		&f.applicationName, &f.synchronousCommit)
+		&f.applicationName, &f.synchronousCommit, nil)
 	if err != nil {
 		return 0, fmt.Errorf("setting the transaction's settings: %w", err)
 	}

@@ -52,7 +52,7 @@ func (c *chaos) hitLeader(ctx context.Context, s step) error {
 	return c.kill(w)
 }
 
-// The leader's lock is the one that a worker's session holds beside its own. Where workers have no sessions it is the live worker
+// The leader's lock is the one that a worker's session holds beside its own, and beside that of its transactions. Where workers have no sessions it is the live worker
 // with the least id.
 const sqlLeader = `
 SELECT coalesce((
@@ -60,7 +60,8 @@ SELECT coalesce((
     JOIN pg_stat_activity AS a USING (pid)
     JOIN orchestrator_workers AS w ON a.application_name = 'pupsourcing-worker ' || w.worker_id
     WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
-      AND ((l.classid::bigint << 32) | l.objid::bigint) IS DISTINCT FROM w.session_key LIMIT 1
+      AND ((l.classid::bigint << 32) | l.objid::bigint) IS DISTINCT FROM w.session_key
+      AND ((l.classid::bigint << 32) | l.objid::bigint) <> hashtextextended('pupsourcing-worker ' || w.worker_id, 0) LIMIT 1
 ), (
     SELECT name FROM orchestrator_workers WHERE state NOT IN ('dead', 'stopped') ORDER BY worker_id LIMIT 1
 ), '')`

@@ -74,7 +74,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "evidence-heartbeat", File: "pgcoord/generations.go",
-		Old: "ELSE NOT EXISTS (", New: "ELSE true OR NOT EXISTS (",
+		Old: "ELSE $4 = coalesce((", New: "ELSE $4::text IS NOT NULL OR $4 = coalesce((",
 		Test: "TestMarkDeadLooksAtItsEvidenceAgain", Promise: "a worker whose heartbeat is fresh again is not declared dead",
 	},
 	{
@@ -115,17 +115,17 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "ends-only-own-backends", File: "pgcoord/blockers.go",
-		Old: "WHERE a.pid = $1 AND w.worker_id = $4`", New: "WHERE a.pid = $1 AND $4::uuid IS NOT NULL`",
+		Old: "WHERE w.replica_set = $2 AND w.worker_id = $4 AND l.pid = a.pid%s)", New: "WHERE w.replica_set = $2 AND $4::uuid IS NOT NULL AND l.pid = a.pid%s)",
 		Test: "TestBlockersFindsTheReplicaSetsBackends", Promise: "a backend is ended only while it works for the worker that it is to be ended for",
 	},
 	{
 		Name: "ends-only-workers-backends", File: "pgcoord/blockers.go",
-		Old: "ON w.replica_set = $2 AND a.application_name = $3 || w.worker_id::text\nWHERE", New: "ON w.replica_set = $2 AND $3::text IS NOT NULL\nWHERE",
+		Old: "AND w.worker_id = $4 AND l.pid = a.pid%s)", New: "AND w.worker_id = $4%s)",
 		Test: "TestBlockersFindsTheReplicaSetsBackends", Promise: "no backend of the application's is ended",
 	},
 	{
 		Name: "ends-only-this-sets-backends", File: "pgcoord/blockers.go",
-		Old: "ON w.replica_set = $2 AND a.application_name = $3 || w.worker_id::text`", New: "ON $2::text IS NOT NULL AND a.application_name = $3 || w.worker_id::text`",
+		Old: "    WHERE w.replica_set = $2\n)", New: "    WHERE $2::text IS NOT NULL\n)",
 		Test: "TestBlockersFindsTheReplicaSetsBackends", Promise: "another replica set's workers are left alone",
 	},
 	{

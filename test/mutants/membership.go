@@ -14,7 +14,7 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "absence-needs-two-looks", File: "actors/lead.go",
-		Old: "case missing && v.SessionAge-since >= absenceInterval:", New: "case missing && v.SessionAge >= since:",
+		Old: "case missing && v.At-since >= absenceInterval:", New: "case missing && v.At >= since:",
 		Test: "TestMissingSessionsCount", Promise: "a session that only broke is back by the second look",
 	},
 	{
@@ -106,13 +106,13 @@ var membershipGuards = []guard{
 		Test: "TestObserveTakesTheLeadersLockOnce", Promise: "giving up leadership once is enough",
 	},
 	{
-		Name: "other-databases-locks", File: "pgcoord/view.go",
+		Name: "other-databases-locks", File: "pgcoord/blockers.go",
 		Old: "WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted\n      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())", New: "WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted",
 		Test: "TestObserveShowsWhoHoldsASession", Promise: "a lock of another database is no sign of life",
 	},
 	{
-		Name: "predecessors-session-only", File: "pgcoord/session.go",
-		Old: "\n  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())", New: "",
+		Name: "predecessors-session-only", File: "pgcoord/blockers.go",
+		Old: "\n      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())", New: "",
 		Test: "TestSessionLeavesOtherDatabasesAlone", Promise: "a session of another database is never ended",
 	},
 	{
@@ -122,7 +122,7 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "somebody-takes-the-lead", File: "actors/coordinator.go",
-		Old: "&& !k.view.Leading && k.view.LeaderPID != 0", New: "&& !k.view.Leading",
+		Old: "&& !k.view.Leading && k.view.LeaderLocked", New: "&& !k.view.Leading",
 		Test: "TestWhoGlances", Promise: "where nobody leads, the next look finds that out",
 	},
 	{

@@ -114,7 +114,7 @@ func (s *stage) describe(ctx context.Context) string {
 		v.activeFor.Round(time.Millisecond), strings.Join(v.members, " "), strings.Join(v.handling, " "), strings.Join(s.names(), " "), s.dir)
 }
 
-// Where workers have sessions, the leader's holds two advisory locks: its own and the replica set's. Where they have none, the
+// Where workers have sessions, the leader's holds two advisory locks beside that of its transactions: its own and the replica set's. Where they have none, the
 // live worker with the least id acts.
 const (
 	sqlLeader = `
@@ -122,6 +122,7 @@ SELECT w.name FROM pg_locks AS l
 JOIN pg_stat_activity AS a USING (pid)
 JOIN orchestrator_workers AS w ON a.application_name LIKE '%' || w.worker_id::text
 WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND w.replica_set = $1
+  AND ((l.classid::bigint << 32) | l.objid::bigint) <> hashtextextended('pupsourcing-worker ' || w.worker_id, 0)
 GROUP BY w.name HAVING count(*) > 1`
 	sqlPollOnlyLeader = `
 SELECT name FROM orchestrator_workers WHERE replica_set = $1 AND state NOT IN ('stopped', 'dead') ORDER BY worker_id LIMIT 1`

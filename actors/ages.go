@@ -1,0 +1,84 @@
+package actors
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// ages measures how long what the looks show has stood, on the worker's own clock. The database's clock may be set while workers run:
+// back, and for as long nothing would seem to get old; or ahead, and everything would be old at once. Its ages count only for what was
+// there before the first look.
+//
+// It belongs to the coordinator's goroutine.
+type ages struct {
+	at    time.Duration // of the look before
+	stood map[standing]since
+}
+
+// agesAgree is by how much the two clocks may differ in an age, as they do by the time that a look takes.
+const agesAgree = time.Second
+
+// standing is something that has a value: a worker's heartbeat, say.
+type standing struct {
+	what string
+	id   uuid.UUID
+}
+
+// since is a value, and since when it has stood.
+type since struct {
+	value string
+	at    time.Duration
+}
+
+// measure returns the view with ages on the worker's clock. at is when it was seen, on the same clock.
+func (a *ages) measure(v pgcoord.View, at time.Duration) pgcoord.View {
+	before := *a
+	*a = ages{at: at, stood: map[standing]since{}}
+	age := func(what string, id uuid.UUID, value string, databases time.Duration) time.Duration {
+		key := standing{what, id}
+		stood, known := before.stood[key]
+		if !known || stood.value != value {
+			databases = max(databases, 0)
+			if known { // it is not older than the look before
+				databases = min(databases, at-before.at)
+			}
+			stood = since{value, at - databases}
+		}
+		a.stood[key] = stood
+		own := at - stood.at
+		if (own - databases).Abs() < agesAgree {
+			return databases // which is more exact
+		}
+		return own
+	}
+	v.At = at
+	if v.Glance {
+		for _, what := range []string{"session", "server"} {
+			if stood, known := before.stood[standing{what: what}]; known {
+				a.stood[standing{what: what}] = stood
+			}
+		}
+	} else {
+		v.SessionAge = age("session", uuid.Nil, v.Session, v.SessionAge)
+		v.ServerAge = age("server", uuid.Nil, v.Server, v.ServerAge)
+	}
+	g := &v.Generation
+	number := strconv.FormatInt(g.Number, 10)
+	g.Age = age("generation", uuid.Nil, number, g.Age)
+	if g.State == pgcoord.Active {
+		g.ActiveFor = age("active", uuid.Nil, number, g.ActiveFor)
+	}
+	v.Workers = append([]pgcoord.Worker(nil), v.Workers...)
+	for i := range v.Workers {
+		w := &v.Workers[i]
+		w.StateAge = age("state", w.ID, string(w.State), w.StateAge)
+		if w.HeartbeatAge != pgcoord.NoHeartbeat {
+			w.HeartbeatAge = age("heartbeat", w.ID, w.Heartbeat, w.HeartbeatAge)
+		}
+	}
+	return v
+}

@@ -1,0 +1,55 @@
+package main
+
+// leadingGuards keep a replica set led whoever holds the leader's lock, whatever the roles may do and the clocks show.
+var leadingGuards = []guard{
+	{
+		Name: "somebody-leads-without-the-lock", File: "actors/lead.go",
+		Old: "return v.Leading || leadsUnlocked(s, v)", New: "return v.Leading",
+		Test: "TestTheLeastLiveLeadsWhereNobodyWhoLivesHasTheLock", Promise: "a lock that is no live worker's holds up nobody",
+	},
+	{
+		Name: "a-live-leader-is-left-alone", File: "actors/lead.go",
+		Old: "if live(s, w) && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {", New: "if w.SessionPID < 0 {",
+		Test: "TestTheLeastLiveLeadsWhereNobodyWhoLivesHasTheLock", Promise: "beside a live leader nobody else leads",
+	},
+	{
+		Name: "refused-sessions-rest", File: "actors/lead.go",
+		Old: "if w.SessionPID == s.refused && v.At-s.refusedAt < s.timing.Stale {", New: "if w.SessionPID == s.refused && v.At-s.refusedAt < 0 {",
+		Test: "TestAFrozenLeadersSessionIsTriedAgainLater", Promise: "a session that may not be ended is not tried at every look",
+	},
+	{
+		Name: "ends-a-leader-only", File: "pgcoord/blockers.go",
+		Old: " AND l.key = w.session_key AND EXISTS (SELECT 1 FROM locks AS m WHERE m.pid = a.pid AND m.key = $5)", New: " AND $5::bigint IS NOT NULL",
+		Test: "TestEndLeaderEndsALeaderOnly", Promise: "only a session that leads is ended as a frozen leader's",
+	},
+	{
+		Name: "batches-show-their-worker", File: "internal/batchtx/begin.go",
+		Old: "pg_catalog.pg_try_advisory_xact_lock_shared(pg_catalog.hashtextextended($2, 0))", New: "true",
+		Test: "TestBlockersOfAnActivationAreEnded", Package: "pgcoord", Promise: "a batch that holds up a generation is recognized whatever its session is called",
+	},
+	{
+		Name: "logins-end-their-own", File: "pgcoord/blockers.go",
+		Old: "AND set_config('role', 'none', true) IS NOT NULL THEN pg_terminate_backend(pid)\n", New: "THEN NULL\n",
+		Test: "TestWhoHasLoggedInMayEndItsOwn", Promise: "after SET ROLE a worker still ends its own sessions",
+	},
+	{
+		Name: "given-up-statements-are-answered", File: "pgcoord/session.go",
+		Old: "context.WithTimeout(context.WithoutCancel(r.ctx), sessionStatement)", New: "context.WithTimeout(r.ctx, sessionStatement)",
+		Test: "TestDoThatIsGivenUpKeepsTheSession", Promise: "what is given up costs no session",
+	},
+	{
+		Name: "patience-counts-from-the-generation", File: "actors/blockers.go",
+		Old: "patient := prepared+time.Since(began) < w.Timing.Coordination", New: "patient := time.Since(began) < w.Timing.Coordination",
+		Test: "TestPatienceCountsFromTheGeneration", Promise: "an activation that is repeated does not begin to wait again",
+	},
+	{
+		Name: "ages-on-the-workers-clock", File: "actors/ages.go",
+		Old: "return own\n", New: "return databases\n",
+		Test: "TestAgesAreMeasuredOnTheWorkersClock", Promise: "a database clock that is set holds up no change and declares nobody dead",
+	},
+	{
+		Name: "missing-heartbeats-are-old", File: "pgcoord/view.go",
+		Old: "ELSE 'infinity' END,", New: "ELSE 0 END,",
+		Test: "TestObserveReadsWhateverStandsThere", Promise: "a worker without a heartbeat is not taken for a new one",
+	},
+}

@@ -266,7 +266,7 @@ func (r *reader) read(c actor.Context, s *statement, limit int, db eventstore.DB
 		if p.UpTo == s.reached {
 			return // the rest of the range, of which nothing is left
 		}
-		root.Send(self, &windowRead{statement: s, chunk: chunk{After: s.reached, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes}})
+		root.Send(self, &windowRead{statement: s, chunk: chunk{After: s.reached, UpTo: p.UpTo, Events: p.Events, Bytes: p.Bytes + chunkBytes}})
 		s.reached = p.UpTo
 		s.events += p.Events.Len()
 		s.bytes += p.Bytes

@@ -1,8 +1,8 @@
 package actors
 
 import (
-	"slices"
 	"sort"
+	"unsafe"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
 )
@@ -12,8 +12,12 @@ import (
 type chunk struct {
 	After, UpTo int64
 	Events      packed.Events
-	Bytes       int64
+	Bytes       int64 // that are held for it
+	before      int64 // bytes of all chunks that the window has had before it
 }
+
+// chunkBytes is what a chunk takes besides its events.
+const chunkBytes = int64(unsafe.Sizeof(chunk{}))
 
 // tail is the part of the chunk above a position.
 func (k chunk) tail(after int64) chunk {
@@ -31,7 +35,8 @@ type window struct {
 	ahead     int64 // bytes that are read before anybody asks
 	start     int64 // position before the first chunk
 	head      int64 // position that the last chunk reaches
-	bytes     int64
+	dropped   int64 // bytes of the chunks before those that are held
+	added     int64 // bytes of all chunks
 	chunks    []chunk
 	consumers map[string]int64 // the position after which each asked last
 }
@@ -79,7 +84,7 @@ func (w *window) ask(consumer string, after int64) {
 
 // restart empties the window and lets it begin at a position.
 func (w *window) restart(after int64) {
-	w.start, w.head, w.bytes, w.chunks = after, after, 0, nil
+	w.start, w.head, w.dropped, w.added, w.chunks = after, after, 0, 0, nil
 }
 
 // add appends a chunk that begins at the head.
@@ -89,8 +94,9 @@ func (w *window) add(k chunk) {
 		w.chunks[len(w.chunks)-1].UpTo = k.UpTo
 		return
 	}
+	k.before = w.added
 	w.chunks = append(w.chunks, k)
-	w.bytes += k.Bytes
+	w.added += k.Bytes
 	w.drop()
 }
 
@@ -102,13 +108,17 @@ func (w *window) drop() {
 		passed = min(passed, after)
 	}
 	gone := 0
-	for gone < len(w.chunks)-1 && (w.chunks[gone].UpTo <= passed || w.bytes > w.limit) {
-		w.bytes -= w.chunks[gone].Bytes
+	for gone < len(w.chunks)-1 && (w.chunks[gone].UpTo <= passed || w.bytes() > w.limit) {
+		w.dropped += w.chunks[gone].Bytes
 		w.start = w.chunks[gone].UpTo
+		w.chunks[gone] = chunk{}
 		gone++
 	}
-	w.chunks = slices.Delete(w.chunks, 0, gone)
+	w.chunks = w.chunks[gone:]
 }
+
+// bytes is what is held.
+func (w *window) bytes() int64 { return w.added - w.dropped }
 
 // wantsMore says whether it is worth to read on: the consumer that is furthest
 // has fewer than ahead bytes before it.
@@ -117,27 +127,22 @@ func (w *window) wantsMore() bool {
 	for _, after := range w.consumers {
 		furthest = max(furthest, after)
 	}
-	unread := int64(0)
-	for i := len(w.chunks) - 1; i >= 0 && w.chunks[i].UpTo > furthest; i-- {
-		unread += w.chunks[i].Bytes
-	}
-	return unread < w.ahead
+	i := sort.Search(len(w.chunks), func(i int) bool { return w.chunks[i].UpTo > furthest })
+	return i == len(w.chunks) || w.added-w.chunks[i].before < w.ahead
 }
 
 // crowded says whether a consumer has more than so many bytes before it: if the others read on as fast as
 // they can, it falls out of the window and must read again what they have read.
 func (w *window) crowded(bytes int64) bool {
-	held := int64(0)
-	for _, k := range slices.Backward(w.chunks) {
-		if held += k.Bytes; held <= bytes {
-			continue
-		}
-		for _, after := range w.consumers {
-			if after >= w.start && after < k.UpTo {
-				return true
-			}
-		}
+	// The last chunk that is followed by so many bytes, with its own.
+	i := sort.Search(len(w.chunks), func(i int) bool { return w.added-w.chunks[i].before <= bytes }) - 1
+	if i < 0 {
 		return false
+	}
+	for _, after := range w.consumers {
+		if after >= w.start && after < w.chunks[i].UpTo {
+			return true
+		}
 	}
 	return false
 }

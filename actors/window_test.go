@@ -76,7 +76,7 @@ func TestPropertyTheWindowLosesNothing(t *testing.T) {
 			}
 			require.Equal(rt, last, w.head)
 			if len(w.chunks) > 1 {
-				require.LessOrEqual(rt, w.bytes, int64(most))
+				require.LessOrEqual(rt, w.bytes(), int64(most))
 			}
 			for name, after := range consumers {
 				var before []int64

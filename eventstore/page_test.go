@@ -104,7 +104,7 @@ func TestAStreamsPartsMakeItsPage(t *testing.T) {
 					assert.Equal(t, p.Events.Position(n-1), p.UpTo, what)
 				}
 				events = append(events, p.Events.All()...)
-				bytes += p.Bytes
+				bytes += p.size
 			}
 			assert.Equal(t, page.Events, events, what)
 			assert.Equal(t, page.UpTo, got[len(got)-1].UpTo, what)

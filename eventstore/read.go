@@ -124,8 +124,10 @@ type Part struct {
 	// including it none is missing, in this part and those before. It is the last
 	// event's position, or, in a last part that neither limit nor bytes cut (see [Page]), the query's UpTo.
 	UpTo int64
-	// Bytes is about the memory that the events take.
+	// Bytes is the memory that was made for the events, see [packed.Events.Bytes].
 	Bytes int64
+
+	size int64 // what counts for Query.MaxBytes
 }
 
 // Read reads a page of the events that q wants: in one of its slots, above that
@@ -138,7 +140,7 @@ func (s *Store) Read(ctx context.Context, db DB, q Query) (Page, error) {
 func page(stream func(take func(Part)) error) (Page, error) {
 	var page Page
 	err := stream(func(p Part) {
-		page = Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.Bytes}
+		page = Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.size}
 	})
 	if err != nil {
 		return Page{}, err

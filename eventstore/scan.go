@@ -126,6 +126,7 @@ func (s *eventScanner) scanSlowly(rows pgx.Rows) (packed.Row, error) {
 
 // part is the events since the part before, which reach upTo.
 func (s *eventScanner) part(upTo int64) Part {
-	bytes := s.list.Bytes()
-	return Part{Events: s.list.Cut(), UpTo: upTo, Bytes: bytes}
+	size := s.list.Bytes()
+	list := s.list.Cut()
+	return Part{Events: list, UpTo: upTo, Bytes: list.Bytes(), size: size}
 }

@@ -48,7 +48,7 @@ func (r *ScopedReader) Read(ctx context.Context, db DB, q Query) (Page, error) {
 	if err != nil {
 		return Page{}, err
 	}
-	return Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.Bytes}, nil
+	return Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.size}, nil
 }
 
 // Next reads by one statement: see Read. It sets q.ByScopeIndex itself. A statement that takes longer than the server allows is
@@ -109,7 +109,7 @@ func (r *ScopedReader) step(ctx context.Context, db DB, q Query, size int, take 
 	err = r.store.Stream(ctx, db, q, size, func(p Part) {
 		done.upTo = p.UpTo
 		done.events += p.Events.Len()
-		done.bytes += p.Bytes
+		done.bytes += p.size
 		take(p)
 	})
 	return done, r.learn(ctx, q, done, r.now().Sub(began), err)

@@ -96,12 +96,23 @@ func (b *Builder) next() *record {
 	return &b.list.records[n]
 }
 
-// Cut ends the list and returns it; what is added from now on is of the next one.
+// smallList is up to how many bytes of events a list is copied into as much memory as it needs.
+const smallList = 16 << 10
+
+// Cut ends the list and returns it; what is added from now on is of the next one. A list that is much smaller than its memory is
+// copied: it may be kept for long, and there may be many of one event.
 func (b *Builder) Cut() Events {
 	done := b.list
 	done.names = slices.Clip(b.names)
-	done.pieces = b.memory.cut()
+	done.pieces, done.shared = b.memory.cut()
 	b.full = b.full || (b.Expected > 0 && done.Len() >= b.Expected)
+	switch {
+	case b.bytes <= smallList && done.Bytes() > 2*b.bytes:
+		done = done.compact()
+		b.memory.shared = false // the next list alone has the piece
+	case cap(done.records) > 2*done.Len():
+		done.records = slices.Clip(slices.Clone(done.records))
+	}
 	b.list, b.bytes = Events{}, 0
 	return done
 }
@@ -176,20 +187,23 @@ func (c *nameColumn) index(names *[]string, name []byte) uint32 {
 // it, so who keeps an event keeps its neighbours' memory, up to maxPiece bytes.
 type arena struct {
 	pieces  [][]byte
-	current int // the piece that is being filled
-	used    int // of it
-	size    int // of the last piece that was not made for one event
+	shared  bool // the first is of the list before
+	current int  // the piece that is being filled
+	used    int  // of it
+	size    int  // of the last piece that was not made for one event
 }
 
 const (
 	minPiece = 1 << 10
 	maxPiece = 64 << 10
+	// largeEvent is the most bytes of an event that has no piece of its own.
+	largeEvent = maxPiece / 4
 )
 
 // room is memory for an event's values, and where it is. A large event has a piece of its own.
 func (a *arena) room(size int) (into []byte, piece, offset uint32) {
 	switch {
-	case size > maxPiece/4:
+	case size > largeEvent:
 		a.pieces = append(a.pieces, make([]byte, size))
 		if len(a.pieces) == 1 {
 			a.used = size // there is no piece to be filled yet
@@ -205,13 +219,14 @@ func (a *arena) room(size int) (into []byte, piece, offset uint32) {
 	return a.pieces[a.current][from:a.used], uint32(a.current), uint32(from)
 }
 
-// cut is the pieces so far. The next list's begin with the one that is being filled, if there is room in it.
-func (a *arena) cut() [][]byte {
-	done := a.pieces
-	a.pieces = nil
+// cut is the pieces so far, and whether the first is of the list before. The next list's begin with the one that is being filled, if there
+// is room in it.
+func (a *arena) cut() (done [][]byte, shared bool) {
+	done, shared = a.pieces, a.shared
+	a.pieces, a.shared = nil, false
 	if len(done) > 0 && a.used < len(done[a.current]) {
-		a.pieces = [][]byte{done[a.current]}
+		a.pieces, a.shared = [][]byte{done[a.current]}, true
 	}
 	a.current = 0
-	return done
+	return done, shared
 }

@@ -1,6 +1,7 @@
 package packed
 
 import (
+	mathbits "math/bits"
 	"time"
 	"unsafe"
 
@@ -16,6 +17,8 @@ type Events struct {
 	records []record
 	pieces  [][]byte
 	names   []string
+	// shared says that the first piece was made for the list before.
+	shared bool
 }
 
 // record is an event without what it refers to. It has no pointers.
@@ -29,6 +32,11 @@ type record struct {
 	piece, offset                                                       uint32
 	aggregateID, payload, traceID, correlationID, causationID, metadata int32
 	slot                                                                uint16
+}
+
+// size is how many bytes the event's values take.
+func (r *record) size() int {
+	return int(max(r.aggregateID, 0) + max(r.payload, 0) + max(r.traceID, 0) + max(r.correlationID, 0) + max(r.causationID, 0) + max(r.metadata, 0))
 }
 
 // none is the length of a NULL.
@@ -58,19 +66,53 @@ func (l Events) Slice(from, to int) Events {
 	return l
 }
 
-// Pick is the events for which wanted returns true. They share the list's memory.
+// Pick is the events for which wanted returns true. They share the list's memory, but for what none of them refers to; a few of many
+// have their own.
 func (l Events) Pick(wanted func(i int) bool) Events {
-	picked := Events{pieces: l.pieces, names: l.names}
+	chosen, n := make([]uint64, (len(l.records)+63)/64), 0
 	for i := range l.records {
-		if !wanted(i) {
-			continue
+		if wanted(i) {
+			chosen[i/64] |= 1 << (i % 64)
+			n++
 		}
-		if picked.records == nil {
-			picked.records = make([]record, 0, len(l.records)-i)
+	}
+	if n == len(l.records) {
+		return l
+	}
+	if n == 0 {
+		return Events{}
+	}
+	picked := Events{records: make([]record, 0, n), pieces: make([][]byte, len(l.pieces)), names: l.names, shared: l.shared}
+	for word, bits := range chosen {
+		for ; bits != 0; bits &= bits - 1 {
+			r := l.records[word*64+mathbits.TrailingZeros64(bits)]
+			picked.records = append(picked.records, r)
+			if picked.pieces[r.piece] == nil {
+				picked.pieces[r.piece] = l.pieces[r.piece]
+			}
 		}
-		picked.records = append(picked.records, l.records[i])
+	}
+	if n < len(l.records)/fewPicked {
+		return picked.compact()
 	}
 	return picked
+}
+
+// fewPicked is of how many events one that is picked is copied. Partitions, each of which wants a part of a list, share its memory.
+const fewPicked = 32
+
+// Bytes is the memory that was made for the list. What two lists share is counted for the first.
+func (l Events) Bytes() int64 {
+	bytes := cap(l.records)*Overhead + cap(l.pieces)*int(unsafe.Sizeof([]byte{})) + cap(l.names)*int(unsafe.Sizeof(""))
+	for i, p := range l.pieces {
+		if i > 0 || !l.shared {
+			bytes += cap(p)
+		}
+	}
+	for _, n := range l.names {
+		bytes += len(n)
+	}
+	return int64(bytes)
 }
 
 // At is event i.

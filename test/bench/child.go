@@ -27,6 +27,7 @@ type job struct {
 	Partitions  int    // of the worker; 0 means the default
 	Spin        int    // iterations of a handler that computes
 	OnlyLast    bool   // only the last projection counts
+	Quiet       bool   // its warnings are expected
 	Rate        int    // events a second; 0 means as many as possible
 	Seconds     int    // how long
 	Opened      bool   // the connections append before it begins

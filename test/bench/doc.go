@@ -57,6 +57,8 @@
 //     projections with 64 partitions each as a ratio to those with one.
 //   - memory/1x8: the peak of the resident memory (VmHWM) of a process that catches up 1x8.
 //   - memory/far: the same where one projection is all events behind another, to which events come all the time.
+//   - memory/waiting: the same where one projection fails on the first event and another handles 500 events a second, which are
+//     read one by one, for twice SECONDS.
 //   - memory/large: the same for 1x8 with payloads of 1 MiB, a 4,000th as many events. Its goal leaves room for two
 //     pages of 4 MiB for each projection beside the window, twice, since garbage is collected when there is as much again.
 //   - scoped: a projection that wants 1 % of the events: how many events a second are passed over, as a ratio to raw.

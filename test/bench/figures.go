@@ -95,6 +95,7 @@ var catalogue = []definition{
 	{"idle/poll/cpu", "  processor", unitPercent, "", goal{}},
 	{"memory/1x8", "peak memory, 1 worker, 8 projections", unitMiB, "", atMost(100)},
 	{"memory/far", "  one projection far behind another", unitMiB, "", atMost(100)},
+	{"memory/waiting", "  one projection stuck, events come one by one", unitMiB, "", atMost(100)},
 	{"memory/large", "  payloads of 1 MiB", unitMiB, "", atMost(200)},
 	{"scoped", "1 % of the events wanted: passed over", unitEvents, "raw", atLeast(10)},
 	{"scoped/index", "  with the scope index", unitEvents, "raw", atLeast(10)},

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,10 +66,18 @@ func (s *scoped) AggregateTypes() []string { return []string{rareType} }
 // handlers make projections, by the word that a job has for them.
 var handlers = map[string]func(counting, job, *progress) projection.Projection{
 	"nothing": func(c counting, _ job, _ *progress) projection.Projection { return &c },
-	"scoped":  func(c counting, _ job, _ *progress) projection.Projection { return &scoped{c} },
-	"copy":    func(c counting, _ job, _ *progress) projection.Projection { return &copying{c} },
-	"insert":  func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, writeRow} },
-	"count":   func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countRow} },
+	"poisoned": func(c counting, _ job, _ *progress) projection.Projection {
+		return &doing{c, func(context.Context, pgx.Tx, *es.PersistedEvent) error {
+			if strings.HasSuffix(c.name, "-1") {
+				return errPoisoned
+			}
+			return nil
+		}}
+	},
+	"scoped": func(c counting, _ job, _ *progress) projection.Projection { return &scoped{c} },
+	"copy":   func(c counting, _ job, _ *progress) projection.Projection { return &copying{c} },
+	"insert": func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, writeRow} },
+	"count":  func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countRow} },
 	"count-batch": func(c counting, _ job, _ *progress) projection.Projection {
 		return &counters{counting: c, row: contendedRow}
 	},
@@ -91,6 +101,9 @@ var handlers = map[string]func(counting, job, *progress) projection.Projection{
 		}}
 	},
 }
+
+// errPoisoned is what the first projection fails with.
+var errPoisoned = errors.New("this event is one that the projection cannot handle")
 
 // numberSize is the size of a payload that is the event's number.
 const numberSize = 8

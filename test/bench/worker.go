@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -34,6 +35,9 @@ func runWorker(ctx context.Context, j job, p *progress) error {
 	}
 	defer pool.Close()
 	log := logger()
+	if j.Quiet {
+		log = slog.New(slog.DiscardHandler)
+	}
 	options := []orchestrator.Option{orchestrator.WithLogger(log), orchestrator.WithWorkerName(j.Name)}
 	if j.Partitions > 0 {
 		options = append(options, orchestrator.WithPartitionsPerWorker(j.Partitions))

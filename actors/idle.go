@@ -5,27 +5,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 )
 
 // A batch's transaction ends on the server if nothing is sent in it for BatchConfig.Settings.IdleTimeout. The bound frees the rows of a worker
 // that is frozen. A handler that only computes, or waits for another system, looks the same to the server. So where a batch was
-// ended by it, the projection's later batches on this worker get more time, up to idleMost.
-
-const (
-	// idleMost bounds the time that handlers get.
-	idleMost = time.Hour
-	// idleGrowth is by how much it grows when it was too short. Each time that it is costs a call of the handler.
-	idleGrowth = 4
-)
-
-// moreIdle is the idle timeout after one that was too short; false if there is no longer one.
-func moreIdle(d time.Duration) (time.Duration, bool) {
-	if d >= idleMost {
-		return d, false
-	}
-	return min(idleGrowth*d, idleMost), true
-}
+// ended by it, the projection's later batches on this worker get more time, up to batchtx.MoreIdle's bound.
 
 // idleTimes is the idle timeouts that a worker's projections were found to need. It outlives the processors.
 type idleTimes struct {
@@ -55,18 +40,12 @@ func (p *processor) idleTimeout() time.Duration {
 	return p.worker.idle.of(p.fence.Projection, p.worker.Batch.Settings.IdleTimeout)
 }
 
-// idleEnded is the SQLSTATE with which the server ends a transaction that was idle for too long.
-const idleEnded = "25P03"
-
 // wasIdle says whether the batch, which had taken so long, was ended because its handler had sent nothing for too long, and gives
 // the next one more time. The server's message may be lost with the connection.
 func (p *processor) wasIdle(err error, took time.Duration) bool {
 	idle := p.idleTimeout()
-	if code := dbfault.Code(err); took < idle || code != idleEnded && code != "" {
-		return false
-	}
-	more, ok := moreIdle(idle)
-	if !ok {
+	more, ok := batchtx.MoreIdle(idle)
+	if !ok || !batchtx.MayBeIdleEnd(err, took, idle) {
 		return false
 	}
 	p.worker.idle.raise(p.fence.Projection, more)
@@ -77,7 +56,7 @@ func (p *processor) wasIdle(err error, took time.Duration) bool {
 
 // explained says what ended the batch where the server's error does not.
 func (p *processor) explained(err error) error {
-	if dbfault.Code(err) != idleEnded {
+	if !batchtx.IsIdleEnd(err) {
 		return err
 	}
 	return fmt.Errorf("the handler sent no statement for longer than idle_in_transaction_session_timeout (the worker gives it %s), "+

@@ -2,7 +2,6 @@ package pgcoord
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
@@ -108,22 +108,15 @@ const endTimeout = 100 * time.Millisecond
 // transaction at the same time. The connection leaves its pool and is closed, so that
 // the server rolls back. A statement that is being executed would keep its locks until
 // it is done, so the backend is ended by way of db; behind a pooler, where the backend
-// is not known, only the pooler can do that. No cancel request is sent: those make
-// PgBouncer 1.18 crash. The caller must call the returned function once the handlers have
+// is not known, only the pooler can do that. The caller must call the returned function once the handlers have
 // returned.
 func (b *Batch) Abandon(db DB) (returned func()) {
 	conn := b.conn.Hijack()
 	b.conn = nil
-	// Only what is safe beside a statement: the fields that are read here were set
-	// when the connection was made.
-	socket := conn.PgConn().Conn()
-	if encrypted, ok := socket.(*tls.Conn); ok {
-		socket = encrypted.NetConn() // closing the outer one would wait for a write in progress
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
 	_ = b.store.EndBackend(ctx, db, int(conn.PgConn().PID()), b.fence.Worker) // else closing does, after the statement
-	_ = socket.Close()
+	batchtx.CloseSocket(conn)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 		defer cancel()

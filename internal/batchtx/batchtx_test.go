@@ -1,9 +1,12 @@
 package batchtx_test
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -90,4 +93,27 @@ func TestConflictsAreSeenWhateverAHandlerMakesOfThem(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestMoreIdleIsBounded(t *testing.T) {
+	for d, want := range map[time.Duration]time.Duration{
+		time.Second: 4 * time.Second, time.Minute: 4 * time.Minute, 30 * time.Minute: time.Hour, 59 * time.Minute: time.Hour,
+	} {
+		more, ok := batchtx.MoreIdle(d)
+		assert.True(t, ok)
+		assert.Equal(t, want, more)
+	}
+	for _, d := range []time.Duration{time.Hour, 24 * time.Hour} {
+		more, ok := batchtx.MoreIdle(d)
+		assert.False(t, ok)
+		assert.Equal(t, d, more)
+	}
+}
+
+func TestMayBeIdleEnd(t *testing.T) {
+	ended, lost, other := &pgconn.PgError{Code: "25P03"}, errors.New("EOF"), &pgconn.PgError{Code: "57P01"}
+	assert.True(t, batchtx.MayBeIdleEnd(ended, time.Second, time.Second))
+	assert.True(t, batchtx.MayBeIdleEnd(lost, time.Second, time.Second))
+	assert.False(t, batchtx.MayBeIdleEnd(other, time.Second, time.Second))
+	assert.False(t, batchtx.MayBeIdleEnd(lost, time.Second, time.Minute))
 }

@@ -93,9 +93,21 @@ func (t *Tx) readCommit(results pgx.BatchResults, statements int) error {
 		err = pgx.ErrTxCommitRollback
 	}
 	if err != nil {
-		return fmt.Errorf("committing: %w", err)
+		return commitError{fmt.Errorf("committing: %w", err)}
 	}
 	return nil
+}
+
+// commitError is an error of COMMIT itself.
+type commitError struct{ error }
+
+func (e commitError) Unwrap() error { return e.error }
+
+// IsOfCommit says whether an error of CommitWith came of COMMIT itself, after its statements had succeeded. Where it is an answer of the database,
+// it may speak of what the handlers wrote: a constraint or a trigger that is deferred.
+func IsOfCommit(err error) bool {
+	_, ok := errors.AsType[commitError](err)
+	return ok
 }
 
 // explained says what a failure of the own conditions means.

@@ -82,11 +82,12 @@ func Release(conn *pgxpool.Conn, err error) {
 	conn.Release()
 }
 
-// unfit says whether the connection's server is of no use. A standby answers BEGIN READ WRITE with 0A000 (feature not
-// supported), which is no answer to any other statement of the library.
-func unfit(err error) bool {
-	return IsStandby(err) || dbfault.Code(err) == "0A000"
-}
+// unfit says whether the connection's server is of no use.
+func unfit(err error) bool { return IsStandby(err) || IsBeginOnStandby(err) }
+
+// IsBeginOnStandby says whether err is a standby's answer to BEGIN READ WRITE, which is 0A000 (feature not supported). That is no answer to
+// any other statement of the library.
+func IsBeginOnStandby(err error) bool { return dbfault.Code(err) == "0A000" }
 
 // closeTimeout bounds the farewell to a server whose connection is closed.
 const closeTimeout = time.Second

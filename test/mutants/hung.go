@@ -13,7 +13,7 @@ var hungGuards = []guard{
 		Test: "TestTheOnlyWorkerLeavesOutWhatHangs", Package: "actors", Promise: "while a handler hangs its worker takes no partition of the projection",
 	},
 	{
-		Name: "abandoned-batches-are-closed", File: "pgcoord/abandoned.go",
+		Name: "abandoned-batches-are-closed", File: "internal/batchtx/abandon.go",
 		Old: "	_ = socket.Close()\n", New: "	_ = socket\n",
 		Test: "TestWhatAnAbandonedHandlerDoesIsRolledBack", Package: "actors", Promise: "an abandoned handler can do nothing more in its transaction, whose locks are released",
 	},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"reflect"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -40,45 +39,21 @@ func describe(projections []projection.Projection) (described, error) {
 		return d, fmt.Errorf("%w: there must be at least one", ErrInvalidProjections)
 	}
 	for i, p := range d.projections {
-		if p == nil {
-			return d, fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
-		}
-		p, name, whole, err := describeOne(p)
+		described, err := projection.Describe(p)
 		if err != nil {
 			return d, fmt.Errorf("%w: the projection at index %d: %w", ErrInvalidProjections, i, err)
 		}
-		d.projections[i] = p
-		if !validName(name) {
-			return d, fmt.Errorf("%w: the name of the projection at index %d must have between 1 and %d bytes of valid UTF-8 without NUL, got %q", ErrInvalidProjections, i, maxNameLength, abridged(name))
-		}
+		name := described.Name
+		d.projections[i] = described.Projection
 		if first := slices.Index(d.names, name); first >= 0 {
 			return d, fmt.Errorf("%w: the projections at index %d and %d are both named %q; names must be unique, since checkpoints are kept by name", ErrInvalidProjections, first, i, name)
 		}
 		d.names = append(d.names, name)
-		if whole {
+		if described.Unpartitioned {
 			d.unpartitioned = append(d.unpartitioned, name)
 		}
 	}
 	return d, nil
-}
-
-// describeOne asks a projection for all that it says about itself, and resolves what it wraps. A panic
-// becomes an error. A nil pointer is none by itself: its methods may do without.
-func describeOne(p projection.Projection) (resolved projection.Projection, name string, unpartitioned bool, err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = fmt.Errorf("describing itself it panicked: %v", value)
-			if v := reflect.ValueOf(p); v.Kind() == reflect.Pointer && v.IsNil() {
-				err = fmt.Errorf("it is a nil %T", p)
-			}
-		}
-	}()
-	resolved, err = projection.Resolve(p)
-	if err != nil {
-		return nil, "", false, err
-	}
-	_ = projection.ScopeOf(resolved)
-	return resolved, resolved.Name(), projection.IsUnpartitioned(resolved), nil
 }
 
 // stores are what the worker's statements are made of. The database has resolved their tables.

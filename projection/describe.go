@@ -1,0 +1,49 @@
+package projection
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode/utf8"
+)
+
+// Description is what a projection says about itself.
+type Description struct {
+	// Projection is what is to be run, see [Resolve].
+	Projection Projection
+	// Name is its name.
+	Name string
+	// Scope is the events that it wants.
+	Scope Scope
+	// Unpartitioned says that it must not be divided.
+	Unpartitioned bool
+}
+
+// maxNameLength is the most bytes that a projection's name may have.
+const maxNameLength = 255
+
+// Describe asks a projection for all that it says about itself. It returns an error for a nil projection, for what
+// [Resolve] refuses, for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL.
+// A nil pointer is refused only if its methods panic: they may do without.
+func Describe(p Projection) (d Description, err error) {
+	if p == nil {
+		return Description{}, errors.New("it is nil")
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			d, err = Description{}, fmt.Errorf("describing itself it panicked: %v", value)
+			if v := reflect.ValueOf(p); v.Kind() == reflect.Pointer && v.IsNil() {
+				err = fmt.Errorf("it is a nil %T", p)
+			}
+		}
+	}()
+	if d.Projection, err = Resolve(p); err != nil {
+		return Description{}, err
+	}
+	d.Scope, d.Name, d.Unpartitioned = ScopeOf(d.Projection), d.Projection.Name(), IsUnpartitioned(d.Projection)
+	if d.Name == "" || len(d.Name) > maxNameLength || !utf8.ValidString(d.Name) || strings.ContainsRune(d.Name, 0) {
+		return Description{}, fmt.Errorf("its name must have between 1 and %d bytes of valid UTF-8 without NUL, got %.40q", maxNameLength, d.Name)
+	}
+	return d, nil
+}

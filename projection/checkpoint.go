@@ -2,30 +2,47 @@ package projection
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
-// checkpointRow is a processor's row in the checkpoints table of pupsourcing.
-type checkpointRow struct {
+// checkpoints are a processor's rows in the checkpoints table of pupsourcing.
+type checkpoints struct {
 	projection string
-	name       string
+	partition  slot.Partition
 	table      string // quoted
 
-	insertSQL, selectSQL, holdSQL, liftSQL string
+	selectSQL, lockSQL, serializeSQL, deleteSQL, insertSQL, holdSQL, advanceSQL string
 }
 
 const (
-	sqlInsertCheckpoint = `
-INSERT INTO %[1]s (projection_name, last_global_position, updated_at)
-SELECT $1, coalesce((SELECT last_global_position FROM %[1]s WHERE projection_name = $2), 0), now()
-ON CONFLICT (projection_name) DO NOTHING`
+	// It reads all rows of the projection, and some of others that begin alike.
+	sqlSelectCheckpoints = `
+SELECT projection_name, last_global_position FROM %s
+WHERE (projection_name = $1 OR pg_catalog.starts_with(projection_name, $1 || '[')) AND ` + dbguard.Primary + ` LIMIT %s`
 
-	sqlSelectCheckpoint = `SELECT last_global_position FROM %s WHERE projection_name = $1`
+	sqlLockCheckpoints = `SELECT FROM %s WHERE projection_name = ANY($1::pg_catalog.text[]) ORDER BY projection_name FOR UPDATE`
+
+	// The role's timeouts may be shorter than another processor's batch.
+	sqlNoTimeouts = `
+SELECT pg_catalog.set_config('lock_timeout', '0', true), pg_catalog.set_config('statement_timeout', '0', true),
+    CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL THEN pg_catalog.set_config('transaction_timeout', '0', true) END`
+
+	// The processors of a projection change which rows there are one after the other.
+	sqlSerializeCheckpoints = `
+SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, %s::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int8))`
+
+	sqlDeleteCheckpoints = `DELETE FROM %s WHERE projection_name = ANY($1::pg_catalog.text[])`
+
+	sqlInsertCheckpoints = `
+INSERT INTO %s (projection_name, last_global_position, updated_at)
+SELECT name, position, pg_catalog.now() FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.int8[])) AS made (name, position)`
 
 	// It compares with what the processor believes, so of two processors one
 	// waits for the other and then finds that it was late.
@@ -34,90 +51,182 @@ SELECT FROM %s WHERE projection_name = $1 AND last_global_position = $2 FOR NO K
 
 	// It comes last: a handler that commits by itself must not commit the checkpoint
 	// of events that were not handled.
-	sqlLiftCheckpoint = `
-UPDATE %s SET last_global_position = $3, updated_at = now()
+	sqlAdvanceCheckpoint = `
+UPDATE %s SET last_global_position = $3, updated_at = pg_catalog.now()
 WHERE projection_name = $1 AND last_global_position = $2`
 )
 
-func newCheckpointRow(table pgx.Identifier, projection string, partition slot.Partition) checkpointRow {
+func newCheckpoints(table pgx.Identifier, projection string, partition slot.Partition) checkpoints {
 	quoted := table.Sanitize()
-	row := checkpointRow{
-		projection: projection,
-		name:       projection,
-		table:      quoted,
-		insertSQL:  fmt.Sprintf(sqlInsertCheckpoint, quoted),
-		selectSQL:  fmt.Sprintf(sqlSelectCheckpoint, quoted),
-		holdSQL:    fmt.Sprintf(sqlHoldCheckpoint, quoted),
-		liftSQL:    fmt.Sprintf(sqlLiftCheckpoint, quoted),
+	return checkpoints{
+		projection: projection, partition: partition, table: quoted,
+		selectSQL:    fmt.Sprintf(sqlSelectCheckpoints, quoted, dbguard.LimitAllRows(table, "NULL::pg_catalog.int8")),
+		lockSQL:      fmt.Sprintf(sqlLockCheckpoints, quoted),
+		serializeSQL: fmt.Sprintf(sqlSerializeCheckpoints, dbguard.Literal(quoted)),
+		deleteSQL:    fmt.Sprintf(sqlDeleteCheckpoints, quoted),
+		insertSQL:    fmt.Sprintf(sqlInsertCheckpoints, quoted),
+		holdSQL:      fmt.Sprintf(sqlHoldCheckpoint, quoted),
+		advanceSQL:   batchtx.ExactlyOne(fmt.Sprintf(sqlAdvanceCheckpoint, quoted)),
 	}
-	if partition.Total > 1 {
-		row.name = fmt.Sprintf("%s[%v]", projection, partition)
-	}
-	return row
 }
 
-// create makes the row if there is none, at the position of the row without
-// partition or at 0.
-func (c checkpointRow) create(ctx context.Context, db *pgxpool.Pool) error {
-	if _, err := db.Exec(ctx, c.insertSQL, c.name, c.projection); err != nil {
-		return fmt.Errorf("creating the checkpoint %q in %s: %w", c.name, c.table, err)
-	}
-	return nil
+// querier is a pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-// read returns the row's position. A row that was deleted is an error.
-func (c checkpointRow) read(ctx context.Context, db *pgxpool.Pool) (int64, error) {
-	var position int64
-	if err := db.QueryRow(ctx, c.selectSQL, c.name).Scan(&position); err != nil {
-		return 0, fmt.Errorf("reading the checkpoint %q in %s: %w", c.name, c.table, err)
-	}
-	return position, nil
-}
-
-// beginAt begins a transaction that holds the row, in one round trip. It returns
-// errCheckpointMoved, with no transaction open, if the row does not stand at from.
-func (c checkpointRow) beginAt(ctx context.Context, conn *pgx.Conn, from int64) (pgx.Tx, error) {
-	var (
-		found int64
-		batch pgx.Batch
-	)
-	batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
-	batch.Queue(c.holdSQL, c.name, from)
-	results := conn.SendBatch(ctx, &batch)
-	_, err := results.Exec()
+// rows reads the rows of the projection. Hidden rows are an error.
+func (c checkpoints) rows(ctx context.Context, db querier) ([]storedRow, error) {
+	found, err := db.Query(ctx, c.selectSQL, c.projection)
+	var rows []storedRow
 	if err == nil {
-		tag, holdErr := results.Exec()
-		found, err = tag.RowsAffected(), holdErr
+		rows, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (r storedRow, err error) {
+			return r, row.Scan(&r.name, &r.position)
+		})
 	}
-	tx := results.Tx()
-	if closeErr := results.Close(); err == nil {
-		err = closeErr
+	if dbguard.HidesRows(err) {
+		return nil, fmt.Errorf("reading the checkpoints of %q in %s: row-level security is active for the role and may hide rows: ALTER TABLE %[2]s DISABLE ROW LEVEL SECURITY, "+
+			"or let the processor use a role with BYPASSRLS: %w", c.projection, c.table, err)
 	}
 	if err != nil {
-		rollbackQuietly(ctx, tx)
-		return nil, fmt.Errorf("locking the checkpoint %q in %s at %d: %w", c.name, c.table, from, err)
+		return nil, fmt.Errorf("reading the checkpoints of %q in %s: %w", c.projection, c.table, err)
 	}
-	if found != 1 {
-		rollbackQuietly(ctx, tx)
-		return nil, errCheckpointMoved
-	}
-	return tx, nil
+	return rows, nil
 }
 
-// commitAt lifts the row, which the transaction holds, from one position to
-// another, and commits. It returns errCheckpointMoved, with nothing committed, if a
-// handler has given up the lock and another processor was there.
-func (c checkpointRow) commitAt(ctx context.Context, tx pgx.Tx, from, to int64) error {
-	tag, err := tx.Exec(ctx, c.liftSQL, c.name, from, to)
-	if err == nil && tag.RowsAffected() != 1 {
-		err = errCheckpointMoved
+// read returns the partition's rows. It is ErrCheckpointGone if they do not cover its slots.
+func (c checkpoints) read(ctx context.Context, db querier) ([]namedPiece, error) {
+	rows, err := c.rows(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	own, ok, err := complete(c.projection, c.partition, rows)
+	if err != nil {
+		return nil, fmt.Errorf("reading the checkpoints of %q in %s: %w", c.projection, c.table, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("reading the checkpoint %q in %s: %w", pieceName(c.projection, c.partition, c.partition.Range()), c.table, ErrCheckpointGone)
+	}
+	return own, nil
+}
+
+// arrange makes the rows that the partition is run with, see plan. A processor of another number of partitions waits for
+// its own batch and then finds its rows gone. mayChange says whether rows may be made that
+// are not there, and those of another number be replaced. replaced are those that were.
+func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange bool) (own []namedPiece, replaced []string, err error) {
+	if !mayChange {
+		if _, err := c.read(ctx, db); err != nil {
+			return nil, nil, err
+		}
+	}
+	rows, err := c.rows(ctx, db)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := plan(c.projection, c.partition, rows)
+	if !mayChange && (l.change || err != nil) { // rows that somebody has entered since
+		own, err = c.read(ctx, db)
+		return own, nil, err
 	}
 	if err != nil {
-		rollbackQuietly(ctx, tx)
-		return fmt.Errorf("lifting the checkpoint %q in %s from %d to %d: %w", c.name, c.table, from, to, err)
+		return nil, nil, fmt.Errorf("reading the checkpoints of %q in %s: %w", c.projection, c.table, err)
 	}
-	if err := tx.Commit(ctx); err != nil {
-		return fmt.Errorf("committing a batch up to position %d: %w", to, err)
+	if !l.changed() {
+		return l.own, nil, nil
+	}
+	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
+	if err == nil {
+		defer rollbackQuietly(ctx, tx)
+		l, err = c.rearrange(ctx, tx, rows, l.change)
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("arranging the checkpoints of %q in %s for partition %v: %w", c.projection, c.table, c.partition, err)
+	}
+	if !l.change {
+		return l.own, nil, nil
+	}
+	return l.own, l.drop, nil
+}
+
+// errRowsChanged says that rows were made or deleted since they were read.
+var errRowsChanged = errors.New("somebody has made or deleted checkpoints of the projection meanwhile")
+
+// rearrange locks the rows that are to be changed, looks at them again, and changes them.
+func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []storedRow, change bool) (layout, error) {
+	locked := map[string]bool{}
+	var names []string
+	for _, row := range seen {
+		piece, ok, err := parsePiece(c.projection, row)
+		if err == nil && ok && (change || piece.partition == c.partition) {
+			names, locked[row.name] = append(names, row.name), true
+		}
+	}
+	if _, err := tx.Exec(ctx, sqlNoTimeouts); err != nil {
+		return layout{}, err
+	}
+	if _, err := tx.Exec(ctx, c.serializeSQL, c.projection); err != nil {
+		return layout{}, err
+	}
+	if _, err := tx.Exec(ctx, c.lockSQL, names); err != nil {
+		return layout{}, err
+	}
+	rows, err := c.rows(ctx, tx)
+	if err != nil {
+		return layout{}, err
+	}
+	l, err := plan(c.projection, c.partition, rows)
+	if err != nil {
+		return layout{}, err
+	}
+	for _, row := range rows {
+		piece, ok, _ := parsePiece(c.projection, row)
+		if ok && !locked[row.name] && (l.change || piece.partition == c.partition) {
+			return layout{}, errRowsChanged
+		}
+	}
+	if err := c.apply(ctx, tx, l); err != nil {
+		return layout{}, err
+	}
+	return l, tx.Commit(ctx)
+}
+
+// apply deletes and inserts what the layout says.
+func (c checkpoints) apply(ctx context.Context, tx pgx.Tx, l layout) error {
+	if len(l.drop) > 0 {
+		if _, err := tx.Exec(ctx, c.deleteSQL, l.drop); err != nil {
+			return fmt.Errorf("deleting the rows that are replaced (the role needs DELETE on the table): %w", err)
+		}
+	}
+	if len(l.put) > 0 {
+		names, positions := make([]string, len(l.put)), make([]int64, len(l.put))
+		for i, p := range l.put {
+			names[i], positions[i] = p.name, p.Position
+		}
+		if _, err := tx.Exec(ctx, c.insertSQL, names, positions); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// holds are the statements that lock the rows below upTo, where they are believed to be.
+func (c checkpoints) holds(own []namedPiece, upTo int64) []batchtx.Statement {
+	var statements []batchtx.Statement
+	for _, p := range own {
+		if p.Position < upTo {
+			statements = append(statements, batchtx.Statement{SQL: c.holdSQL, Args: []any{p.name, p.Position}})
+		}
+	}
+	return statements
+}
+
+// advances are the statements that advance these rows.
+func (c checkpoints) advances(own []namedPiece, upTo int64) []batchtx.Statement {
+	var statements []batchtx.Statement
+	for _, p := range own {
+		if p.Position < upTo {
+			statements = append(statements, batchtx.Statement{SQL: c.advanceSQL, Args: []any{p.name, p.Position, upTo}})
+		}
+	}
+	return statements
 }

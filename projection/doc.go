@@ -6,12 +6,15 @@
 // and under the manual [PostgresProcessor], which knows nothing of other workers. Never
 // run it by both at once: each has its own checkpoints (the README says how to go over).
 //
-// A batch is one transaction. Its first statement locks the checkpoint and compares it
+// A batch is one transaction. It first locks the checkpoint and compares it
 // with where this processor believes it to be: of two processors one waits and then
 // finds that it was late. Then the events are handled in that transaction, then the
-// checkpoint is lifted and all is committed: read model and checkpoint together, or
+// checkpoint is advanced and all is committed: read model and checkpoint together, or
 // neither.
 // Handlers get the transaction by [GuardTx], so that only its owner ends it, and are
 // called by [HandleSafely], which turns what they may do (panic, Goexit, hide a failed
-// statement) into errors that name it. How far may be read is the horizon's to say.
+// statement) into errors that name it. The horizon says how far may be read.
+//
+// The manual processor's checkpoints are rows for ranges of slots. layout.go says which rows a partition is run with, so that every aggregate
+// keeps its position when the number of partitions changes. It is a pure function; checkpoint.go performs it.
 package projection

@@ -35,3 +35,7 @@ func (e *StoppedError) Error() string {
 
 // Unwrap is ErrProjectionStopped and the reason.
 func (e *StoppedError) Unwrap() []error { return []error{ErrProjectionStopped, e.Err} }
+
+// ErrHandlerRunning is what [PostgresProcessor.Run] returns, wrapped, if a handler had not returned 10s after ctx had ended. The
+// connection of its transaction was closed, so the server rolls back what it wrote. The goroutine goes on until the handler returns.
+var ErrHandlerRunning = errors.New("a handler did not return when its context ended")

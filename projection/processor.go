@@ -7,88 +7,15 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/google/uuid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
-
-// Defaults of ProcessorConfig.
-const (
-	defaultBatchSize    = 100
-	defaultPollInterval = 100 * time.Millisecond
-)
-
-// ProcessorConfig says what a PostgresProcessor runs. Fields without a default
-// are required.
-type ProcessorConfig struct {
-	// DB has the events, the checkpoints and what the projection writes. A
-	// processor uses one connection at a time.
-	DB *pgxpool.Pool
-	// EventStore names the tables.
-	EventStore *eventstore.Store
-	// Projection handles the events.
-	Projection Projection
-	// BatchSize is the most events handled in one transaction. Defaults to 100.
-	BatchSize int
-	// PartitionKey says which of the partitions this processor handles: 0 to
-	// TotalPartitions-1. Defaults to 0.
-	PartitionKey int
-	// TotalPartitions is the number of partitions that the aggregates are divided
-	// into. Defaults to 1. It must be 1 for an UnpartitionedProjection.
-	TotalPartitions int
-	// PollInterval is how long to wait for new events at the end of the stream.
-	// Defaults to 100ms.
-	PollInterval time.Duration
-	// Logger defaults to slog.Default().
-	Logger *slog.Logger
-}
-
-// withDefaults fills in what was left out.
-func (c ProcessorConfig) withDefaults() ProcessorConfig {
-	if c.BatchSize == 0 {
-		c.BatchSize = defaultBatchSize
-	}
-	if c.TotalPartitions == 0 {
-		c.TotalPartitions = 1
-	}
-	if c.PollInterval == 0 {
-		c.PollInterval = defaultPollInterval
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	return c
-}
-
-// validate returns an error for the first field that breaks its rule.
-func (c ProcessorConfig) validate() error {
-	switch {
-	case c.DB == nil:
-		return errors.New("DB must be set")
-	case c.EventStore == nil:
-		return errors.New("EventStore must be set")
-	case c.Projection == nil:
-		return errors.New("Projection must be set")
-	case c.Projection.Name() == "":
-		return errors.New("Projection must have a Name that is not empty")
-	case c.BatchSize < 0:
-		return fmt.Errorf("BatchSize must be at least 1, got %d", c.BatchSize)
-	case c.PollInterval < 0:
-		return fmt.Errorf("PollInterval must be positive, got %s", c.PollInterval)
-	case c.TotalPartitions < 1 || c.TotalPartitions > slot.Count:
-		return fmt.Errorf("TotalPartitions must be between 1 and %d, got %d", slot.Count, c.TotalPartitions)
-	case c.PartitionKey < 0 || c.PartitionKey >= c.TotalPartitions:
-		return fmt.Errorf("PartitionKey must be between 0 and TotalPartitions-1 (%d), got %d", c.TotalPartitions-1, c.PartitionKey)
-	case c.TotalPartitions > 1 && IsUnpartitioned(c.Projection):
-		return fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, c.Projection.Name())
-	}
-	if err := c.EventStore.Validate(); err != nil {
-		return fmt.Errorf("EventStore is misconfigured: %w", err)
-	}
-	return nil
-}
 
 // PostgresProcessor is the manual runner: it runs one projection on one
 // partition of the stream, without coordination with others. Partitions are ranges of
@@ -96,148 +23,222 @@ func (c ProcessorConfig) validate() error {
 //
 // Its checkpoint is a row of the event store's checkpoints table
 // (projection_checkpoints, as pupsourcing has it). With one partition the row has the
-// projection's name, so a checkpoint that pupsourcing left is continued; partition k of
-// N has the row name[k/N], which starts at the position of the row without partition if
-// there is one, else at 0.
+// projection's name, so a checkpoint that pupsourcing left is continued. Partition k of
+// N has the row name[k/N].
 //
-// To change N by hand, stop all processors of the projection and set the row without
-// partition to the lowest position among the old rows: the new partitions start there.
-// What an old partition had handled above it is handled again; nothing is if the old
-// rows were equal. The orchestrator changes N without either.
+// To change N, stop all processors of the projection and start others with another
+// TotalPartitions. The first of them replaces the rows, in one transaction: every aggregate keeps its
+// position, so nothing is handled again and nothing is left out, whether or not the old rows were equal. A partition whose
+// aggregates have different positions has several rows, name[k/N:from-to], until they meet. A
+// processor of the old N that is still running returns [ErrCheckpointGone]. The role needs DELETE on the table for a change of N.
+//
+// A row with the projection's name that a person enters beside those of partitions makes the next start begin no higher than it
+// says: what was handled above it is handled again. Rows that contradict each other otherwise are refused with
+// [ErrCheckpointsContradict]. A row that is missing counts as position 0 at the start, and is [ErrCheckpointGone] later.
 //
 // Two processors of the same partition never both commit an event: see Run.
 type PostgresProcessor struct {
 	config ProcessorConfig
+	grace  time.Duration // how long a handler may go on after its context has ended
+	idle   time.Duration // how long a handler may leave its transaction idle, at first
 }
 
 // NewPostgresProcessor returns a processor; Run checks the configuration.
 func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
-	return &PostgresProcessor{config: config.withDefaults()}
+	return &PostgresProcessor{config: config.withDefaults(), grace: handlerGrace, idle: idleTimeout}
 }
 
 // Run handles events, from the checkpoint on and in order, until ctx ends; then it
 // returns nil. Events are read up to the horizon, so none is lost however
-// transactions of writers overlap. Each batch is one transaction whose first
-// statement lifts the checkpoint, provided it is where this processor believes: another
-// processor of the partition waits for its end and then reads its own checkpoint again.
+// transactions of writers overlap. Each batch is one transaction that first locks
+// the checkpoint, provided it is where this processor believes: another
+// processor of the partition waits for its end and then reads its own checkpoint again. The checkpoint is also advanced
+// about once a second over events that are not wanted, and when ctx ends.
 //
 // It returns an error
-//   - if the configuration is invalid or the database unfit, see [horizon.Check];
+//   - if the configuration is invalid or the database unfit, see [horizon.Check], or if a pooler is in the way that loses
+//     prepared statements or transactions, or if the role lacks a right;
 //   - wrapping [ErrProjectionStopped] (a [*StoppedError]) if an event failed. The events
 //     before it are committed with the checkpoint, the failed one is rolled back. Calling
-//     Run again tries it again;
-//   - from the database. Lost connections are no error: they are logged and tried again,
-//     after 100ms at first and up to 5s later;
-//   - wrapping [*horizon.RewoundError] if the checkpoint is ahead of the events.
+//     Run again tries it again. An event also fails if what was written for it violates a constraint at COMMIT, if its handler ends the transaction by
+//     SQL, or if the connection is lost three times in a row while it is handled alone;
+//   - wrapping [*horizon.RewoundError] if the checkpoint is ahead of the events, also if somebody moves it there later;
+//   - wrapping [ErrCheckpointsContradict] or [ErrCheckpointGone] if the checkpoint's rows were changed by hand so that nobody knows what is meant;
+//   - wrapping [ErrHandlerRunning] if a handler has not returned 10s after ctx ended.
 //
-// Several Runs at the same time are like several processors of the partition.
+// All other errors, lost connections, deadlocks, serialization failures and locks that were not to be had (55P03) among them, are logged and tried again,
+// after at most 100ms at first and 5s later.
+//
+// A handler may leave its transaction idle for 10 minutes. Several Runs at the same time are like several processors of the partition.
 func (p *PostgresProcessor) Run(ctx context.Context) error {
-	if err := p.config.validate(); err != nil {
+	d, err := p.config.describe()
+	if err != nil {
 		return fmt.Errorf("running a projection: %w", err)
 	}
-	r := newRunner(p.config)
-	err := r.run(ctx)
-	if err == nil || ctx.Err() != nil {
-		return nil //nolint:nilerr // what failed because ctx ended is no failure
+	r := newRunner(p.config, d)
+	r.grace, r.idle = p.grace, p.idle
+	err = r.run(ctx)
+	if err == nil || ctx.Err() != nil && !errors.Is(err, ErrHandlerRunning) {
+		return nil // what failed because ctx ended is no failure
 	}
-	return fmt.Errorf("running the projection %q, partition %v: %w", p.config.Projection.Name(), r.partition, err)
+	return fmt.Errorf("running the projection %q, partition %v: %w", d.Name, r.partition, err)
 }
+
+const (
+	// roundTrip bounds whatever runs no handler.
+	roundTrip = 30 * time.Second
+	// failuresReport is how many failures in a row are an error that a person should see.
+	failuresReport = 16
+	// horizonAge is how old the horizon may be when what was read up to it is handled. The pool tries a connection that has rested for a second, and
+	// opens another if it is dead. So the server may have crashed since the horizon was found without any statement having failed.
+	horizonAge = time.Second
+	// keepEvery is how often the checkpoint is advanced where no event was wanted, or looked at where nothing was passed.
+	keepEvery = time.Second
+)
 
 // runner is one call of Run.
 type runner struct {
-	config    ProcessorConfig
-	partition slot.Partition
-	scope     Scope
-	log       *slog.Logger
-	prober    *horizon.Prober
-	row       checkpointRow
-	events    *eventstore.ScopedReader
+	config      ProcessorConfig
+	projection  Projection
+	name        string
+	scope       Scope
+	partition   slot.Partition
+	application string        // the application_name of its transactions
+	grace       time.Duration // see PostgresProcessor
+	idle        time.Duration // the same, or more where that was too short
+	log         *slog.Logger
+	db          dbguard.Pool
 
-	// stored is what the checkpoint's row is believed to say; scanned, at or
-	// above it, is how far the stream has been looked through.
-	stored, scanned int64
-	// horizon is how far the stream may be looked through now.
-	horizon int64
-	epoch   uint64
+	// What follows is made by resolve.
+	rows   checkpoints
+	prober *horizon.Prober
+	events *eventstore.ScopedReader
+
+	own     []namedPiece // what the checkpoint's rows are believed to say
+	ready   bool         // they were read before
+	scanned int64        // how far the stream has been looked through, at or above the lowest row
+	horizon int64        // how far the stream may be looked through now
+	epoch   uint64       // of the horizon
+	probed  time.Time    // when the horizon was known to be of that epoch
+	size    int          // of the next page: less than BatchSize after a failure
+	kept    time.Time    // when the checkpoint was last written or looked at
+	losses  losses
 }
 
-func newRunner(c ProcessorConfig) *runner {
+func newRunner(c ProcessorConfig, d Description) *runner {
 	r := &runner{
-		config:    c,
-		partition: slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},
-		scope:     ScopeOf(c.Projection),
+		config: c, projection: d.Projection, name: d.Name, scope: d.Scope,
+		partition:   slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},
+		application: "pupsourcing-manual " + uuid.NewString(),
+		size:        c.BatchSize, db: dbguard.New(c.DB),
 	}
-	r.log = c.Logger.With("component", "processor", "projection", c.Projection.Name(), "partition", r.partition.String())
+	r.log = c.Logger.With("component", "processor", "projection", d.Name, "partition", r.partition.String())
 	return r
 }
 
 // run sets up and handles batches until ctx ends or an error comes that trying
-// again does not mend.
+// again does not end.
 func (r *runner) run(ctx context.Context) error {
-	steps := backoff{}
+	failures := 0
 	for ctx.Err() == nil {
 		err := r.setUp(ctx)
 		for err == nil && ctx.Err() == nil {
 			if err = r.turn(ctx); err == nil {
-				steps.reset()
+				failures = 0
 			}
 		}
-		if err == nil || ctx.Err() != nil {
+		switch {
+		case errors.Is(err, ErrHandlerRunning):
+			return err
+		case ctx.Err() != nil:
+			r.finish(ctx)
 			return nil //nolint:nilerr // what failed because ctx ended is no failure
-		}
-		if !mendable(err) {
+		case !transient(err):
 			return err
 		}
-		delay := steps.next()
-		r.log.Warn("a projection cannot go on and will try again", "error", err, "delay", delay)
+		failures++
+		delay := delayAfter(failures, err)
+		level := slog.LevelWarn
+		if failures >= failuresReport {
+			level = slog.LevelError
+		}
+		r.log.Log(ctx, level, "a projection cannot go on and will try again", "error", err, "failures_in_a_row", failures, "delay", delay)
 		wait(ctx, delay)
 	}
 	return nil
 }
 
-// resolve finds the tables, once, and makes what uses them.
-func (r *runner) resolve(ctx context.Context) error {
-	if r.events != nil {
-		return nil
+// setUp checks the database and reads the checkpoint.
+func (r *runner) setUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	if !r.ready {
+		if err := pooler.Check(ctx, r.config.DB, nil); err != nil {
+			return fmt.Errorf("checking the way to the database: %w", err)
+		}
+		if err := dbguard.CheckSettings(ctx, r.config.DB); err != nil {
+			return err
+		}
 	}
-	store, err := r.config.EventStore.Resolve(ctx, r.config.DB)
+	db := r.db.InTransactions() // what a standby answers is not relied upon
+	if err := r.resolve(ctx, db); err != nil {
+		return err
+	}
+	if err := horizon.Check(ctx, db, r.config.EventStore.EventsTable()); err != nil {
+		return err
+	}
+	own, replaced, err := r.rows.arrange(ctx, r.db, !r.ready)
 	if err != nil {
 		return err
 	}
+	if len(replaced) > 0 {
+		r.log.WarnContext(ctx, "checkpoints of another number of partitions were replaced: processors of that number must stop",
+			"replaced", replaced[:min(len(replaced), 20)], "rows", len(replaced))
+	}
+	r.take(own)
+	r.ready = true
+	return nil
+}
+
+// resolve finds the tables, once, and makes what uses them.
+func (r *runner) resolve(ctx context.Context, db eventstore.DB) error {
+	if r.events != nil {
+		return nil
+	}
+	store, err := r.config.EventStore.Resolve(ctx, db)
+	if err != nil {
+		if dbfault.Code(err) == "" && ctx.Err() == nil && !dbfault.IsUnavailable(err) && !dbguard.IsStandby(err) {
+			err = dbfault.Configuration(err) // a table is missing, or it is not clear which is meant
+		}
+		return err
+	}
 	r.config.EventStore = store
-	r.row = newCheckpointRow(store.CheckpointsTable(), r.config.Projection.Name(), r.partition)
-	// The processor's own checkpoint is the floor: all that it will not read
-	// again lies below. Other rows of the table would not do, since
-	// pupsourcing's own processors move theirs without regard to a horizon.
-	r.prober = horizon.NewProber(r.config.DB, store.EventsTable(), horizon.InMemory(func(ctx context.Context) (int64, error) {
-		return r.row.read(ctx, r.config.DB)
+	r.rows = newCheckpoints(store.CheckpointsTable(), r.name, r.partition)
+	// The rows only show that the sequence is below them: people may write them too, so they are no floor.
+	r.prober = horizon.NewProber(r.db, store.EventsTable(), horizon.InMemory(func(ctx context.Context) (int64, error) {
+		own, err := r.rows.read(ctx, r.db)
+		return highest(own), err
 	}), horizon.Options{})
 	r.events = eventstore.NewScopedReader(store)
 	return nil
 }
 
-// setUp checks the database and reads the checkpoint.
-func (r *runner) setUp(ctx context.Context) error {
-	if err := r.resolve(ctx); err != nil {
-		return err
-	}
-	if err := horizon.Check(ctx, r.config.DB, r.config.EventStore.EventsTable()); err != nil {
-		return err
-	}
-	if err := r.row.create(ctx, r.config.DB); err != nil {
-		return err
-	}
-	return r.reload(ctx)
+// take begins from what the checkpoint's rows say.
+func (r *runner) take(own []namedPiece) {
+	r.own = own
+	r.scanned = r.stored()
+	r.horizon, r.kept = r.scanned, time.Now()
 }
 
-// reload takes over what the checkpoint's row says.
+// reload takes over what the checkpoint's rows say.
 func (r *runner) reload(ctx context.Context) error {
-	position, err := r.row.read(ctx, r.config.DB)
-	if err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	own, err := r.rows.read(ctx, r.db)
+	if err == nil {
+		r.take(own)
 	}
-	r.stored, r.scanned, r.horizon = position, position, position
-	return nil
+	return err
 }
 
 // turn reads and handles a page of events, or waits if there are none.
@@ -247,40 +248,76 @@ func (r *runner) turn(ctx context.Context) error {
 			return err
 		}
 		if r.scanned >= r.horizon {
+			if err := r.keep(ctx); err != nil {
+				return err
+			}
 			wait(ctx, r.config.PollInterval)
 			return nil
 		}
 	}
-	page, err := r.events.Read(ctx, r.config.DB, eventstore.Query{
-		Pieces:          []slot.Piece{{Range: r.partition.Range(), Position: r.scanned}},
-		UpTo:            r.horizon,
-		AggregateTypes:  r.scope.AggregateTypes,
-		BoundedContexts: r.scope.BoundedContexts,
-		Limit:           r.config.BatchSize,
-	})
-	if err != nil {
+	page, err := r.read(ctx)
+	if err == nil {
+		err = r.handle(ctx, page)
+	}
+	if err == nil {
+		err = r.keep(ctx)
+	}
+	if !errors.Is(err, errCheckpointMoved) {
 		return err
 	}
-	if err := r.handle(ctx, page); !errors.Is(err, errCheckpointMoved) {
-		return err
-	}
-	r.log.Info("another processor has moved the checkpoint of this partition", "position", r.stored)
+	r.log.InfoContext(ctx, "another processor has moved the checkpoint of this partition", "position", r.stored())
 	return r.reload(ctx)
 }
 
-// advance probes the horizon.
+// read reads a page of events.
+func (r *runner) read(ctx context.Context) (eventstore.Page, error) {
+	limited, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	return r.events.Read(limited, r.db, eventstore.Query{
+		Pieces:          slot.Lift(piecesOf(r.own), r.scanned),
+		UpTo:            r.horizon,
+		AggregateTypes:  r.scope.AggregateTypes,
+		BoundedContexts: r.scope.BoundedContexts,
+		Limit:           r.size,
+	})
+}
+
+// advance probes the horizon. A checkpoint above the sequence is an error, whenever it was moved there.
 func (r *runner) advance(ctx context.Context) error {
-	reading, err := r.prober.Probe(ctx)
+	reading, err := r.probe(ctx)
 	if err != nil {
 		return err
 	}
-	if reading.Epoch != r.epoch {
-		r.epoch, r.scanned = reading.Epoch, r.stored
+	if highest(r.own) > reading.LastValue { // unless the rows have changed with the server
+		if err := r.reload(ctx); err != nil {
+			return err
+		}
+		if reading, err = r.probe(ctx); err != nil {
+			return err
+		}
+		if reached := highest(r.own); reached > reading.LastValue {
+			return fmt.Errorf("comparing the checkpoint with the sequence: %w", &horizon.RewoundError{Reached: reached, LastValue: reading.LastValue, Floor: true})
+		}
 	}
 	r.horizon = reading.Position
 	if b := reading.Blocker; b != nil {
-		r.log.Debug("a transaction holds the horizon back", "horizon", reading.Position, "last_value", reading.LastValue,
+		r.log.DebugContext(ctx, "a transaction holds the horizon back", "horizon", reading.Position, "last_value", reading.LastValue,
 			"pid", b.PID, "application_name", b.Application, "age", b.Age, "prepared_gid", b.PreparedGID)
 	}
 	return nil
+}
+
+// probe probes the horizon. In another epoch, what was looked through since the checkpoint was written must be looked through again.
+func (r *runner) probe(ctx context.Context) (horizon.Reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	reading, err := r.prober.Probe(ctx)
+	if err != nil {
+		return reading, err
+	}
+	r.probed = time.Now()
+	if reading.Epoch != r.epoch {
+		r.epoch, r.scanned = reading.Epoch, r.stored()
+	}
+	return reading, err
 }

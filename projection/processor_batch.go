@@ -10,6 +10,10 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 const (
@@ -17,19 +21,29 @@ const (
 	// the processor's context.
 	endTimeout = 10 * time.Second
 
+	// idleTimeout is how long a handler may leave its transaction idle, at first. It takes the place of the role's own
+	// idle_in_transaction_session_timeout.
+	idleTimeout = 10 * time.Minute
+
 	// storeAfter is how many positions without a wanted event are passed before
-	// the checkpoint is lifted for their sake alone.
+	// the checkpoint is advanced for their sake alone.
 	storeAfter = 10_000
 )
 
-// errCheckpointMoved says that the checkpoint's row is not where the processor
+// errCheckpointMoved says that the checkpoint's rows are not where the processor
 // believed: nothing was handled.
 var errCheckpointMoved = errors.New("another processor has moved the checkpoint")
 
 // handle handles a page's events and remembers that the stream has been looked
-// through up to the page's end.
+// through up to the page's end. After a crash of the server the page is dropped: positions that it passed may be given again.
 func (r *runner) handle(ctx context.Context, page eventstore.Page) error {
-	if len(page.Events) > 0 || page.UpTo >= r.stored+storeAfter {
+	if time.Since(r.probed) > horizonAge {
+		epoch := r.epoch
+		if err := r.advance(ctx); err != nil || r.epoch != epoch {
+			return err
+		}
+	}
+	if len(page.Events) > 0 || page.UpTo >= r.stored()+storeAfter {
 		if err := r.handleParts(ctx, page.Events, page.UpTo); err != nil {
 			return err
 		}
@@ -40,96 +54,118 @@ func (r *runner) handle(ctx context.Context, page eventstore.Page) error {
 
 // handleParts handles the events in one transaction. If one fails, those before
 // it are handled again in a transaction that is committed, and the failure is returned. To
-// find the one that made HandleBatch fail, the events are divided.
+// find the one that made HandleBatch or COMMIT fail, the events are divided.
 func (r *runner) handleParts(ctx context.Context, events []es.PersistedEvent, upTo int64) error {
-	var stopped error
+	var stopped error // at the event after the last of events
 	for size := len(events); ; {
 		part, to := events[:size], upTo
 		if size < len(events) {
 			to = part[size-1].GlobalPosition
 		}
 		handled, err := r.handleBatch(ctx, part, to)
-		var failure *handlerError
+		failure, failed := errors.AsType[*handlerError](err)
 		switch {
-		case errors.As(err, &failure):
-			if len(part) == 1 || handled == 0 && !r.wholeBatches() {
-				return r.stoppedBy(part[0], failure.error)
-			}
-			if r.wholeBatches() {
-				size = (size + 1) / 2
-				continue
-			}
-			stopped, size = r.stoppedBy(part[handled], failure.error), handled
+		case failed && (len(part) == 1 || handled == 0 && !failure.whole):
+			return r.stoppedBy(part[0], failure.error)
+		case failed && failure.whole:
+			size = (size + 1) / 2
+			continue
+		case failed:
+			stopped = r.stoppedBy(part[handled], failure.error)
+			events, size, upTo = part[:handled], handled, part[handled-1].GlobalPosition
+			continue
 		case err != nil:
-			return err
-		case stopped != nil:
-			return stopped
-		default:
-			r.stored = to
-			if events = events[size:]; len(events) == 0 {
-				return nil
+			if _, passing := errors.AsType[*passingError](err); passing && len(part) > 0 {
+				r.size = max(1, len(part)/2)
 			}
-			size = min(size, len(events))
+			return err
 		}
+		if r.size = min(2*r.size, r.config.BatchSize); size == len(events) {
+			return stopped
+		}
+		events = events[size:]
+		size = min(size, len(events))
 	}
 }
 
-// wholeBatches says whether the projection gets its events by HandleBatch.
-func (r *runner) wholeBatches() bool {
-	_, ok := r.config.Projection.(BatchProjection)
-	return ok
-}
-
-// handlerError marks an error as one of the projection, not of the runner.
-type handlerError struct{ error }
-
-func (e *handlerError) Unwrap() error { return e.error }
-
-// handleBatch handles the events and lifts the checkpoint to upTo, in one
+// handleBatch handles the events and advances the checkpoint to upTo, in one
 // transaction. handled counts the events before the one that failed.
 func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, upTo int64) (handled int, err error) {
-	conn, err := r.config.DB.Acquire(ctx)
+	begin, cancel := context.WithTimeout(ctx, roundTrip)
+	defer cancel()
+	conn, err := r.db.Acquire(begin)
 	if err != nil {
 		return 0, fmt.Errorf("acquiring a connection for a batch (the pool's limit is %d): %w", r.config.DB.Config().MaxConns, err)
 	}
-	defer conn.Release()
-	tx, err := r.row.beginAt(ctx, conn.Conn(), r.stored)
-	if err != nil {
-		return 0, err
-	}
-	handled, err = HandleSafely(ctx, r.config.Projection, GuardTx(tx), events, nil)
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	if err == nil {
-		if err = r.row.commitAt(end, tx, r.stored, upTo); err != nil {
-			return 0, err
+	hung := false
+	defer func() {
+		if !hung {
+			dbguard.Release(conn, err)
 		}
-		return handled, nil
+	}()
+	holds := r.rows.holds(r.own, upTo)
+	tx, found, err := batchtx.Begin(begin, conn.Conn(), batchtx.Settings{
+		ApplicationName: r.application, IdleTimeout: r.idle, SynchronousCommit: true,
+	}, holds...)
+	if err != nil {
+		if begin.Err() != nil && ctx.Err() == nil {
+			r.db.Suspect() // another processor has the rows, or the connection has died without a sign
+		}
+		return 0, fmt.Errorf("locking the checkpoint of %q, partition %v, at %d: %w", r.name, r.partition, r.stored(), err)
 	}
-	_ = tx.Rollback(end) // if it fails, it closes the connection
-	if conn.Conn().IsClosed() && !closesConnection(err) {
-		return 0, &lostError{fmt.Errorf("handling events: %w", err)}
+	if found != int64(len(holds)) {
+		batchtx.Rollback(ctx, conn.Conn())
+		return 0, errCheckpointMoved
 	}
-	return handled, &handlerError{err}
-}
-
-// closesConnection says whether a handler's error explains by itself that its
-// connection is closed: pgx closes it when a statement's context ends, and a
-// panic may leave it in any state.
-func closesConnection(err error) bool {
-	var panicked *PanicError
-	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.As(err, &panicked)
+	began := time.Now()
+	handled, err = r.call(ctx, conn, tx, events)
+	switch {
+	case errors.Is(err, ErrHandlerRunning):
+		hung = true // the handler still has the connection
+		return 0, err
+	case err != nil:
+		return handled, r.failed(ctx, conn.Conn(), tx, events, time.Since(began), err)
+	}
+	end, cancelEnd := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+	defer cancelEnd()
+	if err := tx.CommitWith(end, r.rows.advances(r.own, upTo)...); err != nil {
+		batchtx.Rollback(ctx, conn.Conn())
+		if dbfault.HasClass(err, "26", "42") { // a handler may have left the connection in any state
+			batchtx.Close(conn.Conn())
+		}
+		if end.Err() != nil {
+			r.db.Suspect()
+		}
+		return 0, r.commitFailed(conn.Conn().IsClosed(), events, upTo, time.Since(began), err)
+	}
+	for i := range r.own {
+		r.own[i].Position = max(r.own[i].Position, upTo)
+	}
+	r.losses = losses{}
+	return handled, nil
 }
 
 // stoppedBy is the error that a failing event ends Run with.
 func (r *runner) stoppedBy(event es.PersistedEvent, err error) error {
 	return &StoppedError{
-		Projection: r.config.Projection.Name(),
+		Projection: r.name,
 		Position:   event.GlobalPosition,
 		EventID:    event.EventID,
 		EventType:  event.EventType,
 		Err:        err,
 	}
+}
+
+// stored is the position of the lowest of the checkpoint's rows, as they are believed to be.
+func (r *runner) stored() int64 { return slot.Lowest(piecesOf(r.own)) }
+
+// highest is the position of the highest row.
+func highest(rows []namedPiece) int64 {
+	position := int64(0)
+	for _, p := range rows {
+		position = max(position, p.Position)
+	}
+	return position
 }
 
 // rollbackQuietly ends tx after an error that is being returned already; if it

@@ -3,33 +3,28 @@ package projection
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 )
 
-// Bounds of the delay between attempts after a lost connection.
-const (
-	firstDelay = 100 * time.Millisecond
-	maxDelay   = 5 * time.Second
-)
+// retries is the delay between attempts.
+var retries = dbfault.Backoff{First: 100 * time.Millisecond, Max: 5 * time.Second}
 
-// backoff is the delay before the next attempt: it doubles until it is reset by
-// a success. The zero value is ready to use.
-type backoff struct{ last time.Duration }
+// standbyDelay is the longest delay where a connection led to a standby. It was closed, and the next may lead to the primary.
+const standbyDelay = 500 * time.Millisecond
 
-// next is the delay before the next attempt.
-func (b *backoff) next() time.Duration {
-	b.last = min(max(2*b.last, firstDelay), maxDelay)
-	return b.last
+// delayAfter is the delay after so many failures in a row, of which err is the last.
+func delayAfter(failures int, err error) time.Duration {
+	delay := retries.After(failures)
+	if dbguard.IsStandby(err) || dbguard.IsBeginOnStandby(err) {
+		return min(delay, standbyDelay)
+	}
+	return delay
 }
-
-// reset makes the next delay the first again.
-func (b *backoff) reset() { b.last = 0 }
 
 // wait returns after the delay, or when ctx ends.
 func wait(ctx context.Context, delay time.Duration) {
@@ -41,47 +36,37 @@ func wait(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// lostError marks an error as caused by the loss of the connection, where the
-// error itself does not show it.
-type lostError struct{ error }
-
-func (e *lostError) Unwrap() error { return e.error }
-
-// mendable says whether trying again can help: the connection was lost or could
-// not be made, or the server lost the end of its log and goes on from a position that the
-// checkpoint is not ahead of.
-func mendable(err error) bool {
-	var (
-		stopped *StoppedError
-		rewound *horizon.RewoundError
-		lost    *lostError
-		server  *pgconn.PgError
-		dial    *pgconn.ConnectError
-		network net.Error
-	)
-	switch {
-	case errors.As(err, &stopped):
-		return false
-	case errors.As(err, &rewound):
-		return !rewound.Floor
-	case errors.As(err, &lost), errors.Is(err, horizon.ErrUnstable):
-		return true
-	case errors.As(err, &server):
-		return unavailable(server.Code)
-	case errors.As(err, &dial), errors.As(err, &network), pgconn.SafeToRetry(err):
-		return true
-	default:
-		return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
-	}
+// handlerError marks an error as one of the projection's events.
+type handlerError struct {
+	error
+	whole bool // any event of the batch may be the one
 }
 
-// unavailable says whether a SQLSTATE means that the server cannot be reached
-// now: class 08, shutdown, crash and start-up (57P01–57P03), too many connections.
-func unavailable(code string) bool {
-	switch code {
-	case "57P01", "57P02", "57P03", "53300":
-		return true
-	default:
-		return len(code) == 5 && code[:2] == "08"
+func (e *handlerError) Unwrap() error { return e.error }
+
+// passingError marks an error that came while events were handled and says nothing of them.
+type passingError struct{ error }
+
+func (e *passingError) Unwrap() error { return e.error }
+
+// finalErrors end Run, besides what the database answers: see dbfault.IsConfiguration.
+var finalErrors = []error{
+	ErrProjectionStopped, ErrHandlerRunning, ErrCheckpointGone, ErrCheckpointsContradict,
+	pooler.ErrNoStatements, pooler.ErrNoTransactions, pooler.ErrNoParameter,
+}
+
+// transient says whether trying again can help. Whatever is not known to need a person may pass.
+func transient(err error) bool {
+	for _, final := range finalErrors {
+		if errors.Is(err, final) {
+			return false
+		}
 	}
+	if rewound, ok := errors.AsType[*horizon.RewoundError](err); ok {
+		return !rewound.Floor
+	}
+	if _, ok := errors.AsType[*passingError](err); ok || dbguard.IsStandby(err) {
+		return true
+	}
+	return !dbfault.IsConfiguration(err)
 }

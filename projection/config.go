@@ -1,0 +1,102 @@
+package projection
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+)
+
+// Defaults of ProcessorConfig.
+const (
+	defaultBatchSize    = 100
+	defaultPollInterval = 100 * time.Millisecond
+)
+
+// ProcessorConfig says what a PostgresProcessor runs. Fields without a default
+// are required.
+type ProcessorConfig struct {
+	// DB has the events, the checkpoints and what the projection writes. A
+	// processor uses one connection at a time.
+	DB *pgxpool.Pool
+	// EventStore names the tables.
+	EventStore *eventstore.Store
+	// Projection handles the events.
+	Projection Projection
+	// BatchSize is the most events handled in one transaction. Defaults to 100.
+	BatchSize int
+	// PartitionKey says which of the partitions this processor handles: 0 to
+	// TotalPartitions-1. Defaults to 0.
+	PartitionKey int
+	// TotalPartitions is the number of partitions that the aggregates are divided
+	// into. Defaults to 1. It must be 1 for an UnpartitionedProjection.
+	TotalPartitions int
+	// PollInterval is how long to wait for new events at the end of the stream.
+	// Defaults to 100ms.
+	PollInterval time.Duration
+	// Logger defaults to slog.Default().
+	Logger *slog.Logger
+}
+
+// withDefaults fills in what was left out.
+func (c ProcessorConfig) withDefaults() ProcessorConfig {
+	if c.BatchSize == 0 {
+		c.BatchSize = defaultBatchSize
+	}
+	if c.TotalPartitions == 0 {
+		c.TotalPartitions = 1
+	}
+	if c.PollInterval == 0 {
+		c.PollInterval = defaultPollInterval
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// describe returns what the projection says about itself, or an error for the first field that breaks its rule.
+func (c ProcessorConfig) describe() (Description, error) {
+	if err := c.validate(); err != nil {
+		return Description{}, err
+	}
+	d, err := Describe(c.Projection)
+	switch {
+	case c.Projection == nil:
+		return Description{}, errors.New("Projection must be set")
+	case err != nil:
+		return Description{}, fmt.Errorf("Projection cannot be run: %w", err)
+	case rowSuffix.MatchString(d.Name):
+		return Description{}, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
+	case c.TotalPartitions > 1 && d.Unpartitioned:
+		return Description{}, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)
+	}
+	return d, nil
+}
+
+// validate returns an error for the first field but Projection that breaks its rule.
+func (c ProcessorConfig) validate() error {
+	switch {
+	case c.DB == nil:
+		return errors.New("DB must be set")
+	case c.EventStore == nil:
+		return errors.New("EventStore must be set")
+	case c.BatchSize < 0:
+		return fmt.Errorf("BatchSize must be at least 1, got %d", c.BatchSize)
+	case c.PollInterval < 0:
+		return fmt.Errorf("PollInterval must be positive, got %s", c.PollInterval)
+	case c.TotalPartitions < 1 || c.TotalPartitions > slot.Count:
+		return fmt.Errorf("TotalPartitions must be between 1 and %d, got %d", slot.Count, c.TotalPartitions)
+	case c.PartitionKey < 0 || c.PartitionKey >= c.TotalPartitions:
+		return fmt.Errorf("PartitionKey must be between 0 and TotalPartitions-1 (%d), got %d", c.TotalPartitions-1, c.PartitionKey)
+	}
+	if err := c.EventStore.Validate(); err != nil {
+		return fmt.Errorf("EventStore is misconfigured: %w", err)
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"maps"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -157,4 +158,22 @@ func TestATableThatWasThereBeforeIsNotAdopted(t *testing.T) {
 	require.ErrorIs(t, Check(t.Context(), db, ""), ErrMissing)
 	run(t, db, "DROP VIEW orchestrator_workers")
 	require.NoError(t, Run(t.Context(), db, ""))
+}
+
+// Another tool has made the tables from a copy of the files. The error says how to go on, and its SQL does.
+func TestTablesThatAnotherToolHasMade(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t)
+	require.NoError(t, Run(t.Context(), db, ""))
+	run(t, db, "DROP TABLE orchestrator_schema_version")
+	err := Run(t.Context(), db, "")
+	require.ErrorIs(t, err, ErrChanged)
+	require.ErrorContains(t, err, "already exists")
+	_, remedy, found := strings.Cut(err.Error(), "call this again: ")
+	require.True(t, found, err)
+	remedy, _, found = strings.Cut(remedy, "): ")
+	require.True(t, found, err)
+	run(t, db, remedy+")")
+	require.NoError(t, Run(t.Context(), db, ""))
+	require.NoError(t, Check(t.Context(), db, ""))
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
 // ErrNewer says that the database has been migrated further than the files
@@ -150,6 +152,9 @@ func (r *Runner) applyNext(ctx context.Context, tx pgx.Tx, p place, version int)
 	}
 	next := r.migrations[version]
 	if err := run(ctx, tx, next.up, next.version); err != nil {
+		if version == 0 && dbfault.Code(err) == duplicateTable {
+			err = r.madeElsewhere(p, err)
+		}
 		return "", err
 	}
 	if err := r.insertVersion(ctx, tx, p, next); err != nil {

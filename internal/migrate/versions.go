@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,7 +21,7 @@ const (
 	schemaExistsSQL = `SELECT pg_catalog.to_regnamespace($1) IS NOT NULL AND ` + dbguard.Primary
 	tableExistsSQL  = `SELECT pg_catalog.to_regclass($1) IS NOT NULL AND ` + dbguard.Primary
 	createSchemaSQL = `CREATE SCHEMA %s`
-	createTableSQL  = `CREATE TABLE %s (
+	createTableSQL  = `CREATE TABLE IF NOT EXISTS %s (
 		version    int         PRIMARY KEY,
 		name       text        NOT NULL,
 		applied_at timestamptz NOT NULL DEFAULT now()
@@ -180,4 +181,19 @@ func exists(ctx context.Context, db Querier, sql string, name pgx.Identifier) (f
 		return false, fmt.Errorf("looking for %s: %w", name.Sanitize(), err)
 	}
 	return found, nil
+}
+
+// duplicateTable is the SQLSTATE of a table that is there already.
+const duplicateTable = "42P07"
+
+// madeElsewhere says what to do where there are tables and no version table, as another migration tool leaves them that was given a
+// copy of the files.
+func (r *Runner) madeElsewhere(p place, err error) error {
+	values := make([]string, len(r.migrations))
+	for i, m := range r.migrations {
+		values[i] = fmt.Sprintf("(%d, '%s')", m.version, m.name)
+	}
+	return fmt.Errorf("%w: something is there already, but %s has no rows: drop what is there; or, if another tool has made the tables from "+
+		"a copy of these files, record the versions that it applied, and call this again: %s; INSERT INTO %s (version, name) VALUES %s: %w",
+		ErrHistory, r.versions(p), strings.Join(strings.Fields(fmt.Sprintf(createTableSQL, r.versions(p))), " "), r.versions(p), strings.Join(values, ", "), err)
 }

@@ -19,10 +19,18 @@ WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
 
 const sqlLockCheckpoints = `
-SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions
+SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation
 FROM {{schema}}orchestrator_checkpoints
 WHERE replica_set = $1
 ORDER BY projection, slot_from LIMIT {{all rows}} FOR UPDATE`
+
+// sqlRenumber replaces the generation in preparation by one with a number above every row's.
+const sqlRenumber = `
+WITH old AS (
+    UPDATE {{schema}}orchestrator_generations SET state = 'superseded', superseded_at = now()
+    WHERE replica_set = $1 AND number = $2 AND state = 'preparing' RETURNING cause, reason)
+INSERT INTO {{schema}}orchestrator_generations (replica_set, number, state, cause, reason, prepared_by)
+SELECT $1, $3::bigint + 1, 'preparing', cause, reason, $4 FROM old`
 
 const sqlDeleteRanges = `
 DELETE FROM {{schema}}orchestrator_checkpoints AS c
@@ -82,36 +90,45 @@ type Activation struct {
 // the beginning of the stream. Of workers that came or went since it was prepared, its reason speaks from
 // then on too. It returns false if the generation is not in preparation any more,
 // or if nobody is ready.
+//
+// It also returns false if a row has come from another replica set with a higher generation. The number is a fencing token, which must not
+// go back for a projection. So another generation with a number above that is put in preparation in its place.
 func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
-	activated := false
+	activated, renumbered := false, false
 	err := s.inTransaction(ctx, db, a.By, func(tx pgx.Tx, pid int) (err error) {
 		if a.Began != nil {
 			a.Began(pid)
 		}
-		activated, err = s.activate(ctx, tx, a)
+		activated, renumbered, err = s.activate(ctx, tx, a)
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("activating generation %d of replica set %q: %w", a.Number, s.replicaSet, err)
 	}
-	if activated {
+	if activated || renumbered {
 		s.tell(ctx, db, NotifyGeneration, a.By)
 	}
 	return activated, nil
 }
 
-func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, error) {
+func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activated, renumbered bool, err error) {
 	current, state, err := s.lockCurrent(ctx, tx)
 	if err != nil || current != a.Number || state != Preparing {
-		return false, err
+		return false, false, err
 	}
 	members, turnover, err := s.readyMembers(ctx, tx, a.Number)
 	if err != nil || len(members) == 0 {
-		return false, err
+		return false, false, err
 	}
 	stored, elsewhere, err := s.lockCheckpoints(ctx, tx, members)
 	if err != nil {
-		return false, err
+		return false, false, err
+	}
+	if highest := highestGeneration(stored); highest > a.Number {
+		if _, err := tx.Exec(ctx, s.q(sqlRenumber), s.replicaSet, a.Number, highest, a.By); err != nil {
+			return false, false, fmt.Errorf("giving it a number above %d, which a checkpoint has: %w", highest, err)
+		}
+		return false, true, nil
 	}
 	old, members, noticed := mend(stored, members, elsewhere)
 	if a.Noticed != nil {
@@ -121,14 +138,14 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	}
 	planned, err := Plan(old, members)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if err := s.rewrite(ctx, tx, a.Number, stored, planned); err != nil {
-		return false, err
+		return false, false, err
 	}
 	ids, keys, leftOut, err := membersInColumns(members, planned)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	noticed = append(noticed, standingStill(members)...)
 	var batch pgx.Batch
@@ -137,9 +154,9 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (bool, er
 	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids),
 		strings.Join(append([]string{turnover.complete(ids, a)}, noticed...), "; "))
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return false, fmt.Errorf("recording it: %w", err)
+		return false, false, fmt.Errorf("recording it: %w", err)
 	}
-	return true, nil
+	return true, false, nil
 }
 
 // membersInColumns is the members' ids, and what their rows are to say, as JSON: the
@@ -249,6 +266,14 @@ func (s *Store) rewrite(ctx context.Context, tx pgx.Tx, generation int64, old, p
 		return fmt.Errorf("rewriting the checkpoints: %w", err)
 	}
 	return nil
+}
+
+func highestGeneration(checkpoints []Checkpoint) int64 {
+	highest := int64(0)
+	for _, c := range checkpoints {
+		highest = max(highest, c.Generation)
+	}
+	return highest
 }
 
 // compare sorts the rows of a change: those whose range is gone, those whose

@@ -12,7 +12,7 @@ import (
 )
 
 const sqlAssignment = `
-SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions
+SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation
 FROM {{schema}}orchestrator_checkpoints
 WHERE replica_set = $1 AND generation = $2 AND worker_id = $3 AND ` + dbguard.Primary + `
 ORDER BY projection, slot_from`
@@ -63,7 +63,7 @@ func scanCheckpoint(row pgx.CollectableRow) (Checkpoint, error) {
 		owner      *uuid.UUID
 		key, total *int
 	)
-	err := row.Scan(&c.Projection, &c.From, &c.To, &c.Position, &owner, &key, &total)
+	err := row.Scan(&c.Projection, &c.From, &c.To, &c.Position, &owner, &key, &total, &c.Generation)
 	if err != nil {
 		return Checkpoint{}, err
 	}

@@ -21,6 +21,8 @@ type Checkpoint struct {
 	// zero UUID and partition while nobody does.
 	Owner     uuid.UUID
 	Partition slot.Partition
+	// Generation is the one in which the row was last assigned.
+	Generation int64
 }
 
 // Member is a worker as the plan sees it.

@@ -122,7 +122,7 @@ func TestPiecesAreThoseOfThePartition(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, rows, 3)
 	for i, row := range rows {
-		assert.Equal(t, Checkpoint{Projection: "orders", Piece: pieces[i], Owner: o.worker, Partition: o.fence.Partition}, row)
+		assert.Equal(t, Checkpoint{Projection: "orders", Piece: pieces[i], Owner: o.worker, Partition: o.fence.Partition, Generation: o.fence.Generation}, row)
 	}
 }
 

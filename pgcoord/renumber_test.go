@@ -1,0 +1,38 @@
+package pgcoord
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A projection comes from a replica set whose generations have higher numbers, between the preparation and the activation of one here.
+// Its fencing tokens do not go back.
+func TestActivationTakesANumberAboveThoseOfItsRows(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	w := join(t, s, pool, "orders", "letters")
+	number := prepare(t, s, pool, 0)
+	setState(t, s, pool, w, Ready, number)
+	exec(t, pool, `UPDATE orchestrator_checkpoints SET generation = 7 WHERE projection = 'orders'`)
+	activated, err := s.Activate(t.Context(), pool, Activation{Number: number, By: uuid.New()})
+	require.NoError(t, err)
+	assert.False(t, activated)
+	v, err := s.Observe(t.Context(), pool, w, false)
+	require.NoError(t, err)
+	assert.Equal(t, int64(8), v.Generation.Number)
+	assert.Equal(t, Preparing, v.Generation.State)
+	assert.Equal(t, "a test", v.Generation.Reason)
+
+	activated, err = s.Activate(t.Context(), pool, Activation{Number: 8, By: uuid.New()})
+	require.NoError(t, err)
+	assert.False(t, activated, "nobody is ready for it")
+	setState(t, s, pool, w, Ready, 8)
+	activated, err = s.Activate(t.Context(), pool, Activation{Number: 8, By: uuid.New()})
+	require.NoError(t, err)
+	assert.True(t, activated)
+	assert.Equal(t, 2, value[int](t, pool, `SELECT count(*) FROM orchestrator_checkpoints WHERE generation = 8 AND worker_id IS NOT NULL`))
+	assert.Equal(t, "1,8", value[string](t, pool, `SELECT string_agg(number::text, ',' ORDER BY number) FROM orchestrator_generations`))
+}

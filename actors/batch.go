@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
@@ -46,6 +47,9 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	}
 	if handled < events.Len() {
 		upTo = events.Position(handled - 1)
+	}
+	if p.failing.recorded >= events.Position(0) {
+		b.Recovered(positions(events.Slice(0, handled)))
 	}
 	if err := p.commit(ctx, b, upTo); err != nil {
 		switch {
@@ -178,13 +182,9 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	p.supply.handled(handled)
 	p.size.learn(handled, offered, took)
 	if p.failing.position != 0 && last >= p.failing.position {
-		p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
-		p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
-		p.failing.position = 0
+		p.recovered()
 	}
-	if p.failing.recorded != 0 && p.readTo >= p.failing.recorded {
-		p.recordHandled(ctx)
-	}
+	p.settleFailures(ctx)
 }
 
 // commitFailed arranges for the event to be found that makes COMMIT fail.
@@ -225,7 +225,7 @@ func (p *processor) handlerFailed(ctx context.Context, events packed.Events, han
 		p.failing.position, p.failing.attempts = event.GlobalPosition, 0
 	}
 	p.failing.recorded = max(p.failing.recorded, event.GlobalPosition)
-	p.failing.attempts++
+	p.failing.attempts++ // also where the table cannot be reached
 	delay := backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.after(p.failing.attempts)
 	p.failing.resume = time.Now().Add(delay)
 	p.size.next = max(handled, 1)
@@ -235,9 +235,15 @@ func (p *processor) handlerFailed(ctx context.Context, events packed.Events, han
 
 // report tells of a failed event: log, metrics, table.
 func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
+	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
+	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure)
+	if recordErr != nil && ctx.Err() == nil {
+		p.log.Warn("the failure could not be recorded", "error", recordErr, "position", event.GlobalPosition)
+	}
+	p.failing.attempts = max(p.failing.attempts, attempts)
 	kind := "error"
 	attrs := []any{
-		"error", abridged(fmt.Sprint(err)), "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
+		"error", failure.Error, "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
 		"attempt", p.failing.attempts, "next_try", delay,
 	}
 	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {
@@ -247,10 +253,6 @@ func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay t
 	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
 	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
 	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
-	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
-	if err := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure); err != nil && ctx.Err() == nil {
-		p.log.Warn("the failure could not be recorded", "error", err, "position", event.GlobalPosition)
-	}
 }
 
 // longestError bounds what a handler's error may leave in logs and tables, in bytes.
@@ -264,14 +266,49 @@ func abridged(text string) string {
 	return text[:longestError] + fmt.Sprintf("… (%d bytes)", len(text))
 }
 
-// recordHandled records that what had failed, here or on another worker, went
-// through.
-func (p *processor) recordHandled(ctx context.Context) {
+// recovered says that the event that had failed was handled.
+func (p *processor) recovered() {
+	p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
+	p.notRetrying()
+}
+
+func (p *processor) notRetrying() {
+	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
+	p.failing.position = 0
+}
+
+// settleFailures records which of the events that had failed, here or on another worker, were skipped, once the checkpoints have
+// passed all of them. Those that were handled are recorded already.
+func (p *processor) settleFailures(ctx context.Context) {
+	reached := slot.Lowest(p.pieces)
+	if p.failing.recorded == 0 || !p.known || reached < p.failing.recorded {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	if err := p.worker.Store.RecordHandled(ctx, p.worker.db.InTransactions(), p.fence.Projection); err != nil {
-		p.log.Warn("the recovery could not be recorded", "error", err, "position", p.failing.recorded)
-		return // with the next batch
+	skipped, err := p.worker.Store.RecordSkipped(ctx, p.worker.db.InTransactions(), p.fence.Projection)
+	if err != nil {
+		p.log.Warn("which failed events were skipped could not be recorded", "error", err, "position", p.failing.recorded)
+		return // at the next step
 	}
 	p.failing.recorded = 0
+	for _, position := range skipped {
+		p.log.Warn("an event that had failed was skipped: the checkpoint was advanced past it, and no handler has handled it", "position", position)
+	}
+	switch {
+	case p.failing.position == 0 || p.failing.position > reached:
+	case slices.Contains(skipped, p.failing.position):
+		p.notRetrying()
+	default: // the answer to its commit was lost
+		p.recovered()
+	}
+}
+
+// positions lists the events' positions.
+func positions(events packed.Events) []int64 {
+	list := make([]int64, events.Len())
+	for i := range list {
+		list[i] = events.Position(i)
+	}
+	return list
 }

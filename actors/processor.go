@@ -191,6 +191,7 @@ func (p *processor) step(c actor.Context) (next, error) {
 			return next{}, err
 		}
 	}
+	p.settleFailures(ctx)
 	for {
 		p.supply.ask(c, p.pieces, p.horizon, p.epoch)
 		first, ok := p.supply.first()

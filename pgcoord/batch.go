@@ -80,7 +80,9 @@ type Batch struct {
 	tx    *batchtx.Tx
 	fence Fence
 	held  []slot.Piece // the pieces below the batch's position
-	err   error        // of Commit
+	// recovered are positions of events that may have failed before.
+	recovered []int64
+	err       error // of Commit
 }
 
 // BeginBatch opens a batch that handles the events up to and including upTo.
@@ -166,11 +168,17 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	for i, p := range b.held {
 		lifts[i] = batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker}}
 	}
+	if len(b.recovered) > 0 {
+		lifts = append(lifts, batchtx.Statement{SQL: b.store.q(sqlHandled), Args: []any{b.fence.Projection, b.recovered}})
+	}
 	if b.err = b.tx.CommitWith(ctx, lifts...); b.err != nil {
 		return fmt.Errorf("committing the batch of %s up to %d: %w", b.fence, handled, b.err)
 	}
 	return nil
 }
+
+// Recovered has Commit record those of the positions as handled whose events had failed before.
+func (b *Batch) Recovered(positions []int64) { b.recovered = positions }
 
 // Rollback undoes the batch and returns the connection, also after ctx ended. It
 // does nothing if the batch has ended already.

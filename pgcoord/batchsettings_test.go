@@ -143,7 +143,7 @@ func timeoutsAreTheHandlers(t *testing.T, o owner, names ...string) {
 	t.Helper()
 	parameters := map[string]string{"idle_in_transaction_session_timeout": "20"}
 	for _, name := range names {
-		parameters[name] = "50"
+		parameters[name] = "400"
 	}
 	one := single(t, o.pool, parameters)
 	first := o.begin(t, whole(0), 10)
@@ -160,10 +160,10 @@ func timeoutsAreTheHandlers(t *testing.T, o owner, names ...string) {
 			if err := b.Tx().QueryRow(context.Background(), `SELECT current_setting($1)`, name).Scan(&setting); err != nil {
 				return err
 			}
-			assert.Equal(t, "50ms", setting, name)
+			assert.Equal(t, "400ms", setting, name)
 		}
 		for range 5 {
-			if _, err := b.Tx().Exec(context.Background(), `SELECT pg_sleep(0.03)`); err != nil {
+			if _, err := b.Tx().Exec(context.Background(), `SELECT pg_sleep(0.1)`); err != nil {
 				return err
 			}
 		}
@@ -171,7 +171,7 @@ func timeoutsAreTheHandlers(t *testing.T, o owner, names ...string) {
 	})
 	awaitBlockedBy(t, o.pool, first.conn.Conn().PgConn().PID())
 	eventually(t, o.pool, "it does not wait longer than the timeouts", `SELECT EXISTS (SELECT FROM pg_stat_activity
-		WHERE datname = current_database() AND wait_event_type = 'Lock' AND clock_timestamp() - xact_start > '200ms')`)
+		WHERE datname = current_database() AND wait_event_type = 'Lock' AND clock_timestamp() - xact_start > '600ms')`)
 	first.Rollback(t.Context())
 	require.NoError(t, await(t, second, "the second batch"))
 	assert.Equal(t, whole(20), o.pieces(t))

@@ -20,6 +20,22 @@ func failed(t testing.TB, o owner, r slot.Range, position int64, says string) Fa
 	}}
 }
 
+// fails records a failure, and returns how many there were.
+func (o owner) fails(t testing.TB, failure Failure) int {
+	t.Helper()
+	attempts, err := o.RecordFailure(t.Context(), o.pool, o.fence, failure)
+	require.NoError(t, err)
+	return attempts
+}
+
+// commits advances the checkpoint by a batch that has handled the events at the positions.
+func (o owner) commits(t testing.TB, pieces []slot.Piece, to int64, positions ...int64) {
+	t.Helper()
+	b := o.begin(t, pieces, to)
+	b.Recovered(positions)
+	require.NoError(t, b.Commit(t.Context(), to))
+}
+
 // deadLetters counts the rows of which a condition is true.
 func deadLetters(t testing.TB, o owner, condition string) int {
 	t.Helper()
@@ -30,43 +46,64 @@ func TestFailuresAreCountedUntilHandled(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	failure := failed(t, o, slot.All(), 7, "no stock")
-	require.NoError(t, o.RecordFailure(t.Context(), o.pool, o.fence, failure))
+	assert.Equal(t, 1, o.fails(t, failure))
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying' AND attempts = 1 AND last_error = 'no stock' AND replica_set = 'main'
 		AND event_type = 'Placed' AND bounded_context = 'shop' AND aggregate_type = 'Order' AND generation = 1 AND handled_at IS NULL`))
-	failure.Error, failure.Attempts = "still none", 2
-	require.NoError(t, o.RecordFailure(t.Context(), o.pool, o.fence, failure))
+	failure.Error = "still none" // on a worker that has begun to count
+	assert.Equal(t, 2, o.fails(t, failure))
 	assert.Equal(t, 1, deadLetters(t, o, `attempts = 2 AND last_error = 'still none' AND last_failed_at >= first_failed_at`))
 	retrying, err := o.Retrying(t.Context(), o.pool)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]int64{"orders": 7}, retrying)
 
-	o.advance(t, whole(0), 6)
-	require.NoError(t, o.RecordHandled(t.Context(), o.pool, "orders"))
-	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`), "the checkpoint has not passed it")
-	o.advance(t, whole(6), 7)
-	require.NoError(t, o.RecordHandled(t.Context(), o.pool, "letters"))
-	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`), "that was another projection")
-	require.NoError(t, o.RecordHandled(t.Context(), o.pool, "orders"))
+	o.commits(t, whole(0), 6, 6)
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`), "it was not handled")
+	o.commits(t, whole(6), 7, 6, 7)
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'handled' AND handled_at IS NOT NULL AND attempts = 2`))
 	retrying, err = o.Retrying(t.Context(), o.pool)
 	require.NoError(t, err)
 	assert.Empty(t, retrying)
+	assert.Equal(t, 1, o.fails(t, failure), "it is recorded too late")
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'handled' AND attempts = 2`))
 
-	require.NoError(t, o.RecordFailure(t.Context(), o.pool, o.fence, failure))
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 6`)
+	assert.Equal(t, 3, o.fails(t, failure))
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying' AND handled_at IS NULL AND attempts = 3`), "it fails in a replay")
 }
 
-// The checkpoint that counts is the one of the event's slot.
-func TestHandledIsWhatTheSlotsCheckpointHasPassed(t *testing.T) {
+// A batch that does not commit has handled nothing.
+func TestHandledCommitsWithItsBatch(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
-	pieces := o.cut(t, 10, 20, 10)
+	o.fails(t, failed(t, o, slot.All(), 7, "no stock"))
+	b := o.begin(t, whole(0), 7)
+	b.Recovered([]int64{7})
+	_, err := b.Tx().Exec(t.Context(), `SELECT 1 / 0`)
+	require.Error(t, err)
+	require.Error(t, b.Commit(t.Context(), 7))
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`))
+}
+
+// What a checkpoint has passed without a handler was skipped, by the checkpoint of the event's slot.
+func TestSkippedIsWhatTheSlotsCheckpointHasPassed(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	pieces := o.cut(t, 10, 10, 10)
 	for i, p := range pieces {
-		require.NoError(t, o.RecordFailure(t.Context(), o.pool, o.fence, failed(t, o, p.Range, int64(15+i), "no")))
+		o.fails(t, failed(t, o, p.Range, int64(15+i), "no"))
 	}
-	require.NoError(t, o.RecordHandled(t.Context(), o.pool, "orders"))
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 20 WHERE slot_from = $1`, pieces[1].From)
+	skipped, err := o.RecordSkipped(t.Context(), o.pool, "letters")
+	require.NoError(t, err)
+	assert.Empty(t, skipped, "that was another projection")
+	skipped, err = o.RecordSkipped(t.Context(), o.pool, "orders")
+	require.NoError(t, err)
+	assert.Equal(t, []int64{16}, skipped)
 	assert.Equal(t, 2, deadLetters(t, o, `state = 'retrying' AND global_position IN (15, 17)`))
-	assert.Equal(t, 1, deadLetters(t, o, `state = 'handled' AND global_position = 16`))
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'skipped' AND global_position = 16 AND skipped_at IS NOT NULL AND handled_at IS NULL`))
+	skipped, err = o.RecordSkipped(t.Context(), o.pool, "orders")
+	require.NoError(t, err)
+	assert.Empty(t, skipped, "it is recorded")
 }
 
 func TestFencedWorkerRecordsNoFailure(t *testing.T) {
@@ -80,7 +117,9 @@ func TestFencedWorkerRecordsNoFailure(t *testing.T) {
 	} {
 		f := o.fence
 		change(&f)
-		require.NoError(t, o.RecordFailure(t.Context(), o.pool, f, failure))
+		attempts, err := o.RecordFailure(t.Context(), o.pool, f, failure)
+		require.NoError(t, err)
+		assert.Equal(t, failure.Attempts, attempts)
 		assert.Zero(t, deadLetters(t, o, `true`), name)
 	}
 }
@@ -88,7 +127,7 @@ func TestFencedWorkerRecordsNoFailure(t *testing.T) {
 func TestFailureMaySayAnything(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
-	require.NoError(t, o.RecordFailure(t.Context(), o.pool, o.fence, failed(t, o, slot.All(), 7, "zero \x00, half \xc3, whole ü")))
+	o.fails(t, failed(t, o, slot.All(), 7, "zero \x00, half \xc3, whole ü"))
 	assert.Equal(t, "zero \uFFFD, half \uFFFD, whole ü", value[string](t, o.pool, `SELECT last_error FROM orchestrator_dead_letters`))
 }
 
@@ -105,10 +144,13 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 		o.fence.Generation = generation(t, o.Store, o.pool, o.fence.Generation, o.worker)
 	}
 	for position := range int64(3) {
-		require.NoError(t, o.RecordFailure(t.Context(), o.pool, o.fence, failed(t, o, slot.All(), position+1, "no")))
+		o.fails(t, failed(t, o, slot.All(), position+1, "no"))
 	}
-	o.advance(t, whole(0), 2)
-	require.NoError(t, o.RecordHandled(t.Context(), o.pool, "orders"))
+	o.commits(t, whole(0), 1, 1)
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 2`)
+	skipped, err := o.RecordSkipped(t.Context(), o.pool, "orders")
+	require.NoError(t, err)
+	assert.Equal(t, []int64{2}, skipped)
 	living := join(t, o.Store, o.pool, "orders")
 	bury(t, o.Store, o.pool, buried)
 	bury(t, o.Store, o.pool, later)
@@ -121,6 +163,6 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	assert.ElementsMatch(t, texts([]uuid.UUID{later, living, o.worker, foreign}), value[[]string](t, o.pool, `SELECT array_agg(worker_id::text) FROM orchestrator_workers`))
 	assert.Equal(t, 4, value[int](t, o.pool, `SELECT count(*) FROM orchestrator_heartbeats`))
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`))
-	assert.Equal(t, 1, deadLetters(t, o, `state = 'handled'`))
+	assert.Equal(t, 1, deadLetters(t, o, `state <> 'retrying'`))
 	assert.Equal(t, o.fence.Generation+1, prepare(t, o.Store, o.pool, o.fence.Generation), "the numbers go on")
 }

@@ -78,9 +78,17 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	require.ErrorIs(t, err, ErrMoved)
 	checkRewinds(t, s.Rewinds(pool), 6)
 
-	event := es.PersistedEvent{GlobalPosition: 6, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
-	require.NoError(t, s.RecordFailure(ctx, pool, f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"}))
-	require.NoError(t, s.RecordHandled(ctx, pool, f.Projection))
+	event := es.PersistedEvent{GlobalPosition: 7, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
+	attempts, err := s.RecordFailure(ctx, pool, f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"})
+	require.NoError(t, err)
+	require.Equal(t, 1, attempts)
+	skipped, err := s.RecordSkipped(ctx, pool, f.Projection)
+	require.NoError(t, err)
+	require.Empty(t, skipped)
+	b, err := s.BeginBatch(ctx, pool, f, pieces, 7, BatchSettings{})
+	require.NoError(t, err)
+	b.Recovered([]int64{7})
+	require.NoError(t, b.Commit(ctx, 7))
 	assert.Equal(t, "handled", value[string](t, pool, s.q(`SELECT state FROM {{schema}}orchestrator_dead_letters WHERE last_error = $1`), "it's \\ $1"))
 	retrying, err := s.Retrying(ctx, pool)
 	require.NoError(t, err)

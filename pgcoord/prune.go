@@ -21,15 +21,15 @@ WHERE w.replica_set = $1 AND w.state IN ('stopped', 'dead')
 
 const sqlPruneDeadLetters = `
 DELETE FROM {{schema}}orchestrator_dead_letters AS d
-WHERE d.replica_set = $1 AND d.state = 'handled'
+WHERE d.replica_set = $1 AND d.state <> 'retrying'
   AND (d.projection, d.global_position) NOT IN (
     SELECT kept.projection, kept.global_position FROM {{schema}}orchestrator_dead_letters AS kept
-    WHERE kept.replica_set = $1 AND kept.state = 'handled'
-    ORDER BY kept.handled_at DESC LIMIT $2)`
+    WHERE kept.replica_set = $1 AND kept.state <> 'retrying'
+    ORDER BY coalesce(kept.handled_at, kept.skipped_at) DESC LIMIT $2)`
 
 // Prune deletes what is over but for the last keep of each: superseded
 // generations, workers that left or died, and events that failed and were
-// handled later. A worker that was declared dead and is pruned before it comes
+// handled or skipped later. A worker that was declared dead and is pruned before it comes
 // back joins as a new one.
 func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
 	for _, sql := range []string{sqlPruneGenerations, sqlPruneWorkers, sqlPruneDeadLetters} {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
@@ -94,5 +95,8 @@ func TestEventIsSkippedByHand(t *testing.T) {
 		WHERE projection = 'users' AND position = ` + poison + ` - 1
 		  AND hashtextextended('grace', 0) & 65535 BETWEEN slot_from AND slot_to - 1`)
 	w.await("1, 2, 4, 5", "SELECT string_agg(position::text, ', ' ORDER BY position) FROM handled")
+	w.await("skipped", "SELECT string_agg(state, ', ') FROM orchestrator_dead_letters")
+	w.logs.await(t, "an event that had failed was skipped")
+	assert.NotContains(t, w.logs.String(), "went through", "nobody has handled it")
 	require.NoError(t, r.stop())
 }

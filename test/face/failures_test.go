@@ -108,6 +108,8 @@ func TestHandlerThatFailsOverARestart(t *testing.T) {
 	failures := g.failures.Load()
 	r = start(t, orch, recorder{name: "bad", before: g.check})
 	eventually(t, func() bool { return g.failures.Load() > failures }, func() string { return "the event to fail again" })
+	attempts := w.value("SELECT attempts FROM orchestrator_dead_letters")
+	w.logs.await(t, "attempt="+attempts+" ") // the log counts as the table does
 	g.opened.Store(true)
 	w.awaitHandled("bad", 3)
 	w.await("handled", "SELECT state FROM orchestrator_dead_letters")

@@ -275,7 +275,7 @@ func (k *coordinator) act(c actor.Context, actions []action) {
 	for _, a := range actions {
 		switch a := a.(type) {
 		case stopPartitions:
-			k.log.Info("stopping the partitions", "generation", a.Generation, "reason", a.Reason)
+			k.log.Debug("stopping the partitions", "generation", a.Generation, "reason", a.Reason)
 			k.seen.stopping()
 			c.Send(c.Parent(), messages.StopPartitions(a))
 		case wakeHorizon:

@@ -137,7 +137,7 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, change pgcoord
 	}
 	e.lookAgain(0)
 	if number != 0 {
-		e.log.Info("prepared a generation", "generation", number, "cause", change.Cause, "reason", change.Reason)
+		e.log.Debug("prepared a generation", "generation", number, "cause", change.Cause, "reason", change.Reason)
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 	e.lookAgain(0)
 	if activated {
 		w.Metrics.Coordination(metrics.PhaseActivate, time.Since(began))
-		e.log.Info("activated a generation", "generation", a.Activation.Number, "activation_took", time.Since(began),
+		e.log.Debug("activated a generation", "generation", a.Activation.Number, "activation_took", time.Since(began),
 			"excluded", idsOf(a.Activation.Exclude)) // the reason is complete in the next look
 	}
 	return nil

@@ -199,7 +199,7 @@ func (s *supervisor) startPartitions(c actor.Context, a messages.Assignment) {
 	}
 	s.run = newRun(a.Generation, s.worker.Timing.Grace)
 	s.worker.Metrics.Partitions(len(a.Partitions))
-	s.log.Info("starting the partitions", "generation", a.Generation, "partitions", partitionNames(a))
+	s.log.Debug("starting the partitions", "generation", a.Generation, "partitions", partitionNames(a))
 	r := s.run
 	s.introduceReader(c, s.spawn(c, childSpec{kind: kindReader, key: "0", produce: func(bool) actor.Actor { return newReader(s.worker, r, a) }}))
 	for _, p := range a.Partitions {
@@ -300,7 +300,7 @@ func (s *supervisor) stopped(c actor.Context) {
 	r.cancel(errStopping)
 	s.run = nil
 	s.worker.Metrics.Partitions(0)
-	s.log.Info("stopped the partitions", "generation", r.generation)
+	s.log.Debug("stopped the partitions", "generation", r.generation)
 	s.tellAbandoned(c)
 	c.Send(s.coordinator, messages.PartitionsStopped{Generation: r.generation})
 }

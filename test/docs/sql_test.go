@@ -45,6 +45,9 @@ func runSQL(ctx context.Context, db *pgxpool.Pool, d document, b block) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err := tx.Exec(ctx, "CREATE ROLE worker; CREATE ROLE writer"); err != nil { // as the README calls them
+		return err
+	}
 	for statement := range strings.SplitSeq(b.text, ";\n") {
 		if _, err := tx.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", d.at(b.line), err)

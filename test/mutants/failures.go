@@ -1,0 +1,25 @@
+package main
+
+// failureGuards keep the record of failed events true, and fencing tokens from going back.
+var failureGuards = []guard{
+	{
+		Name: "tokens-go-up", File: "pgcoord/activation.go",
+		Old: "highest > a.Number {", New: "highest < 0 {",
+		Test: "TestActivationTakesANumberAboveThoseOfItsRows", Promise: "a projection's fencing token does not go back when it comes from another replica set",
+	},
+	{
+		Name: "late-failures", File: "pgcoord/deadletters.go",
+		Old: " AND position < $2::bigint", New: "",
+		Test: "TestFailuresAreCountedUntilHandled", Promise: "a failure that is recorded late does not hide that the event was handled",
+	},
+	{
+		Name: "handled-by-a-handler", File: "actors/batch.go",
+		Old: "	if p.failing.recorded >= events.Position(0) {", New: "	if p.failing.recorded < 0 {",
+		Test: "TestHandlerThatFailsOverARestart", Package: "test/face", Promise: "an event that failed is recorded as handled by the batch that handled it",
+	},
+	{
+		Name: "skipped-by-a-person", File: "pgcoord/deadletters.go",
+		Old: "SET state = 'skipped'", New: "SET state = 'handled'",
+		Test: "TestEventIsSkippedByHand", Package: "test/face", Promise: "an event that a person has skipped is not called handled",
+	},
+}

@@ -39,7 +39,13 @@ func describe(projections []projection.Projection) (described, error) {
 		return d, fmt.Errorf("%w: there must be at least one", ErrInvalidProjections)
 	}
 	for i, p := range d.projections {
+		if p == nil {
+			return d, fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
+		}
 		described, err := projection.Describe(p)
+		if invalid, ok := errors.AsType[*projection.NameError](err); ok {
+			return d, fmt.Errorf("%w: the name of the projection at index %d %w", ErrInvalidProjections, i, invalid)
+		}
 		if err != nil {
 			return d, fmt.Errorf("%w: the projection at index %d: %w", ErrInvalidProjections, i, err)
 		}

@@ -23,6 +23,14 @@ type Description struct {
 // maxNameLength is the most bytes that a projection's name may have.
 const maxNameLength = 255
 
+// NameError says that a projection's name cannot be stored. [Describe] returns it, wrapped.
+type NameError struct{ Name string }
+
+// Error is the rule, and how the name begins.
+func (e *NameError) Error() string {
+	return fmt.Sprintf("must have between 1 and %d bytes of valid UTF-8 without NUL, got %.40q", maxNameLength, e.Name)
+}
+
 // Describe asks a projection for all that it says about itself. It returns an error for a nil projection, for what
 // [Resolve] refuses, for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL.
 // A nil pointer is refused only if its methods panic: they may do without.
@@ -43,7 +51,7 @@ func Describe(p Projection) (d Description, err error) {
 	}
 	d.Scope, d.Name, d.Unpartitioned = ScopeOf(d.Projection), d.Projection.Name(), IsUnpartitioned(d.Projection)
 	if d.Name == "" || len(d.Name) > maxNameLength || !utf8.ValidString(d.Name) || strings.ContainsRune(d.Name, 0) {
-		return Description{}, fmt.Errorf("its name must have between 1 and %d bytes of valid UTF-8 without NUL, got %.40q", maxNameLength, d.Name)
+		return Description{}, fmt.Errorf("its name %w", &NameError{Name: d.Name})
 	}
 	return d, nil
 }

@@ -32,9 +32,10 @@ import (
 // aggregates have different positions has several rows, name[k/N:from-to], until they meet. A
 // processor of the old N that is still running returns [ErrCheckpointGone]. The role needs DELETE on the table for a change of N.
 //
-// A row with the projection's name that a person enters beside those of partitions makes the next start begin no higher than it
-// says: what was handled above it is handled again. Rows that contradict each other otherwise are refused with
-// [ErrCheckpointsContradict]. A row that is missing counts as position 0 at the start, and is [ErrCheckpointGone] later.
+// A row with the projection's name beside those of other partitions was entered by a person, or left behind when there was one partition. Where
+// the partitions have rows it must not be above them, and is dropped. Where N changes and it is below all others, the start is there: what was handled above is
+// handled again. Rows that contradict each other are refused with [ErrCheckpointsContradict]. A row that is missing counts
+// as position 0 at the start, and is [ErrCheckpointGone] later.
 //
 // Two processors of the same partition never both commit an event: see Run.
 type PostgresProcessor struct {
@@ -69,7 +70,7 @@ func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
 // All other errors, lost connections, deadlocks, serialization failures and locks that were not to be had (55P03) among them, are logged and tried again,
 // after at most 100ms at first and 5s later.
 //
-// A handler may leave its transaction idle for 10 minutes. Several Runs at the same time are like several processors of the partition.
+// A handler may leave its transaction idle for 10 minutes. If it takes longer it is called again and gets more time, up to an hour. Several Runs at the same time are like several processors of the partition.
 func (p *PostgresProcessor) Run(ctx context.Context) error {
 	d, err := p.config.describe()
 	if err != nil {

@@ -149,7 +149,7 @@ func TestWhateverIsWrongWithTheTriggerIsPutRight(t *testing.T) {
 		"dropped":                 "DROP TRIGGER pupsourcing_wake_up ON events",
 		"dropped with its action": "DROP FUNCTION pupsourcing_wake_up CASCADE",
 		"another function":        "CREATE OR REPLACE FUNCTION pupsourcing_wake_up() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
-		"of a form without a key":      "DROP FUNCTION pupsourcing_wake_up CASCADE; " + strings.Replace(earlierTrigger, "%s", "channel", 1),
+		"of a form without a key": "DROP FUNCTION pupsourcing_wake_up CASCADE; " + strings.Replace(earlierTrigger, "%s", "channel", 1),
 	} {
 		require.NoError(t, s.InstallWakeUp(t.Context(), pool))
 		require.True(t, hasWakeUp(t, s, pool))

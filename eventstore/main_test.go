@@ -22,6 +22,9 @@ const deadline = 20 * time.Second
 // newStore is a store with its tables in a database of its own.
 func newStore(t testing.TB, opts ...Option) (*Store, *pgxpool.Pool) {
 	t.Helper()
+	if len(opts) == 0 {
+		return New(WithLogger(nil)), pgtest.NewDatabaseFrom(t, "events", func(pool *pgxpool.Pool) error { return RunMigrations(pool, WithLogger(nil)) })
+	}
 	opts = append([]Option{WithLogger(nil)}, opts...)
 	pool := pgtest.NewDatabase(t)
 	require.NoError(t, RunMigrations(pool, opts...))

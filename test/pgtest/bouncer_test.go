@@ -47,7 +47,7 @@ func TestBouncerShares(t *testing.T) {
 func TestBouncerReachesEveryDatabase(t *testing.T) {
 	b := OwnBouncer(t, serverDSN(t), TransactionMode, nil)
 	name := newName()
-	_, err := createDatabase(t.Context(), serverDSN(t), name)
+	_, err := createDatabase(t.Context(), serverDSN(t), name, emptyTemplate)
 	require.NoError(t, err)
 	assert.Equal(t, name, query[string](t, b.DSN(name), "SELECT current_database()::text"))
 	require.NoError(t, dropDatabase(t.Context(), serverDSN(t), name))

@@ -169,7 +169,7 @@ func (c *Cluster) DSN(database string) string {
 
 // CreateDatabase creates an empty database and returns its connection string.
 func (c *Cluster) CreateDatabase(ctx context.Context, name string) (dsn string, err error) {
-	return createDatabase(ctx, c.DSN(superuser), name)
+	return createDatabase(ctx, c.DSN(superuser), name, emptyTemplate)
 }
 
 // Start starts the server again, on the same port and data, after [Cluster.Stop] or [Cluster.Kill], and returns when it

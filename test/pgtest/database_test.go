@@ -1,9 +1,11 @@
 package pgtest
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -15,6 +17,27 @@ func TestDatabasesAreIsolated(t *testing.T) {
 	var exists bool
 	require.NoError(t, second.QueryRow(t.Context(), "SELECT to_regclass('only_here') IS NOT NULL").Scan(&exists))
 	assert.False(t, exists)
+}
+
+func TestDatabasesWithContentsAreCopies(t *testing.T) {
+	filled := 0
+	fill := func(pool *pgxpool.Pool) error {
+		filled++
+		_, err := pool.Exec(t.Context(), "CREATE TABLE things AS SELECT 1 AS n")
+		return err
+	}
+	for range 2 {
+		pool := NewDatabaseFrom(t, "things", fill)
+		var n int
+		require.NoError(t, pool.QueryRow(t.Context(), "UPDATE things SET n = n + 1 RETURNING n").Scan(&n))
+		assert.Equal(t, 2, n, "another test's change")
+	}
+	assert.Equal(t, 1, filled)
+	failed := errors.New("no")
+	for range 2 {
+		_, err := templateOf(t.Context(), serverDSN(t), "nothing", func(*pgxpool.Pool) error { return failed })
+		require.ErrorIs(t, err, failed)
+	}
 }
 
 func TestDatabaseIsDroppedWithWhatIsInIt(t *testing.T) {

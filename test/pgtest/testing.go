@@ -42,11 +42,13 @@ func Main(m *testing.M, leaks ...goleak.Option) {
 
 // finish stops what was started and returns the code to exit with.
 func finish(code int, leaks []goleak.Option) int {
+	end := dropTemplates
 	if shared.cluster != nil {
-		if err := shared.cluster.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, "pgtest:", err)
-			code = max(code, 1)
-		}
+		end = func(context.Context) error { return shared.cluster.Close() }
+	}
+	if err := end(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		code = max(code, 1)
 	}
 	if code == 0 {
 		if err := goleak.Find(leaks...); err != nil {
@@ -66,9 +68,15 @@ func IgnoreServer() goleak.Option {
 // [MainTwice]. When the test ends the database is dropped, with the sessions that are still in it.
 func NewDSN(t testing.TB) string {
 	t.Helper()
+	return newDSN(t, emptyTemplate)
+}
+
+// newDSN is NewDSN of a copy of the database template.
+func newDSN(t testing.TB, template string) string {
+	t.Helper()
 	server := serverDSN(t)
 	name := newName()
-	dsn, err := createDatabase(t.Context(), server, name)
+	dsn, err := createDatabase(t.Context(), server, name, template)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
@@ -89,7 +97,13 @@ func NewDSN(t testing.TB) string {
 // pool is closed, which fails the test if connections were not given back, and the database is dropped.
 func NewDatabase(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	config, err := pgxpool.ParseConfig(NewDSN(t))
+	return newPool(t, NewDSN(t))
+}
+
+// newPool is the pool of NewDatabase.
+func newPool(t testing.TB, dsn string) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -38,11 +39,11 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	pool := pgtest.NewDatabase(t)
 	quiet := eventstore.WithLogger(slog.New(slog.DiscardHandler))
+	pool := pgtest.NewDatabaseFrom(t, "all tables", func(pool *pgxpool.Pool) error {
+		return errors.Join(eventstore.RunMigrations(pool, quiet), migrations.Run(t.Context(), pool, ""))
+	})
 	f := &fixture{t: t, pool: pool, events: eventstore.New(quiet)}
-	require.NoError(t, eventstore.RunMigrations(pool, quiet))
-	require.NoError(t, migrations.Run(t.Context(), pool, ""))
 	f.exec(`CREATE TABLE handled (projection text NOT NULL, position bigint NOT NULL, id bigserial)`)
 	resolved, err := f.events.Resolve(t.Context(), pool)
 	require.NoError(t, err)

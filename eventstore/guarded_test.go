@@ -50,6 +50,7 @@ func inEveryMode(t *testing.T, dsn string, call func(mode string, pool *pgxpool.
 
 func TestNothingIsReadFromAStandby(t *testing.T) {
 	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it has servers of its own")
 	primary, err := pgtest.Start(t.Context(), pgtest.Options{})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, primary.Close()) }()

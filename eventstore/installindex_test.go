@@ -28,7 +28,7 @@ func TestManyInstallTheScopeIndexAtOnce(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	mustAppend(t, s, pool, es.Any(), eventsOf("a", 100)...)
-	for range 3 {
+	for range 2 {
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithTimeout(t.Context(), 2*deadline)
 		defer cancel()

@@ -122,7 +122,7 @@ func TestAStreamThatBreaksHasGivenNothingWrong(t *testing.T) {
 	s, pool := newStore(t)
 	large := event("order-1")
 	large.Payload = make([]byte, 1<<20) // more than any buffer on the way holds
-	stored := mustAppend(t, s, pool, es.NoStream(), slices.Repeat([]es.Event{large}, 40)...).Events
+	stored := mustAppend(t, s, pool, es.NoStream(), slices.Repeat([]es.Event{large}, 20)...).Events
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()

@@ -29,9 +29,10 @@ var eventsTable = pgx.Identifier{"events"}
 // of which nobody reads more than the name.
 func newPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
-	pool := pgtest.NewDatabase(t)
-	createTables(t, pool)
-	return pool
+	return pgtest.NewDatabaseFrom(t, "the coordination tables", func(pool *pgxpool.Pool) error {
+		createTables(t, pool)
+		return nil
+	})
 }
 
 func createTables(t testing.TB, pool *pgxpool.Pool) {

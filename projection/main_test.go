@@ -20,8 +20,7 @@ func TestMain(m *testing.M) { pgtest.MainTwice(m) }
 // which handling one event twice is a violation unless the projection adds up.
 func newStore(t *testing.T) (*pgxpool.Pool, *eventstore.Store) {
 	t.Helper()
-	pool := pgtest.NewDatabase(t)
-	require.NoError(t, eventstore.RunMigrations(pool))
+	pool := pgtest.NewDatabaseFrom(t, "events", func(pool *pgxpool.Pool) error { return eventstore.RunMigrations(pool) })
 	_, err := pool.Exec(t.Context(), `CREATE TABLE handled (position bigint, aggregate_id text, by text, n bigserial)`)
 	require.NoError(t, err)
 	return pool, eventstore.New()

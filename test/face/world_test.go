@@ -3,6 +3,7 @@ package face
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -41,9 +42,10 @@ type world struct {
 // the read model's constraint, so handling one again is a failure of a handler.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, db: pgtest.NewDatabase(t), store: eventstore.New(), logs: newLogs()}
-	require.NoError(t, eventstore.RunMigrations(w.db, eventstore.WithLogger(nil)))
-	require.NoError(t, orchestrator.RunMigrations(w.db))
+	db := pgtest.NewDatabaseFrom(t, "all tables", func(db *pgxpool.Pool) error {
+		return errors.Join(eventstore.RunMigrations(db, eventstore.WithLogger(nil)), orchestrator.RunMigrations(db))
+	})
+	w := &world{t: t, db: db, store: eventstore.New(), logs: newLogs()}
 	w.exec(`CREATE TABLE handled (
 		nth bigserial, projection text, position bigint, aggregate_id text, aggregate_version bigint,
 		PRIMARY KEY (projection, position))`)

@@ -350,6 +350,6 @@ func (k *coordinator) failed(c actor.Context, doing string, err error) {
 	k.failure++
 	delay := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(k.failure)
 	k.worker.Metrics.DatabaseError("coordination")
-	k.log.Warn("coordination failed, trying again", "doing", doing, "error", err, "next_try", delay)
+	k.worker.databaseFailed(k.log, "coordination", err, "doing", doing, "next_try", delay)
 	k.lookAfter(c, delay, false)
 }

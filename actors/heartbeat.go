@@ -107,7 +107,7 @@ func (h *heartbeat) beaten(c actor.Context, m *beaten) {
 	switch {
 	case m.err != nil:
 		next /= 5
-		h.log.Warn("heartbeat failed, trying again", "error", m.err, "next_try", next)
+		h.worker.databaseFailed(h.log, "heartbeat", m.err, "next_try", next)
 	case !m.alive:
 		c.Send(c.Parent(), messages.DeclaredDead{})
 	default:

@@ -227,9 +227,25 @@ func (p *processor) reload(ctx context.Context) error {
 	if slot.Lowest(pieces) > slot.Lowest(p.pieces) {
 		p.trouble, p.broken = 0, 0 // a batch was committed, though its answer was lost
 	}
+	p.noticeAbove(pieces)
 	p.pieces, p.known, p.readTo = pieces, true, slot.Lowest(pieces)
 	p.supply.reset(p.readTo)
 	return nil
+}
+
+// noticeAbove logs checkpoints above the horizon: in its generation and epoch nobody but a person moves them there.
+func (p *processor) noticeAbove(pieces []slot.Piece) {
+	if p.horizon == 0 {
+		return
+	}
+	for _, piece := range pieces {
+		if piece.Position > p.horizon {
+			p.worker.Metrics.DatabaseError("checkpoint")
+			p.log.Error("a checkpoint was moved above the horizon: events that get the positions between are never handled; set it back to the horizon or lower",
+				"position", piece.Position, "horizon", p.horizon)
+			return
+		}
+	}
 }
 
 // behind is how far the checkpoint stays behind what has been handled, because
@@ -286,7 +302,7 @@ func (p *processor) failed(c actor.Context, err error) next {
 	p.trouble++
 	after := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(p.trouble)
 	p.worker.Metrics.DatabaseError("batch")
-	p.log.Warn("the database failed, trying again", "error", err, "next_try", after)
+	p.worker.databaseFailed(p.log, "batch", err, "next_try", after)
 	return next{after: after}
 }
 

@@ -26,7 +26,7 @@ const sqlKnown = `
 SELECT %s,
        coalesce(r.number, 0), coalesce(r.last_position, 0), coalesce(r.settled, false),
        coalesce(h.term, 1), coalesce(h.position, 0), coalesce(h.sequence, 0), coalesce(h.filenode, 0),
-       coalesce(h.updated_at > pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 1), false)
+       coalesce(h.updated_at BETWEEN pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 1) AND pg_catalog.clock_timestamp(), false)
 FROM (VALUES (1)) AS one
 LEFT JOIN (
     SELECT number, last_position, settled_at IS NOT NULL AS settled FROM {{schema}}orchestrator_rewinds
@@ -101,7 +101,7 @@ UPDATE {{schema}}orchestrator_horizons SET position = $6::bigint, sequence = $7:
 WHERE events_table = (
     SELECT events_table FROM {{schema}}orchestrator_horizons
     WHERE events_table = $4 AND term = $5 AND position < $6::bigint AND (position = 0 OR sequence = $7::bigint AND filenode = $8::bigint)
-      AND updated_at <= clock_timestamp() - interval '1 second' AND ` + horizon.SQLSameRun + `
+      AND NOT updated_at BETWEEN clock_timestamp() - interval '1 second' AND clock_timestamp() AND ` + horizon.SQLSameRun + `
     FOR NO KEY UPDATE SKIP LOCKED)`
 
 const sqlFirstHorizon = `

@@ -49,7 +49,7 @@ var horizonEnvironmentGuards = []guard{
 	},
 	{
 		Name: "stored-by-the-living", File: "pgcoord/rewinds.go",
-		Old: "interval '1 second' AND ` + horizon.SQLSameRun + `", New: "interval '1 second' AND $1::timestamptz IS DISTINCT FROM $2::timestamptz AND $3::timestamptz IS DISTINCT FROM $2::timestamptz",
+		Old: "interval '1 second' AND clock_timestamp() AND ` + horizon.SQLSameRun + `", New: "interval '1 second' AND clock_timestamp() AND $1::timestamptz IS DISTINCT FROM $2::timestamptz AND $3::timestamptz IS DISTINCT FROM $2::timestamptz",
 		Test: "TestTheHorizonIsStoredByWhoeverKnowsIt", Promise: "a horizon from before a crash is not stored after it",
 	},
 	{

@@ -1,0 +1,42 @@
+package actors
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+)
+
+// personInterval is how often an error is logged that only a person can end.
+const personInterval = time.Minute
+
+// remedyOf is what a person must do to end the database's error; empty if it may pass by itself.
+func remedyOf(err error) string {
+	if dbguard.HidesRows(err) {
+		return "ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS"
+	}
+	switch dbfault.Code(err) {
+	case "42501": // insufficient_privilege
+		return "GRANT SELECT, INSERT, UPDATE, DELETE ON the table that the error names (SELECT on the events table), and USAGE ON its SCHEMA, to the worker's role; " +
+			"a restart names every right that is missing"
+	case "42P01", "42703", "3F000": // undefined table, column, schema
+		return "give the table back its name or restore it; a restart names what is missing, and RunMigrations makes tables that are not there"
+	}
+	return ""
+}
+
+// databaseFailed logs a failure of an operation that is tried again. One that only a person can end is an error, which is counted, and
+// logged once a minute.
+func (w *worker) databaseFailed(log *slog.Logger, operation string, err error, attrs ...any) {
+	attrs = append(attrs, "operation", operation, "error", err)
+	remedy := remedyOf(err)
+	if remedy == "" {
+		log.Warn("the database failed, trying again", attrs...)
+		return
+	}
+	w.Metrics.DatabaseError("configuration")
+	if w.notices.due("person "+operation+" "+dbfault.Code(err), personInterval) {
+		log.Error("the database refuses what the worker needs, and a person must act; it is tried again until then", append(attrs, "remedy", remedy)...)
+	}
+}

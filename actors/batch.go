@@ -49,7 +49,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		upTo = events.Position(handled - 1)
 	}
 	if p.failing.recorded >= events.Position(0) {
-		b.Recovered(positions(events.Slice(0, handled)))
+		b.Recovered(positionsOf(events.Slice(0, handled)))
 	}
 	if err := p.commit(ctx, b, upTo); err != nil {
 		switch {
@@ -166,6 +166,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 		return err
 	}
 	p.pieces = slot.Lift(p.pieces, handled)
+	p.worker.positions.believe(p.fence, p.pieces)
 	p.readTo = max(p.readTo, handled)
 	p.trouble, p.broken = 0, 0
 	p.showPosition()
@@ -304,8 +305,8 @@ func (p *processor) settleFailures(ctx context.Context) {
 	}
 }
 
-// positions lists the events' positions.
-func positions(events packed.Events) []int64 {
+// positionsOf lists the events' positions.
+func positionsOf(events packed.Events) []int64 {
 	list := make([]int64, events.Len())
 	for i := range list {
 		list[i] = events.Position(i)

@@ -108,9 +108,10 @@ type worker struct {
 	turns map[string]chan struct{}
 	idle  idleTimes
 	// scopes is what each projection wants, asked once.
-	scopes   map[string]projection.Scope
-	handlers *Handlers
-	notices  notices
+	scopes    map[string]projection.Scope
+	handlers  *Handlers
+	notices   notices
+	positions positions
 }
 
 // self is the worker's id.

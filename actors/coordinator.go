@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -47,6 +48,9 @@ type coordinator struct {
 	ages    ages
 	began   time.Time // when its clock began
 	failure int       // looks or acts that failed in a row
+
+	setBacks int64    // how often processors were told that checkpoints were set back
+	setBack  []string // the projections whose were at the last look
 }
 
 type (
@@ -60,6 +64,8 @@ type (
 		view pgcoord.View
 		at   time.Duration // when, on the coordinator's clock
 		err  error
+		// believed is what the processors believed when the look began.
+		believed believed
 	}
 	// acted is what came of a round's actions.
 	acted struct {
@@ -206,7 +212,7 @@ func (k *coordinator) look(c actor.Context) {
 	k.overdue = time.AfterFunc(w.Timing.Observe, func() { root.Send(self, &lookOverdue{}) })
 	go func() {
 		defer cancel()
-		result := &looked{}
+		result := &looked{believed: w.positions.now()}
 		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 			if glance {
 				result.view, err = w.Store.Glance(ctx, db, w.self())
@@ -235,12 +241,25 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}
+	k.tellSetBack(c, m.believed.setBack(m.view))
 	k.view = remembering(k.ages.measure(m.view, m.at), k.view)
 	k.tellWatched(c, k.worker.Store.SeesAppends() && watches(k.state, k.view))
 	var actions []action
 	k.state, actions = decide(k.state, k.view)
 	k.seen.observe(k, k.view)
 	k.act(c, actions)
+}
+
+// tellSetBack has the processors read checkpoints that were set back. It may be repeated until a busy one has.
+func (k *coordinator) tellSetBack(c actor.Context, projections []string) {
+	if len(projections) > 0 {
+		k.setBacks++
+		c.Send(c.Parent(), messages.CheckpointsSetBack{Number: k.setBacks})
+		if !slices.Equal(projections, k.setBack) {
+			k.log.Info("checkpoints were set back or deleted, reading them again", "projections", projections)
+		}
+	}
+	k.setBack = projections
 }
 
 // remembering is a glance with what the view before knew of sessions and

@@ -26,10 +26,11 @@ type partition struct {
 	log        *slog.Logger
 	run        *run
 	assignment messages.PartitionAssignment
-	again      bool                     // it replaces one that crashed: positions have moved on
-	horizon    messages.HorizonAdvanced // the last one
-	reader     messages.ReaderReady     // the last one
-	told       map[string]*told         // by a processor's PID id
+	again      bool                        // it replaces one that crashed: positions have moved on
+	horizon    messages.HorizonAdvanced    // the last one
+	reader     messages.ReaderReady        // the last one
+	setBack    messages.CheckpointsSetBack // the last one
+	told       map[string]*told            // by a processor's PID id
 }
 
 // told is what a processor knows. It is told more only when it has taken that in: while
@@ -37,6 +38,7 @@ type partition struct {
 type told struct {
 	horizon messages.HorizonAdvanced
 	reader  messages.ReaderReady
+	setBack messages.CheckpointsSetBack
 	open    int // messages that it has not taken in
 }
 
@@ -57,6 +59,9 @@ func (p *partition) Receive(c actor.Context) {
 		}
 	case messages.HorizonAdvanced:
 		p.horizon = m
+		p.informAll(c)
+	case messages.CheckpointsSetBack:
+		p.setBack = m
 		p.informAll(c)
 	case messages.ReaderReady:
 		p.reader = m
@@ -109,6 +114,11 @@ func (p *partition) inform(c actor.Context, pid *actor.PID) {
 		t.reader = p.reader
 		t.open++
 		c.Send(pid, p.reader)
+	}
+	if t.setBack != p.setBack {
+		t.setBack = p.setBack
+		t.open++
+		c.Send(pid, p.setBack)
 	}
 	if t.horizon != p.horizon {
 		t.horizon = p.horizon

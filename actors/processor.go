@@ -98,12 +98,19 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Pro
 func (p *processor) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started:
+		if p.known {
+			p.worker.positions.believe(p.fence, p.pieces)
+		}
 		p.showPosition()
 		p.proceed(c)
 	case messages.HorizonAdvanced:
 		c.Request(c.Parent(), messages.Informed{})
 		p.advance(m)
 		p.showPosition() // the lag grows also while a handler fails
+		p.proceed(c)
+	case messages.CheckpointsSetBack:
+		c.Request(c.Parent(), messages.Informed{})
+		p.known = false
 		p.proceed(c)
 	case messages.ReaderReady:
 		c.Request(c.Parent(), messages.Informed{})
@@ -121,6 +128,7 @@ func (p *processor) Receive(c actor.Context) {
 		p.proceed(c)
 	case *actor.Stopping:
 		stopTimers(p.wake, p.flush)
+		p.worker.positions.forget(p.fence)
 		p.worker.Metrics.ForgetPartition(p.fence.Projection, p.fence.Partition.String())
 	default:
 		unknown(c, p.worker, kindProcessor)
@@ -229,6 +237,7 @@ func (p *processor) reload(ctx context.Context) error {
 	}
 	p.noticeAbove(pieces)
 	p.pieces, p.known, p.readTo = pieces, true, slot.Lowest(pieces)
+	p.worker.positions.believe(p.fence, p.pieces)
 	p.supply.reset(p.readTo)
 	return nil
 }
@@ -290,6 +299,7 @@ func (p *processor) failed(c actor.Context, err error) next {
 		return next{}
 	case errors.Is(err, errFenced):
 		p.halted = true
+		p.worker.positions.forget(p.fence)
 		p.worker.Metrics.Fenced()
 		p.log.Warn("fenced: another generation owns the partition", "error", err)
 		c.Send(c.Parent(), messages.Fenced{Generation: p.fence.Generation, Projection: p.fence.Projection, Partition: p.fence.Partition})

@@ -29,6 +29,7 @@ func (s *seen) observe(k *coordinator, v pgcoord.View) {
 	for _, w := range v.Workers {
 		states[string(w.State)]++
 	}
+	states[string(pgcoord.Dead)] = v.Dead
 	m.WorkerStates(states)
 	leads := acts(k.state, v)
 	m.Leader(leads)

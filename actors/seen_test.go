@@ -61,6 +61,17 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 	}
 }
 
+// Who was declared dead is counted as long as the row is kept, so that an alert can see it.
+func TestTheDeadAreCounted(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m, err := metrics.New(registry)
+	require.NoError(t, err)
+	k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: ann}, Logger: slog.New(slog.DiscardHandler), Metrics: m.ReplicaSet("main")}})
+	defer k.cancel()
+	k.seen.observe(k, pgcoord.View{Dead: 2, Workers: []pgcoord.Worker{{State: pgcoord.Running}, {State: pgcoord.Dead}}}) // a member that has just died
+	assert.InDelta(t, 3, counted(t, registry, "workers"), 0)
+}
+
 // In the log and in the table, how long a generation took is the same time: until it became active.
 func TestHowLongAGenerationTook(t *testing.T) {
 	t.Parallel()

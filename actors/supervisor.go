@@ -141,6 +141,8 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 		s.horizon = m
 		s.send(c, kindReader, m)
 		s.send(c, kindPartition, m)
+	case messages.CheckpointsSetBack:
+		s.send(c, kindPartition, m)
 	case messages.LeaseExpired:
 		s.lease = time.Time{}
 		s.cancelPartitions(c)

@@ -69,6 +69,10 @@ type Fenced struct {
 	Partition  slot.Partition
 }
 
+// CheckpointsSetBack says that somebody has set checkpoints of this worker back, or deleted them: read them again. The number differs from
+// that of the message before. Coordinator → supervisor → partitions → processors.
+type CheckpointsSetBack struct{ Number int64 }
+
 // AbandonedHandler is a call of a handler that did not return when it was to stop. The
 // worker has stopped waiting for it, and handles no partition of its projection until
 // the call has returned.
@@ -96,6 +100,9 @@ func (StartPartitions) toSupervisor()    {}
 func (StopPartitions) toSupervisor()     {}
 func (PartitionsStopped) toCoordinator() {}
 func (PartitionsRunning) toCoordinator() {}
+func (CheckpointsSetBack) toSupervisor() {}
+func (CheckpointsSetBack) toPartition()  {}
+func (CheckpointsSetBack) toProcessor()  {}
 func (Fenced) toPartition()              {}
 func (Fenced) toSupervisor()             {}
 func (Fenced) toCoordinator()            {}

@@ -164,14 +164,14 @@ func (b *Batch) Alive() bool { return !b.conn.Conn().IsClosed() }
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	defer b.release(ctx)
 	lift := b.store.q(sqlLift)
-	lifts := make([]batchtx.Statement, len(b.held))
-	for i, p := range b.held {
-		lifts[i] = batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker}}
+	statements := make([]batchtx.Statement, 0, len(b.held)+1)
+	for _, p := range b.held {
+		statements = append(statements, batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker}})
 	}
 	if len(b.recovered) > 0 {
-		lifts = append(lifts, batchtx.Statement{SQL: b.store.q(sqlHandled), Args: []any{b.fence.Projection, b.recovered}})
+		statements = append(statements, batchtx.Statement{SQL: b.store.q(sqlHandled), Args: []any{b.fence.Projection, b.recovered}})
 	}
-	if b.err = b.tx.CommitWith(ctx, lifts...); b.err != nil {
+	if b.err = b.tx.CommitWith(ctx, statements...); b.err != nil {
 		return fmt.Errorf("committing the batch of %s up to %d: %w", b.fence, handled, b.err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package pgcoord
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"time"
@@ -87,6 +88,11 @@ type View struct {
 	// Glance says that the view is of Store.Glance, which does not look at locks:
 	// nothing is known of leadership and sessions.
 	Glance bool
+	// Dead is how many workers were declared dead whose rows are kept.
+	Dead int
+	// Positions has the sum of the positions of the worker's own checkpoints, for each projection. It never falls
+	// unless somebody sets a checkpoint back, deletes one, or the generation changes.
+	Positions map[string]int64
 	// Drawn is the highest position of the events table that was drawn, and so
 	// changes when events are appended; 0 if it cannot be seen.
 	Drawn int64
@@ -112,7 +118,13 @@ const viewColumns = `
        CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at)::float8 * 1000 ELSE 0 END,
        CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000 ELSE 'infinity' END,
        coalesce(extract(epoch FROM h.last_heartbeat)::text, ''),
-       w.session_key IS NOT NULL, array_remove(w.left_out, NULL),` + abandonedColumn
+       w.session_key IS NOT NULL, array_remove(w.left_out, NULL),` + abandonedColumn + `,
+       (SELECT count(*) FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state = 'dead'),
+       CASE WHEN w.worker_id = $2 THEN (
+           SELECT coalesce(jsonb_object_agg(projection, total), '{}')::text
+           FROM (SELECT projection, least(sum(position), 9223372036854775807) AS total FROM {{schema}}orchestrator_checkpoints
+                 WHERE replica_set = $1 AND worker_id = $2 GROUP BY projection) AS own)
+       ELSE '' END`
 
 // One statement, whatever the number of workers, so that an idle worker costs
 // little. The advisory lock is tried for only if this session does not hold it
@@ -208,16 +220,22 @@ func (v *View) scan(scan func(...any) error) error {
 		generation             *int64
 		partitions             *int
 		w                      Worker
+		positions              string
 	)
 	g := &v.Generation
 	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.Drawn,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &positions, &w.SessionPID)
 	if err != nil {
 		return err
 	}
 	v.SessionAge, v.ServerAge, v.Clock = milliseconds(sessionAge), milliseconds(serverAge), milliseconds(clock)
+	if positions != "" {
+		if err := json.Unmarshal([]byte(positions), &v.Positions); err != nil {
+			return fmt.Errorf("reading the sums of the worker's positions: %w", err)
+		}
+	}
 	g.State, g.Age, g.ActiveFor = GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
 	if id == nil {
 		return nil

@@ -166,6 +166,30 @@ func TestObserveShowsTheLivingMembersLeaderAndOneself(t *testing.T) {
 	assert.NotContains(t, ids(observe(t, s, pool, foreign, false)), foreign, "it is another replica set's")
 }
 
+// Positions are those of the worker's own rows, the dead those of the replica set.
+func TestObserveSumsPositionsAndCountsTheDead(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	o.cut(t, 10, 20, 9)
+	other := join(t, o.Store, o.pool, "orders")
+	for name, look := range map[string]func(worker uuid.UUID) (View, error){
+		"look":   func(worker uuid.UUID) (View, error) { return o.Observe(t.Context(), o.pool, worker, false) },
+		"glance": func(worker uuid.UUID) (View, error) { return o.Glance(t.Context(), o.pool, worker) },
+	} {
+		v, err := look(o.worker)
+		require.NoError(t, err)
+		assert.Equal(t, map[string]int64{"orders": 39}, v.Positions, name)
+		assert.Zero(t, v.Dead, name)
+		v, err = look(other)
+		require.NoError(t, err)
+		assert.Empty(t, v.Positions, name)
+	}
+	bury(t, o.Store, o.pool, other)
+	v, err := o.Observe(t.Context(), o.pool, o.worker, false)
+	require.NoError(t, err)
+	assert.Equal(t, 1, v.Dead)
+}
+
 func TestMarkDeadLooksAtItsEvidenceAgain(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -47,6 +48,39 @@ func TestCheckpointsAreDeletedByHand(t *testing.T) {
 			require.NotEqual(t, fmt.Sprint(total), w.value("SELECT count(*) FROM handled WHERE projection = 'users'"), "nothing came again")
 		})
 	}
+}
+
+// Checkpoints that are set back as the README says are noticed although nothing is appended.
+func TestRebuildOnAQuietStream(t *testing.T) {
+	w := newWorld(t)
+	for range 2 {
+		start(t, w.orchestrator("set"), recorder{name: "users"}, recorder{name: "mails"})
+	}
+	w.awaitRunning("set", 2)
+	for i := range 10 {
+		w.append(fmt.Sprint("user ", i), 1)
+	}
+	w.awaitHandled("users", 10)
+	w.awaitHandled("mails", 10)
+	w.await("10", "SELECT min(position) FROM orchestrator_checkpoints") // also where the last events were another partition's
+	for _, change := range []string{"UPDATE orchestrator_checkpoints SET position = 0", "DELETE FROM orchestrator_checkpoints"} {
+		began := time.Now()
+		require.NoError(t, pgx.BeginFunc(t.Context(), w.db, func(tx pgx.Tx) error {
+			for _, sql := range []string{
+				"LOCK TABLE orchestrator_checkpoints IN EXCLUSIVE MODE", change + " WHERE projection = 'users'",
+				"DELETE FROM handled WHERE projection = 'users'",
+			} {
+				if _, err := tx.Exec(t.Context(), sql); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+		w.awaitHandled("users", 10)
+		t.Logf("%s: handled again after %s", change, time.Since(began))
+		w.await("10", "SELECT min(position) FROM orchestrator_checkpoints")
+	}
+	w.awaitHandled("mails", 10)
 }
 
 // A projection is moved to another replica set while workers of its own still run it: they go on with the others.

@@ -106,3 +106,10 @@ func TestHandlersOfTwoReplicaSetsFindASecondConnection(t *testing.T) {
 		return query[int](f, "SELECT count(DISTINCT (projection, position)) FROM handled") == 4*events
 	}, "handlers wait for connections that batches have")
 }
+
+// free says whether nobody holds a place.
+func (b *budget) free() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used == 0
+}

@@ -172,7 +172,7 @@ func (r *reading) wanted(after int64) []int64 {
 // awaitNothingOpen waits until no statement is open, and demands that what they had was given back.
 func (r *reading) awaitNothingOpen() {
 	r.t.Helper()
-	eventually(r.t, func() bool { return r.pool.Stat().AcquiredConns() == 0 && r.worker.batches.budget.used == 0 }, "statements are open, or keep batches' places")
+	eventually(r.t, func() bool { return r.pool.Stat().AcquiredConns() == 0 && r.worker.batches.budget.free() }, "statements are open, or keep batches' places")
 }
 
 // The window gets each event once and in order, whichever of two statements the server is done with first, and they are never more

@@ -77,6 +77,18 @@ func (s *Store) LatestPosition(ctx context.Context, db DB) (int64, error) {
 	return position, nil
 }
 
+// next is the position before the next event after one, upTo at most.
+func (s *Store) next(ctx context.Context, db DB, after, upTo int64) (int64, error) {
+	var position int64
+	if err := db.QueryRow(ctx, s.sql.next, after).Scan(&position); err != nil {
+		return 0, fmt.Errorf("looking for the next event after position %d: %w", after, err)
+	}
+	if position == 0 {
+		return upTo, nil
+	}
+	return min(position-1, upTo), nil
+}
+
 // Query says which events a filtered read wants.
 type Query struct {
 	// Pieces are the wanted slots, each with the position after which its events

@@ -100,7 +100,7 @@ func (r *ScopedReader) step(ctx context.Context, db DB, q Query, size int, take 
 	if q.ByScopeIndex, err = r.byIndex(ctx, db, q); err != nil {
 		return done, err
 	}
-	after := slot.Lowest(q.Pieces)
+	after, upTo := slot.Lowest(q.Pieces), q.UpTo
 	r.mu.Lock()
 	q.UpTo = r.density(q).span(q).end(after, q.UpTo)
 	r.mu.Unlock()
@@ -112,7 +112,17 @@ func (r *ScopedReader) step(ctx context.Context, db DB, q Query, size int, take 
 		done.bytes += p.size
 		take(p)
 	})
-	return done, r.learn(ctx, q, done, r.now().Sub(began), err)
+	err = r.learn(ctx, q, done, r.now().Sub(began), err)
+	if err != nil || done.events > 0 || done.upTo < q.UpTo || q.UpTo == upTo {
+		return done, err
+	}
+	// Nothing was found. There may be no positions at all, as where the sequence was advanced by hand.
+	next, err := r.store.next(ctx, db, done.upTo, upTo)
+	if err == nil && next > done.upTo {
+		done.upTo = next
+		take(Part{UpTo: next})
+	}
+	return done, err
 }
 
 // progress is what statements have handed over.

@@ -16,6 +16,7 @@ type statements struct {
 	stream       string
 	readAll      string
 	latest       string
+	next         string
 	readFiltered [shapes]string
 }
 
@@ -111,18 +112,25 @@ SELECT ` + eventColumns + ` FROM {{events}}
 WHERE global_position > $1::bigint
 ORDER BY global_position LIMIT $2::bigint`
 
+// nextSQL is the lowest position above $1, 0 if there is none.
+const nextSQL = `
+SELECT coalesce((SELECT global_position FROM {{events}} WHERE global_position > $1::bigint AND ` + dbguard.Primary + `
+	ORDER BY global_position LIMIT {{guarded one}}), 0)`
+
 const latestSQL = `SELECT coalesce(max(global_position), 0) FROM {{events}}`
 
 func newStatements(events, heads pgx.Identifier) statements {
 	tables := strings.NewReplacer("{{events}}", events.Sanitize(), "{{heads}}", heads.Sanitize(),
 		"{{all events}}", dbguard.SelectAllRows(events), "{{all heads}}", dbguard.SelectAllRows(heads),
-		"{{guarded limit}}", dbguard.LimitAllRows(events, "$3::bigint"))
+		"{{guarded limit}}", dbguard.LimitAllRows(events, "$3::bigint"),
+		"{{guarded one}}", dbguard.LimitAllRows(events, "1::bigint"))
 	st := statements{
 		append:  tables.Replace(appendSQL),
 		version: tables.Replace(versionSQL),
 		stream:  tables.Replace(streamSQL),
 		readAll: tables.Replace(readAllSQL),
 		latest:  tables.Replace(latestSQL),
+		next:    tables.Replace(nextSQL),
 	}
 	for f := range st.readFiltered {
 		st.readFiltered[f] = tables.Replace(shape(f).sql())

@@ -73,7 +73,7 @@ func readsGoOnInSteps(t *testing.T, s *Store, pool *pgxpool.Pool, setting string
 	const events = 3000
 	pieces := fillSlowly(t, pool, events)
 	own := impatient(t, pool, setting)
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*deadline)
 	defer cancel()
 	q := Query{Pieces: pieces, UpTo: events, Limit: 100, AggregateTypes: []string{"Order"}}
 	for _, byIndex := range []bool{false, true} {

@@ -92,6 +92,17 @@ func (c *cursor) lost(committed []int64) int {
 // Readers by horizon lose nothing; a plain cursor, in the same run, does, so the
 // run would show a loss.
 func TestConcurrentWritersLoseNothing(t *testing.T) {
+	for round := 1; ; round++ {
+		if writersLoseNothing(t) {
+			return
+		}
+		require.Less(t, round, 10, "the writers were too orderly for this test to find a loss")
+	}
+}
+
+// writersLoseNothing says whether the plain cursor has lost something.
+func writersLoseNothing(t *testing.T) (plainLost bool) {
+	t.Helper()
 	pool := newEvents(t)
 	p, floor := newProber(t, pool, 0)
 	late, _ := newProber(t, pool, 0) // starts afresh at each read, at the floor that the other has reached
@@ -118,9 +129,9 @@ func TestConcurrentWritersLoseNothing(t *testing.T) {
 	t.Logf("%d events committed; lost: plain cursor %d, by horizon %d, by fresh probers %d",
 		len(all), plain.lost(all), settled.lost(all), restarted.lost(all))
 	require.NotEmpty(t, all)
-	assert.Positive(t, plain.lost(all), "the writers were too orderly for this test to find a loss")
 	assert.Zero(t, settled.lost(all))
 	assert.Zero(t, restarted.lost(all))
+	return plain.lost(all) > 0
 }
 
 func newCursor() *cursor { return &cursor{seen: map[int64]bool{}} }

@@ -18,8 +18,8 @@ const (
 	handlerGrace = 10 * time.Second
 	// hangAfter is how long a handler may run before it is logged, and how often it is logged from then on.
 	hangAfter = 10 * time.Second
-	// lastWait is how long a handler has to return after its connection was closed, and farewell bounds ending its backend.
-	lastWait, farewell = 50 * time.Millisecond, 100 * time.Millisecond
+	// lastWait is how long a handler has to return after its connection was closed. farewell bounds ending its backend, which may take another connection.
+	lastWait, farewell = 50 * time.Millisecond, 2 * time.Second
 )
 
 // sqlEndBackend ends the backend of a transaction, unless it works for somebody else by now. Roles may end their own backends.

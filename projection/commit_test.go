@@ -167,7 +167,9 @@ func TestRunEndsAStatementThatHangs(t *testing.T) {
 	handling, returned := make(chan struct{}), make(chan error, 1)
 	p := atEvent(func(_ context.Context, tx pgx.Tx, _ es.PersistedEvent) error {
 		close(handling)
-		_, err := tx.Exec(context.Background(), `SELECT pg_sleep(1000)`)
+		_, err := tx.Exec(context.Background(), `DO $$ BEGIN LOOP
+			BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END; -- a cancel request is not enough
+		END LOOP; END $$`)
 		returned <- err
 		return err
 	})["one by one"]

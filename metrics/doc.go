@@ -69,7 +69,7 @@
 //
 //	coordination_duration_seconds   0.025 0.1 0.5 2.5 30
 //	heartbeat_duration_seconds      0.001 0.01 0.1 1 10
-//	batch_duration_seconds          0.001 0.01 0.05 0.25 1 10
+//	batch_duration_seconds          0.001 0.01 0.1 1 10
 //	batch_events                    1 10 100 1000
 //
 // # Cost

@@ -16,7 +16,7 @@ const labelReplicaSet = "replica_set"
 var (
 	// batchSecondsBuckets: a durable empty transaction costs about 0.3 ms. Their number is
 	// multiplied by the projections.
-	batchSecondsBuckets = []float64{0.001, 0.01, 0.05, 0.25, 1, 10}
+	batchSecondsBuckets = []float64{0.001, 0.01, 0.1, 1, 10}
 	// batchEventsBuckets: from a stream at rest to the largest useful batch.
 	batchEventsBuckets = []float64{1, 10, 100, 1000}
 	// coordinationBuckets: from an undisturbed phase to the timeout. Their number is multiplied

@@ -66,7 +66,11 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	for i, p := range spec.Projections {
 		projections[i] = newVillain(p, spec.Name, settings.Mischief, records, frozen)
 	}
-	if err := orch.Run(ctx, projections); err != nil {
+	err = orch.Run(ctx, projections)
+	if ctx.Err() != nil && errors.Is(err, orchestrator.ErrNeverReached) { // it was to leave before the database was back
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("running worker %s: %w", spec.Name, err)
 	}
 	return nil

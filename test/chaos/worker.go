@@ -18,6 +18,7 @@ import (
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
@@ -66,7 +67,17 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	for i, p := range spec.Projections {
 		projections[i] = newVillain(p, spec.Name, settings.Mischief, records, frozen)
 	}
-	err = orch.Run(ctx, projections)
+	for {
+		err = orch.Run(ctx, projections)
+		if !unfit(err) || ctx.Err() != nil {
+			break
+		}
+		log.Warn("starting again, as whoever runs the process would", "error", err) // a fault takes rights away for a while
+		select {
+		case <-time.After(retryMax):
+		case <-ctx.Done():
+		}
+	}
 	if ctx.Err() != nil && errors.Is(err, orchestrator.ErrNeverReached) { // it was to leave before the database was back
 		return nil
 	}
@@ -74,6 +85,12 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 		return fmt.Errorf("running worker %s: %w", spec.Name, err)
 	}
 	return nil
+}
+
+// unfit says whether a worker refused to start for want of a right.
+func unfit(err error) bool {
+	_, unfit := errors.AsType[*horizon.UnfitError](err)
+	return unfit || errors.Is(err, orchestrator.ErrNotGranted)
 }
 
 // freezeInBatch asks a worker's process to stop itself in the middle of a batch. A process that does not listen yet ignores it.

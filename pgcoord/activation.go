@@ -91,7 +91,7 @@ type Activation struct {
 // then on too. It returns false if the generation is not in preparation any more,
 // or if nobody is ready.
 //
-// It also returns false if a row has come from another replica set with a higher generation. The number is a fencing token, which must not
+// It also returns false if a row has come from another replica set with a generation that is not lower. The number is a fencing token, which must not
 // go back for a projection. So another generation with a number above that is put in preparation in its place.
 func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
 	activated, renumbered := false, false
@@ -124,7 +124,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activate
 	if err != nil {
 		return false, false, err
 	}
-	if highest := highestGeneration(stored); highest > a.Number {
+	if highest := highestGeneration(stored); highest >= a.Number {
 		if _, err := tx.Exec(ctx, s.q(sqlRenumber), s.replicaSet, a.Number, highest, a.By); err != nil {
 			return false, false, fmt.Errorf("giving it a number above %d, which a checkpoint has: %w", highest, err)
 		}

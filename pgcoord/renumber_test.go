@@ -1,6 +1,7 @@
 package pgcoord
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/uuid"
@@ -12,27 +13,37 @@ import (
 // Its fencing tokens do not go back.
 func TestActivationTakesANumberAboveThoseOfItsRows(t *testing.T) {
 	t.Parallel()
+	for name, had := range map[string]int64{"higher": 7, "the same": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			activationTakesANumberAbove(t, had)
+		})
+	}
+}
+
+func activationTakesANumberAbove(t *testing.T, had int64) {
+	t.Helper()
 	s, pool := newStore(t)
 	w := join(t, s, pool, "orders", "letters")
 	number := prepare(t, s, pool, 0)
 	setState(t, s, pool, w, Ready, number)
-	exec(t, pool, `UPDATE orchestrator_checkpoints SET generation = 7 WHERE projection = 'orders'`)
+	exec(t, pool, `UPDATE orchestrator_checkpoints SET generation = $1 WHERE projection = 'orders'`, had)
 	activated, err := s.Activate(t.Context(), pool, Activation{Number: number, By: uuid.New()})
 	require.NoError(t, err)
 	assert.False(t, activated)
 	v, err := s.Observe(t.Context(), pool, w, false)
 	require.NoError(t, err)
-	assert.Equal(t, int64(8), v.Generation.Number)
+	assert.Equal(t, had+1, v.Generation.Number)
 	assert.Equal(t, Preparing, v.Generation.State)
 	assert.Equal(t, "a test", v.Generation.Reason)
 
-	activated, err = s.Activate(t.Context(), pool, Activation{Number: 8, By: uuid.New()})
+	activated, err = s.Activate(t.Context(), pool, Activation{Number: had + 1, By: uuid.New()})
 	require.NoError(t, err)
 	assert.False(t, activated, "nobody is ready for it")
-	setState(t, s, pool, w, Ready, 8)
-	activated, err = s.Activate(t.Context(), pool, Activation{Number: 8, By: uuid.New()})
+	setState(t, s, pool, w, Ready, had+1)
+	activated, err = s.Activate(t.Context(), pool, Activation{Number: had + 1, By: uuid.New()})
 	require.NoError(t, err)
 	assert.True(t, activated)
-	assert.Equal(t, 2, value[int](t, pool, `SELECT count(*) FROM orchestrator_checkpoints WHERE generation = 8 AND worker_id IS NOT NULL`))
-	assert.Equal(t, "1,8", value[string](t, pool, `SELECT string_agg(number::text, ',' ORDER BY number) FROM orchestrator_generations`))
+	assert.Equal(t, 2, value[int](t, pool, `SELECT count(*) FROM orchestrator_checkpoints WHERE generation = $1 AND worker_id IS NOT NULL`, had+1))
+	assert.Equal(t, fmt.Sprintf("1,%d", had+1), value[string](t, pool, `SELECT string_agg(number::text, ',' ORDER BY number) FROM orchestrator_generations`))
 }

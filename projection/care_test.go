@@ -364,6 +364,7 @@ func TestProcessorRefusesAProjectionThatCannotDescribeItself(t *testing.T) {
 		"describing itself it panicked: no types": &panics{},
 		"between 1 and 255 bytes":                 recorder(strings.Repeat("x", 256)),
 		"does not end like the checkpoint":        recorder("orders[1/2]"),
+		"AggregateTypes must be valid UTF-8":      &scoped{each: each{name: "orders"}, types: []string{"User", "Usr\x00"}},
 	} {
 		assert.ErrorContains(t, untilError(t, configFor(pool, store, p)), says)
 	}

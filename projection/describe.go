@@ -32,7 +32,7 @@ func (e *NameError) Error() string {
 }
 
 // Describe asks a projection for all that it says about itself. It returns an error for a nil projection, for what
-// [Resolve] refuses, for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL.
+// [Resolve] refuses, for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL, or a scope that is not valid UTF-8 without NUL.
 // A nil pointer is refused only if its methods panic: they may do without.
 func Describe(p Projection) (d Description, err error) {
 	if p == nil {
@@ -52,6 +52,13 @@ func Describe(p Projection) (d Description, err error) {
 	d.Scope, d.Name, d.Unpartitioned = ScopeOf(d.Projection), d.Projection.Name(), IsUnpartitioned(d.Projection)
 	if d.Name == "" || len(d.Name) > maxNameLength || !utf8.ValidString(d.Name) || strings.ContainsRune(d.Name, 0) {
 		return Description{}, fmt.Errorf("its name %w", &NameError{Name: d.Name})
+	}
+	for field, values := range map[string][]string{"AggregateTypes": d.Scope.AggregateTypes, "BoundedContexts": d.Scope.BoundedContexts} {
+		for _, value := range values {
+			if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+				return Description{}, fmt.Errorf("its %s must be valid UTF-8 without NUL, got %.40q", field, value)
+			}
+		}
 	}
 	return d, nil
 }

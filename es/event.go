@@ -57,7 +57,8 @@ type PersistedEvent struct {
 	// GlobalPosition is the event's place in the whole stream. Positions grow
 	// but are not dense: a rolled back transaction leaves a hole for ever.
 	GlobalPosition int64
-	// Payload is the event's content in whatever encoding the application uses.
+	// Payload is the event's content in whatever encoding the application uses. Projections share its memory and that of Metadata: a handler
+	// must not change them, and copies what it wants to change.
 	Payload []byte
 	// Metadata is a JSON document, or nil.
 	Metadata []byte

@@ -161,7 +161,8 @@ func stopTimers(timers ...*time.Timer) {
 // lifecycle messages that need no answer pass in silence.
 func unknown(c actor.Context, w *worker, kind string) {
 	switch c.Message().(type) {
-	case *actor.Started, *actor.Stopping, *actor.Stopped, *actor.Terminated, *actor.Restarting:
+	case *actor.Started, *actor.Stopping, *actor.Stopped, *actor.Terminated, *actor.Restarting,
+		*actor.DeadLetterResponse: // whom it asked had ended; that is counted as undelivered
 		return
 	}
 	w.Metrics.ActorUnknownMessage(kind)

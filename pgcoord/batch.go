@@ -83,6 +83,7 @@ type Batch struct {
 	// recovered are positions of events that may have failed before.
 	recovered []int64
 	err       error // of Commit
+	committed bool
 }
 
 // BeginBatch opens a batch that handles the events up to and including upTo.
@@ -174,6 +175,7 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	if b.err = b.tx.CommitWith(ctx, statements...); b.err != nil {
 		return fmt.Errorf("committing the batch of %s up to %d: %w", b.fence, handled, b.err)
 	}
+	b.committed = true
 	return nil
 }
 
@@ -191,7 +193,8 @@ func (b *Batch) Rollback(ctx context.Context) {
 // release ends whatever is open and returns the connection to the pool. One that refused to commit is closed where its own state
 // may be the cause: it is a standby's by now, or a handler has discarded its prepared statements.
 func (b *Batch) release(ctx context.Context) {
-	if dbfault.HasClass(b.err, "26", "42") {
+	ended := !b.committed && b.err == nil && b.conn.Conn().PgConn().TxStatus() == 'I' // by a handler, which may have set anything for the session
+	if ended || dbfault.HasClass(b.err, "26", "42") {
 		batchtx.Close(b.conn.Conn())
 	}
 	batchtx.Rollback(ctx, b.conn.Conn())

@@ -176,3 +176,20 @@ func timeoutsAreTheHandlers(t *testing.T, o owner, names ...string) {
 	require.NoError(t, await(t, second, "the second batch"))
 	assert.Equal(t, whole(20), o.pieces(t))
 }
+
+// A handler that has ended the transaction may have set a role or anything else for the session, so nobody gets its connection.
+func TestAConnectionWhoseTransactionAHandlerEndedIsClosed(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	b := o.begin(t, whole(0), 10)
+	pid := b.conn.Conn().PgConn().PID()
+	_, err := b.conn.Conn().PgConn().Exec(t.Context(), "SET search_path = nowhere; COMMIT").ReadAll()
+	require.NoError(t, err)
+	b.Rollback(t.Context())
+	eventually(t, o.pool, "the connection is used again", `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid)
+
+	b = o.begin(t, whole(0), 10)
+	pid = b.conn.Conn().PgConn().PID()
+	b.Rollback(t.Context())
+	assert.True(t, value[bool](t, o.pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid), "a batch that fails costs no connection")
+}

@@ -36,8 +36,11 @@ func (r *runner) failed(ctx context.Context, conn *pgx.Conn, tx *batchtx.Tx, eve
 	if conn.PgConn().IsBusy() { // a result that the handler left open
 		batchtx.Close(conn)
 	} else {
+		ended := !lost && conn.PgConn().TxStatus() == 'I' // by the handler, which may have set anything for the session
 		batchtx.Rollback(ctx, conn)
-		lost = conn.IsClosed()
+		if lost = conn.IsClosed(); ended {
+			batchtx.Close(conn)
+		}
 	}
 	_, whole := r.projection.(BatchProjection)
 	switch {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -204,11 +205,17 @@ func eventually(t *testing.T, holds func() bool, text string, args ...any) {
 	require.Eventually(t, holds, deadline, 5*time.Millisecond, append([]any{text}, args...)...)
 }
 
-// query is one value of the database.
+// query is one value of the database. Behind PgBouncer, which may be started again meanwhile, a SELECT that lost its connection is repeated.
 func query[T any](f *fixture, sql string, args ...any) T {
 	f.t.Helper()
 	var value T
-	require.NoError(f.t, f.pool.QueryRow(f.t.Context(), sql, args...).Scan(&value))
+	err := f.pool.QueryRow(f.t.Context(), sql, args...).Scan(&value)
+	until := time.Now().Add(deadline / 2)
+	for pgtest.BehindPooler() && err != nil && dbfault.Code(err) == "" && strings.HasPrefix(sql, "SELECT") && time.Now().Before(until) {
+		<-time.After(20 * time.Millisecond)
+		err = f.pool.QueryRow(f.t.Context(), sql, args...).Scan(&value)
+	}
+	require.NoError(f.t, err)
 	return value
 }
 

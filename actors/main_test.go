@@ -10,7 +10,7 @@ import (
 func TestMain(m *testing.M) { pgtest.MainTwice(m) }
 
 // deadline bounds every wait for something that happens in another goroutine.
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 // pass lets fake time pass. It is for synctest bubbles only.
 func pass(d time.Duration) { <-time.After(d) }

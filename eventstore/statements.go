@@ -112,7 +112,7 @@ SELECT ` + eventColumns + ` FROM {{events}}
 WHERE global_position > $1::bigint
 ORDER BY global_position LIMIT $2::bigint`
 
-// nextSQL is the lowest position above $1, 0 if there is none.
+// nextSQL finds the first event above position $1. It returns 0 if there is none.
 const nextSQL = `
 SELECT coalesce((SELECT global_position FROM {{events}} WHERE global_position > $1::bigint AND ` + dbguard.Primary + `
 	ORDER BY global_position LIMIT {{guarded one}}), 0)`

@@ -98,7 +98,7 @@ func (l Events) Pick(wanted func(i int) bool) Events {
 	return picked
 }
 
-// fewPicked is of how many events one that is picked is copied. Partitions, each of which wants a part of a list, share its memory.
+// fewPicked decides when a pick is copied: when it has fewer than one in fewPicked of the events. Larger picks share the list's memory.
 const fewPicked = 32
 
 // Bytes is the memory that was made for the list. What two lists share is counted for the first.

@@ -22,8 +22,8 @@ const advisoryLocks = `
 // workerKeys is the keys of the locks of worker w. $3 is applicationPrefix.
 const workerKeys = `(w.session_key, hashtextextended($3 || w.worker_id::text, 0))`
 
-// mayEnd says whether a role, which is an expression, may end the backends of the role usesysid, of which rolsuper says whether it
-// is a superuser: what pg_terminate_backend asks.
+// mayEnd is an SQL condition: the role may end a backend of the role usesysid. role is an SQL expression. The column rolsuper says whether
+// usesysid is a superuser. The rule is pg_terminate_backend's.
 func mayEnd(role string) string {
 	return `(NOT rolsuper OR (SELECT own.rolsuper FROM pg_roles AS own WHERE own.rolname = ` + role + `))
         AND (pg_has_role(` + role + `, usesysid, 'USAGE') OR pg_has_role(` + role + `, 'pg_signal_backend', 'USAGE'))`

@@ -190,8 +190,7 @@ func TestDoThatIsGivenUpKeepsTheSession(t *testing.T) {
 	assert.Empty(t, w.lost)
 }
 
-// A statement that is not answered by its deadline leaves a connection of which nobody knows what
-// comes next.
+// A statement misses its deadline. Its answer may still arrive on the connection, so the connection is closed.
 func TestDoThatIsLateCostsTheConnection(t *testing.T) {
 	t.Parallel()
 	w, _ := newSession(t)

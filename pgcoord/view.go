@@ -49,8 +49,8 @@ type Worker struct {
 	Abandoned, LeftOut []string
 	// StateAge is how long it has been in its state.
 	StateAge time.Duration
-	// HeartbeatAge is the time since the last heartbeat, at least 0. It is NoHeartbeat
-	// where there is none, or one at a time that is not finite. Heartbeat is the last heartbeat itself, as the row has it.
+	// HeartbeatAge is the time since the last heartbeat, at least 0. It is NoHeartbeat if the worker has
+	// no heartbeat, or an infinite one. Heartbeat is the time of the last heartbeat, as the row has it.
 	HeartbeatAge time.Duration
 	Heartbeat    string
 	// HasSession says whether the worker announced a session lock at all, and

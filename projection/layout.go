@@ -49,7 +49,7 @@ func parsePiece(projection string, row storedRow) (piece namedPiece, ok bool, er
 	return piece, true, nil
 }
 
-// parseSuffix is the partition and the slots of a row's name, of which m is the matches of rowSuffix.
+// parseSuffix reads the partition and the slots from a row's name. m holds the matches of rowSuffix.
 func parseSuffix(name string, m []string) (partition slot.Partition, slots slot.Range, err error) {
 	partition = slot.Partition{Key: number(m[1]), Total: number(m[2])}
 	if !partition.Valid() {
@@ -265,7 +265,7 @@ func sorted(rows []namedPiece, projection string, total int) (byHand *namedPiece
 	return byHand, columns, lowest
 }
 
-// latestRow is the row of the slot that counts, among those of partitions. It is nil if there is none.
+// latestRow finds the partition's row that counts for the slot. It returns nil if there is none.
 func latestRow(columns [][]*namedPiece, total, s int) (*namedPiece, error) {
 	var latest *namedPiece
 	for _, column := range columns {

@@ -244,7 +244,7 @@ func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay t
 	p.failing.attempts = max(p.failing.attempts, attempts)
 	kind := "error"
 	attrs := []any{
-		"error", failure.Error, "event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition,
+		"error", failure.Error, "event_id", event.EventID, "event_type", event.EventType, "aggregate_id", event.AggregateID, "position", event.GlobalPosition,
 		"attempt", p.failing.attempts, "next_try", delay,
 	}
 	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {

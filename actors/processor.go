@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -49,6 +50,7 @@ type processor struct {
 	trouble int // failures of the database in a row
 	broken  int // batches in a row that lost their connection while handlers ran, or at COMMIT
 
+	looked    time.Time   // at the checkpoints, while it waits to retry
 	halted    bool        // fenced
 	wakened   bool        // a proceed is on its way
 	flushSoon bool        // write the checkpoint though nothing was in scope
@@ -214,9 +216,33 @@ func (p *processor) step(c actor.Context) (next, error) {
 		p.showPosition()
 	}
 	if wait := time.Until(p.failing.resume); wait > 0 && p.atFailing() {
-		return next{after: wait}, p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1)
+		if err := p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1); err != nil {
+			return next{}, err
+		}
+		return p.waitToRetry(ctx, wait)
 	}
 	return p.batch(ctx)
+}
+
+// retryLooks is how often a processor that waits to retry an event looks at its checkpoints.
+const retryLooks = time.Second
+
+// waitToRetry waits, and reads the checkpoints now and then: a person may skip the event or begin a rebuild, which must not have to wait
+// for the next try.
+func (p *processor) waitToRetry(ctx context.Context, wait time.Duration) (next, error) {
+	if time.Since(p.looked) < retryLooks {
+		return next{after: min(wait, retryLooks)}, nil
+	}
+	p.looked = time.Now()
+	pieces, err := p.worker.Store.Pieces(ctx, p.worker.db.InTransactions(), p.fence)
+	switch {
+	case err != nil:
+		return next{}, err
+	case !slices.Equal(pieces, p.pieces):
+		p.known = false
+		return next{more: true}, nil
+	}
+	return next{after: min(wait, retryLooks)}, nil
 }
 
 // errFenced says that the partition is somebody else's.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
@@ -115,7 +116,8 @@ func TestEventIsSkippedByHand(t *testing.T) {
 	w.append("ada", 2)
 	w.append("grace", 1)
 	const poison = "3" // grace's
-	r := start(t, w.orchestrator("set"), function{name: "users", handle: func(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	// Nobody waits for the next try.
+	r := start(t, w.orchestrator("set", orchestrator.WithRetryBackoff(time.Hour, time.Hour)), function{name: "users", handle: func(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
 		if fmt.Sprint(event.GlobalPosition) == poison {
 			return errors.New("no handler can handle this")
 		}

@@ -32,4 +32,9 @@ var failureGuards = []guard{
 		Old: "	if ended || dbfault", New: "	if ended && b.committed || dbfault",
 		Test: "TestAConnectionWhoseTransactionAHandlerEndedIsClosed", Promise: "what a handler that commits has set for its session reaches no other statement",
 	},
+	{
+		Name: "waits-look-at-checkpoints", File: "actors/processor.go",
+		Old: "case !slices.Equal(pieces, p.pieces):", New: "case !slices.Equal(pieces, p.pieces) && p.halted:",
+		Test: "TestEventIsSkippedByHand", Package: "test/face", Promise: "an event that a person skips is not waited for",
+	},
 }

@@ -69,7 +69,7 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "checkpoint-before-a-failing-event", File: "actors/processor.go",
-		Old: "return next{after: wait}, p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1)", New: "return next{after: wait}, nil",
+		Old: "if err := p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1); err != nil {", New: "if err := ctx.Err(); err != nil {",
 		Test: "TestTheCheckpointIsWrittenBeforeAFailingEvent", Promise: "while an event fails a restart does not pass over what is before it again",
 	},
 }

@@ -62,7 +62,7 @@ func TestManyInstallTheScopeIndexAtOnce(t *testing.T) {
 func awaitBuild(t *testing.T, pool *pgxpool.Pool) (pid int32) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		return pool.QueryRow(t.Context(), `SELECT pid FROM pg_stat_progress_create_index WHERE index_relid <> 0 AND relid = to_regclass('events')`).Scan(&pid) == nil
+		return pool.QueryRow(t.Context(), `SELECT pid FROM pg_stat_progress_create_index WHERE index_relid <> 0 AND datname = current_database() AND relid = to_regclass('events')`).Scan(&pid) == nil
 	}, deadline, 5*time.Millisecond, "the build never waited for the open transaction")
 	return pid
 }

@@ -234,26 +234,29 @@ func (p *processor) handlerFailed(ctx context.Context, events packed.Events, han
 	return next{more: true}
 }
 
-// report tells of a failed event: log, metrics, table.
+// report tells of a failed event: metrics, table, log. The log counts attempts as the table does.
 func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
+	kind := "error"
+	panicked, isPanic := errors.AsType[*projection.PanicError](err)
+	if isPanic {
+		kind = "panic"
+	}
+	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
+	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
 	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
 	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure)
 	if recordErr != nil && ctx.Err() == nil {
 		p.log.Warn("the failure could not be recorded", "error", recordErr, "position", event.GlobalPosition)
 	}
 	p.failing.attempts = max(p.failing.attempts, attempts)
-	kind := "error"
 	attrs := []any{
 		"error", failure.Error, "event_id", event.EventID, "event_type", event.EventType, "aggregate_id", event.AggregateID, "position", event.GlobalPosition,
 		"attempt", p.failing.attempts, "next_try", delay,
 	}
-	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {
-		kind = "panic"
+	if isPanic {
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}
 	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
-	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
-	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
 }
 
 // longestError bounds what a handler's error may leave in logs and tables, in bytes.

@@ -66,8 +66,8 @@ type (
 	// rejoin makes the worker, which was declared dead, pending again.
 	rejoin struct{}
 	// contest asks for a new generation, since the checkpoints contradict the
-	// active one: somebody has changed them by hand.
-	contest struct{}
+	// active one: somebody has changed them by hand. Projections are those of which a look has shown it.
+	contest struct{ Projections []string }
 	// report records the worker's state.
 	report struct {
 		State      pgcoord.WorkerState
@@ -204,7 +204,7 @@ func decideOwn(s state, v pgcoord.View, me pgcoord.Worker) (state, []action) {
 	case g.State == pgcoord.Preparing:
 		return decidePreparing(s, g, me)
 	case g.State == pgcoord.Active && slices.Contains(g.Members, s.self):
-		return decideMember(s, g, me)
+		return decideMember(s, v, me)
 	case s.partitions != idle:
 		return stopping(s, true, "the worker is not a member of the active generation")
 	case me.State != pgcoord.Pending:
@@ -238,7 +238,11 @@ func decidePreparing(s state, g pgcoord.Generation, me pgcoord.Worker) (state, [
 }
 
 // decideMember starts the partitions of the active generation.
-func decideMember(s state, g pgcoord.Generation, me pgcoord.Worker) (state, []action) {
+func decideMember(s state, v pgcoord.View, me pgcoord.Worker) (state, []action) {
+	g := v.Generation
+	if s.partitions == running && s.generation == g.Number && len(v.Contradicting) > 0 {
+		s.fenced = true // its batches may miss nothing
+	}
 	switch {
 	case s.partitions == running && (s.generation != g.Number || s.fenced):
 		return stopping(s, true, "the partitions are of another generation")
@@ -250,7 +254,7 @@ func decideMember(s state, g pgcoord.Generation, me pgcoord.Worker) (state, []ac
 		if me.State == pgcoord.Pending {
 			return s, nil
 		}
-		return s, []action{contest{}}
+		return s, []action{contest{Projections: v.Contradicting}}
 	case s.partitions == idle && s.trusted && !leftOut(s, me):
 		return s, unrecorded(s, me) // which asks the leader for a generation that leaves it out
 	case s.partitions == idle && s.trusted:

@@ -52,6 +52,12 @@ func leading(v pgcoord.View) pgcoord.View {
 	return v
 }
 
+// contradicted is a view in which somebody has changed checkpoints of "p".
+func contradicted(v pgcoord.View) pgcoord.View {
+	v.Contradicting = []string{"p"}
+	return v
+}
+
 // preparing and active are generations, old enough not to wait for.
 func preparing(number int64) pgcoord.Generation {
 	return pgcoord.Generation{Number: number, State: pgcoord.Preparing, Reason: "a test", Age: time.Second}
@@ -128,6 +134,16 @@ func TestDecideOwn(t *testing.T) {
 			of(func(s *state) { runs(2)(s); s.fenced = true }), sight(active(2, bob), as(bob, pgcoord.Running, 2)),
 			[]action{stopPartitions{Generation: 2, Now: true, Reason: "the partitions are of another generation"}},
 			draining,
+		},
+		"stops when its checkpoints contradict the generation": {
+			of(runs(2)), contradicted(sight(active(2, bob), as(bob, pgcoord.Running, 2))),
+			[]action{stopPartitions{Generation: 2, Now: true, Reason: "the partitions are of another generation"}},
+			draining,
+		},
+		"says which": {
+			of(func(s *state) { s.generation, s.fenced = 1, true }), contradicted(sight(active(1, bob), as(bob, pgcoord.Running, 1))),
+			[]action{contest{Projections: []string{"p"}}},
+			idle,
 		},
 		"stops when it is no member": {
 			of(runs(1)), sight(active(2, ann), as(bob, pgcoord.Running, 1)),

@@ -68,7 +68,7 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			return e.joined(w.Store.Rejoin(ctx, db, w.self()))
 		case contest:
 			e.log.Error("the checkpoints contradict the active generation, as if changed by hand: asking for a new one",
-				"generation", e.view.Generation.Number)
+				"generation", e.view.Generation.Number, "projections", a.Projections)
 			return w.Store.Contest(ctx, db, w.self())
 		case report:
 			changed, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)

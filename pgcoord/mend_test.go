@@ -150,6 +150,48 @@ func TestMissingNamesWhatNobodyHandles(t *testing.T) {
 	}
 }
 
+// A look shows a running worker which projections are not as the generation has divided them.
+func TestObserveShowsWhatContradictsTheGeneration(t *testing.T) {
+	t.Parallel()
+	const release = `UPDATE orchestrator_checkpoints SET worker_id = NULL, partition_key = NULL, total_partitions = NULL WHERE projection = 'orders'`
+	tests := map[string]struct {
+		changes       []string
+		contradicting []string
+	}{
+		"nothing":                    {nil, nil},
+		"all rows":                   {[]string{`DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`}, []string{"orders"}},
+		"a row of both":              {[]string{`DELETE FROM orchestrator_checkpoints WHERE slot_from = 0`}, []string{"letters", "orders"}},
+		"a generation":               {[]string{`UPDATE orchestrator_checkpoints SET generation = 0 WHERE projection = 'orders' AND slot_from = 0`}, []string{"orders"}},
+		"an owner":                   {[]string{`UPDATE orchestrator_checkpoints SET worker_id = gen_random_uuid() WHERE projection = 'orders' AND slot_from > 0`}, []string{"orders"}},
+		"nobody's":                   {[]string{release}, []string{"orders"}},
+		"moved":                      {[]string{`UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE projection = 'orders'`}, []string{"orders"}},
+		"moved in part":              {[]string{`UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE projection = 'orders' AND slot_from = 0`}, []string{"orders"}},
+		"moved and given up":         {[]string{`UPDATE orchestrator_checkpoints SET replica_set = 'other', generation = 0 WHERE projection = 'orders'`}, nil},
+		"moved in part and given up": {[]string{release, `UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE projection = 'orders' AND slot_from = 0`}, nil},
+		"left out":                   {[]string{release, `UPDATE orchestrator_workers SET left_out = '{orders,NULL}'`}, nil},
+		"another's projection":       {[]string{`DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`, `UPDATE orchestrator_workers SET projections = '{letters}'`}, nil},
+		"the worker is ready":        {[]string{release, `UPDATE orchestrator_workers SET state = 'ready'`}, nil},
+		"in preparation":             {[]string{release, `UPDATE orchestrator_generations SET state = 'preparing', activated_at = NULL WHERE state = 'active'`}, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, workers := heirs(t)
+			for _, w := range workers {
+				setState(t, o.Store, o.pool, w, Running, o.fence.Generation)
+			}
+			for _, sql := range tt.changes {
+				exec(t, o.pool, sql)
+			}
+			for _, w := range workers {
+				v, err := o.Observe(t.Context(), o.pool, w, false)
+				require.NoError(t, err)
+				assert.Equal(t, tt.contradicting, v.Contradicting)
+			}
+		})
+	}
+}
+
 func TestProjectionThatWasMovedStopsNobody(t *testing.T) {
 	t.Parallel()
 	for name, moved := range map[string]string{"all of it": `true`, "a part of it": `slot_from = 0`} {

@@ -93,6 +93,9 @@ type View struct {
 	// Positions has the sum of the positions of the worker's own checkpoints, for each projection. It never falls
 	// unless somebody sets a checkpoint back, deletes one, or the generation changes.
 	Positions map[string]int64
+	// Contradicting has the worker's projections whose checkpoints are not as the active generation has divided them, in order: somebody
+	// has moved, deleted or entered some. It is empty unless the worker has reported that it runs the generation.
+	Contradicting []string
 	// Drawn is the highest position of the events table that was drawn, and so
 	// changes when events are appended; 0 if it cannot be seen.
 	Drawn int64
@@ -124,7 +127,21 @@ const viewColumns = `
            SELECT coalesce(jsonb_object_agg(projection, total), '{}')::text
            FROM (SELECT projection, least(sum(position), 9223372036854775807) AS total FROM {{schema}}orchestrator_checkpoints
                  WHERE replica_set = $1 AND worker_id = $2 GROUP BY projection) AS own)
-       ELSE '' END`
+       ELSE '' END,` + contradictingColumn
+
+// contradictingColumn is the projections of worker w, if it is $2 and runs generation g, whose checkpoints contradict the generation. Each slot of a
+// projection has a checkpoint that the generation gave to a member, unless another replica set has some of them: then no member has any.
+const contradictingColumn = `
+       CASE WHEN w.worker_id = $2 AND w.state = 'running' AND g.state = 'active' AND w.generation = g.number AND w.worker_id = ANY (g.members) THEN ARRAY(
+           SELECT own.projection
+           FROM (SELECT DISTINCT unnest(w.projections) AS projection) AS own
+           LEFT JOIN {{schema}}orchestrator_checkpoints AS c ON c.projection = own.projection
+           WHERE own.projection IS NOT NULL AND (own.projection = ANY (w.left_out)) IS NOT TRUE
+           GROUP BY own.projection
+           HAVING CASE WHEN bool_or(c.replica_set <> $1) THEN bool_or(c.generation = g.number AND c.worker_id = ANY (g.members))
+                  ELSE 65536 IS DISTINCT FROM sum(c.slot_to - c.slot_from) FILTER (WHERE c.generation = g.number AND c.worker_id = ANY (g.members)) END
+           ORDER BY own.projection COLLATE "C")
+       END`
 
 // One statement, whatever the number of workers, so that an idle worker costs
 // little. The advisory lock is tried for only if this session does not hold it
@@ -221,12 +238,13 @@ func (v *View) scan(scan func(...any) error) error {
 		partitions             *int
 		w                      Worker
 		positions              string
+		contradicting          []string
 	)
 	g := &v.Generation
 	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.Drawn,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &positions, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &positions, &contradicting, &w.SessionPID)
 	if err != nil {
 		return err
 	}
@@ -235,6 +253,9 @@ func (v *View) scan(scan func(...any) error) error {
 		if err := json.Unmarshal([]byte(positions), &v.Positions); err != nil {
 			return fmt.Errorf("reading the sums of the worker's positions: %w", err)
 		}
+	}
+	if len(contradicting) > 0 {
+		v.Contradicting = contradicting
 	}
 	g.State, g.Age, g.ActiveFor = GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
 	if id == nil {

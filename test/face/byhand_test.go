@@ -110,6 +110,52 @@ func TestProjectionIsMovedByHand(t *testing.T) {
 	w.requireOrder("mails")
 }
 
+// Checkpoints that contradict the generation are noticed although nothing is appended, whichever set's or partition's they are.
+func TestChangesByHandOnAQuietStream(t *testing.T) {
+	w := newWorld(t)
+	w.exec("INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, replica_set, events_table) VALUES ('late', 0, 65536, 'new', 'public.events')")
+	for range 2 {
+		start(t, w.orchestrator("old"), recorder{name: "users"}, recorder{name: "mails"})
+	}
+	start(t, w.orchestrator("new"), recorder{name: "late"})
+	w.awaitRunning("old", 2)
+	w.awaitRunning("new", 1)
+	const whole = "SELECT sum(slot_to - slot_from) FROM orchestrator_checkpoints AS c JOIN orchestrator_generations AS g USING (replica_set) " +
+		"WHERE projection = 'users' AND replica_set = 'old' AND worker_id IS NOT NULL AND generation = number AND state = 'active'"
+	// changes does what a person does, and waits until the workers have agreed upon what follows.
+	changes := func(sql string) {
+		const current = "SELECT max(number) FROM orchestrator_generations WHERE replica_set = 'old' AND state = 'active'"
+		before := w.value(current)
+		w.exec(sql)
+		w.await("true", "SELECT coalesce(("+current+") > "+before+", false)")
+	}
+	w.await("65536", whole)
+	events := 0
+	for name, change := range map[string]struct{ away, back string }{
+		"all moved":  {"UPDATE orchestrator_checkpoints SET replica_set = 'new' WHERE projection = 'users'", "UPDATE orchestrator_checkpoints SET replica_set = 'old' WHERE projection = 'users'"},
+		"some moved": {"UPDATE orchestrator_checkpoints SET replica_set = 'new' WHERE projection = 'users' AND slot_from = 0", "UPDATE orchestrator_checkpoints SET replica_set = 'old' WHERE projection = 'users'"},
+		"generation": {"", "UPDATE orchestrator_checkpoints SET generation = 0 WHERE projection = 'users' AND slot_from = 0"},
+		"owner":      {"", "UPDATE orchestrator_checkpoints SET worker_id = gen_random_uuid() WHERE projection = 'users' AND slot_from > 0"},
+		"entered again": {"", "WITH gone AS (DELETE FROM orchestrator_checkpoints WHERE projection = 'users' AND slot_from = 0 RETURNING *) " +
+			"INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table) SELECT projection, 1, slot_to, position, replica_set, events_table FROM gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if change.away != "" {
+				changes(change.away)
+			}
+			changes(change.back)
+			w.await("65536", whole)
+			events++
+			w.append("ada", 1)
+			w.append("grace", 1)
+			w.awaitHandled("users", 2*events)
+			w.awaitHandled("mails", 2*events)
+		})
+	}
+	w.logs.await(t, "the checkpoints contradict the active generation")
+	w.requireOrder("users")
+}
+
 // An event that no handler can handle is skipped as the README says. The events of others, and those after it, are handled.
 func TestEventIsSkippedByHand(t *testing.T) {
 	w := newWorld(t)

@@ -33,6 +33,16 @@ var generationGuards = []guard{
 		Test: "TestActivationWaitsForABatchAndSeesWhereItEnds", Promise: "a new generation begins where the batches in flight end",
 	},
 	{
+		Name: "contradictions-are-seen", File: "pgcoord/view.go",
+		Old: "THEN bool_or(c.generation = g.number AND c.worker_id = ANY (g.members))", New: "THEN false",
+		Test: "TestObserveShowsWhatContradictsTheGeneration", Promise: "a projection that is another replica set's in part is given up",
+	},
+	{
+		Name: "contradictions-are-contested", File: "actors/decide.go",
+		Old: "if s.partitions == running && s.generation == g.Number && len(v.Contradicting) > 0 {", New: "if s.partitions == running && s.generation == g.Number && v.Contradicting == nil && me.Generation < 0 {",
+		Test: "TestChangesByHandOnAQuietStream", Package: "test/face", Promise: "checkpoints that were changed by hand do not stand still on a quiet stream",
+	},
+	{
 		Name: "deleted-checkpoints-begin-again", File: "pgcoord/mend.go",
 		Old: "all = append(all, Checkpoint{", New: "_ = append(all, Checkpoint{",
 		Test: "TestDeletedCheckpointsBeginAgain", Promise: "no slot of a projection that a worker runs is handled by nobody, and nothing else stops for it",

@@ -54,7 +54,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	if err := p.commit(ctx, b, upTo); err != nil {
 		switch {
 		case ctx.Err() != nil:
-		case dbfault.IsConflict(err):
+		case batchtx.IsConflict(err):
 			return p.conflicted(ctx, events.Slice(0, handled), err), nil
 		case p.wasIdle(err, time.Since(began)):
 			return next{more: true}, nil

@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
@@ -190,14 +189,19 @@ func (b *Batch) Rollback(ctx context.Context) {
 	}
 }
 
-// release ends whatever is open and returns the connection to the pool. One that refused to commit is closed where its own state
-// may be the cause: it is a standby's by now, or a handler has discarded its prepared statements.
+// release ends whatever is open and returns the connection to the pool. It is closed where a handler, or what made the commit fail, may have
+// left it in any state.
 func (b *Batch) release(ctx context.Context) {
-	ended := !b.committed && b.err == nil && b.conn.Conn().PgConn().TxStatus() == 'I' // by a handler, which may have set anything for the session
-	if ended || dbfault.HasClass(b.err, "26", "42") {
+	if batchtx.Spoils(b.err) {
 		batchtx.Close(b.conn.Conn())
 	}
-	batchtx.Rollback(ctx, b.conn.Conn())
+	switch {
+	case b.committed:
+	case b.tx != nil && b.err == nil:
+		b.tx.Abort(ctx)
+	default:
+		batchtx.Rollback(ctx, b.conn.Conn())
+	}
 	dbguard.Release(b.conn, b.err)
 	b.conn = nil
 }

@@ -181,15 +181,26 @@ func timeoutsAreTheHandlers(t *testing.T, o owner, names ...string) {
 func TestAConnectionWhoseTransactionAHandlerEndedIsClosed(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
-	b := o.begin(t, whole(0), 10)
-	pid := b.conn.Conn().PgConn().PID()
-	_, err := b.conn.Conn().PgConn().Exec(t.Context(), "SET search_path = nowhere; COMMIT").ReadAll()
-	require.NoError(t, err)
-	b.Rollback(t.Context())
-	eventually(t, o.pool, "the connection is used again", `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid)
-
-	b = o.begin(t, whole(0), 10)
-	pid = b.conn.Conn().PgConn().PID()
-	b.Rollback(t.Context())
-	assert.True(t, value[bool](t, o.pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid), "a batch that fails costs no connection")
+	for sql, commits := range map[string]bool{
+		"SET search_path = nowhere; COMMIT":                    false,
+		"SET search_path = nowhere; COMMIT; BEGIN":             false,
+		"SET search_path = nowhere; COMMIT; BEGIN; SELECT 1/0": false,
+		"SET search_path = nowhere; COMMIT AND CHAIN":          true, // its handler returns no error
+	} {
+		b := o.begin(t, whole(0), 10)
+		pid := b.conn.Conn().PgConn().PID()
+		_, _ = b.conn.Conn().PgConn().Exec(t.Context(), sql).ReadAll()
+		if commits {
+			require.ErrorIs(t, b.Commit(t.Context(), 10), projection.ErrBatchTransaction)
+		}
+		b.Rollback(t.Context())
+		eventually(t, o.pool, "the connection is used again after "+sql, `SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid)
+	}
+	for _, sql := range []string{"SELECT 1", "SELECT 1/0"} {
+		b := o.begin(t, whole(0), 10)
+		pid := b.conn.Conn().PgConn().PID()
+		_, _ = b.conn.Conn().PgConn().Exec(t.Context(), sql).ReadAll()
+		b.Rollback(t.Context())
+		assert.True(t, value[bool](t, o.pool, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)`, pid), "a batch that fails costs no connection")
+	}
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
@@ -26,22 +24,13 @@ type losses struct {
 
 // failed rolls back and says what an error of a handler means: that its event failed, unless it shows a conflict with another transaction or
 // the loss of the connection.
-func (r *runner) failed(ctx context.Context, conn *pgx.Conn, tx *batchtx.Tx, events []es.PersistedEvent, took time.Duration, err error) error {
+func (r *runner) failed(ctx context.Context, tx *batchtx.Tx, events []es.PersistedEvent, took time.Duration, err error) error {
 	conflict := batchtx.IsConflict(err) || tx.Conflict()
 	cause := err
 	if last := tx.Last(); last != nil {
 		cause = last
 	}
-	lost := conn.IsClosed()
-	if conn.PgConn().IsBusy() { // a result that the handler left open
-		batchtx.Close(conn)
-	} else {
-		ended := !lost && conn.PgConn().TxStatus() == 'I' // by the handler, which may have set anything for the session
-		batchtx.Rollback(ctx, conn)
-		if lost = conn.IsClosed(); ended {
-			batchtx.Close(conn)
-		}
-	}
+	lost := tx.Abort(ctx)
 	_, whole := r.projection.(BatchProjection)
 	switch {
 	case ctx.Err() != nil:

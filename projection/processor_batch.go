@@ -11,7 +11,6 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
@@ -124,13 +123,12 @@ func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, up
 		hung = true // the handler still has the connection
 		return 0, err
 	case err != nil:
-		return handled, r.failed(ctx, conn.Conn(), tx, events, time.Since(began), err)
+		return handled, r.failed(ctx, tx, events, time.Since(began), err)
 	}
 	end, cancelEnd := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancelEnd()
 	if err := tx.CommitWith(end, r.rows.advances(r.own, upTo)...); err != nil {
-		batchtx.Rollback(ctx, conn.Conn())
-		if dbfault.HasClass(err, "26", "42") { // a handler may have left the connection in any state
+		if batchtx.Rollback(ctx, conn.Conn()); batchtx.Spoils(err) {
 			batchtx.Close(conn.Conn())
 		}
 		if end.Err() != nil {

@@ -2,11 +2,13 @@ package batchtx_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -19,7 +21,13 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 // begin begins a transaction on a connection of its own.
 func begin(t *testing.T, s batchtx.Settings) *batchtx.Tx {
 	t.Helper()
-	conn, err := pgx.ConnectConfig(t.Context(), pgtest.NewDatabase(t).Config().ConnConfig)
+	return beginOn(t, pgtest.NewDatabase(t), s)
+}
+
+// beginOn begins a transaction on a connection of its own to the pool's database.
+func beginOn(t *testing.T, pool *pgxpool.Pool, s batchtx.Settings) *batchtx.Tx {
+	t.Helper()
+	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
 	require.NoError(t, err)
 	t.Cleanup(func() { batchtx.Close(conn) })
 	tx, rows, err := batchtx.Begin(t.Context(), conn, s, batchtx.Statement{SQL: "SELECT generate_series(1, $1)", Args: []any{3}})
@@ -93,6 +101,104 @@ func TestConflictsAreSeenWhateverAHandlerMakesOfThem(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What a handler deals with is not why a later error of its own failed the event.
+func TestAConflictThatAHandlerDealtWithIsForgotten(t *testing.T) {
+	const conflict = "DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '55P03'; END $$"
+	for name, deal := range map[string]func(tx pgx.Tx){
+		"by Rollback": func(tx pgx.Tx) {
+			own, err := tx.Begin(t.Context())
+			require.NoError(t, err)
+			_, err = own.Exec(t.Context(), conflict)
+			require.Error(t, err)
+			require.NoError(t, own.Rollback(t.Context()))
+		},
+		"by SQL": func(tx pgx.Tx) {
+			_, err := tx.Exec(t.Context(), "SAVEPOINT s")
+			require.NoError(t, err)
+			_, err = tx.Exec(t.Context(), conflict)
+			require.Error(t, err)
+			_, err = tx.Exec(t.Context(), "ROLLBACK TO s")
+			require.NoError(t, err)
+		},
+		"by pgx.BeginFunc, at Commit": func(tx pgx.Tx) {
+			require.Error(t, pgx.BeginFunc(t.Context(), tx, func(own pgx.Tx) error {
+				_, _ = own.Exec(t.Context(), conflict)
+				return nil
+			}))
+			_, err := tx.Exec(t.Context(), "ROLLBACK TO sp_1")
+			require.NoError(t, err)
+		},
+	} {
+		tx := begin(t, batchtx.Settings{})
+		deal(tx)
+		assert.False(t, tx.Conflict(), name)
+		require.NoError(t, tx.Last(), name)
+		_, err := tx.Conn().PgConn().Exec(t.Context(), "SELECT 1/0").ReadAll() // not seen
+		require.Error(t, err)
+		assert.False(t, tx.Conflict(), "%s: another error has aborted the transaction", name)
+	}
+
+	tx := begin(t, batchtx.Settings{})
+	own, err := tx.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = own.Exec(t.Context(), conflict)
+	require.Error(t, err)
+	_, err = tx.Conn().PgConn().Exec(t.Context(), "ROLLBACK TO sp_1").ReadAll() // not seen
+	require.NoError(t, err)
+	assert.False(t, tx.Conflict(), "nothing has aborted the transaction")
+
+	tx = begin(t, batchtx.Settings{})
+	var batch pgx.Batch
+	batch.Queue(conflict)
+	_, err = tx.SendBatch(t.Context(), &batch).Exec() // and the results are left open
+	require.Error(t, err)
+	assert.True(t, tx.Conflict())
+}
+
+// A connection goes back to its pool only if the transaction that is rolled back is the one that was begun.
+func TestAbortClosesWhatAHandlerEnded(t *testing.T) {
+	pool := pgtest.NewDatabase(t)
+	named := batchtx.Settings{ApplicationName: "one of a kind"}
+	for sql, closes := range map[string]bool{
+		"SELECT 1":                                      false,
+		"SELECT 1/0":                                    false,
+		"SET LOCAL application_name = 'mine'":           false,
+		"SAVEPOINT s; ROLLBACK TO s":                    false,
+		"SET SESSION search_path = x; COMMIT":           true,
+		"SET SESSION search_path = x; ROLLBACK":         true,
+		"COMMIT; BEGIN":                                 true,
+		"COMMIT AND CHAIN":                              true,
+		"ROLLBACK; SET search_path = x; BEGIN":          true,
+		"COMMIT; BEGIN; SELECT pg_current_xact_id()":    true,
+		"COMMIT; BEGIN; SELECT 1/0":                     true,
+		"ROLLBACK|SET ROLE pg_monitor|BEGIN|SELECT 1/0": true,
+		"SET ROLE pg_monitor; SELECT 1/0":               false,
+		"SAVEPOINT s; SELECT 1/0":                       false,
+		"SELECT set_config('application_name', 'one of a kind', false); COMMIT; BEGIN":               true,
+		"SELECT set_config('application_name', 'one of a kind', false); COMMIT; BEGIN; SELECT 1 / 0": true,
+	} {
+		tx := beginOn(t, pool, named)
+		for one := range strings.SplitSeq(sql, "|") {
+			_, _ = tx.Conn().PgConn().Exec(t.Context(), one).ReadAll()
+		}
+		assert.False(t, tx.Abort(t.Context()), "%s: it was not lost", sql)
+		assert.Equal(t, closes, tx.Conn().IsClosed(), sql)
+		if !closes {
+			assert.EqualValues(t, 'I', tx.Conn().PgConn().TxStatus(), sql)
+		}
+	}
+	tx := beginOn(t, pool, batchtx.Settings{})
+	_, err := tx.Query(t.Context(), "SELECT 1") //nolint:rowserrcheck,sqlclosecheck // left open
+	require.NoError(t, err)
+	assert.False(t, tx.Abort(t.Context()))
+	assert.True(t, tx.Conn().IsClosed(), "a result was left open")
+
+	tx = beginOn(t, pool, named)
+	_, err = tx.Exec(t.Context(), "SELECT pg_terminate_backend(pg_backend_pid())")
+	require.Error(t, err)
+	assert.True(t, tx.Abort(t.Context()))
 }
 
 func TestMoreIdleIsBounded(t *testing.T) {

@@ -189,25 +189,3 @@ func (t *Tx) takeTurn(results pgx.BatchResults) error {
 
 // Turn is what the statement Settings.Turn returned.
 func (t *Tx) Turn() bool { return t.turn }
-
-// endTimeout bounds a rollback. The connection is closed if it passes.
-const endTimeout = 5 * time.Second
-
-// Rollback ends whatever transaction is open on the connection, also after ctx has ended. It closes the connection if that fails.
-func Rollback(ctx context.Context, conn *pgx.Conn) {
-	if conn.IsClosed() || conn.PgConn().TxStatus() == 'I' {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
-		_ = conn.Close(ctx) // the server rolls back what has lost its connection
-	}
-}
-
-// Close closes the connection without waiting long for a server that may be gone.
-func Close(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	_ = conn.Close(ctx)
-}

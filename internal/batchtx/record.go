@@ -9,23 +9,38 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
+// States of a transaction, as the server reports them after each statement.
+const (
+	inNone    = 'I'
+	inGood    = 'T'
+	inAborted = 'E'
+)
+
 // note remembers an error of the database. 25P02, which every statement of an aborted transaction gets, says nothing of why it is
-// aborted.
+// aborted. An error that a handler has dealt with, by going back to a savepoint, is forgotten.
 func (t *Tx) note(err error) {
-	if code := dbfault.Code(err); code != "" && code != "25P02" {
+	code := dbfault.Code(err)
+	switch conn := t.conn.PgConn(); {
+	case code != "" && code != "25P02":
 		t.last = err
+	case t.last != nil && conn.TxStatus() == inGood && !conn.IsBusy():
+		t.last = nil
 	}
 }
 
-// Conflict says whether the last error of the database that a handler met, since Verify, was a conflict with another transaction,
-// whatever the handler made of it: a deadlock, a serialization failure, or a lock that was not to be had in time. Errors of statements that
+// Conflict says whether a conflict with another transaction has aborted the transaction, whatever the handler made of the error: a deadlock, a
+// serialization failure, or a lock that was not to be had in time. A result that is still open may hide the transaction's state; then the last
+// error decides. A conflict that the handler has dealt with by going back to a savepoint is none. Errors of statements that
 // handlers run on Conn() directly are not seen.
-func (t *Tx) Conflict() bool { return IsConflict(t.last) }
+func (t *Tx) Conflict() bool {
+	conn := t.conn.PgConn()
+	return IsConflict(t.last) && (conn.TxStatus() == inAborted || conn.IsBusy())
+}
 
 // IsConflict says whether err shows a conflict with another transaction.
 func IsConflict(err error) bool { return dbfault.IsConflict(err) || dbfault.Code(err) == "55P03" }
 
-// Last returns the last error of the database that a handler met since Verify, or nil.
+// Last returns the last error of the database that a handler met since Verify and has not dealt with, or nil.
 func (t *Tx) Last() error { return t.last }
 
 // Begin begins a savepoint.
@@ -80,6 +95,20 @@ func (t *Tx) rows(rows pgx.Rows, err error) (pgx.Rows, error) {
 type notedSavepoint struct {
 	pgx.Tx
 	tx *Tx
+}
+
+// Commit releases the savepoint.
+func (s notedSavepoint) Commit(ctx context.Context) error {
+	err := s.Tx.Commit(ctx)
+	s.tx.note(err)
+	return err
+}
+
+// Rollback goes back to the savepoint.
+func (s notedSavepoint) Rollback(ctx context.Context) error {
+	err := s.Tx.Rollback(ctx)
+	s.tx.note(err)
+	return err
 }
 
 // Begin begins a savepoint within it.

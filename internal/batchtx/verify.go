@@ -8,6 +8,9 @@ import (
 // applicationName is a parameter whose value the server reports with the result of the statement that changed it.
 const applicationName = "application_name"
 
+// sqlCurrent is the id of the transaction in which it runs.
+const sqlCurrent = "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text"
+
 // reportedName is the application_name that the server has reported last.
 func (t *Tx) reportedName() string { return t.conn.PgConn().ParameterStatus(applicationName) }
 
@@ -23,7 +26,7 @@ func (t *Tx) Verify(ctx context.Context) error {
 		return nil
 	}
 	var id *string
-	if err := t.conn.QueryRow(ctx, "SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text").Scan(&id); err != nil {
+	if err := t.conn.QueryRow(ctx, sqlCurrent).Scan(&id); err != nil {
 		return fmt.Errorf("looking whether the transaction is still the batch's: %w", err)
 	}
 	if id == nil || *id != t.id {

@@ -45,13 +45,23 @@ var batchGuards = []guard{
 	},
 	{
 		Name: "conflicts-at-commit-are-no-failures", File: "actors/batch.go",
-		Old: "case dbfault.IsConflict(err):", New: "case dbfault.IsConflict(err) && ctx == nil:",
+		Old: "case batchtx.IsConflict(err):", New: "case batchtx.IsConflict(err) && ctx == nil:",
 		Test: "TestAConflictIsNoFailureOfItsEvent", Promise: "nor where COMMIT finds it",
 	},
 	{
 		Name: "conflicts-that-handlers-hide", File: "internal/batchtx/record.go",
 		Old: `code != "" && code != "25P02"`, New: `code == "" && code != "25P02"`,
 		Test: "TestConflictsAreSeenWhateverAHandlerMakesOfThem", Package: "internal/batchtx", Promise: "whatever its handler makes of the error",
+	},
+	{
+		Name: "conflicts-are-forgotten", File: "internal/batchtx/record.go",
+		Old: "		t.last = nil\n	}\n}", New: "		_ = code\n	}\n}",
+		Test: "TestAConflictThatAHandlerDealtWithIsForgotten", Package: "internal/batchtx", Promise: "a conflict that a handler dealt with hides no failure of the event",
+	},
+	{
+		Name: "conflicts-abort-the-transaction", File: "internal/batchtx/record.go",
+		Old: "IsConflict(t.last) && (conn.TxStatus() == inAborted || conn.IsBusy())", New: "IsConflict(t.last) || conn == nil",
+		Test: "TestAConflictThatAHandlerDealtWithIsForgotten", Package: "internal/batchtx", Promise: "nor where the library does not see how",
 	},
 	{
 		Name: "turns-are-taken", File: "pgcoord/turns.go",

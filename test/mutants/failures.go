@@ -29,7 +29,7 @@ var failureGuards = []guard{
 	},
 	{
 		Name: "ended-transactions-close", File: "pgcoord/batch.go",
-		Old: "	if ended || dbfault", New: "	if ended && b.committed || dbfault",
+		Old: "		b.tx.Abort(ctx)", New: "		batchtx.Rollback(ctx, b.conn.Conn())",
 		Test: "TestAConnectionWhoseTransactionAHandlerEndedIsClosed", Promise: "what a handler that commits has set for its session reaches no other statement",
 	},
 	{

@@ -12,10 +12,11 @@ var manualGuards = []guard{
 	},
 	{
 		Name:    "manual-open-result-is-the-events-failure",
-		File:    "projection/blame.go",
-		Old:     `if conn.PgConn().IsBusy() {`,
-		New:     `if false {`,
+		File:    "internal/batchtx/rollback.go",
+		Old:     `	lost = t.conn.IsClosed()`,
+		New:     `	lost = !own`,
 		Test:    "TestProcessorNamesTheEventWhateverItsHandlerDoes",
+		Package: "projection",
 		Promise: "an error with a result left open is the event's failure, not a lost connection",
 	},
 	{
@@ -25,6 +26,14 @@ var manualGuards = []guard{
 		New:     `	case false && handlers:`,
 		Test:    "TestProcessorNamesTheEventThatFailsAtCommit",
 		Promise: "finding the event whose constraint fails at COMMIT",
+	},
+	{
+		Name:    "manual-ended-transactions-close",
+		File:    "projection/blame.go",
+		Old:     `	lost := tx.Abort(ctx)`,
+		New:     "	batchtx.Rollback(ctx, tx.Conn())\n	lost := tx.Conn().IsClosed()",
+		Test:    "TestProcessorClosesAConnectionWhoseTransactionAHandlerEnded",
+		Promise: "what a handler that commits has set for its session reaches no other statement",
 	},
 	{
 		Name:    "manual-conflict-is-no-failure",

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -17,17 +14,6 @@ import (
 // the caller's to [Cluster.Close], before the primary, which else waits for it when it stops.
 func (c *Cluster) Standby(ctx context.Context) (*Cluster, error) {
 	return (&Cluster{opts: c.opts, bin: c.bin, primary: c}).create(ctx, (*Cluster).copyPrimary)
-}
-
-// copyPrimary takes a base backup of the primary and writes the standby's own settings.
-func (c *Cluster) copyPrimary(ctx context.Context) error {
-	backup := exec.CommandContext(ctx, filepath.Join(c.bin, "pg_basebackup"), "--pgdata="+c.home.data(), "--host=127.0.0.1",
-		"--port="+strconv.Itoa(c.primary.port), "--username="+superuser, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
-	c.home.adopt(backup)
-	if out, err := backup.CombinedOutput(); err != nil {
-		return fmt.Errorf("copying the primary with %s: %w: %s", backup.Path, err, out)
-	}
-	return c.configure()
 }
 
 // Detach waits until the standby has all that the primary has committed so far, and then lets it receive nothing more: what the

@@ -47,6 +47,7 @@ type Bouncer struct {
 	port    int
 	process *process
 	release func()
+	stop    func() // ends what keeps it up
 
 	program, configuration string // what start was called with last
 }
@@ -71,7 +72,7 @@ func findBouncer() (string, error) {
 // StartBouncer starts a PgBouncer in front of the server that dsn connects to and returns when it accepts connections, or when
 // ctx ends. settings go into its configuration, above the package's own: the server's connections take turns, so that what a
 // session leaves behind is met by others soon. Like a server, it runs as an unprivileged user, in a directory of its own, and ends
-// with this process; it is the caller's to [Bouncer.Close].
+// with this process; it is the caller's to [Bouncer.Close]. If it dies before, it is started again.
 func StartBouncer(ctx context.Context, dsn string, mode PoolMode, settings map[string]string) (*Bouncer, error) {
 	program, err := findBouncer()
 	if err != nil {
@@ -98,6 +99,7 @@ func StartBouncer(ctx context.Context, dsn string, mode PoolMode, settings map[s
 	if err != nil {
 		return nil, errors.Join(err, h.remove())
 	}
+	b.stop = b.keepUp()
 	return b, nil
 }
 
@@ -210,7 +212,10 @@ func (b *Bouncer) keepUp() (stop func()) {
 }
 
 // Close ends PgBouncer, with all connections through it, and removes its directory.
-func (b *Bouncer) Close() error { return errors.Join(b.end(), b.home.remove()) }
+func (b *Bouncer) Close() error {
+	b.stop()
+	return errors.Join(b.end(), b.home.remove())
+}
 
 // end ends the process. Versions before 1.23 do not know SIGQUIT and die of it, which is as good.
 func (b *Bouncer) end() error {

@@ -38,9 +38,7 @@ func runPooled(m *testing.M) (code int) {
 		return 1
 	}
 	fmt.Fprintln(os.Stderr, "pgtest: once more, through PgBouncer in transaction mode")
-	stop := shared.bouncer.keepUp()
 	code = m.Run()
-	stop()
 	if code != 0 {
 		fmt.Fprintln(os.Stderr, "pgtest: that was the run through PgBouncer in transaction mode")
 	}

@@ -22,6 +22,17 @@ help: ## Show this list
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
 	$(PGTEST) run -- go test -race -count=1 -timeout 15m $(FLAGS) $(PACKAGES)
 
+# The packages whose tests, or programs, start a server.
+OF_SERVERS = $(shell go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "$(shell go list -m)/test/pgtest"}}{{$$p}}{{end}}{{end}}' ./...)
+SERVERS = 14 16 17 18
+
+.PHONY: test-servers
+test-servers: postgres pgbouncer postgres-versions ## Run the tests that talk to PostgreSQL with other versions of it; SERVERS='14 18' PACKAGES=./pgcoord
+	@for version in $(SERVERS); do \
+		echo "PostgreSQL $$version:"; \
+		PG_BIN=$$($(PGTEST) where $$version) $(PGTEST) run -- go test -count=1 -timeout 15m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),$(OF_SERVERS),$(PACKAGES)) || exit 1; \
+	done
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt, go vet, golangci-lint
 	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then \
@@ -70,8 +81,8 @@ pgbouncer: postgres
 
 # Tests of what differs between versions are skipped where npm cannot install them; with CI=true they fail.
 .PHONY: postgres-versions
-postgres-versions: postgres ## Install PostgreSQL 14, 17 and 18 for tests of what differs between versions
-	@$(PGTEST) install postgresql-14 postgresql-17 postgresql-18 || echo 'tests with other versions of PostgreSQL are skipped'
+postgres-versions: postgres ## Install PostgreSQL 14, 16, 17 and 18 for tests of what differs between versions
+	@$(PGTEST) install postgresql-14 postgresql-16 postgresql-17 postgresql-18 || echo 'tests with other versions of PostgreSQL are skipped'
 
 .PHONY: clean
 clean: ## Remove the programs that make has built

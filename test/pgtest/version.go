@@ -21,6 +21,7 @@ import (
 // packages have mostly one major version.
 var versionPackages = map[int]string{
 	14: "14.23.0-beta.17",
+	16: "16.14.0-beta.17",
 	17: "17.10.0-beta.17",
 	18: "18.4.0-beta.17",
 }
@@ -29,7 +30,7 @@ var versionPackages = map[int]string{
 var versionedPackage = regexp.MustCompile(`^` + serverPackage + `-(\d+)$`)
 
 // OwnVersion starts a server of a major version of PostgreSQL for one test, and closes it when the test ends. Where there are no
-// programs of that version the test is skipped, but fails where CI is "true". There are 14, 17 and 18 after `make postgres-versions`.
+// programs of that version the test is skipped, but fails where CI is "true". There are 14, 16, 17 and 18 after `make postgres-versions`.
 func OwnVersion(t testing.TB, major int, opts Options) *Cluster {
 	t.Helper()
 	bin, err := FindVersion(major)

@@ -228,7 +228,11 @@ func TestGenerationsAreNotified(t *testing.T) {
 	number, err := s.Prepare(ctx, pool, c)
 	require.NoError(t, err)
 	assert.Equal(t, "generation "+c.By.String(), hears(t, listener))
-	setState(t, s, pool, m.ID, Ready, number) // at once, of which nobody is notified
+	require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		exec(t, tx, `UPDATE orchestrator_generations SET created_at = now()`)
+		setState(t, s, tx, m.ID, Ready, number) // at once, which nobody is told
+		return nil
+	}))
 	exec(t, pool, `UPDATE orchestrator_generations SET created_at = created_at - interval '100 ms'`)
 	setState(t, s, pool, m.ID, Ready, number)
 	assert.Equal(t, "ready "+m.ID.String(), hears(t, listener), "the leader looks seldom by now")

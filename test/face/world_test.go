@@ -253,6 +253,16 @@ func metric(t *testing.T, orch *orchestrator.Orchestrator, series string) string
 	return ""
 }
 
+// awaitMetric waits until a series has a value. What a commit made visible is counted after it.
+func awaitMetric(t *testing.T, orch *orchestrator.Orchestrator, want, series string) {
+	t.Helper()
+	got := ""
+	eventually(t, func() bool {
+		got = metric(t, orch, series)
+		return got == want
+	}, func() string { return fmt.Sprintf("%s\nwanted %s\ngot    %s", series, want, got) })
+}
+
 func scrape(t *testing.T, handler http.Handler) string {
 	t.Helper()
 	answer := httptest.NewRecorder()

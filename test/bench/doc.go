@@ -39,6 +39,7 @@
 //   - contended/4w: each event adds to one of 1,000 rows, in no order, and four workers share the projection; ratio to one worker. The
 //     rows count what is committed, from when a tenth of the events is, for up to 30 s. contended/4w/batch: with HandleBatch and one UPDATE for
 //     each batch. contended/2w, contended/4p: two workers, and four partitions of one. contended/hot: all events add to one row.
+//     contended/apart/batch: as contended/4w/batch, but no two partitions share a row: what it loses is not lost to conflicts.
 //   - latency/RATE/trigger, latency/RATE/poll: how long after its commit an event is handled: from when COMMIT has returned to the
 //     appending process until Handle is called in the worker's, by the clock that both share; 0 if it was handled before. RATE
 //     events a second, each in a transaction of its own, on 8 connections, on schedule whatever the answers take; with and without the

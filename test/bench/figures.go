@@ -69,6 +69,7 @@ var catalogue = []definition{
 	{"contended/4w/batch", "  HandleBatch", unitEvents, "1 worker", atLeast(0.7)},
 	{"contended/2w", "  2 workers", unitEvents, "1 worker", atLeast(0.7)},
 	{"contended/2w/batch", "  2 workers, HandleBatch", unitEvents, "1 worker", atLeast(0.7)},
+	{"contended/apart/batch", "  4 workers, HandleBatch, no shared rows", unitEvents, "1 worker", goal{}},
 	{"contended/4p", "  1 worker, 4 partitions", unitEvents, "1 partition", atLeast(0.7)},
 	{"contended/hot", "1 row, 4 workers", unitEvents, "1 worker", atLeast(0.7)},
 	{"contended/hot/batch", "  HandleBatch", unitEvents, "1 worker", atLeast(0.7)},

@@ -81,7 +81,8 @@ var handlers = map[string]func(counting, job, *progress) projection.Projection{
 	"count-batch": func(c counting, _ job, _ *progress) projection.Projection {
 		return &counters{counting: c, row: contendedRow}
 	},
-	"count-hot": func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countHot} },
+	"count-apart-batch": func(c counting, _ job, _ *progress) projection.Projection { return &apart{c} },
+	"count-hot":         func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countHot} },
 	"count-hot-batch": func(c counting, _ job, _ *progress) projection.Projection {
 		return &counters{counting: c, row: func(*es.PersistedEvent) int64 { return 0 }}
 	},

@@ -232,8 +232,11 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 		},
 		"one came, one is lost": {
 			of(runs(1)), sight(active(1, ann, bob), stale(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1), as(cid, pgcoord.Pending, 0)),
-			pgcoord.CauseChanged,
+			pgcoord.CauseLost,
 			[]uuid.UUID{ann},
+		},
+		"one came, one left": {
+			of(runs(1)), sight(active(1, ann, bob), as(bob, pgcoord.Running, 1), as(cid, pgcoord.Pending, 0)), pgcoord.CauseChanged, nil,
 		},
 		"a stranger is lost with the change": {
 			of(runs(1)), sight(active(1, bob, uuid.UUID{9}), stale(as(ann, pgcoord.Pending, 0)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLeft, []uuid.UUID{ann},
@@ -270,7 +273,7 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 func kinds(actions []action) []string {
 	var labels []string
 	for _, a := range actions {
-		labels = append(labels, messageLabel(a))
+		labels = append(labels, messageName(a))
 	}
 	return labels
 }

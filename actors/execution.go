@@ -89,9 +89,7 @@ func (e *execution) perform(ctx context.Context, a action) error {
 		case prepare:
 			return e.prepare(ctx, db, a.Change)
 		case declareDead:
-			e.logLosses(a.Losses)
-			e.lookAgain(0)
-			return w.Store.MarkDead(ctx, db, a.Losses)
+			return e.declareDead(ctx, db, a.Losses)
 		case announceAppends:
 			w.Store.AnnounceAppends(ctx, db, w.self())
 			return nil
@@ -128,9 +126,19 @@ func (e *execution) logLosses(losses []pgcoord.Loss) {
 	}
 }
 
+// declareDead declares workers dead that were no members, or while a generation is in preparation.
+func (e *execution) declareDead(ctx context.Context, db pgcoord.Conn, losses []pgcoord.Loss) error {
+	e.logLosses(losses)
+	e.lookAgain(0)
+	died, err := e.worker.Store.MarkDead(ctx, db, losses)
+	e.worker.Metrics.WorkersLost(died)
+	return err
+}
+
 // prepare enters the next generation, unless somebody was faster.
 func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, change pgcoord.Change) error {
 	e.logLosses(change.Lost)
+	change.Died = e.worker.Metrics.WorkersLost
 	number, err := e.worker.Store.Prepare(ctx, db, change)
 	if err != nil {
 		return err
@@ -248,6 +256,7 @@ func (e *execution) activate(ctx context.Context, a activate) error {
 		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", what)
 	}
 	a.Activation.Began = func(pid int) { watch = watchBlockers(ctx, w, pid, e.age(), e.log) }
+	a.Activation.Died = w.Metrics.WorkersLost
 	done, err := w.batches.activate(ctx)
 	if err != nil {
 		return err

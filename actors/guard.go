@@ -38,10 +38,11 @@ func guard(kind, name string, m *metrics.ReplicaSet) actor.ReceiverMiddleware {
 				ending = true
 				m.UnregisterMailbox(name)
 			}
-			label := messageLabel(env.Message)
 			began := time.Now()
 			defer func() {
-				m.ActorMessage(kind, label, time.Since(began))
+				if !isLifecycle(env.Message) {
+					m.ActorMessage(kind, messageName(env.Message), time.Since(began))
+				}
 				if value := recover(); value != nil {
 					m.ActorPanicked(kind)
 					if !ending {
@@ -68,19 +69,16 @@ func properties(kind, name string, m *metrics.ReplicaSet, produce actor.Producer
 	return actor.PropsFromProducer(produce, options...)
 }
 
-// lifecycle is the label of the actor library's own messages.
-const lifecycle = "lifecycle"
-
-// messageLabel is a message's type as a metric's label. The set of types is closed.
-func messageLabel(message any) string {
+// isLifecycle says whether a message is the actor library's own. Starts are counted apart, so these have no series.
+func isLifecycle(message any) bool {
 	switch message.(type) {
 	case *actor.Started, *actor.Stopping, *actor.Stopped, *actor.Terminated, *actor.Restarting:
-		return lifecycle
+		return true
 	}
-	return messageName(message)
+	return false
 }
 
-// messageName is a message's type without its package.
+// messageName is a message's type without its package, as a metric's label too. The set of types is closed.
 func messageName(message any) string {
 	name := reflect.TypeOf(message).String()
 	return name[strings.LastIndexByte(name, '.')+1:]

@@ -166,5 +166,5 @@ func unknown(c actor.Context, w *worker, kind string) {
 		return
 	}
 	w.Metrics.ActorUnknownMessage(kind)
-	w.Logger.Error("an actor got a message that it does not know", "actor", kind, "message", messageLabel(c.Message()))
+	w.Logger.Error("an actor got a message that it does not know", "actor", kind, "message", messageName(c.Message()))
 }

@@ -194,12 +194,7 @@ func sinceLeft(v pgcoord.View) time.Duration {
 func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, needed bool) {
 	g := v.Generation
 	var reasons, causes []string
-	note := func(cause, reason string) {
-		if !slices.Contains(causes, cause) {
-			causes = append(causes, cause)
-		}
-		reasons = append(reasons, reason)
-	}
+	note := func(cause, reason string) { causes, reasons = append(causes, cause), append(reasons, reason) }
 	live := false
 	for _, w := range v.Workers {
 		loss := slices.IndexFunc(lost, func(l pgcoord.Loss) bool { return l.Worker == w.ID })
@@ -233,14 +228,10 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 			note(pgcoord.CauseLeft, pgcoord.Left("without a row", id))
 		}
 	}
-	cause := pgcoord.CauseChanged
-	switch {
-	case g.Number == 0:
-		cause = pgcoord.CauseFirst
-	case len(causes) == 1:
-		cause = causes[0]
+	if g.Number == 0 {
+		causes = append(causes, pgcoord.CauseFirst)
 	}
-	change = pgcoord.Change{From: g.Number, Cause: cause, Reason: strings.Join(reasons, "; "), Lost: lost}
+	change = pgcoord.Change{From: g.Number, Cause: pgcoord.Causes(causes...), Reason: strings.Join(reasons, "; "), Lost: lost}
 	return change, live && len(reasons) > 0
 }
 

@@ -103,6 +103,7 @@ func (p *processor) Receive(c actor.Context) {
 		if p.known {
 			p.worker.positions.believe(p.fence, p.pieces)
 		}
+		p.worker.Metrics.ShowPartition(p.fence.Projection, p.fence.Partition.String())
 		p.showPosition()
 		p.proceed(c)
 	case messages.HorizonAdvanced:

@@ -55,13 +55,11 @@ func (s *seen) observe(k *coordinator, v pgcoord.View) {
 func (s *seen) changes(k *coordinator, g pgcoord.Generation) {
 	m := k.worker.Metrics
 	another := g.Number != s.generation.Number && g.Number != 0
-	if another {
-		m.GenerationChanged(g.Cause)
-	}
 	if another && g.State == pgcoord.Preparing {
 		k.log.Info("a new generation is in preparation", "generation", g.Number, "cause", g.Cause, "reason", g.Reason)
 	}
 	if g.State == pgcoord.Active && (another || s.generation.State != pgcoord.Active) {
+		m.GenerationChanged(g.Cause) // who died or joined while it was prepared belongs to it, so it counts when it is complete
 		m.Coordination(metrics.PhasePrepare, g.Age-g.ActiveFor)
 		now := time.Now()
 		s.prepared, s.active = now.Add(-g.Age), now.Add(-g.ActiveFor)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -85,4 +86,39 @@ func TestHowLongAGenerationTook(t *testing.T) {
 	activation := r.log.await(t, "activated a generation").attrs
 	assert.NotContains(t, activation, "took", "its transaction took another time")
 	assert.NotEmpty(t, activation["activation_took"])
+}
+
+// A worker that dies while a generation is in preparation because another joined is counted once, by the leader, and the generation is
+// one that a worker was lost in.
+func TestADeathInAChangeIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first := f.start(nil, &recorder{name: "p"})
+	f.awaitState(first, pgcoord.Running)
+	second := f.start(nil, &recorder{name: "p"})
+	eventually(t, func() bool { return f.active(2) != 0 }, "they are never two")
+	eventually(t, func() bool { return first.count("generation_changes_total", "cause", pgcoord.CauseJoined) == 1 }, "the second is not counted")
+	assert.Zero(t, first.count("workers_lost_total"))
+
+	third := pgcoord.Membership{ID: uuid.New(), Name: "third", Projections: []string{"p"}, Partitions: 1, Hostname: "h", Version: "v"}
+	require.NoError(t, f.store.Join(t.Context(), f.pool, third))
+	eventually(t, func() bool {
+		return query[string](f, `SELECT state FROM orchestrator_generations ORDER BY number DESC LIMIT 1`) == "preparing"
+	}, "the third is not seen")
+	number := query[int64](f, `SELECT max(number) FROM orchestrator_generations`)
+	second.Stop()
+	second.awaitDone()
+	eventually(t, func() bool {
+		return query[string](f, `SELECT state FROM orchestrator_workers WHERE worker_id = $1`, second.id) == "dead"
+	}, "the second is not declared dead")
+	_, err := f.store.SetState(t.Context(), f.pool, third.ID, pgcoord.Ready, number)
+	require.NoError(t, err)
+	eventually(t, func() bool { return first.count("generation_changes_total", "cause", pgcoord.CauseLost) == 1 }, "the loss is no cause")
+	assert.EqualValues(t, 1, first.count("workers_lost_total"))
+	assert.EqualValues(t, 1, first.count("generation_changes_total", "cause", pgcoord.CauseJoined), "of the second")
+	told := first.log.find("a generation is active")
+	attrs := told[len(told)-1].attrs
+	assert.Equal(t, pgcoord.CauseLost, attrs["cause"])
+	assert.Contains(t, attrs["reason"], "was lost")
+	assert.Contains(t, attrs["reason"], pgcoord.Joined("third", third.ID))
 }

@@ -13,11 +13,12 @@
 //
 //	name                            type       labels                 meaning
 //	workers                         gauge      state                  Workers of the replica set, by state, as this worker sees them.
+//	workers_lost_total              counter                           Workers that this worker declared dead, as the leader; each death is counted once, by one worker.
 //	leader                          gauge                             1 if this worker leads the replica set, else 0.
 //	leader_unlocked                 gauge                             1 while this worker leads though something else than a live worker holds the leader's lock, else 0.
 //	generation                      gauge                             Number of the generation that this worker follows; 0 before the first.
 //	generation_blocked              gauge                             1 while a transaction that this worker may not end holds up a new generation, else 0.
-//	generation_changes_total        counter    cause                  Changes of generation that this worker saw, by cause.
+//	generation_changes_total        counter    cause                  Generations that this worker saw become active, by cause.
 //	partitions                      gauge                             Partitions that this worker handles.
 //	coordination_duration_seconds   histogram  phase                  Duration of the phases of a change of generation.
 //	paused_seconds_total            counter                           Time in which this worker handled no events because the generation changed.
@@ -61,7 +62,51 @@
 // All labels are bounded. projection is a projection's name, partition is k/N
 // and goes with the partition (ForgetPartition), actor is the kind of an actor,
 // and message the type of a message. The others are words; at most 100 values of
-// each are told apart.
+// each are told apart. These words have their
+// series from the start, so that an alert on an increase sees the first one:
+//
+//	state      pending              joined, or waiting to be taken into a generation
+//	state      ready                has stopped its partitions for the generation in preparation
+//	state      running              handles events
+//	state      stopping             is leaving
+//	state      stopped              has left; shown until the next generation is active
+//	state      dead                 was declared dead; counted as long as its row is kept (WithHistory), so for new deaths use workers_lost_total
+//	cause      first                there was no generation before
+//	cause      joined               a worker joined
+//	cause      left                 a worker left
+//	cause      lost                 a worker died, froze or was cut off, whatever else happened with it
+//	cause      changed              several of the other causes at once
+//	cause      contested            checkpoints contradicted the generation, as if changed by hand
+//	cause      abandoned            a worker has abandoned a handler that hangs, or such a handler has returned
+//	phase      stop                 until this worker's processors have stopped
+//	phase      prepare              until all workers are ready, or given up on
+//	phase      activate             the leader's transaction that divides the work
+//	phase      start                until this worker's processors have started
+//	phase      total                from the preparation until this worker's processors have started
+//	kind       error                handler_errors_total: the handler returned an error
+//	kind       panic                handler_errors_total: the handler panicked
+//	kind       joined               notifications_total: a worker joined
+//	kind       left                 notifications_total: a worker left
+//	kind       ready                notifications_total: a worker is ready for the generation in preparation
+//	kind       generation           notifications_total: a generation was prepared or activated
+//	reason     standby              the connection leads to a standby
+//	reason     table                the events table is missing, or of the wrong kind
+//	reason     sequence             the positions' default or the sequence is not as it must be
+//	reason     privilege            the role lacks a right
+//	reason     row_security         row-level security hides events from the role
+//	reason     position             an event has a position that is not above 0
+//	reason     sequence_behind      the sequence stands below a stored event
+//	reason     sequence_regression  the sequence stands below a checkpoint, and a person must decide
+//	operation  batch                handling a batch of events
+//	operation  checkpoint           reading the checkpoints
+//	operation  configuration        anything that fails until a person acts; the log names the remedy
+//	operation  coordination         looking at the replica set, or changing its tables
+//	operation  horizon              finding the horizon
+//	result     arrived              the notification came back
+//	result     missing              it did not
+//
+// The log has what is behind each: cause and reason of a generation in "a
+// generation is active", a lost worker in "a worker is lost".
 //
 // # Buckets
 //
@@ -70,7 +115,7 @@
 //	coordination_duration_seconds   0.025 0.1 0.5 2.5 30
 //	heartbeat_duration_seconds      0.001 0.01 0.1 1 10
 //	batch_duration_seconds          0.001 0.01 0.1 1 10
-//	batch_events                    1 10 100 1000
+//	batch_events                    1 30 1000
 //
 // # Cost
 //

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/parser"
 	"go/token"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,9 +20,16 @@ func TestDocumentationListsEveryMetric(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "doc.go", nil, parser.ParseComments)
 	require.NoError(t, err)
 	blocks := codeBlocks(file.Doc.Text())
-	require.Len(t, blocks, 2, "the table of metrics and the table of buckets")
+	require.Len(t, blocks, 3, "the table of metrics, the values of labels and the table of buckets")
 	require.Equal(t, metricsTable(), blocks[0])
-	require.Equal(t, bucketsTable(), blocks[1])
+	require.Equal(t, bucketsTable(), blocks[2])
+	var documented []string
+	for _, line := range blocks[1] {
+		words := strings.Fields(line)
+		require.Greater(t, len(words), 2, "%q does not say what the value means", line)
+		documented = append(documented, words[0]+" "+words[1])
+	}
+	require.ElementsMatch(t, labelValues(t), documented)
 }
 
 // TestDescriptionsMatchTheCollectors makes sure that the descriptions, which the
@@ -67,6 +75,30 @@ func metricsTable() []string {
 		table = append(table, fmt.Sprintf("%-30s  %-9s  %-21s  %s", d.name, d.kind, labels, d.help))
 	}
 	return table
+}
+
+// labelValues are the values that labels have from the start, of a replica set that runs one projection.
+func labelValues(t *testing.T) []string {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	m, err := New(registry)
+	require.NoError(t, err)
+	m.ReplicaSet("set").ShowPartition("users", "0/1")
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	var values []string
+	for _, family := range families {
+		for _, series := range family.GetMetric() {
+			for _, label := range series.GetLabel() {
+				value := label.GetName() + " " + label.GetValue()
+				free := slices.Contains([]string{labelReplicaSet, "projection", "partition"}, label.GetName())
+				if !free && !slices.Contains(values, value) {
+					values = append(values, value)
+				}
+			}
+		}
+	}
+	return values
 }
 
 func bucketsTable() []string {

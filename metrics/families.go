@@ -17,8 +17,8 @@ var (
 	// batchSecondsBuckets: a durable empty transaction costs about 0.3 ms. Their number is
 	// multiplied by the projections.
 	batchSecondsBuckets = []float64{0.001, 0.01, 0.1, 1, 10}
-	// batchEventsBuckets: from a stream at rest to the largest useful batch.
-	batchEventsBuckets = []float64{1, 10, 100, 1000}
+	// batchEventsBuckets: from a stream at rest to the largest useful batch. Their number is multiplied by the projections.
+	batchEventsBuckets = []float64{1, 30, 1000}
 	// coordinationBuckets: from an undisturbed phase to the timeout. Their number is multiplied
 	// by the phases.
 	coordinationBuckets = []float64{0.025, 0.1, 0.5, 2.5, 30}
@@ -38,7 +38,7 @@ type families struct {
 	vecs      []*prometheus.MetricVec
 
 	workers, leader, leaderUnlocked, generation, generationBlocked, partitions *prometheus.GaugeVec
-	generationChanges                                                          *prometheus.CounterVec
+	workersLost, generationChanges                                             *prometheus.CounterVec
 	coordinationDuration                                                       *prometheus.HistogramVec
 	paused                                                                     *prometheus.CounterVec
 	heartbeatDuration                                                          *prometheus.HistogramVec
@@ -89,11 +89,12 @@ func newFamilies() *families {
 
 func (f *families) addReplicaSet() {
 	f.workers = f.gauge("workers", "Workers of the replica set, by state, as this worker sees them.", "state")
+	f.workersLost = f.counter("workers_lost_total", "Workers that this worker declared dead, as the leader; each death is counted once, by one worker.")
 	f.leader = f.gauge("leader", "1 if this worker leads the replica set, else 0.")
 	f.leaderUnlocked = f.gauge("leader_unlocked", "1 while this worker leads though something else than a live worker holds the leader's lock, else 0.")
 	f.generation = f.gauge("generation", "Number of the generation that this worker follows; 0 before the first.")
 	f.generationBlocked = f.gauge("generation_blocked", "1 while a transaction that this worker may not end holds up a new generation, else 0.")
-	f.generationChanges = f.counter("generation_changes_total", "Changes of generation that this worker saw, by cause.", "cause")
+	f.generationChanges = f.counter("generation_changes_total", "Generations that this worker saw become active, by cause.", "cause")
 	f.partitions = f.gauge("partitions", "Partitions that this worker handles.")
 	f.coordinationDuration = f.histogram("coordination_duration_seconds",
 		"Duration of the phases of a change of generation.", coordinationBuckets, "phase")

@@ -58,6 +58,16 @@ func (s *series) newProjection(projection string) projectionMetrics {
 	}
 }
 
+// ShowPartition makes the series of a projection in a partition, so that an alert sees the first failure. A partition that waits to
+// retry an event still does. To be called when this worker begins to handle it.
+func (r *ReplicaSet) ShowPartition(projection, partition string) {
+	if r == nil {
+		return
+	}
+	r.series.projections.get(projection)
+	r.series.retrying.get(projectionPartition{projection, partition})
+}
+
 // EventsHandled counts n events that were handled and committed. n below 1
 // counts nothing.
 func (r *ReplicaSet) EventsHandled(projection string, n int) {

@@ -41,6 +41,7 @@ type coordinationSeries struct {
 	states                            [len(workerStates)]prometheus.Gauge
 	leader, generation, partitions    prometheus.Gauge
 	leaderUnlocked, generationBlocked prometheus.Gauge
+	workersLost                       prometheus.Counter
 	generationChanges                 *children[string, prometheus.Counter]
 	phases                            *children[string, prometheus.Observer]
 	paused                            prometheus.Counter
@@ -55,6 +56,7 @@ func (s *series) initCoordination() {
 	for i, state := range workerStates {
 		s.states[i] = f.workers.WithLabelValues(s.name, state)
 	}
+	s.workersLost = f.workersLost.WithLabelValues(s.name)
 	s.leader = f.leader.WithLabelValues(s.name)
 	s.leaderUnlocked = f.leaderUnlocked.WithLabelValues(s.name)
 	s.generationBlocked = f.generationBlocked.WithLabelValues(s.name)
@@ -107,6 +109,14 @@ func (r *ReplicaSet) WorkerStates(workers map[string]int) {
 	}
 }
 
+// WorkersLost counts workers that this worker has declared dead. n below 1 counts nothing.
+func (r *ReplicaSet) WorkersLost(n int) {
+	if r == nil || n < 1 {
+		return
+	}
+	r.series.workersLost.Add(float64(n))
+}
+
 // Leader records whether this worker leads the replica set.
 func (r *ReplicaSet) Leader(leader bool) {
 	if r == nil {
@@ -141,7 +151,7 @@ func (r *ReplicaSet) GenerationBlocked(blocked bool) {
 	r.series.generationBlocked.Set(boolValue(blocked))
 }
 
-// GenerationChanged counts a change of generation and why it came, in a word.
+// GenerationChanged counts a generation that became active, and why it came, in a word.
 func (r *ReplicaSet) GenerationChanged(cause string) {
 	if r == nil {
 		return

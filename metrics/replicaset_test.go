@@ -26,6 +26,11 @@ func TestWhatMethodsRecord(t *testing.T) {
 			workers{replica_set="a",state="pending"}=0 workers{replica_set="a",state="ready"}=0
 			workers{replica_set="a",state="running"}=2 workers{replica_set="a",state="stopping"}=0
 			workers{replica_set="a",state="stopped"}=0 workers{replica_set="a",state="dead"}=1`},
+		{"no worker is lost", func(*metrics.ReplicaSet) {}, "workers_lost_total", `workers_lost_total{replica_set="a"}=0`},
+		{
+			"workers are lost", func(r *metrics.ReplicaSet) { r.WorkersLost(2); r.WorkersLost(0); r.WorkersLost(-1); r.WorkersLost(1) },
+			"workers_lost_total", `workers_lost_total{replica_set="a"}=3`,
+		},
 		{"leadership is lost", func(r *metrics.ReplicaSet) { r.Leader(true); r.Leader(false) }, "leader", `leader{replica_set="a"}=0`},
 		{"changes by cause", func(r *metrics.ReplicaSet) {
 			r.GenerationChanged("joined")
@@ -89,6 +94,13 @@ func TestWhatMethodsRecord(t *testing.T) {
 		{"lag is never negative", func(r *metrics.ReplicaSet) { r.Lag("users", "0/2", -3); r.Lag("users", "1/2", 8) }, "lag_events", `
 			lag_events{partition="0/2",projection="users",replica_set="a"}=0
 			lag_events{partition="1/2",projection="users",replica_set="a"}=8`},
+		{"a partition that never failed", func(r *metrics.ReplicaSet) {
+			r.Retrying("users", "1/2", true)
+			r.ShowPartition("users", "0/2")
+			r.ShowPartition("users", "1/2")
+		}, "retrying handler_errors_total", `
+			retrying{partition="0/2",projection="users",replica_set="a"}=0 retrying{partition="1/2",projection="users",replica_set="a"}=1
+			handler_errors_total{kind="error",projection="users",replica_set="a"}=0 handler_errors_total{kind="panic",projection="users",replica_set="a"}=0`},
 		{"retrying ends", func(r *metrics.ReplicaSet) {
 			r.Retrying("users", "0/2", true)
 			r.Retrying("users", "1/2", true)

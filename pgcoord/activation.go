@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
@@ -52,7 +53,7 @@ WHERE c.projection = new.projection AND c.slot_from = new.slot_from`
 
 const sqlActivate = `
 UPDATE {{schema}}orchestrator_generations
-SET state = 'active', activated_at = now(), members = $3::text[]::uuid[], reason = $4
+SET state = 'active', activated_at = now(), members = $3::text[]::uuid[], reason = $4, cause = $5
 WHERE replica_set = $1 AND number = $2`
 
 const sqlExclude = `
@@ -82,28 +83,33 @@ type Activation struct {
 	// Noticed, unless nil, is told of each projection whose checkpoints somebody has
 	// deleted or moved, in words for people. The generation's reason has them too.
 	Noticed func(what string)
+	// Died, unless nil, is told how many of Exclude the activation has declared dead, when that is committed.
+	Died func(workers int)
 }
 
 // Activate divides the projections among the workers that are ready and makes
 // the generation active. It waits for batches in flight, whose rows it
 // rewrites. Slots of a projection of theirs whose checkpoints were deleted begin again at
-// the beginning of the stream. Of workers that came or went since it was prepared, its reason speaks from
+// the beginning of the stream. Of workers that came or went since it was prepared, its cause and its reason speak from
 // then on too. It returns false if the generation is not in preparation any more,
 // or if nobody is ready.
 //
 // It also returns false if a row has come from another replica set with a generation that is not lower. The number is a fencing token, which must not
 // go back for a projection. So another generation with a number above that is put in preparation in its place.
 func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
-	activated, renumbered := false, false
+	activated, renumbered, died := false, false, 0
 	err := s.inTransaction(ctx, db, a.By, func(tx pgx.Tx, pid int) (err error) {
 		if a.Began != nil {
 			a.Began(pid)
 		}
-		activated, renumbered, err = s.activate(ctx, tx, a)
+		activated, renumbered, died, err = s.activate(ctx, tx, a)
 		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("activating generation %d of replica set %q: %w", a.Number, s.replicaSet, err)
+	}
+	if a.Died != nil {
+		a.Died(died)
 	}
 	if activated || renumbered {
 		s.tell(ctx, db, NotifyGeneration, a.By)
@@ -111,24 +117,24 @@ func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, erro
 	return activated, nil
 }
 
-func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activated, renumbered bool, err error) {
+func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activated, renumbered bool, died int, err error) {
 	current, state, err := s.lockCurrent(ctx, tx)
 	if err != nil || current != a.Number || state != Preparing {
-		return false, false, err
+		return false, false, 0, err
 	}
 	members, turnover, err := s.readyMembers(ctx, tx, a.Number)
 	if err != nil || len(members) == 0 {
-		return false, false, err
+		return false, false, 0, err
 	}
 	stored, elsewhere, err := s.lockCheckpoints(ctx, tx, members)
 	if err != nil {
-		return false, false, err
+		return false, false, 0, err
 	}
 	if highest := highestGeneration(stored); highest >= a.Number {
 		if _, err := tx.Exec(ctx, s.q(sqlRenumber), s.replicaSet, a.Number, highest, a.By); err != nil {
-			return false, false, fmt.Errorf("giving it a number above %d, which a checkpoint has: %w", highest, err)
+			return false, false, 0, fmt.Errorf("giving it a number above %d, which a checkpoint has: %w", highest, err)
 		}
-		return false, true, nil
+		return false, true, 0, nil
 	}
 	old, members, noticed := mend(stored, members, elsewhere)
 	if a.Noticed != nil {
@@ -138,25 +144,28 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activate
 	}
 	planned, err := Plan(old, members)
 	if err != nil {
-		return false, false, err
+		return false, false, 0, err
 	}
 	if err := s.rewrite(ctx, tx, a.Number, stored, planned); err != nil {
-		return false, false, err
+		return false, false, 0, err
 	}
 	ids, keys, leftOut, err := membersInColumns(members, planned)
 	if err != nil {
-		return false, false, err
+		return false, false, 0, err
 	}
 	noticed = append(noticed, standingStill(members)...)
 	var batch pgx.Batch
 	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys, leftOut)
-	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail)
-	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids),
-		strings.Join(append([]string{turnover.complete(ids, a)}, noticed...), "; "))
+	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail).Exec(func(tag pgconn.CommandTag) error {
+		died = int(tag.RowsAffected())
+		return nil
+	})
+	cause, reason := turnover.complete(ids, a)
+	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids), strings.Join(append([]string{reason}, noticed...), "; "), cause)
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return false, false, fmt.Errorf("recording it: %w", err)
+		return false, false, 0, fmt.Errorf("recording it: %w", err)
 	}
-	return true, false, nil
+	return true, false, died, nil
 }
 
 // membersInColumns is the members' ids, and what their rows are to say, as JSON: the

@@ -17,8 +17,8 @@ const (
 	CauseFirst   = "first"   // there was none
 	CauseJoined  = "joined"  // a worker came
 	CauseLeft    = "left"    // a worker left
-	CauseLost    = "lost"    // a worker died, froze or was cut off
-	CauseChanged = "changed" // several of these at once
+	CauseLost    = "lost"    // a worker died, froze or was cut off, whatever else happened with it
+	CauseChanged = "changed" // several of the others at once
 	// CauseContested: the checkpoints contradicted the generation.
 	CauseContested = "contested"
 	// CauseAbandoned: a worker has abandoned a handler, or one has returned.
@@ -35,6 +35,8 @@ type Change struct {
 	By uuid.UUID
 	// Lost are workers to be declared dead with it.
 	Lost []Loss
+	// Died, unless nil, is told how many of them the change has declared dead, when that is committed.
+	Died func(workers int)
 }
 
 // Loss is a worker that the leader holds for dead.
@@ -82,7 +84,7 @@ WHERE w.worker_id = $1 AND w.state NOT IN ('stopped', 'dead')
 // preparing. It returns 0 if somebody else changed the generation first: the
 // current generation's row is locked, so of two leaders one wins.
 func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, error) {
-	number := int64(0)
+	number, died := int64(0), 0
 	err := s.inTransaction(ctx, db, change.By, func(tx pgx.Tx, _ int) error {
 		current, state, err := s.lockCurrent(ctx, tx)
 		if err != nil {
@@ -94,7 +96,7 @@ func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, err
 		if _, err := tx.Exec(ctx, s.q(sqlSupersede), s.replicaSet, current); err != nil {
 			return fmt.Errorf("superseding it: %w", err)
 		}
-		if err := s.MarkDead(ctx, tx, change.Lost); err != nil {
+		if died, err = s.MarkDead(ctx, tx, change.Lost); err != nil {
 			return err
 		}
 		return tx.QueryRow(ctx, s.q(sqlPrepare), s.replicaSet, change.Cause, change.Reason, change.By).Scan(&number)
@@ -104,6 +106,9 @@ func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, err
 	}
 	if err != nil {
 		return 0, fmt.Errorf("preparing the generation after %d of replica set %q: %w", change.From, s.replicaSet, err)
+	}
+	if change.Died != nil {
+		change.Died(died)
 	}
 	if number != 0 {
 		s.tell(ctx, db, NotifyGeneration, change.By)
@@ -164,14 +169,16 @@ func (s *Store) lockCurrent(ctx context.Context, tx pgx.Tx) (number int64, state
 	return number, state, nil
 }
 
-// MarkDead declares workers dead for which the evidence still holds.
-func (s *Store) MarkDead(ctx context.Context, db DB, losses []Loss) error {
+// MarkDead declares workers dead for which the evidence still holds, and returns how many it has declared dead.
+func (s *Store) MarkDead(ctx context.Context, db DB, losses []Loss) (died int, err error) {
 	for _, l := range losses {
-		if _, err := db.Exec(ctx, s.q(sqlMarkDead), l.Worker, l.Detail, l.SessionGone, l.Heartbeat); err != nil {
-			return fmt.Errorf("declaring worker %s dead: %w", l.Worker, err)
+		tag, err := db.Exec(ctx, s.q(sqlMarkDead), l.Worker, l.Detail, l.SessionGone, l.Heartbeat)
+		if err != nil {
+			return died, fmt.Errorf("declaring worker %s dead: %w", l.Worker, err)
 		}
+		died += int(tag.RowsAffected())
 	}
-	return nil
+	return died, nil
 }
 
 // isUniqueViolation says whether err is a violated unique index.

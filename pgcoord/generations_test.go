@@ -240,7 +240,7 @@ func TestGenerationsAreNotified(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "generation "+m.ID.String(), hears(t, listener))
 	setState(t, s, pool, m.ID, Running, number)
-	require.NoError(t, s.MarkDead(ctx, pool, []Loss{stale(t, pool, m.ID)}))
+	markDead(t, s, pool, []Loss{stale(t, pool, m.ID)})
 	require.NoError(t, s.Rejoin(ctx, pool, m.ID))
 	assert.Equal(t, "joined "+m.ID.String(), hears(t, listener), "running and dead are not told")
 	require.NoError(t, s.Stop(ctx, pool, m.ID, ""))

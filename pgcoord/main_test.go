@@ -110,6 +110,14 @@ func generation(t testing.TB, s *Store, db Conn, from int64, workers ...uuid.UUI
 	return number
 }
 
+// markDead declares workers dead, and returns how many died.
+func markDead(t testing.TB, s *Store, db DB, losses []Loss) int {
+	t.Helper()
+	died, err := s.MarkDead(t.Context(), db, losses)
+	require.NoError(t, err)
+	return died
+}
+
 // owner is a replica set with one worker that owns the projection "orders".
 type owner struct {
 	*Store

@@ -47,7 +47,7 @@ func DeclaredDead(name string, id uuid.UUID) string { return Called(name, id) + 
 // The generation's reason, the members of the one before, and the workers that either
 // is about, or that are about to be members.
 const sqlTurnover = `
-SELECT g.reason, coalesce(p.members, '{}'), w.worker_id, w.name, w.state, w.detail
+SELECT g.cause, g.reason, coalesce(p.members, '{}'), w.worker_id, w.name, w.state, w.detail
 FROM {{schema}}orchestrator_generations AS g
 LEFT JOIN {{schema}}orchestrator_generations AS p ON p.replica_set = g.replica_set AND p.number = (
     SELECT max(number) FROM {{schema}}orchestrator_generations WHERE replica_set = $1 AND number < $2)
@@ -56,9 +56,10 @@ LEFT JOIN {{schema}}orchestrator_workers AS w ON w.replica_set = g.replica_set A
 WHERE g.replica_set = $1 AND g.number = $2
 ORDER BY w.worker_id LIMIT {{all rows}}`
 
-// turnover is what a generation's reason is completed from.
+// turnover is what a generation's cause and reason are completed from.
 type turnover struct {
-	reason string      // that it was prepared with
+	cause  string      // that it was prepared with
+	reason string      // the same
 	before []uuid.UUID // the members of the generation before
 	known  []acquaintance
 }
@@ -74,7 +75,7 @@ type acquaintance struct {
 func (t *turnover) collect(rows pgx.Rows) error {
 	var id *uuid.UUID
 	var name, state, detail *string
-	_, err := pgx.ForEachRow(rows, []any{&t.reason, &t.before, &id, &name, &state, &detail}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&t.cause, &t.reason, &t.before, &id, &name, &state, &detail}, func() error {
 		if id != nil {
 			t.known = append(t.known, acquaintance{id: *id, name: *name, state: WorkerState(*state), detail: *detail})
 		}
@@ -83,21 +84,37 @@ func (t *turnover) collect(rows pgx.Rows) error {
 	return err
 }
 
-// complete is the reason with all who are members and were not, and the other way
+// complete is the cause and the reason with all who are members and were not, and the other way
 // round. Of who was said to have joined, and is no member after all, it says what
 // became of them.
-func (t *turnover) complete(members []uuid.UUID, a Activation) string {
-	reasons := []string{t.reason}
+func (t *turnover) complete(members []uuid.UUID, a Activation) (cause, reason string) {
+	cause, reasons := t.cause, []string{t.reason}
 	for _, w := range t.known {
 		is, was := slices.Contains(members, w.id), slices.Contains(t.before, w.id)
 		switch {
 		case is && !was && !t.tells(w.id, hasJoined):
-			reasons = append(reasons, Joined(w.name, w.id))
+			cause, reasons = Causes(cause, CauseJoined), append(reasons, Joined(w.name, w.id))
 		case !is && (was || t.tells(w.id, hasJoined)) && !t.tells(w.id, hasLeft, isLost, isDead):
-			reasons = append(reasons, w.gone(a))
+			why, gone := w.gone(a)
+			cause, reasons = Causes(cause, why), append(reasons, gone)
 		}
 	}
-	return strings.Join(reasons, "; ")
+	return cause, strings.Join(reasons, "; ")
+}
+
+// Causes is the one cause that a generation has for these, of which empty ones do not count: the first generation stays the first, a
+// worker that was lost comes before everything else, and others that differ are CauseChanged.
+func Causes(causes ...string) string {
+	causes = slices.DeleteFunc(causes, func(cause string) bool { return cause == "" })
+	switch {
+	case slices.Contains(causes, CauseFirst):
+		return CauseFirst
+	case slices.Contains(causes, CauseLost):
+		return CauseLost
+	case len(causes) == 0 || slices.ContainsFunc(causes, func(cause string) bool { return cause != causes[0] }):
+		return CauseChanged
+	}
+	return causes[0]
 }
 
 // tells says whether the reason has one of these of a worker.
@@ -107,16 +124,16 @@ func (t *turnover) tells(id uuid.UUID, what ...string) bool {
 	})
 }
 
-// gone says what became of a worker that is not among the members.
-func (w acquaintance) gone(a Activation) string {
+// gone says what became of a worker that is not among the members, as a cause and for people.
+func (w acquaintance) gone(a Activation) (cause, reason string) {
 	switch {
 	case w.state == Dead:
-		return Lost(w.name, w.id, w.detail)
+		return CauseLost, Lost(w.name, w.id, w.detail)
 	case w.state == Stopped || w.state == Stopping:
-		return Left(w.name, w.id)
+		return CauseLeft, Left(w.name, w.id)
 	case slices.Contains(a.Exclude, w.id):
-		return Lost(w.name, w.id, a.Detail)
+		return CauseLost, Lost(w.name, w.id, a.Detail)
 	default:
-		return Called(w.name, w.id) + " " + isNotReady
+		return "", Called(w.name, w.id) + " " + isNotReady
 	}
 }

@@ -202,13 +202,13 @@ func TestObserveReadsWhateverStandsThere(t *testing.T) {
 			}
 		}
 		w, _ := whole.Worker(lost)
-		require.NoError(t, o.MarkDead(t.Context(), o.pool, []Loss{{Worker: lost, Heartbeat: w.Heartbeat}}))
+		markDead(t, o.Store, o.pool, []Loss{{Worker: lost, Heartbeat: w.Heartbeat}})
 		require.Equal(t, Dead, stateOf(t, o.pool, lost), when)
 		exec(t, o.pool, `UPDATE orchestrator_workers SET state = 'pending' WHERE worker_id = $1`, lost)
 	}
 	exec(t, o.pool, `DELETE FROM orchestrator_heartbeats WHERE worker_id = $1`, lost)
 	w, _ := observe(t, o.Store, o.pool, o.worker, false).Worker(lost)
 	assert.Equal(t, NoHeartbeat, w.HeartbeatAge, "missing means old")
-	require.NoError(t, o.MarkDead(t.Context(), o.pool, []Loss{{Worker: lost, Heartbeat: w.Heartbeat}}))
+	markDead(t, o.Store, o.pool, []Loss{{Worker: lost, Heartbeat: w.Heartbeat}})
 	assert.Equal(t, Dead, stateOf(t, o.pool, lost))
 }

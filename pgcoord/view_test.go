@@ -202,7 +202,7 @@ func TestMarkDeadLooksAtItsEvidenceAgain(t *testing.T) {
 	evidence := []Loss{stale(t, pool, fresh), stale(t, pool, late), stale(t, pool, gone)}
 	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = last_heartbeat + interval '1 microsecond' WHERE worker_id = $1`, fresh)
 	require.NoError(t, s.Stop(t.Context(), pool, gone, "left"))
-	require.NoError(t, s.MarkDead(t.Context(), pool, append(evidence, []Loss{
+	assert.Equal(t, 2, markDead(t, s, pool, append(evidence, []Loss{
 		{Worker: back, SessionGone: true},
 		{Worker: lost, SessionGone: true, Detail: "no session"},
 		{Worker: polls.ID, SessionGone: true},
@@ -211,7 +211,7 @@ func TestMarkDeadLooksAtItsEvidenceAgain(t *testing.T) {
 		assert.Equal(t, want, stateOf(t, pool, w))
 	}
 	assert.Equal(t, "no session", detailOf(t, pool, lost))
-	require.NoError(t, s.MarkDead(t.Context(), pool, []Loss{{Worker: lost, SessionGone: true, Detail: "again"}}))
+	assert.Zero(t, markDead(t, s, pool, []Loss{{Worker: lost, SessionGone: true, Detail: "again"}}))
 	assert.Equal(t, "no session", detailOf(t, pool, lost), "one dies once")
 }
 
@@ -220,11 +220,18 @@ func TestPrepareDeclaresTheLostDead(t *testing.T) {
 	s, pool := newStore(t)
 	lost, alive := join(t, s, pool, "a"), join(t, s, pool, "a")
 	holdSession(t, s, dial(t, pool), alive)
-	number, err := s.Prepare(t.Context(), pool, change(0, Loss{Worker: lost, SessionGone: true}, Loss{Worker: alive, SessionGone: true}))
+	c := change(0, Loss{Worker: lost, SessionGone: true}, Loss{Worker: alive, SessionGone: true})
+	died := 0
+	c.Died = func(n int) { died += n }
+	number, err := s.Prepare(t.Context(), pool, c)
 	require.NoError(t, err)
 	assert.Equal(t, int64(1), number)
 	assert.Equal(t, Dead, stateOf(t, pool, lost))
 	assert.Equal(t, Pending, stateOf(t, pool, alive))
+	assert.Equal(t, 1, died)
+	_, err = s.Prepare(t.Context(), pool, c) // somebody was faster
+	require.NoError(t, err)
+	assert.Equal(t, 1, died)
 }
 
 // Drawn changes with the first number, before anything is visible.

@@ -22,7 +22,7 @@ func stale(t testing.TB, db DB, w uuid.UUID) Loss {
 // bury declares a worker dead, whatever the evidence.
 func bury(t testing.TB, s *Store, db DB, w uuid.UUID) {
 	t.Helper()
-	require.NoError(t, s.MarkDead(t.Context(), db, []Loss{stale(t, db, w)}))
+	markDead(t, s, db, []Loss{stale(t, db, w)})
 	require.Equal(t, Dead, stateOf(t, db, w))
 }
 

@@ -43,6 +43,7 @@ func TestSeriesOfAWorker(t *testing.T) {
 	for _, shown := range []string{
 		`actor_messages_total{actor="processor",message="HorizonAdvanced"`, `actor_message_seconds_total{actor="processor",`,
 		`actor_mailbox_length{actor="processor"`, `generation_changes_total{cause="lost",replica_set="set"} 0`,
+		`workers_lost_total{replica_set="set"} 0`, `retrying{partition="0/1",projection="five",replica_set="set"} 0`,
 	} {
 		assert.Contains(t, text, shown)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -96,7 +97,13 @@ func (o *Orchestrator) open(ctx context.Context, d described) (stores, error) {
 // checkTimeout bounds one attempt to check the database.
 const checkTimeout = 30 * time.Second
 
+// check is one attempt. What a missing right may have caused is explained by it.
 func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
+	opened, err := o.checkOnce(ctx, d)
+	return opened, dbrights.Explain(ctx, o.db, err, pgcoord.Needs(o.config.schema, o.eventStore.EventsTable()))
+}
+
+func (o *Orchestrator) checkOnce(ctx context.Context, d described) (stores, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var session pgcoord.Connect // none is needed to poll
@@ -119,6 +126,9 @@ func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
 		if dbfault.Code(err) == "" && ctx.Err() == nil && !dbfault.IsUnavailable(err) && !dbguard.IsStandby(err) {
 			err = dbfault.Configuration(err) // a table is missing, or it is not clear which is meant
 		}
+		return stores{}, err
+	}
+	if err := dbrights.Check(ctx, db, pgcoord.Needs(schema, events.EventsTable())); err != nil {
 		return stores{}, err
 	}
 	if err := horizon.Check(ctx, db, events.EventsTable()); err != nil {

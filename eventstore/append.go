@@ -34,7 +34,7 @@ const anyVersion int64 = -1
 // ErrOptimisticConcurrency if the aggregate is not at the expected version;
 // ErrDuplicateEvent if a given EventID is stored already. Both are told from other
 // unique violations by the columns of the violated index, whatever its name. The rest
-// is the database's own error. A trigger or rule that takes events away, or
+// is the database's own error, with the GRANT where the role lacks a right, which is looked up on a connection of its own. A trigger or rule that takes events away, or
 // stores them elsewhere, is an error too, and so is row-level security that may hide
 // the aggregate from the role where that looks like a conflict.
 //
@@ -72,7 +72,7 @@ func (s *Store) Append(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersi
 	}
 	result, actual, err := s.insert(ctx, tx, batch)
 	if err != nil {
-		return es.AppendResult{}, fmt.Errorf("appending %s, expecting %s: %w", describe(events), expected, err)
+		return es.AppendResult{}, fmt.Errorf("appending %s, expecting %s: %w", describe(events), expected, s.explain(ctx, tx, err))
 	}
 	if len(result.Events) == 0 {
 		return es.AppendResult{}, s.conflict(ctx, expected, events, actual)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
 // resolveSQL finds the schemas of the tables named $1, in their order, ” for one that is not there. It looks where the session's
@@ -49,6 +51,9 @@ func (s *Store) Resolve(ctx context.Context, db DB) (*Store, error) {
 	found, changed, err := s.lookUp(ctx, db)
 	if pool, ok := poolOf(db); ok && err == nil && changed.any() {
 		found, err = s.lookUpAfresh(ctx, pool)
+	}
+	if err == nil && found.events == "" { // or the role may not use its schema
+		err = dbrights.Check(ctx, db, []dbrights.Need{dbrights.On(s.EventsTable(), "SELECT")})
 	}
 	if err == nil && found.events == "" {
 		err = fmt.Errorf("the events table %s does not exist, or is in a schema outside the search_path: create it, or name its schema with eventstore.WithSchema",

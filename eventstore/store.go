@@ -39,6 +39,7 @@ type Store struct {
 	invalid     error
 	sql         statements
 	keys        *keyCache
+	refusals    *refusals
 }
 
 // New makes a Store. It cannot fail: an option's bad value is kept and returned
@@ -57,6 +58,7 @@ func New(opts ...Option) *Store {
 	s.invalid = s.checkNames()
 	s.sql = newStatements(s.EventsTable(), s.AggregateHeadsTable())
 	s.keys = newKeyCache(s.EventsTable())
+	s.refusals = &refusals{found: map[databaseName]refusal{}}
 	return s
 }
 

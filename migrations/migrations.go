@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/migrate"
 )
 
@@ -139,6 +140,8 @@ func newRunner(schema string) (*migrate.Runner, error) {
 // named gives a runner's error the name that this package gives it.
 func named(err error) error {
 	switch {
+	case errors.Is(err, dbrights.ErrNotGranted):
+		return err
 	case errors.Is(err, migrate.ErrNewer):
 		return fmt.Errorf("%w: %w", ErrNewer, err)
 	case errors.Is(err, migrate.ErrShape), errors.Is(err, migrate.ErrHistory), errors.Is(err, migrate.ErrPlace):

@@ -26,17 +26,17 @@ func TestCheckGrantsSaysWhatToGrant(t *testing.T) {
 	exec(t, conn, `SET ROLE worker`)
 	err = s.CheckGrants(t.Context(), conn, eventsTable)
 	require.ErrorIs(t, err, ErrNotGranted)
-	assert.Contains(t, err.Error(), `GRANT SELECT ON "events"`)
+	assert.Contains(t, err.Error(), `GRANT SELECT ON public.events TO worker`)
 	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "rewinds", "horizons", "dead_letters", "turns", "abandoned_handlers"} {
-		assert.Contains(t, err.Error(), `GRANT DELETE, INSERT, SELECT, UPDATE ON "public"."orchestrator_`+table+`"`)
+		assert.Contains(t, err.Error(), `GRANT DELETE, INSERT, SELECT, UPDATE ON public.orchestrator_`+table+` TO worker`)
 		exec(t, pool, `GRANT DELETE, INSERT, SELECT, UPDATE ON "public"."orchestrator_`+table+`" TO worker`)
 	}
-	exec(t, pool, `GRANT SELECT ON "events" TO worker`)
+	exec(t, pool, `GRANT SELECT ON events, orchestrator_schema_version TO worker`)
 	require.NoError(t, s.CheckGrants(t.Context(), conn, eventsTable))
 
 	exec(t, pool, `REVOKE UPDATE ON orchestrator_checkpoints FROM worker`)
 	require.EqualError(t, s.CheckGrants(t.Context(), conn, eventsTable),
-		`the role lacks rights: GRANT UPDATE ON "public"."orchestrator_checkpoints"`)
+		`the role lacks rights: GRANT UPDATE ON public.orchestrator_checkpoints TO worker`)
 	exec(t, pool, `GRANT UPDATE ON orchestrator_checkpoints TO worker`)
 
 	// What CheckGrants demands is enough.

@@ -13,6 +13,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
@@ -155,7 +156,7 @@ func (r *runner) run(ctx context.Context) error {
 			r.finish(ctx)
 			return nil //nolint:nilerr // what failed because ctx ended is no failure
 		case !transient(err):
-			return err
+			return r.explain(ctx, err)
 		}
 		failures++
 		delay := delayAfter(failures, err)
@@ -167,6 +168,17 @@ func (r *runner) run(ctx context.Context) error {
 		wait(ctx, delay)
 	}
 	return nil
+}
+
+// explain adds to an error the rights that the role lacks, if that may be what it comes from. Only a change of the number of partitions
+// needs DELETE.
+func (r *runner) explain(ctx context.Context, err error) error {
+	events, checkpoints := r.config.EventStore.EventsTable(), r.config.EventStore.CheckpointsTable()
+	return dbrights.Explain(ctx, r.config.DB, err,
+		[]dbrights.Need{
+			dbrights.On(events, "SELECT"), dbrights.OnSequence(events, "SELECT"), dbrights.On(checkpoints, "SELECT", "INSERT", "UPDATE"),
+		},
+		[]dbrights.Need{dbrights.On(checkpoints, "DELETE")})
 }
 
 // setUp checks the database and reads the checkpoint.

@@ -136,7 +136,7 @@ func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Co
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), err)
+		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), r.explain(ctx, db, err))
 	}
 	if ran == "" {
 		return true, nil

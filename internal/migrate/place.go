@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
 // ErrPlace says that it is not clear in which schema the tables are. The text around it says why.
@@ -53,6 +54,12 @@ func (r *Runner) locate(ctx context.Context, db Querier) (place, error) {
 		return place{}, fmt.Errorf("%w: a temporary table has the name of one of them", ErrPlace)
 	case versions != nil:
 		return place{*versions, true}, nil
+	}
+	// A table in a schema that the role may not use looks as if it were not there.
+	if err := dbrights.Check(ctx, db, []dbrights.Need{dbrights.On(pgx.Identifier{r.versionTable}, "SELECT")}); err != nil {
+		return place{}, fmt.Errorf("looking for the version table %s: %w", pgx.Identifier{r.versionTable}.Sanitize(), err)
+	}
+	switch {
 	case home != nil:
 		return place{*home, false}, nil
 	case current != nil:

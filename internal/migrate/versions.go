@@ -7,8 +7,10 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
 // lockKey is the advisory lock under which a database is migrated. All schemas
@@ -58,10 +60,32 @@ func (r *Runner) State(ctx context.Context, db Querier) (State, error) {
 	case errors.Is(err, errNoSchema):
 		return State{}, nil
 	case err != nil || !p.created:
-		return State{Schema: p.schema}, err
+		return State{Schema: p.schema}, dbrights.Explain(ctx, db, err, r.toRead())
 	}
 	version, err := r.readVersion(ctx, db, p)
-	return State{p.schema, version}, err
+	return State{p.schema, version}, dbrights.Explain(ctx, db, err, r.toRead())
+}
+
+// toRead is the rights that reading the version needs.
+func (r *Runner) toRead() []dbrights.Need {
+	return []dbrights.Need{dbrights.On(Qualify(r.schema, r.versionTable), "SELECT")}
+}
+
+// explain adds to a migration's failure the right that the role lacks. What is asked for first is needed first.
+func (r *Runner) explain(ctx context.Context, db *pgxpool.Pool, err error) error {
+	schema := dbrights.Need{Kind: dbrights.Schema, Schema: r.schema, Rights: []string{"USAGE", "CREATE"}}
+	if errors.Is(err, errNoSchema) {
+		return dbrights.Add(ctx, db, err, []dbrights.Need{schema})
+	}
+	var owned, database []dbrights.Need
+	for _, t := range r.tables {
+		owned = append(owned, dbrights.Owned(Qualify(r.schema, t.Name)))
+	}
+	if r.schema != "" {
+		database = append(database, dbrights.Need{Kind: dbrights.Database, Rights: []string{"CREATE"}})
+	}
+	versions := dbrights.On(Qualify(r.schema, r.versionTable), "SELECT", "INSERT")
+	return dbrights.Explain(ctx, db, err, r.toRead(), []dbrights.Need{schema}, []dbrights.Need{versions}, owned, database)
 }
 
 // lockVersion takes the lock until the transaction ends, makes sure of the

@@ -21,29 +21,30 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                {"internal/dbfault", "internal/dbguard", "actors", "eventstore", "horizon", "metrics", "migrations", "pgcoord", "projection", "slot", "es"},
-	"actors":           {"internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "horizon", "messages", "metrics", "packed", "pgcoord", "projection", "slot", "es"},
-	"pgcoord":          {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/pooler", "horizon", "messages", "projection", "slot", "es"},
-	"projection":       {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/pooler", "eventstore", "horizon", "packed", "slot", "es"},
-	"eventstore":       {"internal/dbfault", "internal/dbguard", "internal/migrate", "packed", "slot", "es"},
-	"horizon":          {"internal/dbfault", "internal/dbguard", "slot", "es"},
-	"migrations":       {"internal/dbfault", "internal/dbguard", "internal/migrate"},
-	"internal/migrate": {"internal/dbfault", "internal/dbguard"},
-	"internal/dbfault": {},
-	"internal/dbguard": {"internal/dbfault"},
-	"internal/batchtx": {"internal/dbfault", "internal/dbguard"},
-	"internal/pooler":  {"internal/dbfault", "internal/dbguard"},
-	"messages":         {"packed", "slot", "es"},
-	"packed":           {"es"},
-	"metrics":          {"slot", "es"},
-	"slot":             {},
-	"es":               {},
+	".":                 {"internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "horizon", "metrics", "migrations", "pgcoord", "projection", "slot", "es"},
+	"actors":            {"internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "horizon", "messages", "metrics", "packed", "pgcoord", "projection", "slot", "es"},
+	"pgcoord":           {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "horizon", "messages", "projection", "slot", "es"},
+	"projection":        {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "horizon", "packed", "slot", "es"},
+	"eventstore":        {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate", "packed", "slot", "es"},
+	"horizon":           {"internal/dbfault", "internal/dbguard", "slot", "es"},
+	"migrations":        {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate"},
+	"internal/migrate":  {"internal/dbfault", "internal/dbguard", "internal/dbrights"},
+	"internal/dbfault":  {},
+	"internal/dbguard":  {"internal/dbfault"},
+	"internal/dbrights": {"internal/dbfault"},
+	"internal/batchtx":  {"internal/dbfault", "internal/dbguard"},
+	"internal/pooler":   {"internal/dbfault", "internal/dbguard"},
+	"messages":          {"packed", "slot", "es"},
+	"packed":            {"es"},
+	"metrics":           {"slot", "es"},
+	"slot":              {},
+	"es":                {},
 }
 
 // onlyIn says where libraries may be imported.
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
-	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/pooler"},
+	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler"},
 	collectors:   {".", "metrics"},
 }
 

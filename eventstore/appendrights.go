@@ -1,0 +1,65 @@
+package eventstore
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+)
+
+// refusals is what was found of the rights that appends lack, so that many appends that fail open few connections. It may be used by
+// several goroutines at once.
+type refusals struct {
+	mu    sync.Mutex
+	found map[databaseName]refusal
+}
+
+// refusal is what was missing at a time; nil if nothing was, or nobody could tell.
+type refusal struct {
+	at      time.Time
+	missing error
+}
+
+// explain adds to the failure of an append what the role lacks. The transaction is aborted, so that is looked up on another connection.
+func (s *Store) explain(ctx context.Context, tx pgx.Tx, err error) error {
+	conn := tx.Conn()
+	if !dbrights.IsRefusal(err) || conn == nil {
+		return err
+	}
+	cfg := conn.Config()
+	name := databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}
+	s.refusals.mu.Lock()
+	defer s.refusals.mu.Unlock()
+	known, ok := s.refusals.found[name]
+	if !ok || time.Since(known.at) >= keysKeep {
+		known = refusal{missing: s.lookUpRights(ctx, cfg), at: time.Now()}
+		s.refusals.found[name] = known
+	}
+	if known.missing == nil {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", known.missing, err)
+}
+
+// lookUpRights returns what an append lacks, nil if nothing or if that cannot be looked up.
+func (s *Store) lookUpRights(ctx context.Context, cfg *pgx.ConnConfig) error {
+	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil // the refusal itself is returned
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	missing, err := dbrights.Missing(ctx, conn, []dbrights.Need{
+		dbrights.On(s.EventsTable(), "SELECT", "INSERT"), dbrights.OnSequence(s.EventsTable(), "USAGE"),
+		dbrights.On(s.AggregateHeadsTable(), "SELECT", "INSERT", "UPDATE"),
+	})
+	if err != nil || len(missing) == 0 {
+		return nil
+	}
+	return dbrights.NotGranted(missing)
+}

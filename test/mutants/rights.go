@@ -1,0 +1,36 @@
+package main
+
+// rightsGuards keep errors saying which right is missing.
+var rightsGuards = []guard{
+	{
+		Name: "hidden-schema-is-no-empty-one", File: "internal/migrate/place.go",
+		Old: `dbrights.On(pgx.Identifier{r.versionTable}, "SELECT")}); err != nil {`, New: `dbrights.On(pgx.Identifier{r.versionTable}, "SELECT")}); err != nil && r.versionTable == "" {`,
+		Test: "TestMigrationsNameTheGrantThatIsMissing", Package: "test/face",
+		Promise: "tables in a schema that the role may not use are not made a second time elsewhere",
+	},
+	{
+		Name: "migrations-name-the-grant", File: "internal/migrate/migrate.go",
+		Old: "r.explain(ctx, db, err))", New: "err)",
+		Test: "TestMigrationsNameTheGrantThatIsMissing", Package: "test/face", Promise: "RunMigrations names the GRANT that is missing",
+	},
+	{
+		Name: "append-names-the-grant", File: "eventstore/append.go",
+		Old: "s.explain(ctx, tx, err))", New: "err)",
+		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "Append names the GRANT that is missing",
+	},
+	{
+		Name: "manual-runner-names-the-grant", File: "projection/processor.go",
+		Old: "return r.explain(ctx, err)", New: "return err",
+		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "the manual runner names the GRANT that is missing",
+	},
+	{
+		Name: "run-names-the-grant", File: "start.go",
+		Old: "if err := dbrights.Check(ctx, db, pgcoord.Needs(schema, events.EventsTable())); err != nil {", New: "if err := ctx.Err(); err != nil {",
+		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "Run names the GRANT that is missing, as an ErrNotGranted",
+	},
+	{
+		Name: "schemas-that-may-not-be-used", File: "internal/dbrights/rights.go",
+		Old: "FROM tables WHERE NOT pg_catalog.has_schema_privilege(schema_oid, 'USAGE')", New: "FROM tables WHERE false",
+		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "a schema that the role may not use is not taken for one without tables",
+	},
+}

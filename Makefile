@@ -1,5 +1,5 @@
 # What a developer does with this repository. Needs Go, a C compiler (for the race detector) and make; PostgreSQL and
-# PgBouncer are installed if there are none. `make test PACKAGES=./slot/... FLAGS='-run Recut -v'` runs a part of the tests.
+# PgBouncer are installed if there are none. `make test PACKAGES=./internal/slot/... FLAGS='-run Recut -v'` runs a part of the tests.
 
 GOLANGCI_LINT_VERSION = v2.15.0
 GOFUMPT_VERSION = v0.12.0

@@ -15,10 +15,10 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
-	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"

@@ -8,7 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
 

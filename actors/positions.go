@@ -5,8 +5,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 // positions is where the worker's processors believe their checkpoints to stand. The coordinator compares it with what a look shows: a

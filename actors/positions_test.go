@@ -5,8 +5,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 func TestCheckpointsThatWereSetBack(t *testing.T) {

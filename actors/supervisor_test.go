@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 // bareSupervisor is a supervisor whose coordinator and heartbeat are probes.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
-	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 

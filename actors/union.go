@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 // union is all that the processors of an assignment want together.

@@ -4,7 +4,7 @@ import (
 	"sort"
 	"unsafe"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
 // chunk is decoded events of one read: all that the worker's partitions want of

@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
 // chunkOf is a chunk of events at positions.

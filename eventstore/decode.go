@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
 // The decoder reads rows in PostgreSQL's binary format, without rows.Scan, which looks at each column's type in each row and

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // filteredSQL is the statement of a filtered read: $1 the lowest position, $2

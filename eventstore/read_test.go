@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
 // collect scans all rows of a query over eventColumns, at most limit, or any

@@ -3,7 +3,7 @@ package messages
 import (
 	"github.com/google/uuid"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // Assignment is what one worker handles in one generation.

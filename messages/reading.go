@@ -1,8 +1,8 @@
 package messages
 
 import (
-	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // ReaderReady says where to ask for events. Supervisor → partition → processor,

@@ -14,8 +14,8 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 // Fence is what a batch must still be true of when it commits: who handles

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 

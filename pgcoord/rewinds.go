@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 )
 
 // Rewinds is the checkpoints of an events table, of all replica sets, its

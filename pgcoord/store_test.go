@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
 )
 
 func TestOpenFindsTheTables(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
-	"github.com/getpup/pupsourcing-orchestrator/v2/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
 // ErrHandlerExited is returned by [HandleSafely] when a handler ended its

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // keep looks after the checkpoint about once a second: it writes how far the stream was looked through, looks whether

@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // The names of a projection's rows. The row of all slots has the projection's name. That of partition k of N has name[k/N], and

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // apply changes rows as the layout says.

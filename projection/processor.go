@@ -10,12 +10,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
-	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // PostgresProcessor is the manual runner: it runs one projection on one

@@ -12,7 +12,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
-	"github.com/getpup/pupsourcing-orchestrator/v2/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 const (

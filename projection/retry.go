@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 )
 

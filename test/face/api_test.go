@@ -17,7 +17,6 @@ var facePackages = []string{
 	typecheck.Module,
 	typecheck.Module + "/es",
 	typecheck.Module + "/eventstore",
-	typecheck.Module + "/packed",
 	typecheck.Module + "/projection",
 	typecheck.Module + "/metrics",
 	typecheck.Module + "/migrations",
@@ -29,7 +28,8 @@ var hidden = []string{
 	typecheck.Module + "/actors",
 	typecheck.Module + "/messages",
 	typecheck.Module + "/pgcoord",
-	typecheck.Module + "/internal",
+	typecheck.Module + "/internal/batchtx",
+	typecheck.Module + "/internal/horizon",
 }
 
 func TestFaceShowsNothingHidden(t *testing.T) {

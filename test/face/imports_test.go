@@ -21,12 +21,12 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                 {"internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "horizon", "metrics", "migrations", "pgcoord", "projection", "slot", "es"},
-	"actors":            {"internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "horizon", "messages", "metrics", "packed", "pgcoord", "projection", "slot", "es"},
-	"pgcoord":           {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "horizon", "messages", "projection", "slot", "es"},
-	"projection":        {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "horizon", "packed", "slot", "es"},
-	"eventstore":        {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate", "packed", "slot", "es"},
-	"horizon":           {"internal/dbfault", "internal/dbguard", "slot", "es"},
+	".":                 {"internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "migrations", "pgcoord", "projection", "internal/slot", "es"},
+	"actors":            {"internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "metrics", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
+	"pgcoord":           {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "messages", "projection", "internal/slot", "es"},
+	"projection":        {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},
+	"eventstore":        {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate", "internal/packed", "internal/slot", "es"},
+	"internal/horizon":  {"internal/dbfault", "internal/dbguard", "internal/slot", "es"},
 	"migrations":        {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate"},
 	"internal/migrate":  {"internal/dbfault", "internal/dbguard", "internal/dbrights"},
 	"internal/dbfault":  {},
@@ -34,17 +34,17 @@ var mayImport = map[string][]string{
 	"internal/dbrights": {"internal/dbfault"},
 	"internal/batchtx":  {"internal/dbfault", "internal/dbguard"},
 	"internal/pooler":   {"internal/dbfault", "internal/dbguard"},
-	"messages":          {"packed", "slot", "es"},
-	"packed":            {"es"},
-	"metrics":           {"slot", "es"},
-	"slot":              {},
+	"messages":          {"internal/packed", "internal/slot", "es"},
+	"internal/packed":   {"es"},
+	"metrics":           {"internal/slot", "es"},
+	"internal/slot":     {},
 	"es":                {},
 }
 
 // onlyIn says where libraries may be imported.
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
-	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler"},
+	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler"},
 	collectors:   {".", "metrics"},
 }
 
@@ -68,16 +68,16 @@ func TestImportsPointDownwards(t *testing.T) {
 
 func TestWrongImportsAreFound(t *testing.T) {
 	for directory, path := range map[string]string{
-		"es":         typecheck.Module + "/eventstore",
-		"eventstore": typecheck.Module + "/pgcoord",
-		"projection": typecheck.Module + "/pgcoord",
-		"pgcoord":    typecheck.Module + "/actors",
-		"actors":     typecheck.Module,
-		"messages":   driver,
-		"metrics":    driver + "/pgxpool",
-		".":          actorLibrary + "/actor",
-		"slot":       typecheck.Module + "/test/pgtest",
-		"new":        typecheck.Module + "/es",
+		"es":            typecheck.Module + "/eventstore",
+		"eventstore":    typecheck.Module + "/pgcoord",
+		"projection":    typecheck.Module + "/pgcoord",
+		"pgcoord":       typecheck.Module + "/actors",
+		"actors":        typecheck.Module,
+		"messages":      driver,
+		"metrics":       driver + "/pgxpool",
+		".":             actorLibrary + "/actor",
+		"internal/slot": typecheck.Module + "/test/pgtest",
+		"new":           typecheck.Module + "/es",
 	} {
 		assert.Equal(t, []string{path}, wrongImports(directory, []string{"context", path, "github.com/google/uuid"}), directory)
 	}

@@ -109,17 +109,17 @@ var generationGuards = []guard{
 		Test: "TestClaimsTakeTheNamesInOneOrder", Promise: "two claims of several projections do not deadlock",
 	},
 	{
-		Name: "slots-keep-positions", File: "slot/slot.go",
+		Name: "slots-keep-positions", File: "internal/slot/slot.go",
 		Old: "pieces[n-1].To == p.From && pieces[n-1].Position == p.Position {", New: "pieces[n-1].To == p.From {",
 		Test: "TestPropertyEverySlotKeepsItsPosition", Promise: "at a change of the number of partitions nothing is replayed or skipped",
 	},
 	{
-		Name: "slots-are-covered", File: "slot/slot.go",
+		Name: "slots-are-covered", File: "internal/slot/slot.go",
 		Old: "if err := checkCover(ordered); err != nil {", New: "if err := checkCover(ordered); err != nil && total < 0 {",
 		Test: "TestPropertyDamagedCoverIsRefused", Promise: "no slot is without a checkpoint, and none has two",
 	},
 	{
-		Name: "lift-never-lowers", File: "slot/slot.go",
+		Name: "lift-never-lowers", File: "internal/slot/slot.go",
 		Old: "lifted[i].Position = max(lifted[i].Position, position)", New: "lifted[i].Position = position",
 		Test: "TestPropertyLiftMovesOnlyItsPartition", Promise: "a checkpoint never goes back",
 	},

@@ -3,47 +3,47 @@ package main
 // horizonEnvironmentGuards keep the horizon right where connections, roles, rights and the sequence are not what they were.
 var horizonEnvironmentGuards = []guard{
 	{
-		Name: "table-keeps-its-schema", File: "horizon/prober.go",
+		Name: "table-keeps-its-schema", File: "internal/horizon/prober.go",
 		Old: "p.events, p.target, p.facts, p.server = t.tableName,", New: "p.events, p.target, p.facts, p.server = p.events,",
 		Test: "TestWhatAHandlerLeavesBehindMisleadsNobody", Promise: "a start looks for the events table where it was found first",
 	},
 	{
-		Name: "state-is-compared-at-rest", File: "horizon/prober.go",
+		Name: "state-is-compared-at-rest", File: "internal/horizon/prober.go",
 		Old: "if seen.facts != p.facts || !seen.mayRead", New: "if !seen.mayRead",
 		Test: "TestPreconditionsThatChange", Promise: "a precondition that ends while nothing is appended is noticed",
 	},
 	{
-		Name: "state-is-compared", File: "horizon/prober.go",
+		Name: "state-is-compared", File: "internal/horizon/prober.go",
 		Old: "	if seen.facts != p.facts {\n", New: "	if seen.facts.table != p.facts.table {\n",
 		Test: "TestPreconditionsThatChange", Promise: "a precondition that ends is noticed before what was drawn since is relied upon",
 	},
 	{
-		Name: "alterations-are-noticed", File: "horizon/statements.go",
+		Name: "alterations-are-noticed", File: "internal/horizon/statements.go",
 		Old: "coalesce(pg_catalog.pg_relation_filenode(s.seqrelid::pg_catalog.regclass), 0)", New: "0::pg_catalog.oid",
 		Test: "TestACacheThatCameAndWent", Promise: "a sequence that was altered and altered back is not the one that was known",
 	},
 	{
-		Name: "hidden-sequence-is-no-zero", File: "horizon/prober.go",
+		Name: "hidden-sequence-is-no-zero", File: "internal/horizon/prober.go",
 		Old: "if !seen.mayRead || !seen.facts.mayReadSequence {", New: "if p.epoch == 0 {",
 		Test: "TestALostPrivilegeIsNotAZero", Promise: "a sequence that may not be read does not seem to have gone back",
 	},
 	{
-		Name: "epoch-of-the-statistics", File: "horizon/server.go",
+		Name: "epoch-of-the-statistics", File: "internal/horizon/server.go",
 		Old: "s.statistics.Equal(*earlier.statistics)", New: "earlier.now.IsZero()",
 		Test: "TestARoleThatCannotSeeItsSession", Promise: "a role that cannot see its session still knows that the server has not crashed",
 	},
 	{
-		Name: "checkpoints-are-no-floor", File: "horizon/stored.go",
+		Name: "checkpoints-are-no-floor", File: "internal/horizon/stored.go",
 		Old: "	floor := stored.Position\n", New: "	floor := p.known.Checkpoint\n",
 		Test: "TestACheckpointByHandIsNoFloor", Promise: "a checkpoint that a person has entered settles nothing",
 	},
 	{
-		Name: "own-horizon-of-the-sequence", File: "horizon/stored.go",
+		Name: "own-horizon-of-the-sequence", File: "internal/horizon/stored.go",
 		Old: "seen.facts.filenode != p.mine.stored.Filenode", New: "p.epoch == 0",
 		Test: "TestAProberRemembersItsHorizon", Promise: "what was found of another sequence settles nothing",
 	},
 	{
-		Name: "sequence-behind-the-rows", File: "horizon/prober.go",
+		Name: "sequence-behind-the-rows", File: "internal/horizon/prober.go",
 		Old: "	if lastValue < p.extent.highest {\n", New: "	if lastValue < 0 {\n",
 		Test: "TestTheSequenceIsBehindTheRows", Promise: "events above the sequence are not passed over in silence",
 	},

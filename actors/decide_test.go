@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -198,7 +199,7 @@ func prepared(t *testing.T, actions []action) pgcoord.Change {
 	assert.Equal(t, lookAgain{}, actions[1])
 	change := actions[0].(prepare).Change
 	assert.Equal(t, bob, change.By)
-	assert.NotEmpty(t, change.Reason)
+	assert.NotEmpty(t, change.Changes)
 	return change
 }
 
@@ -214,38 +215,38 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 		cause string
 		lost  []uuid.UUID
 	}{
-		"the first": {of(nil), sight(pgcoord.Generation{}, as(bob, pgcoord.Pending, 0)), pgcoord.CauseFirst, nil},
+		"the first": {of(nil), sight(pgcoord.Generation{}, as(bob, pgcoord.Pending, 0)), replicaset.CauseFirst, nil},
 		"a worker joined": {
-			of(runs(1)), sight(active(1, bob), as(ann, pgcoord.Pending, 0), as(bob, pgcoord.Running, 1)), pgcoord.CauseJoined, nil,
+			of(runs(1)), sight(active(1, bob), as(ann, pgcoord.Pending, 0), as(bob, pgcoord.Running, 1)), replicaset.CauseJoined, nil,
 		},
-		"a worker left": {of(runs(1)), sight(active(1, ann, bob), as(bob, pgcoord.Running, 1)), pgcoord.CauseLeft, nil},
+		"a worker left": {of(runs(1)), sight(active(1, ann, bob), as(bob, pgcoord.Running, 1)), replicaset.CauseLeft, nil},
 		"a member found checkpoints that contradict it": {
-			of(runs(1)), sight(active(1, ann, bob), as(ann, pgcoord.Pending, 1), as(bob, pgcoord.Running, 1)), pgcoord.CauseContested, nil,
+			of(runs(1)), sight(active(1, ann, bob), as(ann, pgcoord.Pending, 1), as(bob, pgcoord.Running, 1)), replicaset.CauseInconsistent, nil,
 		},
 		"a session is missing for the second time": {
 			of(func(s *state) { runs(1)(s); s.absent = missingBefore }),
-			sight(active(1, ann, bob), gone(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLost,
+			sight(active(1, ann, bob), gone(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), replicaset.CauseLost,
 			[]uuid.UUID{ann},
 		},
 		"a heartbeat is stale": {
-			of(runs(1)), sight(active(1, ann, bob), stale(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLost, []uuid.UUID{ann},
+			of(runs(1)), sight(active(1, ann, bob), stale(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1)), replicaset.CauseLost, []uuid.UUID{ann},
 		},
 		"one came, one is lost": {
 			of(runs(1)), sight(active(1, ann, bob), stale(as(ann, pgcoord.Running, 1)), as(bob, pgcoord.Running, 1), as(cid, pgcoord.Pending, 0)),
-			pgcoord.CauseLost,
+			replicaset.CauseLost,
 			[]uuid.UUID{ann},
 		},
 		"one came, one left": {
-			of(runs(1)), sight(active(1, ann, bob), as(bob, pgcoord.Running, 1), as(cid, pgcoord.Pending, 0)), pgcoord.CauseChanged, nil,
+			of(runs(1)), sight(active(1, ann, bob), as(bob, pgcoord.Running, 1), as(cid, pgcoord.Pending, 0)), replicaset.CauseChanged, nil,
 		},
 		"a stranger is lost with the change": {
-			of(runs(1)), sight(active(1, bob, uuid.UUID{9}), stale(as(ann, pgcoord.Pending, 0)), as(bob, pgcoord.Running, 1)), pgcoord.CauseLeft, []uuid.UUID{ann},
+			of(runs(1)), sight(active(1, bob, uuid.UUID{9}), stale(as(ann, pgcoord.Pending, 0)), as(bob, pgcoord.Running, 1)), replicaset.CauseLeft, []uuid.UUID{ann},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, actions := decideAs(t, test.state, leading(test.view))
 			change := prepared(t, actions)
-			assert.Equal(t, test.cause, change.Cause)
+			assert.Equal(t, test.cause, replicaset.Cause(change.From == 0, change.Changes))
 			assert.Equal(t, test.view.Generation.Number, change.From)
 			var lost []uuid.UUID
 			for _, l := range change.Lost {
@@ -260,7 +261,7 @@ func TestLeaderPreparesAGeneration(t *testing.T) {
 			young := test.view
 			young.Generation.ActiveFor = decideTiming.Settle - time.Millisecond
 			_, actions = decideAs(t, test.state, leading(young))
-			if test.cause == pgcoord.CauseFirst {
+			if test.cause == replicaset.CauseFirst {
 				prepared(t, actions)
 			} else {
 				assert.Equal(t, []action{lookAgain{After: time.Millisecond}}, actions, "a change waits that follows another closely")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
@@ -145,7 +146,7 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, change pgcoord
 	}
 	e.lookAgain(0)
 	if number != 0 {
-		e.log.Debug("prepared a generation", "generation", number, "cause", change.Cause, "reason", change.Reason)
+		e.log.Debug("prepared a generation", "generation", number, "changes", replicaset.Reason(change.Changes))
 	}
 	return nil
 }

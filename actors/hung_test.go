@@ -163,7 +163,7 @@ func TestTheOnlyWorkerLeavesOutWhatHangs(t *testing.T) {
 			want = append(want, f.append("Order", 20)...)
 			eventually(t, func() bool { return f.checkpoint("q") == want[len(want)-1] }, "q stands still")
 			assert.EqualValues(t, 2, r.count("abandoned_handlers", "projection", "p"))
-			assert.Contains(t, query[string](f, `SELECT reason FROM orchestrator_generations WHERE state = 'active'`), "no worker handles p")
+			assert.Contains(t, query[string](f, `SELECT reason FROM orchestrator_generations WHERE state = 'active'`), `no worker handles "p"`)
 			assert.Empty(t, f.handled("p"))
 			assert.Empty(t, p.reached, "a handler was called beside one that hangs")
 			p.release()

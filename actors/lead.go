@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -171,7 +171,7 @@ func considerChange(s state, v pgcoord.View, lost []pgcoord.Loss) []action {
 	if g := v.Generation; g.Number != 0 && g.ActiveFor < s.timing.Settle {
 		return []action{lookAgain{After: s.timing.Settle - g.ActiveFor}}
 	}
-	if wait := s.timing.Replace - sinceLeft(v); change.Cause == pgcoord.CauseLeft && wait > 0 {
+	if wait := s.timing.Replace - sinceLeft(v); replicaset.Cause(false, change.Changes) == replicaset.CauseLeft && wait > 0 {
 		return []action{lookAgain{After: wait}}
 	}
 	change.By = s.self
@@ -193,8 +193,10 @@ func sinceLeft(v pgcoord.View) time.Duration {
 // difference compares the active generation's members with the live workers.
 func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, needed bool) {
 	g := v.Generation
-	var reasons, causes []string
-	note := func(cause, reason string) { causes, reasons = append(causes, cause), append(reasons, reason) }
+	var changes []replicaset.Change
+	note := func(w pgcoord.Worker, kind replicaset.Kind, detail string, projections ...string) {
+		changes = append(changes, replicaset.Change{Worker: w.ID, Name: w.Name, Kind: kind, Detail: detail, Projections: projections})
+	}
 	live := false
 	for _, w := range v.Workers {
 		loss := slices.IndexFunc(lost, func(l pgcoord.Loss) bool { return l.Worker == w.ID })
@@ -202,17 +204,21 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		switch {
 		case loss >= 0 && !member:
 		case loss >= 0:
-			note(pgcoord.CauseLost, pgcoord.Lost(w.Name, w.ID, lost[loss].Detail))
+			note(w, replicaset.Lost, lost[loss].Detail)
 		case !present(w):
 		case member && w.State == pgcoord.Pending && g.State == pgcoord.Active:
 			live = true
-			note(pgcoord.CauseContested, pgcoord.Called(w.Name, w.ID)+" found checkpoints that contradict the generation")
+			note(w, replicaset.Inconsistent, "")
 		case member && w.State != pgcoord.Stopping && g.State == pgcoord.Active && w.LeavesOut():
 			live = true
-			note(pgcoord.CauseAbandoned, abandonedReason(w))
+			if len(w.Abandoned) > 0 {
+				note(w, replicaset.Abandoned, "", slices.Compact(slices.Clone(w.Abandoned))...)
+			} else {
+				note(w, replicaset.Returned, "", w.LeftOut...)
+			}
 		case !member && w.State != pgcoord.Stopping:
 			live = true
-			note(pgcoord.CauseJoined, pgcoord.Joined(w.Name, w.ID))
+			note(w, replicaset.Joined, "")
 		default:
 			live = live || w.State != pgcoord.Stopping
 		}
@@ -221,26 +227,14 @@ func difference(v pgcoord.View, lost []pgcoord.Loss) (change pgcoord.Change, nee
 		switch w, seen := v.Worker(id); {
 		case seen && present(w):
 		case seen && w.State == pgcoord.Dead:
-			note(pgcoord.CauseLost, pgcoord.DeclaredDead(w.Name, id))
+			note(w, replicaset.Lost, "")
 		case seen:
-			note(pgcoord.CauseLeft, pgcoord.Left(w.Name, id))
+			note(w, replicaset.Left, "")
 		default:
-			note(pgcoord.CauseLeft, pgcoord.Left("without a row", id))
+			note(pgcoord.Worker{ID: id, Name: "without a row"}, replicaset.Left, "")
 		}
 	}
-	if g.Number == 0 {
-		causes = append(causes, pgcoord.CauseFirst)
-	}
-	change = pgcoord.Change{From: g.Number, Cause: pgcoord.Causes(causes...), Reason: strings.Join(reasons, "; "), Lost: lost}
-	return change, live && len(reasons) > 0
-}
-
-// abandonedReason says how a worker's abandoned handlers have changed.
-func abandonedReason(w pgcoord.Worker) string {
-	if len(w.Abandoned) == 0 {
-		return pgcoord.Called(w.Name, w.ID) + " takes part again in " + strings.Join(w.LeftOut, ", ") + ", whose abandoned handlers have returned"
-	}
-	return pgcoord.Called(w.Name, w.ID) + " has abandoned handlers of " + strings.Join(slices.Compact(slices.Clone(w.Abandoned)), ", ")
+	return pgcoord.Change{From: g.Number, Changes: changes, Lost: lost}, live && len(changes) > 0
 }
 
 // finishPreparing activates the generation when everybody who is waited for is

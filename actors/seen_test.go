@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -17,7 +18,7 @@ import (
 // What people are told of the generations that a worker sees: each change once, and none that is long past.
 func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 	generation := func(number int64, state pgcoord.GenerationState) pgcoord.Generation {
-		return pgcoord.Generation{Number: number, State: state, Cause: pgcoord.CauseLost, Reason: "a test", Age: time.Hour, ActiveFor: time.Minute}
+		return pgcoord.Generation{Number: number, State: state, Cause: replicaset.CauseLost, Reason: "a test", Age: time.Hour, ActiveFor: time.Minute}
 	}
 	const (
 		found       = "found a generation"
@@ -97,7 +98,7 @@ func TestADeathInAChangeIsCountedOnce(t *testing.T) {
 	f.awaitState(first, pgcoord.Running)
 	second := f.start(nil, &recorder{name: "p"})
 	eventually(t, func() bool { return f.active(2) != 0 }, "they are never two")
-	eventually(t, func() bool { return first.count("generation_changes_total", "cause", pgcoord.CauseJoined) == 1 }, "the second is not counted")
+	eventually(t, func() bool { return first.count("generation_changes_total", "cause", replicaset.CauseJoined) == 1 }, "the second is not counted")
 	assert.Zero(t, first.count("workers_lost_total"))
 
 	third := pgcoord.Membership{ID: uuid.New(), Name: "third", Projections: []string{"p"}, Partitions: 1, Hostname: "h", Version: "v"}
@@ -113,12 +114,12 @@ func TestADeathInAChangeIsCountedOnce(t *testing.T) {
 	}, "the second is not declared dead")
 	_, err := f.store.SetState(t.Context(), f.pool, third.ID, pgcoord.Ready, number)
 	require.NoError(t, err)
-	eventually(t, func() bool { return first.count("generation_changes_total", "cause", pgcoord.CauseLost) == 1 }, "the loss is no cause")
+	eventually(t, func() bool { return first.count("generation_changes_total", "cause", replicaset.CauseLost) == 1 }, "the loss is no cause")
 	assert.EqualValues(t, 1, first.count("workers_lost_total"))
-	assert.EqualValues(t, 1, first.count("generation_changes_total", "cause", pgcoord.CauseJoined), "of the second")
+	assert.EqualValues(t, 1, first.count("generation_changes_total", "cause", replicaset.CauseJoined), "of the second")
 	told := first.log.find("a generation is active")
 	attrs := told[len(told)-1].attrs
-	assert.Equal(t, pgcoord.CauseLost, attrs["cause"])
+	assert.Equal(t, replicaset.CauseLost, attrs["cause"])
 	assert.Contains(t, attrs["reason"], "was lost")
-	assert.Contains(t, attrs["reason"], pgcoord.Joined("third", third.ID))
+	assert.Contains(t, attrs["reason"], replicaset.Change{Name: "third", Worker: third.ID, Kind: replicaset.Joined}.String())
 }

@@ -76,7 +76,7 @@
 //	cause      left                 a worker left
 //	cause      lost                 a worker died, froze or was cut off, whatever else happened with it
 //	cause      changed              several of the other causes at once
-//	cause      contested            checkpoints contradicted the generation, as if changed by hand
+//	cause      inconsistent         checkpoints contradicted the generation, as if changed by hand
 //	cause      abandoned            a worker has abandoned a handler that hangs, or such a handler has returned
 //	phase      stop                 until this worker's processors have stopped
 //	phase      prepare              until all workers are ready, or given up on

@@ -17,7 +17,7 @@ const (
 
 // causes are the known values of the label cause. A counter of each is shown from the start, since
 // an alert on its increase would miss the first one else.
-var causes = [...]string{"first", "joined", "left", "lost", "changed", "contested", "abandoned"}
+var causes = [...]string{"first", "joined", "left", "lost", "changed", "inconsistent", "abandoned"}
 
 // workerStates are the values of the label state: every one is always shown.
 var workerStates = [...]string{"pending", "ready", "running", "stopping", "stopped", "dead"}

@@ -39,7 +39,7 @@ func TestWhatMethodsRecord(t *testing.T) {
 		}, "generation_changes_total", `
 			generation_changes_total{cause="joined",replica_set="a"}=2 generation_changes_total{cause="lost",replica_set="a"}=1
 			generation_changes_total{cause="first",replica_set="a"}=0 generation_changes_total{cause="left",replica_set="a"}=0
-			generation_changes_total{cause="changed",replica_set="a"}=0 generation_changes_total{cause="contested",replica_set="a"}=0
+			generation_changes_total{cause="changed",replica_set="a"}=0 generation_changes_total{cause="inconsistent",replica_set="a"}=0
 			generation_changes_total{cause="abandoned",replica_set="a"}=0`},
 		{"partitions", func(r *metrics.ReplicaSet) { r.Partitions(2) }, "partitions", `partitions{replica_set="a"}=2`},
 		{"phases", func(r *metrics.ReplicaSet) {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -82,22 +82,23 @@ func (m *Member) leaveOut(abandoned []string) {
 	m.Projections = slices.DeleteFunc(m.Projections, func(p string) bool { return slices.Contains(m.LeftOut, p) })
 }
 
-// standingStill is what a reason says of the projections that members leave out:
-// who leaves them out, and that nobody is left to handle one.
-func standingStill(members []Member) []string {
-	var reasons, out []string
+// leavingOut is which projections members leave out, and which of those nobody is left to handle.
+func leavingOut(members []Member) (changes []replicaset.Change) {
+	var unhandled []string
 	for _, m := range members {
 		for _, p := range m.LeftOut {
-			reasons = append(reasons, fmt.Sprintf("worker %s takes no partition of projection %q, because a handler that it abandoned has not returned", shortID(m.ID), p))
-			if !slices.Contains(out, p) && !slices.ContainsFunc(members, func(m Member) bool { return m.runs(p) }) {
-				out = append(out, p)
+			if !slices.Contains(unhandled, p) && !slices.ContainsFunc(members, func(m Member) bool { return m.runs(p) }) {
+				unhandled = append(unhandled, p)
 			}
 		}
+		if len(m.LeftOut) > 0 {
+			changes = append(changes, replicaset.Change{Worker: m.ID, Name: m.Name, Kind: replicaset.LeftOut, Projections: m.LeftOut})
+		}
 	}
-	if len(out) > 0 {
-		reasons = append(reasons, "no worker handles "+strings.Join(out, ", "))
+	if len(unhandled) > 0 {
+		changes = append(changes, replicaset.Change{Kind: replicaset.Unhandled, Projections: unhandled})
 	}
-	return reasons
+	return changes
 }
 
 // endTimeout bounds the statement that ends an abandoned batch's backend, and the

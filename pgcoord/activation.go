@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -14,7 +14,7 @@ import (
 )
 
 const sqlReadyWorkers = `
-SELECT worker_id, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text,` + abandonedColumn + `
+SELECT worker_id, name, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text,` + abandonedColumn + `
 FROM {{schema}}orchestrator_workers AS w
 WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
@@ -29,9 +29,9 @@ ORDER BY projection, slot_from LIMIT {{all rows}} FOR UPDATE`
 const sqlRenumber = `
 WITH old AS (
     UPDATE {{schema}}orchestrator_generations SET state = 'superseded', superseded_at = now()
-    WHERE replica_set = $1 AND number = $2 AND state = 'preparing' RETURNING cause, reason)
-INSERT INTO {{schema}}orchestrator_generations (replica_set, number, state, cause, reason, prepared_by)
-SELECT $1, $3::bigint + 1, 'preparing', cause, reason, $4 FROM old`
+    WHERE replica_set = $1 AND number = $2 AND state = 'preparing' RETURNING cause, changes, reason)
+INSERT INTO {{schema}}orchestrator_generations (replica_set, number, state, cause, changes, reason, prepared_by)
+SELECT $1, $3::bigint + 1, 'preparing', cause, changes, reason, $4 FROM old`
 
 const sqlDeleteRanges = `
 DELETE FROM {{schema}}orchestrator_checkpoints AS c
@@ -53,7 +53,7 @@ WHERE c.projection = new.projection AND c.slot_from = new.slot_from`
 
 const sqlActivate = `
 UPDATE {{schema}}orchestrator_generations
-SET state = 'active', activated_at = now(), members = $3::text[]::uuid[], reason = $4, cause = $5
+SET state = 'active', activated_at = now(), members = $3::text[]::uuid[], cause = $4, changes = $5::text::jsonb, reason = $6
 WHERE replica_set = $1 AND number = $2`
 
 const sqlExclude = `
@@ -139,7 +139,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activate
 	old, members, noticed := mend(stored, members, elsewhere)
 	if a.Noticed != nil {
 		for _, what := range noticed {
-			a.Noticed(what)
+			a.Noticed(what.String())
 		}
 	}
 	planned, err := Plan(old, members)
@@ -153,15 +153,18 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activate
 	if err != nil {
 		return false, false, 0, err
 	}
-	noticed = append(noticed, standingStill(members)...)
+	changes := slices.Concat(turnover.complete(ids, a), noticed, leavingOut(members))
+	cause, encoded, reason, err := changeColumns(turnover.first, changes)
+	if err != nil {
+		return false, false, 0, err
+	}
 	var batch pgx.Batch
 	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys, leftOut)
 	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail).Exec(func(tag pgconn.CommandTag) error {
 		died = int(tag.RowsAffected())
 		return nil
 	})
-	cause, reason := turnover.complete(ids, a)
-	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids), strings.Join(append([]string{reason}, noticed...), "; "), cause)
+	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids), cause, encoded, reason)
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return false, false, 0, fmt.Errorf("recording it: %w", err)
 	}
@@ -202,7 +205,7 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Member, err error) {
 		var keys string
 		var abandoned []string
-		if err := row.Scan(&m.ID, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &abandoned); err != nil {
+		if err := row.Scan(&m.ID, &m.Name, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &abandoned); err != nil {
 			return m, err
 		}
 		m.leaveOut(abandoned)

@@ -10,27 +10,16 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-)
 
-// Causes of a generation, as the table and the metric name them.
-const (
-	CauseFirst   = "first"   // there was none
-	CauseJoined  = "joined"  // a worker came
-	CauseLeft    = "left"    // a worker left
-	CauseLost    = "lost"    // a worker died, froze or was cut off, whatever else happened with it
-	CauseChanged = "changed" // several of the others at once
-	// CauseContested: the checkpoints contradicted the generation.
-	CauseContested = "contested"
-	// CauseAbandoned: a worker has abandoned a handler, or one has returned.
-	CauseAbandoned = "abandoned"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // Change is the request for a new generation.
 type Change struct {
 	// From is the current generation's number as the leader saw it, 0 for none.
 	From int64
-	// Cause and Reason say why, in a word and in a sentence.
-	Cause, Reason string
+	// Changes say why.
+	Changes []replicaset.Change
 	// By is the worker that prepares it.
 	By uuid.UUID
 	// Lost are workers to be declared dead with it.
@@ -60,10 +49,10 @@ WHERE replica_set = $1 AND number = $2 AND state = 'active'`
 
 // The number is a fencing token, so it does not go back when somebody deletes generations: checkpoints remember it too.
 const sqlPrepare = `
-INSERT INTO {{schema}}orchestrator_generations (replica_set, number, state, cause, reason, prepared_by)
+INSERT INTO {{schema}}orchestrator_generations (replica_set, number, state, cause, changes, reason, prepared_by)
 SELECT $1, greatest(
     (SELECT max(number) FROM {{schema}}orchestrator_generations WHERE replica_set = $1),
-    (SELECT max(generation) FROM {{schema}}orchestrator_checkpoints WHERE replica_set = $1), 0) + 1, 'preparing', $2, $3, $4
+    (SELECT max(generation) FROM {{schema}}orchestrator_checkpoints WHERE replica_set = $1), 0) + 1, 'preparing', $2, $3::text::jsonb, $4, $5
 RETURNING number`
 
 // The evidence is looked at again in the statement that acts on it.
@@ -85,7 +74,11 @@ WHERE w.worker_id = $1 AND w.state NOT IN ('stopped', 'dead')
 // current generation's row is locked, so of two leaders one wins.
 func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, error) {
 	number, died := int64(0), 0
-	err := s.inTransaction(ctx, db, change.By, func(tx pgx.Tx, _ int) error {
+	cause, changes, reason, err := changeColumns(change.From == 0, change.Changes)
+	if err != nil {
+		return 0, fmt.Errorf("preparing the generation after %d of replica set %q: %w", change.From, s.replicaSet, err)
+	}
+	err = s.inTransaction(ctx, db, change.By, func(tx pgx.Tx, _ int) error {
 		current, state, err := s.lockCurrent(ctx, tx)
 		if err != nil {
 			return err
@@ -99,7 +92,7 @@ func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, err
 		if died, err = s.MarkDead(ctx, tx, change.Lost); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, s.q(sqlPrepare), s.replicaSet, change.Cause, change.Reason, change.By).Scan(&number)
+		return tx.QueryRow(ctx, s.q(sqlPrepare), s.replicaSet, cause, changes, reason, change.By).Scan(&number)
 	})
 	if isUniqueViolation(err) { // nobody had a row to lock: the other inserted the first generation
 		return 0, nil

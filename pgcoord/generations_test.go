@@ -11,11 +11,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // change asks for the generation after from.
 func change(from int64, lost ...Loss) Change {
-	return Change{From: from, Cause: CauseLost, Reason: "a test", By: uuid.New(), Lost: lost}
+	return Change{From: from, Changes: aTest, By: uuid.New(), Lost: lost}
 }
 
 // held is a connection whose transaction stops before its commit.
@@ -85,14 +87,14 @@ func TestPrepareSupersedesTheGenerationBefore(t *testing.T) {
 	s, pool := newStore(t)
 	w := join(t, s, pool, "orders")
 	by := uuid.New()
-	number, err := s.Prepare(t.Context(), pool, Change{Cause: CauseFirst, Reason: "a worker joined", By: by})
+	number, err := s.Prepare(t.Context(), pool, Change{Changes: []replicaset.Change{{Kind: replicaset.Joined, Name: "ann", Worker: by}}, By: by})
 	require.NoError(t, err)
 	assert.Equal(t, int64(1), number)
 	v, err := s.Observe(t.Context(), pool, w, false)
 	require.NoError(t, err)
 	assert.Equal(t, Preparing, v.Generation.State)
-	assert.Equal(t, CauseFirst, v.Generation.Cause)
-	assert.Equal(t, "a worker joined", v.Generation.Reason)
+	assert.Equal(t, replicaset.CauseFirst, v.Generation.Cause)
+	assert.Equal(t, replicaset.Called("ann", by)+" joined", v.Generation.Reason)
 	assert.Equal(t, by, value[uuid.UUID](t, pool, `SELECT prepared_by FROM orchestrator_generations`))
 
 	for _, from := range []int64{0, 1, 2} {

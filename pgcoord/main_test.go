@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
@@ -85,10 +86,16 @@ func setState(t testing.TB, s *Store, db DB, worker uuid.UUID, state WorkerState
 	require.True(t, ok, "worker %s cannot become %s", worker, state)
 }
 
+// shortID is how reasons and tests tell workers apart.
+func shortID(id uuid.UUID) string { return id.String()[len(id.String())-8:] }
+
+// aTest is a change for tests that are about something else.
+var aTest = []replicaset.Change{{Kind: "a test"}}
+
 // prepare prepares the generation after from and returns its number.
 func prepare(t testing.TB, s *Store, db Conn, from int64) int64 {
 	t.Helper()
-	number, err := s.Prepare(t.Context(), db, Change{From: from, Cause: CauseJoined, Reason: "a test", By: uuid.New()})
+	number, err := s.Prepare(t.Context(), db, Change{From: from, Changes: aTest, By: uuid.New()})
 	require.NoError(t, err)
 	require.Equal(t, from+1, number)
 	return number

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -105,8 +106,8 @@ func collectElsewhere(rows pgx.Rows) (map[string]string, error) {
 // mend is the checkpoints with those that are missing, at the beginning of the stream,
 // and the members without the projections that have checkpoints in another replica set,
 // which elsewhere names: such a projection is not divided, since slots that are missing here
-// may be there. noticed is what was mended, in words for people. It is a pure function.
-func mend(stored []Checkpoint, members []Member, elsewhere map[string]string) (all []Checkpoint, running []Member, noticed []string) {
+// may be there. noticed is what was repaired. It is a pure function.
+func mend(stored []Checkpoint, members []Member, elsewhere map[string]string) (all []Checkpoint, running []Member, noticed []replicaset.Change) {
 	all = slices.Clone(stored)
 	pieces := map[string][]slot.Piece{}
 	for _, c := range stored {
@@ -114,7 +115,7 @@ func mend(stored []Checkpoint, members []Member, elsewhere map[string]string) (a
 	}
 	for _, projection := range projectionsOf(members) {
 		if other, is := elsewhere[projection]; is {
-			noticed = append(noticed, fmt.Sprintf("projection %q has checkpoints in replica set %q: no worker of this one handles it", projection, other))
+			noticed = append(noticed, replicaset.Change{Kind: replicaset.Elsewhere, Projections: []string{projection}, Detail: other})
 			continue
 		}
 		missing := slot.Gaps(pieces[projection])
@@ -122,7 +123,7 @@ func mend(stored []Checkpoint, members []Member, elsewhere map[string]string) (a
 			all = append(all, Checkpoint{Projection: projection, Piece: slot.Piece{Range: slots}})
 		}
 		if len(missing) > 0 {
-			noticed = append(noticed, fmt.Sprintf("checkpoints of projection %q were deleted: the slots %v begin again at position 0", projection, missing))
+			noticed = append(noticed, replicaset.Change{Kind: replicaset.Repaired, Projections: []string{projection}, Detail: fmt.Sprint(missing)})
 		}
 	}
 	running = slices.Clone(members)

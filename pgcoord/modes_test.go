@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
@@ -123,7 +124,7 @@ func changeAndLeave(t *testing.T, s *Store, pool *pgxpool.Pool, number int64, de
 	t.Helper()
 	ctx := t.Context()
 	next, err := s.Prepare(ctx, pool, Change{
-		From: number, Cause: CauseLost, Reason: "it's", By: stays,
+		From: number, Changes: []replicaset.Change{{Kind: replicaset.Lost, Name: "o'hara \\", Detail: "it's {\"x\"}"}}, By: stays,
 		Lost: []Loss{{Worker: dead, Detail: "it's gone", SessionGone: true}, {Worker: stays, Heartbeat: "0.000000"}},
 	})
 	require.NoError(t, err)

@@ -28,6 +28,7 @@ type Checkpoint struct {
 // Member is a worker as the plan sees it.
 type Member struct {
 	ID            uuid.UUID
+	Name          string
 	Projections   []string
 	Unpartitioned []string
 	Partitions    int

@@ -1,20 +1,31 @@
 package pgcoord
 
 import (
-	"strings"
+	"encoding/json"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// reasons are the parts of the current generation's reason.
-func reasons(t *testing.T, s *Store, db DB) []string {
+// changes are those of the current generation.
+func changes(t *testing.T, db DB) (changes []replicaset.Change) {
 	t.Helper()
-	v, err := s.Glance(t.Context(), db, uuid.New())
-	require.NoError(t, err)
-	return strings.Split(v.Generation.Reason, "; ")
+	var text string
+	require.NoError(t, db.QueryRow(t.Context(), `SELECT changes::text FROM orchestrator_generations WHERE state <> 'superseded'`).Scan(&text))
+	require.NoError(t, json.Unmarshal([]byte(text), &changes))
+	return changes
+}
+
+func joined(name string, id uuid.UUID) replicaset.Change {
+	return replicaset.Change{Worker: id, Name: name, Kind: replicaset.Joined}
+}
+
+func left(name string, id uuid.UUID) replicaset.Change {
+	return replicaset.Change{Worker: id, Name: name, Kind: replicaset.Left}
 }
 
 // Whoever comes or goes while a generation is in preparation is named by its reason as well.
@@ -24,17 +35,17 @@ func TestReasonNamesAllWhoCameAndWent(t *testing.T) {
 	named := func(name string) uuid.UUID { return joinAs(t, s, pool, name) }
 	ann, bob, cid, dan := named("ann"), named("bob"), named("cid"), named("dan")
 	number := generation(t, s, pool, 0, ann, bob, cid, dan)
-	assert.ElementsMatch(t, []string{"a test", Joined("ann", ann), Joined("bob", bob), Joined("cid", cid), Joined("dan", dan)}, reasons(t, s, pool))
+	assert.ElementsMatch(t, []replicaset.Change{aTest[0], joined("ann", ann), joined("bob", bob), joined("cid", cid), joined("dan", dan)}, changes(t, pool))
 
 	eve := named("eve")
 	fay := named("fay")
 	gus := named("gus")
-	prepared := []string{Left("dan", dan), Joined("eve", eve), Joined("fay", fay)}
+	prepared := []replicaset.Change{left("dan", dan), joined("eve", eve), joined("fay", fay)}
 	require.NoError(t, s.Stop(t.Context(), pool, dan, "left gracefully"))
-	next, err := s.Prepare(t.Context(), pool, Change{From: number, Cause: CauseJoined, Reason: strings.Join(prepared, "; "), By: ann})
+	next, err := s.Prepare(t.Context(), pool, Change{From: number, Changes: prepared, By: ann})
 	require.NoError(t, err)
 	require.Equal(t, number+1, next)
-	assert.Equal(t, prepared, reasons(t, s, pool))
+	assert.Equal(t, prepared, changes(t, pool))
 
 	hal := named("hal")
 	for _, w := range []uuid.UUID{ann, eve, gus, hal} {
@@ -52,60 +63,27 @@ func TestReasonNamesAllWhoCameAndWent(t *testing.T) {
 	assert.Equal(t, 2, died, "bob and late")
 	v, err := s.Glance(t.Context(), pool, ann)
 	require.NoError(t, err)
-	assert.Equal(t, CauseLost, v.Generation.Cause, "one of many things is that bob was lost")
-	complete := append(prepared, Lost("bob", bob, "did not stop"), Left("cid", cid), Left("fay", fay), Joined("gus", gus), Joined("hal", hal))
-	assert.ElementsMatch(t, complete, reasons(t, s, pool))
-	assert.Equal(t, prepared, reasons(t, s, pool)[:len(prepared)], "what it was prepared for comes first")
+	assert.Equal(t, replicaset.CauseLost, v.Generation.Cause, "one of many things is that bob was lost")
+	complete := append(prepared, replicaset.Change{Worker: bob, Name: "bob", Kind: replicaset.Lost, Detail: "did not stop"},
+		left("cid", cid), left("fay", fay), joined("gus", gus), joined("hal", hal))
+	assert.ElementsMatch(t, complete, changes(t, pool))
+	assert.Equal(t, prepared, changes(t, pool)[:len(prepared)], "what it was prepared for comes first")
+	assert.Equal(t, replicaset.Reason(changes(t, pool)), v.Generation.Reason)
 }
 
-func TestWhatBecameOfAWorkerThatIsNoMember(t *testing.T) {
-	ann, bob := uuid.New(), uuid.New()
-	for name, test := range map[string]struct {
-		prepared string
-		was      bool
-		state    WorkerState
-		want     string
-		cause    string
-	}{
-		"it left":                        {"x", true, Stopped, "x; " + Left("ann", ann), CauseChanged},
-		"it is leaving":                  {"x", true, Stopping, "x; " + Left("ann", ann), CauseChanged},
-		"it died":                        {"x", true, Dead, "x; " + Lost("ann", ann, "evidence"), CauseLost},
-		"it is back, but not ready":      {"x", true, Pending, "x; worker ann (" + shortID(ann) + ") is not ready", "x"},
-		"it left, as was said":           {Left("ann", ann), true, Stopped, Left("ann", ann), "x"},
-		"it died, as was said":           {DeclaredDead("ann", ann), true, Dead, DeclaredDead("ann", ann), "x"},
-		"it was lost, as was said":       {Lost("ann", ann, "x"), true, Dead, Lost("ann", ann, "x"), "x"},
-		"something else was said":        {Called("ann", ann) + " found", true, Stopped, Called("ann", ann) + " found; " + Left("ann", ann), CauseChanged},
-		"it joined, and left":            {Joined("ann", ann), false, Stopped, Joined("ann", ann) + "; " + Left("ann", ann), CauseChanged},
-		"it came and left between looks": {"x", false, Stopped, "x", "x"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := turnover{cause: "x", reason: test.prepared, before: []uuid.UUID{bob}, known: []acquaintance{
-				{id: ann, name: "ann", state: test.state, detail: "evidence"}, {id: bob, name: "bob", state: Ready},
-			}}
-			if test.was {
-				c.before = append(c.before, ann)
-			}
-			cause, reason := c.complete([]uuid.UUID{bob}, Activation{})
-			assert.Equal(t, test.want, reason)
-			assert.Equal(t, test.cause, cause)
-		})
-	}
-}
-
-func TestTheCauseOfSeveral(t *testing.T) {
-	for name, test := range map[string]struct {
-		causes []string
-		want   string
-	}{
-		"one":                      {[]string{CauseJoined}, CauseJoined},
-		"the same twice":           {[]string{CauseJoined, CauseJoined}, CauseJoined},
-		"several":                  {[]string{CauseJoined, CauseLeft}, CauseChanged},
-		"a loss counts most":       {[]string{CauseJoined, CauseLost, CauseLeft}, CauseLost},
-		"a loss among several":     {[]string{CauseChanged, CauseLost}, CauseLost},
-		"a loss, then others":      {[]string{CauseLost, CauseJoined}, CauseLost},
-		"nothing that has a cause": {[]string{CauseJoined, ""}, CauseJoined},
-		"the first":                {[]string{CauseFirst, CauseJoined, CauseLost}, CauseFirst},
-	} {
-		t.Run(name, func(t *testing.T) { assert.Equal(t, test.want, Causes(test.causes...)) })
+// Changes that cannot be read stop nobody.
+func TestChangesThatWereEditedByHand(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	ann := joinAs(t, s, pool, "ann")
+	for _, edited := range []string{`"x"`, `{}`, `null`, `[1]`, `[{"worker": "nobody"}]`} {
+		v, err := s.Glance(t.Context(), pool, ann)
+		require.NoError(t, err)
+		next := prepare(t, s, pool, v.Generation.Number)
+		exec(t, pool, `UPDATE orchestrator_generations SET changes = '`+edited+`' WHERE state = 'preparing'`)
+		setState(t, s, pool, ann, Ready, next)
+		activated, err := s.Activate(t.Context(), pool, Activation{Number: next, By: ann})
+		require.NoError(t, err, edited)
+		assert.True(t, activated, edited)
 	}
 }

@@ -18,8 +18,8 @@ var countingGuards = []guard{
 		Test: "TestADeathInAChangeIsCountedOnce", Promise: "a worker that dies while a generation is in preparation is counted",
 	},
 	{
-		Name: "a-loss-is-the-cause", File: "pgcoord/reason.go",
-		Old: "case slices.Contains(causes, CauseLost):", New: "case len(causes) == 1 && causes[0] == CauseLost:",
+		Name: "a-loss-is-the-cause", File: "internal/replicaset/changes.go",
+		Old: "case slices.Contains(found, CauseLost):", New: "case len(found) == 1 && found[0] == CauseLost:",
 		Test: "TestADeathInAChangeIsCountedOnce", Package: "actors", Promise: "a worker that was lost is the cause of a generation, whatever else happened with it",
 	},
 	{

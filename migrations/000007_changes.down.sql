@@ -1,0 +1,2 @@
+UPDATE {{schema}}orchestrator_generations SET cause = 'contested' WHERE cause = 'inconsistent';
+ALTER TABLE {{schema}}orchestrator_generations DROP COLUMN changes;

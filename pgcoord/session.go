@@ -157,8 +157,8 @@ WHERE ` + dbguard.Primary + ` AND pg_catalog.current_setting(s.name) IS DISTINCT
 // out or refused.
 const sqlKeepAlive = `
 SELECT pg_catalog.set_config(s.name, v.setting, false)
-FROM (VALUES ('tcp_keepalives_idle', '5'), ('tcp_keepalives_interval', '2'), ('tcp_keepalives_count', '3'),
-             ('tcp_user_timeout', '10000'), ('client_connection_check_interval', '2000')) AS v (name, setting)
+FROM (VALUES ('tcp_keepalives_idle', '2'), ('tcp_keepalives_interval', '1'), ('tcp_keepalives_count', '2'),
+             ('tcp_user_timeout', '4000'), ('client_connection_check_interval', '2000')) AS v (name, setting)
 JOIN pg_catalog.pg_settings AS s ON s.name = v.name`
 
 // sqlEndHolder ends the worker's own previous session, which the server has not

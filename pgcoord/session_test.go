@@ -110,7 +110,7 @@ func TestSessionNoticesADeadPeerSoon(t *testing.T) {
 		return conn.QueryRow(ctx, `SELECT array_agg(setting ORDER BY name) FROM pg_settings
 			WHERE name IN ('client_connection_check_interval', 'tcp_keepalives_count', 'tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_user_timeout')`).Scan(&set)
 	}))
-	assert.Equal(t, []string{"2000", "3", "5", "2", "10000"}, set)
+	assert.Equal(t, []string{"2000", "2", "2", "1", "4000"}, set)
 }
 
 // Requests and notifications use the one connection by turns; none is lost.

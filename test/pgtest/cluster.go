@@ -28,6 +28,10 @@ type Options struct {
 	// committed transaction survives the death of the server, but not the loss of the machine's power.
 	Durable bool
 
+	// Trusted is a network, such as 10.0.0.0/8, everybody in which is trusted as on 127.0.0.1. The setting listen_addresses must let
+	// them in as well.
+	Trusted string
+
 	// StartTimeout is how long a start, recovery included, may take. Defaults to 60s.
 	StartTimeout time.Duration
 
@@ -123,16 +127,26 @@ func (c *Cluster) initialise(ctx context.Context) error {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("creating a PostgreSQL data directory with %s: %w: %s", initdb.Path, err, out)
 	}
+	if c.opts.Trusted != "" {
+		if err := c.add("pg_hba.conf", fmt.Sprintf("host %[1]s %[1]s %[2]s trust\n", "all", c.opts.Trusted)); err != nil {
+			return err
+		}
+	}
 	return c.configure()
 }
 
 // configure adds this server's settings to postgresql.conf.
 func (c *Cluster) configure() error {
-	file, err := os.OpenFile(filepath.Join(c.home.data(), "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
+	return c.add("postgresql.conf", c.opts.configuration(c.home.sockets()))
+}
+
+// add adds lines to one of the configuration's files.
+func (c *Cluster) add(name, lines string) error {
+	file, err := os.OpenFile(filepath.Join(c.home.data(), name), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("configuring PostgreSQL: %w", err)
 	}
-	_, err = file.WriteString(c.opts.configuration(c.home.sockets()))
+	_, err = file.WriteString(lines)
 	if err := errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("configuring PostgreSQL: %w", err)
 	}

@@ -30,11 +30,13 @@
 //     first under the next, added up if there was more than one change; the longest of these of one repetition is its value.
 //     The load's own gaps, of up to 10 ms, are part of it.
 //   - leave-return: from SIGTERM until the leaver's Run has returned.
-//   - kill, freeze, host-gone: until, for each bucket of slots, a batch with an event of it was committed under a generation later
+//   - kill, freeze, host-gone, host-vanished: until, for each bucket of slots, a batch with an event of it was committed under a generation later
 //     than the one before, by another worker than the victim; the latest bucket counts. The survivors' own partitions, which the new
 //     generation stops and starts, are among them. The victim is drawn from all four, leader or not. A freeze counts from when the
 //     process was seen to have stopped; every second one is inside a batch, with its row locks held.
-//   - freeze-rows, host-gone-rows: how many of its batches under an old generation the victim could commit after it was back.
+//   - freeze-rows, host-gone-rows, host-vanished-rows: how many of its batches under an old generation the victim could commit after it was back.
+//     host-gone cuts the worker off by a proxy, whose kernel goes on acknowledging, so that only silence tells. host-vanished takes down
+//     the link of the worker's network namespace, so that nobody acknowledges, as when a machine fails; it needs root on Linux.
 //   - db-restart: from when the server accepts connections until each bucket has had a batch; fast and immediate shutdowns in
 //     turn. Generations are counted until 8 s after it.
 //   - burst: how many generations ten workers cause that start within a second, until all ten handle events and the last generation

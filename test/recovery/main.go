@@ -21,13 +21,14 @@ type scenario struct {
 	prepare     func(context.Context, *stage) error
 	repeat      func(ctx context.Context, s *stage, i int) error
 	close       func() error // of what the scenario itself opened; may be nil
+	possible    func() error // why it cannot be played here; may be nil
 	unchecked   bool         // its events are not handled by one projection to the end
 }
 
 // scenarios are played in this order.
 func scenarios(env settings) []scenario {
 	return []scenario{
-		firstWorker(), membership(), killing(env), freezing(), hostGone(), restarting(), bursting(), rolling(), many(env),
+		firstWorker(), membership(), killing(env), freezing(), hostGone(), hostVanished(), restarting(), bursting(), rolling(), many(env),
 	}
 }
 
@@ -54,6 +55,12 @@ func measure(ctx context.Context, env settings) error {
 	for _, sc := range scenarios(env) {
 		if !env.wantsAny(sc.figures) || ctx.Err() != nil {
 			continue
+		}
+		if sc.possible != nil {
+			if err := sc.possible(); err != nil {
+				fmt.Fprintf(os.Stderr, "recovery: SKIPPED %v: %v\n", sc.figures, err)
+				continue
+			}
 		}
 		if err := sc.play(ctx, env, &r); err != nil {
 			fmt.Fprintf(os.Stderr, "recovery: measuring %v: %v\n", sc.figures, err)

@@ -27,6 +27,7 @@ const killPatience = 10 * time.Second
 type stageOptions struct {
 	load     loadOptions
 	settings map[string]string                     // of the server
+	trusted  string                                // a network whose hosts may connect to it besides this one
 	worker   func(*workload.WorkerSpec, int) error // changes the spec of the n-th worker; may be nil
 }
 
@@ -59,7 +60,7 @@ func newStage(ctx context.Context, env settings, r *report, name string, o stage
 	// The times of commits come from the server: it stamps them with the clock that the processes of this machine share.
 	server := map[string]string{"track_commit_timestamp": "on", "max_connections": "700"}
 	maps.Copy(server, o.settings)
-	if s.cluster, err = pgtest.Start(ctx, pgtest.Options{Durable: true, Settings: server}); err != nil {
+	if s.cluster, err = pgtest.Start(ctx, pgtest.Options{Durable: true, Settings: server, Trusted: o.trusted}); err != nil {
 		return s, fmt.Errorf("starting a PostgreSQL server: %w", err)
 	}
 	if s.dsn, err = s.cluster.CreateDatabase(ctx, "recovery"); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -48,7 +49,8 @@ func spawn(spec WorkerSpec, logFile string) (*Process, error) {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(program)
+	command := append(slices.Clone(spec.Through), program)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), specVariable+"="+string(encoded))
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = attributes()

@@ -32,6 +32,9 @@ type WorkerSpec struct {
 	Partitions          int // of each projection
 	PollOnly            bool
 	PoolSize            int // 8
+
+	// Through is a command, with its arguments, that runs the process: it must replace itself by it.
+	Through []string `json:"-"`
 }
 
 // specVariable carries the spec, as JSON, to a worker's process.

@@ -23,13 +23,13 @@ var (
 	ErrAlreadyRunning = errors.New("this orchestrator is running already: make another one for another worker")
 
 	// ErrProjectionClaimed is wrapped by what Run returns for a projection that
-	// belongs to another replica set. The text names it. The README says how to move
+	// belongs to another replica set. The text names it. docs/operating.md says how to move
 	// a projection.
 	ErrProjectionClaimed = errors.New("the projection belongs to another replica set")
 
 	// ErrCheckpointsIncomplete is wrapped by what Run returns for a projection that
 	// has not run yet, and for which somebody has entered checkpoints of some slots
-	// only. The text names it and the slots. See the README on coming from
+	// only. The text names it and the slots. See docs/projections.md on coming from
 	// projection.PostgresProcessor.
 	ErrCheckpointsIncomplete = pgcoord.ErrCheckpointsIncomplete
 

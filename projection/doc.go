@@ -4,7 +4,7 @@
 // batches ([BatchProjection]), only some events ([ScopedProjection]), or all aggregates
 // in one order ([UnpartitionedProjection]). The same value runs under the orchestrator
 // and under the manual [PostgresProcessor], which knows nothing of other workers. Never
-// run it by both at once: each has its own checkpoints (the README says how to go over).
+// run it by both at once: each has its own checkpoints (docs/projections.md says how to go over).
 //
 // A batch is one transaction. It first locks the checkpoint and compares it
 // with where this processor believes it to be: of two processors one waits and then

@@ -15,12 +15,12 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-// readmesGrants is the SQL of the README's section on rights.
-func readmesGrants(t *testing.T) string {
+// documentedGrants is the SQL of the section on rights in docs/operating.md.
+func documentedGrants(t *testing.T) string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	document, err := os.ReadFile("../../docs/operating.md")
 	require.NoError(t, err)
-	_, section, found := strings.Cut(string(readme), "## Requirements")
+	_, section, found := strings.Cut(string(document), "## Rights")
 	require.True(t, found)
 	_, sql, found := strings.Cut(section, "```sql")
 	require.True(t, found)
@@ -40,11 +40,11 @@ func (w *world) as(role string) *pgxpool.Pool {
 	return pool
 }
 
-func TestTheReadmesGrantsSuffice(t *testing.T) {
+func TestTheDocumentedGrantsSuffice(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "the roles that connect are its own")
 	w := newWorld(t)
 	worker, writer := w.role("worker", ""), w.role("writer", "")
-	sql := regexp.MustCompile(`\bworker\b`).ReplaceAllString(readmesGrants(t), worker)
+	sql := regexp.MustCompile(`\bworker\b`).ReplaceAllString(documentedGrants(t), worker)
 	w.exec(regexp.MustCompile(`\bwriter\b`).ReplaceAllString(sql, writer))
 	w.exec("GRANT ALL ON handled TO " + worker + "; GRANT ALL ON SEQUENCE handled_nth_seq TO " + worker)
 

@@ -57,7 +57,7 @@ func TestErrorsNameTheGrantThatIsMissing(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "the roles that connect are its own")
 	w := newWorld(t)
 	worker, writer, manual := w.role("worker", ""), w.role("writer", ""), w.role("manual", "")
-	sql := regexp.MustCompile(`\bworker\b`).ReplaceAllString(readmesGrants(t), worker)
+	sql := regexp.MustCompile(`\bworker\b`).ReplaceAllString(documentedGrants(t), worker)
 	w.exec(regexp.MustCompile(`\bwriter\b`).ReplaceAllString(sql, writer))
 	w.exec("REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO " + manual)
 	w.exec("GRANT ALL ON handled TO " + worker + ", " + manual + "; GRANT ALL ON SEQUENCE handled_nth_seq TO " + worker + ", " + manual)

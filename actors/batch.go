@@ -3,11 +3,8 @@ package actors
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
@@ -48,22 +45,24 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	if handled < events.Len() {
 		upTo = events.Position(handled - 1)
 	}
-	if p.failing.recorded >= events.Position(0) {
-		b.Recovered(positionsOf(events.Slice(0, handled)))
-	}
+	recovered := p.recordIn(b, events.Slice(0, handled))
 	if err := p.commit(ctx, b, upTo); err != nil {
 		switch {
+		case errors.Is(err, pgcoord.ErrNoRecord) && b.Alive():
+			p.failing.apart = true
+			return next{more: true}, nil
 		case ctx.Err() != nil:
 		case batchtx.IsConflict(err):
 			return p.conflicted(ctx, events.Slice(0, handled), err), nil
 		case p.wasIdle(err, time.Since(began)):
 			return next{more: true}, nil
-		case p.blames(err):
+		case p.blames(err, batchtx.IsOfCommit(err)):
 			return p.commitFailed(ctx, events.Slice(0, handled), p.explained(err)), nil
 		}
 		return next{}, err
 	}
 	p.turns.conflicts = 0
+	p.recordLater(b, recovered)
 	p.succeeded(ctx, handled, events.Len(), time.Since(began))
 	return next{more: true}, nil
 }
@@ -95,7 +94,7 @@ func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events pac
 		return next{more: true}, nil
 	}
 	ownTime := errors.Is(handlerErr, context.DeadlineExceeded) || errors.Is(handlerErr, context.Canceled)
-	if !alive && !ownTime && !p.blames(handlerErr) {
+	if !alive && !ownTime && !p.blames(handlerErr, true) {
 		return next{}, handlerErr
 	}
 	return p.handlerFailed(ctx, events, handled, p.explained(handlerErr)), nil
@@ -108,14 +107,14 @@ const brokenMost = 3
 // blames says whether an error that came with a lost connection, or at COMMIT, is
 // the handlers' doing rather than the database's: a constraint that is checked at
 // COMMIT, a transaction that a handler ended, made read-only or let idle for too long, or what
-// breaks again and again.
-func (p *processor) blames(err error) bool {
+// breaks again and again. ofHandlers says that the error may speak of what they wrote, rather than of the worker's own statements.
+func (p *processor) blames(err error, ofHandlers bool) bool {
 	for _, doing := range []error{batchtx.ErrOwner, batchtx.ErrReadOnly, batchtx.ErrRows} {
 		if errors.Is(err, doing) {
 			return true
 		}
 	}
-	if dbfault.Code(err) != "" && !ofDatabase(err) {
+	if ofHandlers && dbfault.Code(err) != "" && !ofDatabase(err) {
 		return true
 	}
 	p.broken++
@@ -223,96 +222,14 @@ func (p *processor) handlerFailed(ctx context.Context, events packed.Events, han
 	}
 	event := events.At(handled)
 	if p.failing.position != event.GlobalPosition {
-		p.failing.position, p.failing.attempts = event.GlobalPosition, 0
+		p.failing.position, p.failing.attempts, p.failing.tries, p.failing.panicked = event.GlobalPosition, 0, 0, ""
 	}
-	p.failing.recorded = max(p.failing.recorded, event.GlobalPosition)
+	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition)
 	p.failing.attempts++ // also where the table cannot be reached
-	delay := backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.after(p.failing.attempts)
+	p.failing.tries++
+	delay := backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.after(p.failing.tries)
 	p.failing.resume = time.Now().Add(delay)
 	p.size.next = max(handled, 1)
 	p.report(ctx, event, delay, err)
 	return next{more: true}
-}
-
-// report tells of a failed event: metrics, table, log. The log counts attempts as the table does.
-func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
-	kind := "error"
-	panicked, isPanic := errors.AsType[*projection.PanicError](err)
-	if isPanic {
-		kind = "panic"
-	}
-	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
-	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
-	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
-	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure)
-	if recordErr != nil && ctx.Err() == nil {
-		p.log.Warn("the failure could not be recorded", "error", recordErr, "position", event.GlobalPosition)
-	}
-	p.failing.attempts = max(p.failing.attempts, attempts)
-	attrs := []any{
-		"error", failure.Error, "event_id", event.EventID, "event_type", event.EventType, "aggregate_id", event.AggregateID, "position", event.GlobalPosition,
-		"attempt", p.failing.attempts, "next_try", delay,
-	}
-	if isPanic {
-		attrs = append(attrs, "stack", string(panicked.Stack))
-	}
-	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
-}
-
-// longestError bounds what a handler's error may leave in logs and tables, in bytes.
-const longestError = 8 << 10
-
-// abridged is a text cut to longestError.
-func abridged(text string) string {
-	if len(text) <= longestError {
-		return text
-	}
-	return text[:longestError] + fmt.Sprintf("… (%d bytes)", len(text))
-}
-
-// recovered says that the event that had failed was handled.
-func (p *processor) recovered() {
-	p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts+1)
-	p.notRetrying()
-}
-
-func (p *processor) notRetrying() {
-	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
-	p.failing.position = 0
-}
-
-// settleFailures records which of the events that had failed, here or on another worker, were skipped, once the checkpoints have
-// passed all of them. Those that were handled are recorded already.
-func (p *processor) settleFailures(ctx context.Context) {
-	reached := slot.Lowest(p.pieces)
-	if p.failing.recorded == 0 || !p.known || reached < p.failing.recorded {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
-	defer cancel()
-	skipped, err := p.worker.Store.RecordSkipped(ctx, p.worker.db.InTransactions(), p.fence.Projection)
-	if err != nil {
-		p.log.Warn("which failed events were skipped could not be recorded", "error", err, "position", p.failing.recorded)
-		return // at the next step
-	}
-	p.failing.recorded = 0
-	for _, position := range skipped {
-		p.log.Warn("an event that had failed was skipped: the checkpoint was advanced past it, and no handler has handled it", "position", position)
-	}
-	switch {
-	case p.failing.position == 0 || p.failing.position > reached:
-	case slices.Contains(skipped, p.failing.position):
-		p.notRetrying()
-	default: // the answer to its commit was lost
-		p.recovered()
-	}
-}
-
-// positionsOf lists the events' positions.
-func positionsOf(events packed.Events) []int64 {
-	list := make([]int64, events.Len())
-	for i := range list {
-		list[i] = events.Position(i)
-	}
-	return list
 }

@@ -112,6 +112,8 @@ type worker struct {
 	handlers  *Handlers
 	notices   notices
 	positions positions
+	// late is events that failed and were handled later, which the tables do not say yet. It outlives the processors.
+	late lateRecords
 }
 
 // self is the worker's id.

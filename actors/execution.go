@@ -95,7 +95,7 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			w.Store.AnnounceAppends(ctx, db, w.self())
 			return nil
 		case prune:
-			return w.Store.Prune(ctx, db, w.Timing.History)
+			return e.prune(ctx, db)
 		case endLeader:
 			return e.endLeader(ctx, db, a)
 		case warnOfHolder:
@@ -105,6 +105,15 @@ func (e *execution) perform(ctx context.Context, a action) error {
 			return fmt.Errorf("the coordinator does not know the action %T", a)
 		}
 	})
+}
+
+// prune deletes old rows. The record of failures is an aid: if it cannot be pruned now, it is at the next change.
+func (e *execution) prune(ctx context.Context, db pgcoord.Conn) error {
+	w := e.worker
+	if err := w.Store.PruneFailures(ctx, db, w.Timing.History); err != nil {
+		w.recordFailed(e.log, err)
+	}
+	return w.Store.Prune(ctx, db, w.Timing.History)
 }
 
 // joined notes that the worker's row is there, unless err says it is not.
@@ -165,22 +174,29 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	var rows []pgcoord.Checkpoint
-	var retrying map[string]int64
+	var unsettled map[string]int64
+	var unsettledErr error
 	var missing []string
 	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 		if rows, err = w.Store.Assignment(ctx, db, w.self(), generation); err != nil {
 			return err
 		}
-		if retrying, err = w.Store.Retrying(ctx, db); err != nil {
-			return err
-		}
+		unsettled, unsettledErr = w.Store.Unsettled(ctx, db)
 		missing, err = w.Store.Missing(ctx, db, e.takenPartIn(), generation)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	assignment := toAssignment(generation, rows, retrying)
+	if unsettledErr != nil {
+		w.recordFailed(e.log, unsettledErr) // the processors read it later
+	}
+	assignment := toAssignment(generation, rows, func(projection string) int64 {
+		if unsettledErr != nil {
+			return messages.UnsettledUnknown
+		}
+		return unsettled[projection]
+	})
 	e.result.assignment = &assignment
 	if e.result.incomplete = len(missing) > 0 || !covers(assignment); e.result.incomplete {
 		e.lookAgain(0) // nothing of it is started
@@ -207,13 +223,13 @@ func recorded(handlers []messages.AbandonedHandler) []pgcoord.AbandonedHandler {
 }
 
 // toAssignment groups checkpoints by partition.
-func toAssignment(generation int64, rows []pgcoord.Checkpoint, retrying map[string]int64) messages.Assignment {
+func toAssignment(generation int64, rows []pgcoord.Checkpoint, unsettled func(string) int64) messages.Assignment {
 	assignment := messages.Assignment{Generation: generation}
 	for _, row := range rows {
 		p := partitionOf(&assignment, row.Partition)
 		last := len(p.Projections) - 1
 		if last < 0 || p.Projections[last].Projection != row.Projection {
-			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection, Retrying: retrying[row.Projection]})
+			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection, Unsettled: unsettled(row.Projection)})
 			last++
 		}
 		p.Projections[last].Pieces = append(p.Projections[last].Pieces, row.Piece)

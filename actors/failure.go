@@ -40,3 +40,21 @@ func (w *worker) databaseFailed(log *slog.Logger, operation string, err error, a
 		log.Error("the database refuses what the worker needs, and a person must act; it is tried again until then", append(attrs, "remedy", remedy)...)
 	}
 }
+
+// recordFailed logs that the record of failed events could not be read or written, once a minute, and counts it. Handling goes on.
+func (w *worker) recordFailed(log *slog.Logger, err error) {
+	remedy := remedyOf(err)
+	w.Metrics.DatabaseError("record")
+	if remedy != "" {
+		w.Metrics.DatabaseError("configuration")
+	}
+	if !w.notices.due("record "+dbfault.Code(err), personInterval) {
+		return
+	}
+	const says = "the record of failed events (orchestrator_dead_letters) cannot be kept; handling goes on, and it is tried again"
+	if remedy != "" {
+		log.Error(says, "error", err, "remedy", remedy)
+		return
+	}
+	log.Warn(says, "error", err)
+}

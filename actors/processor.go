@@ -58,14 +58,6 @@ type processor struct {
 	flush     *time.Timer // sends flushDue
 }
 
-// failing is the event that a handler fails on.
-type failing struct {
-	position int64 // 0 if there is none
-	attempts int
-	resume   time.Time // not before
-	recorded int64     // highest position that is recorded as failed; 0 if there is none
-}
-
 type (
 	// proceed asks for one batch.
 	proceed struct{}
@@ -87,7 +79,7 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Pro
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
 		pieces: a.Pieces, known: len(a.Pieces) > 0, readTo: slot.Lowest(a.Pieces),
-		failing: failing{recorded: a.Retrying},
+		failing: failing{unsettled: max(0, a.Unsettled), unknown: a.Unsettled == messages.UnsettledUnknown},
 		supply: supply{
 			consumer: fence.Projection + " " + fence.Partition.String(),
 			scope:    w.scopes[fence.Projection], end: slot.Lowest(a.Pieces),
@@ -188,7 +180,7 @@ func (p *processor) resume(c actor.Context, n next) {
 		p.wake = time.AfterFunc(n.after, func() { root.Send(self, &proceed{}) })
 	case n.more:
 		p.proceed(c)
-	case p.behind() > 0 && p.flush == nil:
+	case (p.behind() > 0 || p.unsettled()) && p.flush == nil:
 		p.flush = time.AfterFunc(p.worker.Batch.FlushAfter, func() { root.Send(self, &flushDue{}) })
 	}
 }
@@ -261,6 +253,9 @@ func (p *processor) reload(ctx context.Context) error {
 	}
 	if slot.Lowest(pieces) > slot.Lowest(p.pieces) {
 		p.trouble, p.broken = 0, 0 // a batch was committed, though its answer was lost
+	}
+	if isSetBack(pieces, p.pieces) {
+		p.failing.unknown = true // what was skipped is to be handled now
 	}
 	p.noticeAbove(pieces)
 	p.pieces, p.known, p.readTo = pieces, true, slot.Lowest(pieces)

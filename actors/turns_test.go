@@ -80,6 +80,9 @@ func TestAConflictIsNoFailureOfItsEvent(t *testing.T) {
 	t.Parallel()
 	for _, code := range []string{"40P01", "40001", "55P03"} {
 		for _, at := range []string{"in a statement", "at COMMIT"} {
+			if code == "40P01" && at == "at COMMIT" {
+				continue // as 40001
+			}
 			t.Run(code+" "+at, func(t *testing.T) {
 				t.Parallel()
 				f := newFixture(t)

@@ -24,10 +24,13 @@ type PartitionAssignment struct {
 type ProjectionAssignment struct {
 	Projection string
 	Pieces     []slot.Piece
-	// Retrying is the highest position of an event that failed before and is not
-	// recorded as handled; 0 if there is none.
-	Retrying int64
+	// Unsettled is the highest position of an event that failed before and is still to be handled; 0 if there is none, and
+	// UnsettledUnknown if that could not be read.
+	Unsettled int64
 }
+
+// UnsettledUnknown is an Unsettled that could not be read.
+const UnsettledUnknown = -1
 
 // StartPartitions asks the supervisor to handle an assignment. Coordinator →
 // supervisor, only after PartitionsStopped for all that came before. The

@@ -15,7 +15,7 @@ const (
 
 // The known values of the labels operation and kind, which are shown from the start.
 var (
-	operations        = [...]string{"batch", "checkpoint", "configuration", "coordination", "horizon"}
+	operations        = [...]string{"batch", "checkpoint", "configuration", "coordination", "horizon", "record"}
 	notificationKinds = [...]string{"joined", "left", "ready", "generation"}
 )
 

@@ -102,6 +102,7 @@
 //	operation  configuration        anything that fails until a person acts; the log names the remedy
 //	operation  coordination         looking at the replica set, or changing its tables
 //	operation  horizon              finding the horizon
+//	operation  record               reading or writing the record of failed events, which holds up nothing
 //	result     arrived              the notification came back
 //	result     missing              it did not
 //

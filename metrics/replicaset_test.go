@@ -136,7 +136,8 @@ func TestWhatMethodsRecord(t *testing.T) {
 			"database errors", func(r *metrics.ReplicaSet) { r.DatabaseError("batch"); r.DatabaseError("batch") },
 			"database_errors_total", `database_errors_total{operation="batch",replica_set="a"}=2
 				database_errors_total{operation="coordination",replica_set="a"}=0 database_errors_total{operation="horizon",replica_set="a"}=0
-				database_errors_total{operation="checkpoint",replica_set="a"}=0 database_errors_total{operation="configuration",replica_set="a"}=0`,
+				database_errors_total{operation="checkpoint",replica_set="a"}=0 database_errors_total{operation="configuration",replica_set="a"}=0
+				database_errors_total{operation="record",replica_set="a"}=0`,
 		},
 		{
 			"the session", func(r *metrics.ReplicaSet) { r.SessionReconnected(); r.SessionConnected(true) },
@@ -164,7 +165,8 @@ func TestWhatMethodsRecord(t *testing.T) {
 			position{partition="0/1",projection="users",replica_set="a"}=2
 			database_errors_total{operation="batch",replica_set="a"}=0
 			database_errors_total{operation="coordination",replica_set="a"}=0 database_errors_total{operation="horizon",replica_set="a"}=0
-				database_errors_total{operation="checkpoint",replica_set="a"}=0 database_errors_total{operation="configuration",replica_set="a"}=0`},
+				database_errors_total{operation="checkpoint",replica_set="a"}=0 database_errors_total{operation="configuration",replica_set="a"}=0
+				database_errors_total{operation="record",replica_set="a"}=0`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

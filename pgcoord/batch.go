@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -169,7 +171,7 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 		statements = append(statements, batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker}})
 	}
 	if len(b.recovered) > 0 {
-		statements = append(statements, batchtx.Statement{SQL: b.store.q(sqlHandled), Args: []any{b.fence.Projection, b.recovered}})
+		b.tx.RunAside(b.store.q(sqlHandled), b.fence.Projection, array(b.recovered))
 	}
 	if b.err = b.tx.CommitWith(ctx, statements...); b.err != nil {
 		return fmt.Errorf("committing the batch of %s up to %d: %w", b.fence, handled, b.err)
@@ -178,8 +180,28 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	return nil
 }
 
-// Recovered has Commit record those of the positions as handled whose events had failed before.
+// ErrNoRecord says that the server does not let Commit record anything. Nothing was committed. See Recovered.
+var ErrNoRecord = batchtx.ErrAside
+
+// Recovered has Commit record those of the positions as handled whose events had failed before. The record is part of the transaction, but cannot make
+// it fail or wait for longer than a tenth of a second; see Unrecorded. It fails with ErrNoRecord where the role may not use PL/pgSQL.
 func (b *Batch) Recovered(positions []int64) { b.recovered = positions }
+
+// Unrecorded is why a Commit that succeeded could not record what Recovered asked for.
+func (b *Batch) Unrecorded() error { return b.tx.Missed() }
+
+// Recorded says whether a Commit that succeeded recorded what Recovered asked for.
+func (b *Batch) Recorded() bool { return len(b.recovered) > 0 && b.tx.Missed() == nil }
+
+// array is positions as the text of an array.
+func array(positions []int64) string {
+	var text strings.Builder
+	for i, position := range positions {
+		text.WriteString(map[bool]string{true: "{", false: ","}[i == 0])
+		text.WriteString(strconv.FormatInt(position, 10))
+	}
+	return text.String() + "}"
+}
 
 // Rollback undoes the batch and returns the connection, also after ctx ended. It
 // does nothing if the batch has ended already.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
@@ -32,15 +34,15 @@ WHERE projection = $1 AND generation = $12 AND worker_id = $11 AND position < $2
 FOR SHARE
 ON CONFLICT (projection, global_position) DO UPDATE
 SET state = 'retrying', attempts = d.attempts + 1, last_error = excluded.last_error,
-    worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = now(), handled_at = NULL, skipped_at = NULL
+    worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = now()
 RETURNING attempts`
 
 // RecordFailure records that the partition waits for an event that its handler
 // fails on. It returns how often handlers have failed on the event, on this worker and others. It
 // does nothing if the worker is fenced, or if the checkpoint has passed the event, and returns failure.Attempts.
-func (s *Store) RecordFailure(ctx context.Context, db DB, f Fence, failure Failure) (attempts int, err error) {
+func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, failure Failure) (attempts int, err error) {
 	e := failure.Event
-	err = db.QueryRow(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
+	err = db.Waiting(recordPatience).QueryRow(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
 		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, storable(failure.Error), f.Worker, f.Generation).Scan(&attempts)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -56,55 +58,99 @@ func storable(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// sqlHandled is part of the transaction in which the events were handled.
-const sqlHandled = `
-UPDATE {{schema}}orchestrator_dead_letters SET state = 'handled', handled_at = now(), skipped_at = NULL
-WHERE projection = $1 AND global_position = ANY($2::bigint[]) AND state <> 'handled'`
+// The record of failures is an aid: it must hold up nothing. So none of its statements waits long for a lock.
+const (
+	recordPatience    = 250 * time.Millisecond
+	sqlRecordPatience = `SELECT pg_catalog.set_config('lock_timeout', '250', true)`
+)
 
-// An event whose handling committed is recorded as handled in the same transaction. So one that is still retried although its slot's
-// checkpoint has passed it was handled by nobody.
+// sqlHandled is part of the transaction in which the events were handled, see batchtx.Tx.RunAside.
+const sqlHandled = `
+UPDATE {{schema}}orchestrator_dead_letters SET state = 'handled', handled_at = pg_catalog.now()
+WHERE projection = ` + batchtx.AsideFirst + ` AND global_position = ANY((` + batchtx.AsideSecond + `)::pg_catalog.int8[]) AND state <> 'handled'`
+
+// An event that has failed again since, in a rebuild, is still retried.
+const sqlHandledBefore = `
+UPDATE {{schema}}orchestrator_dead_letters AS d
+SET state = 'handled', handled_at = t.at, skipped_at = CASE WHEN d.skipped_at < t.at THEN d.skipped_at END
+FROM (SELECT now() - make_interval(secs => $3::float8) AS at) AS t
+WHERE d.projection = $1 AND d.global_position = ANY($2::bigint[]) AND d.state <> 'handled' AND d.last_failed_at <= t.at`
+
+// RecordHandled records as handled, an age ago, those of the positions whose events had failed. It is for what a batch could not record itself.
+func (s *Store) RecordHandled(ctx context.Context, db dbguard.Transactions, projection string, positions []int64, age time.Duration) error {
+	_, err := db.Waiting(recordPatience).Exec(ctx, s.q(sqlHandledBefore), projection, positions, age.Seconds())
+	if err != nil {
+		return fmt.Errorf("recording which failed events of projection %q were handled: %w", projection, err)
+	}
+	return nil
+}
+
+// An event whose handling committed is recorded as handled in the same transaction, or by RecordHandled before this. So one that is still
+// retried although its slot's checkpoint has passed it was handled by nobody.
 const sqlRecordSkipped = `
 UPDATE {{schema}}orchestrator_dead_letters AS d SET state = 'skipped', skipped_at = now()
 FROM {{schema}}orchestrator_checkpoints AS c
 WHERE d.projection = $1 AND d.state = 'retrying' AND c.projection = d.projection AND d.global_position <= c.position
+  AND c.worker_id = $2 AND c.generation = $3 AND c.partition_key = $4
   AND (hashtextextended(d.aggregate_id, 0) & 65535) >= c.slot_from
   AND (hashtextextended(d.aggregate_id, 0) & 65535) < c.slot_to
 RETURNING d.global_position`
 
-// RecordSkipped records which failed events of a projection a person has skipped by advancing a checkpoint, and returns their positions.
-func (s *Store) RecordSkipped(ctx context.Context, db DB, projection string) ([]int64, error) {
-	rows, err := db.Query(ctx, s.q(sqlRecordSkipped), projection)
+// RecordSkipped records which failed events of a partition a person has skipped by advancing a checkpoint, and returns their positions.
+func (s *Store) RecordSkipped(ctx context.Context, db dbguard.Transactions, f Fence) ([]int64, error) {
+	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRecordSkipped), f.Projection, f.Worker, f.Generation, f.Partition.Key)
 	if err == nil {
 		var skipped []int64
 		if skipped, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err == nil {
 			return skipped, nil
 		}
 	}
-	return nil, fmt.Errorf("recording which failed events of projection %q were skipped: %w", projection, err)
+	return nil, fmt.Errorf("recording which failed events of projection %q were skipped: %w", f.Projection, err)
 }
 
-const sqlRetrying = `
-SELECT projection, max(global_position) FROM {{schema}}orchestrator_dead_letters
-WHERE replica_set = $1 AND state = 'retrying' AND ` + dbguard.Primary + ` GROUP BY projection`
+// An event that a person has skipped is handed to its handler again where the checkpoint was set back.
+const sqlUnsettled = `
+SELECT d.projection, max(d.global_position) FROM {{schema}}orchestrator_dead_letters AS d
+WHERE d.replica_set = $1 AND ` + dbguard.Primary + ` AND (d.state = 'retrying' OR d.state = 'skipped' AND EXISTS (
+    SELECT FROM {{schema}}orchestrator_checkpoints AS c
+    WHERE c.projection = d.projection AND c.position < d.global_position
+      AND (hashtextextended(d.aggregate_id, 0) & 65535) >= c.slot_from AND (hashtextextended(d.aggregate_id, 0) & 65535) < c.slot_to))
+GROUP BY d.projection`
 
-// Retrying is the highest position of an event that failed and has been neither handled nor skipped, for each projection that has one.
-func (s *Store) Retrying(ctx context.Context, db DB) (map[string]int64, error) {
-	rows, err := db.Query(ctx, s.q(sqlRetrying), s.replicaSet)
+// Unsettled is the highest position of an event that failed and is still to be handled or skipped, for each projection that has one. An event
+// that was skipped is to be handled if its checkpoint was set back.
+func (s *Store) Unsettled(ctx context.Context, db Conn) (map[string]int64, error) {
+	highest := map[string]int64{}
+	err := s.record(ctx, db, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, s.q(sqlUnsettled), s.replicaSet) //nolint:rowserrcheck // ForEachRow checks it
+		if err != nil {
+			return err
+		}
+		var projection string
+		var position int64
+		_, err = pgx.ForEachRow(rows, []any{&projection, &position}, func() error {
+			highest[projection] = position
+			return nil
+		})
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
 	}
-	highest := map[string]int64{}
-	var projection string
-	var position int64
-	for rows.Next() {
-		if err := rows.Scan(&projection, &position); err != nil {
-			rows.Close()
-			return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
-		}
-		highest[projection] = position
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
-	}
 	return highest, nil
+}
+
+// record runs statements on the record of failures in a transaction that does not wait long for a lock.
+func (s *Store) record(ctx context.Context, db Conn, do func(pgx.Tx) error) error {
+	tx, err := db.BeginTx(ctx, transaction)
+	if err != nil {
+		return err
+	}
+	if _, err = tx.Exec(ctx, sqlRecordPatience); err == nil {
+		err = do(tx)
+	}
+	if err == nil {
+		return tx.Commit(ctx)
+	}
+	return errors.Join(err, tx.Rollback(context.WithoutCancel(ctx)))
 }

@@ -1,13 +1,17 @@
 package pgcoord
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -23,7 +27,7 @@ func failed(t testing.TB, o owner, r slot.Range, position int64, says string) Fa
 // fails records a failure, and returns how many there were.
 func (o owner) fails(t testing.TB, failure Failure) int {
 	t.Helper()
-	attempts, err := o.RecordFailure(t.Context(), o.pool, o.fence, failure)
+	attempts, err := o.RecordFailure(t.Context(), dbguard.New(o.pool).InTransactions(), o.fence, failure)
 	require.NoError(t, err)
 	return attempts
 }
@@ -34,6 +38,14 @@ func (o owner) commits(t testing.TB, pieces []slot.Piece, to int64, positions ..
 	b := o.begin(t, pieces, to)
 	b.Recovered(positions)
 	require.NoError(t, b.Commit(t.Context(), to))
+}
+
+// skips records what was skipped.
+func (o owner) skips(t testing.TB) []int64 {
+	t.Helper()
+	skipped, err := o.RecordSkipped(t.Context(), dbguard.New(o.pool).InTransactions(), o.fence)
+	require.NoError(t, err)
+	return skipped
 }
 
 // deadLetters counts the rows of which a condition is true.
@@ -52,7 +64,7 @@ func TestFailuresAreCountedUntilHandled(t *testing.T) {
 	failure.Error = "still none" // on a worker that has begun to count
 	assert.Equal(t, 2, o.fails(t, failure))
 	assert.Equal(t, 1, deadLetters(t, o, `attempts = 2 AND last_error = 'still none' AND last_failed_at >= first_failed_at`))
-	retrying, err := o.Retrying(t.Context(), o.pool)
+	retrying, err := o.Unsettled(t.Context(), o.pool)
 	require.NoError(t, err)
 	assert.Equal(t, map[string]int64{"orders": 7}, retrying)
 
@@ -60,7 +72,7 @@ func TestFailuresAreCountedUntilHandled(t *testing.T) {
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`), "it was not handled")
 	o.commits(t, whole(6), 7, 6, 7)
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'handled' AND handled_at IS NOT NULL AND attempts = 2`))
-	retrying, err = o.Retrying(t.Context(), o.pool)
+	retrying, err = o.Unsettled(t.Context(), o.pool)
 	require.NoError(t, err)
 	assert.Empty(t, retrying)
 	assert.Equal(t, 1, o.fails(t, failure), "it is recorded too late")
@@ -68,7 +80,7 @@ func TestFailuresAreCountedUntilHandled(t *testing.T) {
 
 	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 6`)
 	assert.Equal(t, 3, o.fails(t, failure))
-	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying' AND handled_at IS NULL AND attempts = 3`), "it fails in a replay")
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying' AND handled_at IS NOT NULL AND attempts = 3`), "it fails in a replay")
 }
 
 // A batch that does not commit has handled nothing.
@@ -93,16 +105,14 @@ func TestSkippedIsWhatTheSlotsCheckpointHasPassed(t *testing.T) {
 		o.fails(t, failed(t, o, p.Range, int64(15+i), "no"))
 	}
 	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 20 WHERE slot_from = $1`, pieces[1].From)
-	skipped, err := o.RecordSkipped(t.Context(), o.pool, "letters")
-	require.NoError(t, err)
-	assert.Empty(t, skipped, "that was another projection")
-	skipped, err = o.RecordSkipped(t.Context(), o.pool, "orders")
-	require.NoError(t, err)
+	letters := o
+	letters.fence.Projection = "letters"
+	assert.Empty(t, letters.skips(t), "that was another projection")
+	skipped := o.skips(t)
 	assert.Equal(t, []int64{16}, skipped)
 	assert.Equal(t, 2, deadLetters(t, o, `state = 'retrying' AND global_position IN (15, 17)`))
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'skipped' AND global_position = 16 AND skipped_at IS NOT NULL AND handled_at IS NULL`))
-	skipped, err = o.RecordSkipped(t.Context(), o.pool, "orders")
-	require.NoError(t, err)
+	skipped = o.skips(t)
 	assert.Empty(t, skipped, "it is recorded")
 }
 
@@ -117,7 +127,7 @@ func TestFencedWorkerRecordsNoFailure(t *testing.T) {
 	} {
 		f := o.fence
 		change(&f)
-		attempts, err := o.RecordFailure(t.Context(), o.pool, f, failure)
+		attempts, err := o.RecordFailure(t.Context(), dbguard.New(o.pool).InTransactions(), f, failure)
 		require.NoError(t, err)
 		assert.Equal(t, failure.Attempts, attempts)
 		assert.Zero(t, deadLetters(t, o, `true`), name)
@@ -148,8 +158,7 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 	}
 	o.commits(t, whole(0), 1, 1)
 	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 2`)
-	skipped, err := o.RecordSkipped(t.Context(), o.pool, "orders")
-	require.NoError(t, err)
+	skipped := o.skips(t)
 	assert.Equal(t, []int64{2}, skipped)
 	living := join(t, o.Store, o.pool, "orders")
 	bury(t, o.Store, o.pool, buried)
@@ -159,10 +168,102 @@ func TestPruneKeepsWhatIsNeeded(t *testing.T) {
 		texts([]uuid.UUID{left, buried, o.worker}))
 
 	require.NoError(t, o.Prune(t.Context(), o.pool, 1))
+	require.NoError(t, o.PruneFailures(t.Context(), o.pool, 1))
 	assert.Equal(t, "3,4", value[string](t, o.pool, `SELECT string_agg(number::text, ',' ORDER BY number) FROM orchestrator_generations`))
 	assert.ElementsMatch(t, texts([]uuid.UUID{later, living, o.worker, foreign}), value[[]string](t, o.pool, `SELECT array_agg(worker_id::text) FROM orchestrator_workers`))
 	assert.Equal(t, 4, value[int](t, o.pool, `SELECT count(*) FROM orchestrator_heartbeats`))
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`))
 	assert.Equal(t, 1, deadLetters(t, o, `state <> 'retrying'`))
 	assert.Equal(t, o.fence.Generation+1, prepare(t, o.Store, o.pool, o.fence.Generation), "the numbers go on")
+}
+
+// Whatever is the matter with the record, the batch commits, and says that it was not recorded. It is recorded afterwards.
+func TestTheRecordOfFailuresFailsNoBatch(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ spoil, repair, code string }{
+		"a right is revoked":      {`REVOKE ALL ON orchestrator_dead_letters FROM {role}`, `GRANT ALL ON orchestrator_dead_letters TO {role}`, "42501"},
+		"the table is renamed":    {`ALTER TABLE orchestrator_dead_letters RENAME TO away`, `ALTER TABLE away RENAME TO orchestrator_dead_letters`, "42P01"},
+		"a trigger refuses":       {`CREATE TRIGGER no BEFORE UPDATE ON orchestrator_dead_letters EXECUTE FUNCTION refuse()`, `DROP TRIGGER no ON orchestrator_dead_letters`, "P0001"},
+		"a policy hides its rows": {`ALTER TABLE orchestrator_dead_letters ENABLE ROW LEVEL SECURITY`, `ALTER TABLE orchestrator_dead_letters DISABLE ROW LEVEL SECURITY`, "42501"},
+		"a row is locked":         {"", `SELECT FROM orchestrator_dead_letters FOR UPDATE`, "55P03"},
+		"the table is locked":     {"", `LOCK TABLE orchestrator_dead_letters`, "55P03"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOwner(t)
+			role := o.newRole(t, "worker")
+			fill := strings.NewReplacer("{role}", role).Replace
+			exec(t, o.pool, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$no$$; END'`)
+			exec(t, o.pool, fill(`GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}`))
+			o.fails(t, failed(t, o, slot.All(), 7, "no stock"))
+			config := o.pool.Config()
+			config.ConnConfig.User = role
+			as, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			defer as.Close()
+
+			repair := func() { exec(t, o.pool, fill(test.repair)) }
+			if test.spoil != "" {
+				exec(t, o.pool, fill(test.spoil))
+			} else {
+				person, err := o.pool.Begin(t.Context())
+				require.NoError(t, err)
+				exec(t, person, test.repair)
+				repair = func() { require.NoError(t, person.Commit(t.Context())) }
+			}
+			b, err := o.BeginBatch(t.Context(), as, o.fence, whole(0), 7, BatchSettings{})
+			require.NoError(t, err)
+			b.Recovered([]int64{7})
+			require.NoError(t, b.Commit(t.Context(), 7))
+			assert.Equal(t, test.code, dbfault.Code(b.Unrecorded()))
+			assert.False(t, b.Recorded())
+			assert.Equal(t, whole(7), o.pieces(t))
+
+			db := dbguard.New(as).InTransactions()
+			require.Error(t, o.RecordHandled(t.Context(), db, "orders", []int64{7}, 0))
+			repair()
+			assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying'`))
+			require.NoError(t, o.RecordHandled(t.Context(), db, "orders", []int64{7}, 0))
+			assert.Equal(t, 1, deadLetters(t, o, `state = 'handled' AND handled_at IS NOT NULL`))
+		})
+	}
+}
+
+// Hardened databases take PL/pgSQL from their roles. Then the record is written by itself.
+func TestWithoutPLpgSQLABatchSaysSo(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	role := o.newRole(t, "worker")
+	exec(t, o.pool, `GRANT ALL ON ALL TABLES IN SCHEMA public TO `+role)
+	exec(t, o.pool, `REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC`)
+	config := o.pool.Config()
+	config.ConnConfig.User = role
+	as, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	defer as.Close()
+	b, err := o.BeginBatch(t.Context(), as, o.fence, whole(0), 7, BatchSettings{})
+	require.NoError(t, err)
+	b.Recovered([]int64{7})
+	require.ErrorIs(t, b.Commit(t.Context(), 7), ErrNoRecord)
+	assert.Equal(t, whole(0), o.pieces(t))
+}
+
+// A skipped event is to be handled again where its checkpoint was set back.
+func TestASkippedEventIsUnsettledInARebuild(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	o.fails(t, failed(t, o, slot.All(), 7, "no stock"))
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 9`)
+	assert.Equal(t, []int64{7}, o.skips(t))
+	unsettled := func() map[string]int64 {
+		found, err := o.Unsettled(t.Context(), o.pool)
+		require.NoError(t, err)
+		return found
+	}
+	assert.Empty(t, unsettled())
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 0`)
+	assert.Equal(t, map[string]int64{"orders": 7}, unsettled())
+	o.commits(t, whole(0), 7, 7)
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'handled' AND handled_at IS NOT NULL AND skipped_at IS NOT NULL`), "what happened to it stays")
+	assert.Empty(t, unsettled())
 }

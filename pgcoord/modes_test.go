@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
@@ -80,10 +81,10 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	checkRewinds(t, s.Rewinds(pool), 6)
 
 	event := es.PersistedEvent{GlobalPosition: 7, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
-	attempts, err := s.RecordFailure(ctx, pool, f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"})
+	attempts, err := s.RecordFailure(ctx, dbguard.New(pool).InTransactions(), f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"})
 	require.NoError(t, err)
 	require.Equal(t, 1, attempts)
-	skipped, err := s.RecordSkipped(ctx, pool, f.Projection)
+	skipped, err := s.RecordSkipped(ctx, dbguard.New(pool).InTransactions(), f)
 	require.NoError(t, err)
 	require.Empty(t, skipped)
 	b, err := s.BeginBatch(ctx, pool, f, pieces, 7, BatchSettings{})
@@ -91,10 +92,11 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	b.Recovered([]int64{7})
 	require.NoError(t, b.Commit(ctx, 7))
 	assert.Equal(t, "handled", value[string](t, pool, s.q(`SELECT state FROM {{schema}}orchestrator_dead_letters WHERE last_error = $1`), "it's \\ $1"))
-	retrying, err := s.Retrying(ctx, pool)
+	retrying, err := s.Unsettled(ctx, pool)
 	require.NoError(t, err)
 	assert.Empty(t, retrying)
 	require.NoError(t, s.Prune(ctx, pool, 10))
+	require.NoError(t, s.PruneFailures(ctx, pool, 10))
 	changeAndLeave(t, s, pool, number, m.ID, other.ID)
 }
 

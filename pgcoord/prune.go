@@ -3,6 +3,8 @@ package pgcoord
 import (
 	"context"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 )
 
 const sqlPruneGenerations = `
@@ -25,17 +27,27 @@ WHERE d.replica_set = $1 AND d.state <> 'retrying'
   AND (d.projection, d.global_position) NOT IN (
     SELECT kept.projection, kept.global_position FROM {{schema}}orchestrator_dead_letters AS kept
     WHERE kept.replica_set = $1 AND kept.state <> 'retrying'
-    ORDER BY coalesce(kept.handled_at, kept.skipped_at) DESC LIMIT $2)`
+    ORDER BY greatest(kept.handled_at, kept.skipped_at) DESC LIMIT $2)`
 
-// Prune deletes what is over but for the last keep of each: superseded
-// generations, workers that left or died, and events that failed and were
-// handled or skipped later. A worker that was declared dead and is pruned before it comes
-// back joins as a new one.
+// Prune deletes what is over but for the last keep of each: superseded generations and workers that left or died. A worker that was
+// declared dead and is pruned before it comes back joins as a new one.
 func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
-	for _, sql := range []string{sqlPruneGenerations, sqlPruneWorkers, sqlPruneDeadLetters} {
+	for _, sql := range []string{sqlPruneGenerations, sqlPruneWorkers} {
 		if _, err := db.Exec(ctx, s.q(sql), s.replicaSet, keep); err != nil {
 			return fmt.Errorf("pruning the old rows of replica set %q: %w", s.replicaSet, err)
 		}
+	}
+	return nil
+}
+
+// PruneFailures deletes the record of events that failed and were handled or skipped later, but for the last keep.
+func (s *Store) PruneFailures(ctx context.Context, db Conn, keep int) error {
+	err := s.record(ctx, db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, s.q(sqlPruneDeadLetters), s.replicaSet, keep)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("pruning the failed events of replica set %q: %w", s.replicaSet, err)
 	}
 	return nil
 }

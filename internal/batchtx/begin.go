@@ -75,6 +75,7 @@ type Tx struct {
 	found    found
 	reported string // the application_name that the server has reported, or "" if it reports none of ours
 	last     error  // the last error of the database that a handler has met, see Conflict
+	aside    *aside // nil if there is none
 }
 
 // found is settings as they were before a handler ran.

@@ -60,6 +60,9 @@ func (t *Tx) CommitWith(ctx context.Context, statements ...Statement) error {
 	for _, s := range append([]Statement{restore}, statements...) {
 		batch.Queue(s.SQL, s.Args...)
 	}
+	if t.aside != nil {
+		t.aside.queue(&batch, f)
+	}
 	batch.Queue("COMMIT")
 	results := t.conn.SendBatch(ctx, &batch)
 	err := t.readCommit(results, len(statements))
@@ -86,6 +89,11 @@ func (t *Tx) readCommit(results pgx.BatchResults, statements int) error {
 	for range statements {
 		if _, err := results.Exec(); err != nil {
 			return explained(err)
+		}
+	}
+	if t.aside != nil {
+		if err := t.aside.read(results); err != nil {
+			return err
 		}
 	}
 	tag, err := results.Exec()

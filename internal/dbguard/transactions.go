@@ -3,6 +3,8 @@ package dbguard
 import (
 	"context"
 	"errors"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -11,7 +13,16 @@ import (
 
 // Transactions runs each statement of a [Pool] in a transaction of its own, in one round trip. The transaction is READ COMMITTED and
 // READ WRITE, whatever the role's defaults are, so it fails on a standby. Rows that row-level security hides are an error.
-type Transactions struct{ Pool }
+type Transactions struct {
+	Pool
+	wait time.Duration // for a lock; 0 leaves the connection's
+}
+
+// Waiting is the same with statements that wait for a lock for at most d.
+func (t Transactions) Waiting(d time.Duration) Transactions {
+	t.wait = d
+	return t
+}
 
 // InTransactions runs each statement in a transaction of its own.
 func (p Pool) InTransactions() Transactions { return Transactions{Pool: p} }
@@ -21,6 +32,9 @@ var readWrite = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadW
 
 // sqlRowSecurity turns what a policy hides into an error.
 const sqlRowSecurity = `SELECT pg_catalog.set_config('row_security', 'off', true)`
+
+// sqlLockTimeout bounds how long a statement waits for a lock.
+const sqlLockTimeout = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
 
 // Exec executes a statement.
 func (t Transactions) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
@@ -52,11 +66,16 @@ func (t Transactions) Query(ctx context.Context, sql string, args ...any) (pgx.R
 	var batch pgx.Batch
 	batch.BeginTx(readWrite)
 	batch.Queue(sqlRowSecurity)
+	before := 2
+	if t.wait > 0 {
+		batch.Queue(sqlLockTimeout, strconv.FormatInt(max(1, t.wait.Milliseconds()), 10))
+		before++
+	}
 	batch.Queue(sql, args...)
 	batch.Queue("COMMIT")
 	limited, timer := t.watch.time(ctx)
 	results := conn.SendBatch(limited, &batch)
-	for range 2 {
+	for range before {
 		if _, err = results.Exec(); err != nil {
 			break
 		}

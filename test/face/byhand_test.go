@@ -182,3 +182,39 @@ func TestEventIsSkippedByHand(t *testing.T) {
 	assert.NotContains(t, w.logs.String(), "went through", "nobody has handled it")
 	require.NoError(t, r.stop())
 }
+
+// A rebuild hands an event that was skipped to its handler again. Table and log say what became of it.
+func TestARebuildHandlesWhatWasSkipped(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 3)
+	g := &gate{position: 2, fail: func() error { return errBad }}
+	r := start(t, w.orchestrator("set"), recorder{name: "users", before: g.check})
+	rebuild := func(position string) {
+		require.NoError(t, pgx.BeginFunc(t.Context(), w.db, func(tx pgx.Tx) error {
+			for _, sql := range []string{
+				"LOCK TABLE orchestrator_checkpoints IN EXCLUSIVE MODE", "UPDATE orchestrator_checkpoints SET position = " + position, "DELETE FROM handled WHERE position > " + position,
+			} {
+				if _, err := tx.Exec(t.Context(), sql); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	w.await("retrying 1", "SELECT state, (SELECT position FROM orchestrator_checkpoints) FROM orchestrator_dead_letters")
+	rebuild("2")
+	w.await("skipped", "SELECT state FROM orchestrator_dead_letters")
+	w.awaitHandled("users", 2)
+
+	rebuild("0") // it fails again
+	w.await("retrying true 1", "SELECT state, skipped_at IS NOT NULL, (SELECT position FROM orchestrator_checkpoints) FROM orchestrator_dead_letters")
+	rebuild("2")
+	w.await("skipped", "SELECT state FROM orchestrator_dead_letters")
+	w.awaitHandled("users", 2)
+
+	g.opened.Store(true)
+	rebuild("0")
+	w.awaitHandled("users", 3)
+	w.await("handled true", "SELECT state, handled_at > skipped_at FROM orchestrator_dead_letters")
+	require.NoError(t, r.stop())
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -64,6 +65,11 @@ func TestHandlerThatFails(t *testing.T) {
 			w.await("handled true", "SELECT state, handled_at IS NOT NULL FROM orchestrator_dead_letters")
 			failures := fmt.Sprint(g.failures.Load())
 			assert.Equal(t, failures, w.value("SELECT attempts FROM orchestrator_dead_letters"))
+			w.logs.await(t, "went through")
+			assert.Regexp(t, `went through.* attempts=`+failures+`\b`, w.logs.String(), "the log counts as the table does")
+			if kind == "panic" {
+				assert.Equal(t, 1, strings.Count(w.logs.String(), " stack="), "its stack is logged once")
+			}
 			assert.Equal(t, failures, metric(t, orch, `handler_errors_total{kind="`+kind+`",projection="bad",replica_set="set"}`))
 			awaitMetric(t, orch, "0", `retrying{partition="0/1",projection="bad",replica_set="set"}`)
 			awaitMetric(t, orch, "8", `events_handled_total{projection="bad",replica_set="set"}`)
@@ -106,8 +112,9 @@ func TestHandlerThatFailsOverARestart(t *testing.T) {
 	assert.Equal(t, "retrying", w.value("SELECT state FROM orchestrator_dead_letters"))
 
 	failures := g.failures.Load()
+	w.exec("UPDATE orchestrator_dead_letters SET attempts = 100") // the longest delay would be 30 s
 	r = start(t, orch, recorder{name: "bad", before: g.check})
-	eventually(t, func() bool { return g.failures.Load() > failures }, func() string { return "the event to fail again" })
+	eventually(t, func() bool { return g.failures.Load() > failures+2 }, func() string { return "the event to fail again" })
 	attempts := w.value("SELECT attempts FROM orchestrator_dead_letters")
 	w.logs.await(t, "attempt="+attempts+" ") // the log counts as the table does
 	g.opened.Store(true)

@@ -1,0 +1,218 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// The record of failed events, orchestrator_dead_letters, is an aid. Whatever is the matter with it, handling goes on. What could not be
+// recorded is recorded later.
+
+// failing is the event that a handler fails on.
+type failing struct {
+	position int64     // 0 if there is none
+	attempts int       // as the table counts them, over restarts
+	tries    int       // of this processor: a restarted one tries soon
+	resume   time.Time // not before
+	panicked string    // the panic whose stack was logged last
+
+	unsettled int64     // highest position of an event that failed and is still to be handled; 0 if there is none
+	unknown   bool      // unsettled must be read from the table first
+	apart     bool      // batches cannot record what they handle
+	pause     time.Time // until when the record is left alone, after it could not be read or written
+}
+
+// recordPause is how long the record is left alone after it could not be read or written.
+const recordPause = time.Second
+
+// lateRecords is events that had failed and were handled, which the table does not say yet. It is safe for concurrent use. If the process
+// ends before they are recorded, they look as if they had been skipped.
+type lateRecords struct {
+	mu   sync.Mutex
+	list []*handledEvents
+}
+
+// handledEvents are events that one batch has handled.
+type handledEvents struct {
+	projection string
+	positions  []int64
+	at         time.Time
+}
+
+// lateMost bounds how many positions are remembered, for a table that is away for long.
+const lateMost = 1 << 16
+
+func (u *lateRecords) add(h *handledEvents) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.list = append(u.list, h)
+	total := 0
+	for _, one := range u.list {
+		total += len(one.positions)
+	}
+	for total > lateMost && len(u.list) > 1 {
+		total -= len(u.list[0].positions)
+		u.list = u.list[1:]
+	}
+}
+
+func (u *lateRecords) all() []*handledEvents {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.list)
+}
+
+func (u *lateRecords) remove(h *handledEvents) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.list = slices.DeleteFunc(u.list, func(one *handledEvents) bool { return one == h })
+}
+
+// recordIn has the batch record which of its events had failed before, and returns their positions, or those that may have.
+func (p *processor) recordIn(b *pgcoord.Batch, events packed.Events) []int64 {
+	var positions []int64
+	for i := range events.Len() {
+		if position := events.Position(i); p.failing.unknown || position <= p.failing.unsettled {
+			positions = append(positions, position)
+		}
+	}
+	if len(positions) > 0 && !p.failing.apart && time.Now().After(p.failing.pause) {
+		b.Recovered(positions)
+	}
+	return positions
+}
+
+// recordLater remembers what the batch, which was committed, could not record.
+func (p *processor) recordLater(b *pgcoord.Batch, positions []int64) {
+	if len(positions) == 0 || b.Recorded() {
+		return
+	}
+	if err := b.Unrecorded(); err != nil {
+		p.worker.recordFailed(p.log, err)
+		p.failing.pause = time.Now().Add(recordPause)
+	}
+	p.worker.late.add(&handledEvents{projection: p.fence.Projection, positions: positions, at: time.Now()})
+}
+
+// report tells of a failed event: metrics, table, log. The log counts attempts as the table does.
+func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
+	kind := "error"
+	panicked, isPanic := errors.AsType[*projection.PanicError](err)
+	if isPanic {
+		kind = "panic"
+	}
+	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
+	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
+	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
+	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure)
+	if recordErr != nil && ctx.Err() == nil {
+		p.worker.recordFailed(p.log, recordErr)
+	}
+	p.failing.attempts = max(p.failing.attempts, attempts)
+	attrs := []any{
+		"error", failure.Error, "event_id", event.EventID, "event_type", event.EventType, "aggregate_id", event.AggregateID, "position", event.GlobalPosition,
+		"attempt", p.failing.attempts, "next_try", delay,
+	}
+	if isPanic && p.failing.panicked != failure.Error {
+		p.failing.panicked = failure.Error // its stack is logged once
+		attrs = append(attrs, "stack", string(panicked.Stack))
+	}
+	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
+}
+
+// longestError bounds what a handler's error may leave in logs and tables, in bytes.
+const longestError = 8 << 10
+
+// abridged is a text cut to longestError.
+func abridged(text string) string {
+	if len(text) <= longestError {
+		return text
+	}
+	return text[:longestError] + fmt.Sprintf("… (%d bytes)", len(text))
+}
+
+// recovered says that the event that had failed was handled.
+func (p *processor) recovered() {
+	p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts)
+	p.notRetrying()
+}
+
+func (p *processor) notRetrying() {
+	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
+	p.failing.position = 0
+}
+
+// unsettled says whether the record of failures is to be read or written, though there may be nothing to handle.
+func (p *processor) unsettled() bool {
+	return p.failing.unknown || len(p.worker.late.all()) > 0 || p.failing.unsettled > 0 && p.known && slot.Lowest(p.pieces) >= p.failing.unsettled
+}
+
+// settleFailures records which of the events that had failed, here or on another worker, were skipped, once the checkpoints have
+// passed all of them. Those that were handled are recorded already, or by this.
+func (p *processor) settleFailures(ctx context.Context) {
+	if !p.unsettled() || time.Now().Before(p.failing.pause) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
+	defer cancel()
+	if err := p.settle(ctx); err != nil {
+		p.worker.recordFailed(p.log, err)
+		p.failing.pause = time.Now().Add(recordPause)
+	}
+}
+
+func (p *processor) settle(ctx context.Context) error {
+	db := p.worker.db.InTransactions()
+	for _, h := range p.worker.late.all() {
+		if err := p.worker.Store.RecordHandled(ctx, db, h.projection, h.positions, time.Since(h.at)); err != nil {
+			return err
+		}
+		p.worker.late.remove(h)
+	}
+	if p.failing.unknown {
+		found, err := p.worker.Store.Unsettled(ctx, db)
+		if err != nil {
+			return err
+		}
+		p.failing.unknown, p.failing.unsettled = false, found[p.fence.Projection]
+	}
+	reached := slot.Lowest(p.pieces)
+	if p.failing.unsettled == 0 || !p.known || reached < p.failing.unsettled {
+		return nil
+	}
+	skipped, err := p.worker.Store.RecordSkipped(ctx, db, p.fence)
+	if err != nil {
+		return err
+	}
+	p.failing.unsettled = 0
+	for _, position := range skipped {
+		p.log.Warn("an event that had failed was skipped: the checkpoint was advanced past it, and no handler has handled it", "position", position)
+	}
+	switch {
+	case p.failing.position == 0 || p.failing.position > reached:
+	case slices.Contains(skipped, p.failing.position):
+		p.notRetrying()
+	default: // the answer to its commit was lost
+		p.recovered()
+	}
+	return nil
+}
+
+// isSetBack says whether a checkpoint is lower than it was.
+func isSetBack(now, before []slot.Piece) bool {
+	return slices.ContainsFunc(now, func(n slot.Piece) bool {
+		return slices.ContainsFunc(before, func(b slot.Piece) bool {
+			return n.From < b.To && b.From < n.To && n.Position < b.Position
+		})
+	})
+}

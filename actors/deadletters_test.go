@@ -1,0 +1,86 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+)
+
+// The record of failed events is an aid: whatever is the matter with it, events are handled and none is blamed. In the end it is true.
+func TestTheRecordOfFailuresHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		spoil, repair string // without repair, it is a lock that ends
+		level         slog.Level
+	}{
+		"a right is revoked": {`REVOKE ALL ON orchestrator_dead_letters FROM {role}`, `GRANT ALL ON orchestrator_dead_letters TO {role}`, slog.LevelError},
+		"a row is changed":   {`UPDATE orchestrator_dead_letters SET last_error = 'mine'`, "", slog.LevelWarn},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			role := f.role("one")
+			f.exec(`GRANT ALL ON SCHEMA public TO ` + role)
+			want := f.append("Order", 10)
+			var repaired atomic.Bool
+			bad := &recorder{name: "p", before: func(_ context.Context, _ pgx.Tx, e es.PersistedEvent, _ int) error {
+				if e.GlobalPosition == want[4] && !repaired.Load() {
+					return errors.New("not yet")
+				}
+				return nil
+			}}
+			r := f.start(f.as(role), bad)
+			eventually(t, func() bool {
+				return query[int](f, `SELECT count(*) FROM orchestrator_dead_letters WHERE global_position = $1`, want[4]) == 1
+			}, "the failure is not recorded")
+			fill := strings.NewReplacer("{role}", role).Replace
+			mend := func() { f.exec(fill(test.repair)) }
+			if test.repair != "" {
+				f.exec(fill(test.spoil))
+			} else {
+				person, err := f.pool.Begin(t.Context())
+				require.NoError(t, err)
+				_, err = person.Exec(t.Context(), test.spoil)
+				require.NoError(t, err)
+				mend = func() { require.NoError(t, person.Commit(t.Context())) }
+			}
+			repaired.Store(true)
+			f.awaitHandled("p", want)
+			f.start(f.as(role), &recorder{name: "q"}) // a change of generation, and all events of another projection
+			f.awaitHandled("q", want)
+			line := r.log.await(t, "the record of failed events")
+			assert.Equal(t, test.level, line.level)
+			if test.level == slog.LevelError {
+				assert.NotEmpty(t, line.attrs["remedy"])
+			}
+			eventually(t, func() bool { return r.count("database_errors_total", "operation", "record") >= 1 }, "no metric says so")
+			mend()
+			eventually(t, func() bool {
+				return query[int](f, `SELECT count(*) FROM orchestrator_dead_letters WHERE state = 'handled'`) == 1
+			}, "it is not recorded in the end")
+			assert.Equal(t, 1, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`), "other events are blamed")
+			assert.Empty(t, r.log.find("was skipped"))
+		})
+	}
+}
+
+// A table that is away when a worker starts delays nothing.
+func TestAWorkerStartsWithoutTheRecordOfFailures(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	want := f.append("Order", 10)
+	f.exec(`ALTER TABLE orchestrator_dead_letters RENAME TO away`)
+	r := f.start(nil, &recorder{name: "p"})
+	f.awaitHandled("p", want)
+	r.log.await(t, "the record of failed events")
+	f.exec(`ALTER TABLE away RENAME TO orchestrator_dead_letters`)
+}

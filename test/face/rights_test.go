@@ -155,7 +155,7 @@ func TestMigrationsNameTheGrantThatIsMissing(t *testing.T) {
 	repair("GRANT INSERT ON public.orchestrator_schema_version", both)
 	require.NoError(t, both())
 	require.NoError(t, migrations.Down(t.Context(), w.db, "", 1))
-	w.exec("ALTER TABLE orchestrator_dead_letters OWNER TO " + owner)
+	w.exec("ALTER TABLE orchestrator_generations OWNER TO " + owner) // which the last migration changes
 	repair("GRANT "+owner, both)
 	require.NoError(t, both())
 

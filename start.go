@@ -18,6 +18,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
@@ -28,30 +29,30 @@ import (
 // described is the caller's projections with what they say of themselves, asked
 // once: neither the caller's slice nor a projection can change them later.
 type described struct {
-	projections   []projection.Projection
+	projections   []handling.Description
 	names         []string
 	unpartitioned []string // names
 }
 
 // describe says why the projections cannot be run, or what they are.
 func describe(projections []projection.Projection) (described, error) {
-	d := described{projections: slices.Clone(projections), unpartitioned: []string{}}
+	d := described{unpartitioned: []string{}}
 	if len(projections) == 0 {
 		return d, fmt.Errorf("%w: there must be at least one", ErrInvalidProjections)
 	}
-	for i, p := range d.projections {
+	for i, p := range projections {
 		if p == nil {
 			return d, fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
 		}
-		described, err := projection.Describe(p)
-		if invalid, ok := errors.AsType[*projection.NameError](err); ok {
+		described, err := handling.Describe[projection.Wrapper](p)
+		if invalid, ok := errors.AsType[*handling.NameError](err); ok {
 			return d, fmt.Errorf("%w: the name of the projection at index %d %w", ErrInvalidProjections, i, invalid)
 		}
 		if err != nil {
 			return d, fmt.Errorf("%w: the projection at index %d: %w", ErrInvalidProjections, i, err)
 		}
 		name := described.Name
-		d.projections[i] = described.Projection
+		d.projections = append(d.projections, described)
 		if first := slices.Index(d.names, name); first >= 0 {
 			return d, fmt.Errorf("%w: the projections at index %d and %d are both named %q; names must be unique, since checkpoints are kept by name", ErrInvalidProjections, first, i, name)
 		}

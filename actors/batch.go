@@ -8,6 +8,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -213,10 +214,10 @@ func (p *processor) atFailing() bool {
 // first, and for the event to be retried. A batch of which only the whole is
 // known to fail is halved until one event is left.
 func (p *processor) handlerFailed(ctx context.Context, events packed.Events, handled int, err error) next {
-	if errors.Is(err, projection.ErrBatchTransaction) {
+	if errors.Is(err, batchtx.ErrOwner) {
 		p.known = false // the handler has ended the transaction itself
 	}
-	if _, whole := p.handler.(projection.BatchProjection); whole && events.Len() > 1 {
+	if _, whole := p.handler.(handling.BatchHandler); whole && events.Len() > 1 {
 		p.halve(events, err)
 		return next{more: true}
 	}

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
 // batchSize finds how many events a processor's batches may have, by how long those
@@ -39,9 +39,9 @@ const (
 )
 
 // newBatchSize is the size of a processor's first batch.
-func newBatchSize(b BatchConfig, handler projection.Projection) batchSize {
+func newBatchSize(b BatchConfig, handler handling.Projection) batchSize {
 	s := batchSize{most: b.Size, time: b.Time, next: b.Size, stable: estimateEvery}
-	if _, s.whole = handler.(projection.BatchProjection); s.whole {
+	if _, s.whole = handler.(handling.BatchHandler); s.whole {
 		s.next = min(firstBatch, b.Size)
 	}
 	return s

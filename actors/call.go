@@ -4,9 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // call is one call of a projection's handlers, for the events of a batch. It runs on a
@@ -27,11 +27,11 @@ const lastWait = 50 * time.Millisecond
 func (p *processor) call(ctx context.Context, b *pgcoord.Batch, events packed.Events) *call {
 	c, run, limit, began := &call{done: make(chan struct{})}, p.run, p.worker.Batch.Time, time.Now()
 	watch := p.worker.handlers.watch(p, events)
-	ctx = projection.WithDelivery(ctx, p.delivery())
+	ctx = handling.WithDelivery(ctx, p.delivery())
 	handler, tx := p.handler, b.Tx()
 	go func() {
 		defer close(c.done)
-		c.handled, c.err = projection.HandlePacked(ctx, handler, tx, events, func(i int) bool {
+		c.handled, c.err = handling.Handle(ctx, handler, tx, events, func(i int) bool {
 			watch.at(i)
 			return run.soft.Err() == nil && (i == 0 || time.Since(began) < limit)
 		})

@@ -11,9 +11,9 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // Config is what a worker needs. The orchestrator has validated it.
@@ -23,7 +23,7 @@ type Config struct {
 	Store      *pgcoord.Store
 	Membership pgcoord.Membership
 	// Projections are in the order of Membership.Projections, which names them.
-	Projections []projection.Projection
+	Projections []handling.Description
 	// Connect opens the coordination session's connection. It is not used in
 	// poll-only mode.
 	Connect func(context.Context) (*pgx.Conn, error)
@@ -108,7 +108,7 @@ type worker struct {
 	turns map[string]chan struct{}
 	idle  idleTimes
 	// scopes is what each projection wants, asked once.
-	scopes    map[string]projection.Scope
+	scopes    map[string]handling.Scope
 	handlers  *Handlers
 	notices   notices
 	positions positions

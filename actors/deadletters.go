@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // The record of failed events, orchestrator_dead_letters, is an aid. Whatever is the matter with it, handling goes on. What could not be
@@ -107,7 +107,7 @@ func (p *processor) recordLater(b *pgcoord.Batch, positions []int64) {
 // report tells of a failed event: metrics, table, log. The log counts attempts as the table does.
 func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
 	kind := "error"
-	panicked, isPanic := errors.AsType[*projection.PanicError](err)
+	panicked, isPanic := errors.AsType[*handling.PanicError](err)
 	if isPanic {
 		kind = "panic"
 	}

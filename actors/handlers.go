@@ -10,11 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // Handlers knows which handlers are running, for what cannot be asked of an actor whose
@@ -117,7 +117,7 @@ func (w *handlerWatch) returned(err error) {
 	if err != nil {
 		attrs = append(attrs, "error", abridged(fmt.Sprint(err)))
 	}
-	if panicked, ok := errors.AsType[*projection.PanicError](err); ok {
+	if panicked, ok := errors.AsType[*handling.PanicError](err); ok {
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}
 	w.log.Warn("a handler that was abandoned has returned; what it did is rolled back", attrs...)

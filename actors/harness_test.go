@@ -22,6 +22,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -103,11 +104,14 @@ func (f *fixture) start(change func(*Config), projections ...projection.Projecti
 	m, err := metrics.New(r.registry)
 	require.NoError(f.t, err)
 	names := make([]string, len(projections))
+	described := make([]handling.Description, len(projections))
 	for i, p := range projections {
-		names[i] = p.Name()
+		described[i], err = handling.Describe[projection.Wrapper](p)
+		require.NoError(f.t, err)
+		names[i] = described[i].Name
 	}
 	cfg := Config{
-		Pool: f.pool, EventStore: f.events, Store: f.store, Projections: projections,
+		Pool: f.pool, EventStore: f.events, Store: f.store, Projections: described,
 		Membership: pgcoord.Membership{ID: r.id, Name: "test", Projections: names, Partitions: 1, HasSession: true, Hostname: "h", Version: "v"},
 		Connect: func(ctx context.Context) (*pgx.Conn, error) {
 			own := f.pool.Config().ConnConfig.Copy()

@@ -6,9 +6,9 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // partition is part k of N of the stream on this worker: one processor for each
@@ -152,9 +152,9 @@ func (p *partition) startProcessor(c actor.Context, a messages.ProjectionAssignm
 }
 
 // projectionNamed is the projection with the name; nil if the worker has none.
-func (w *worker) projectionNamed(name string) projection.Projection {
+func (w *worker) projectionNamed(name string) handling.Projection {
 	if i := slices.Index(w.Membership.Projections, name); i >= 0 {
-		return w.Projections[i]
+		return w.Projections[i].Projection
 	}
 	return nil
 }

@@ -9,10 +9,10 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // processor handles the events of one projection in one partition, one batch a
@@ -36,7 +36,7 @@ type processor struct {
 	log     *slog.Logger
 	run     *run
 	fence   pgcoord.Fence
-	handler projection.Projection
+	handler handling.Projection
 
 	pieces  []slot.Piece // the checkpoints as the tables have them
 	known   bool         // pieces are what the tables say; if not, read them
@@ -73,7 +73,7 @@ type next struct {
 
 // newProcessor makes a processor that begins with the assignment's pieces; with
 // none, it reads them first.
-func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler projection.Projection, a messages.ProjectionAssignment) *processor {
+func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler handling.Projection, a messages.ProjectionAssignment) *processor {
 	return &processor{
 		worker: w, run: r, fence: fence, handler: handler,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,

@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // reading is a reader without processors, on a pool of its own that is watched.
@@ -103,7 +103,7 @@ func newReading(t *testing.T, connections int32, types ...string) *reading {
 		},
 		batches: newBudget(int(connections - reservedConnections)).join(),
 		db:      dbguard.New(r.pool),
-		scopes:  map[string]projection.Scope{"p": {AggregateTypes: types}},
+		scopes:  map[string]handling.Scope{"p": {AggregateTypes: types}},
 	}
 	assignment := messages.Assignment{Generation: 1, Partitions: []messages.PartitionAssignment{{
 		Partition: slot.Partition{Key: 0, Total: 1}, Projections: []messages.ProjectionAssignment{{Projection: "p"}},

@@ -5,17 +5,17 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // supply is what a processor has read and not committed, and its open question
 // to the reader. It belongs to the processor's goroutine.
 type supply struct {
 	consumer string
-	scope    projection.Scope
+	scope    handling.Scope
 	reader   *actor.PID // nil before it is known
 	sequence uint64     // of the last question
 	asked    bool       // it is open

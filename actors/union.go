@@ -4,15 +4,15 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // union is all that the processors of an assignment want together.
 type union struct {
 	slots []slot.Range
-	scope projection.Scope
+	scope handling.Scope
 	// several says that not all want the same, severalSlots that it is their
 	// slots that differ: then each event's slot must be known.
 	several, severalSlots bool
@@ -23,7 +23,7 @@ type union struct {
 // unionOf is the union of an assignment's slots and of its projections' scopes.
 func unionOf(w *worker, a messages.Assignment) union {
 	var u union
-	var scopes []projection.Scope
+	var scopes []handling.Scope
 	var ranges [][]slot.Range
 	for _, p := range a.Partitions {
 		for _, assigned := range p.Projections {
@@ -42,7 +42,7 @@ func unionOf(w *worker, a messages.Assignment) union {
 	u.slots = joined(u.slots)
 	u.shares, u.severalSlots = len(ranges), len(ranges) > 1
 	u.scope = joinedScope(scopes)
-	u.several = u.severalSlots || slices.ContainsFunc(scopes, func(s projection.Scope) bool { return !sameScope(s, u.scope) })
+	u.several = u.severalSlots || slices.ContainsFunc(scopes, func(s handling.Scope) bool { return !sameScope(s, u.scope) })
 	return u
 }
 
@@ -70,8 +70,8 @@ func joined(ranges []slot.Range) []slot.Range {
 }
 
 // joinedScope is the least scope that includes all.
-func joinedScope(scopes []projection.Scope) projection.Scope {
-	var u projection.Scope
+func joinedScope(scopes []handling.Scope) handling.Scope {
+	var u handling.Scope
 	types, contexts := true, true // every scope names some
 	for _, s := range scopes {
 		types = types && len(s.AggregateTypes) > 0
@@ -96,7 +96,7 @@ func sorted(list []string) []string {
 }
 
 // sameScope says whether two scopes want the same events.
-func sameScope(a, b projection.Scope) bool {
+func sameScope(a, b handling.Scope) bool {
 	return slices.Equal(sorted(a.AggregateTypes), sorted(b.AggregateTypes)) &&
 		slices.Equal(sorted(a.BoundedContexts), sorted(b.BoundedContexts))
 }

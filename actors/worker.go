@@ -11,9 +11,9 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // Worker is a running worker: an actor system of its own, and its coordination
@@ -34,7 +34,7 @@ func Start(cfg Config) (*Worker, error) {
 		db:       dbguard.NewPatient(cfg.Pool, cfg.Timing.Answer),
 		batches:  joinBudget(cfg.Pool),
 		handlers: cfg.Handlers,
-		scopes:   map[string]projection.Scope{},
+		scopes:   map[string]handling.Scope{},
 		turns:    map[string]chan struct{}{},
 	}
 	if w.handlers == nil {
@@ -46,7 +46,7 @@ func Start(cfg Config) (*Worker, error) {
 			"end the session that holds it up, which the server's log names", "error", err)
 	})
 	for i, name := range cfg.Membership.Projections {
-		w.scopes[name] = projection.ScopeOf(cfg.Projections[i])
+		w.scopes[name] = cfg.Projections[i].Scope
 		w.turns[name] = make(chan struct{}, 1)
 	}
 	system := actor.NewActorSystem(

@@ -17,7 +17,6 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // Fence is what a batch must still be true of when it commits: who handles
@@ -134,7 +133,7 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 }
 
 // Tx is the transaction for the handlers. They cannot end it.
-func (b *Batch) Tx() pgx.Tx { return projection.GuardTx(b.tx) }
+func (b *Batch) Tx() pgx.Tx { return batchtx.Guard(b.tx) }
 
 // InTurn says whether the projection's partitions take turns, and this one has it.
 func (b *Batch) InTurn() bool { return b.tx.Turn() }
@@ -162,7 +161,7 @@ func (b *Batch) Alive() bool { return !b.conn.Conn().IsClosed() }
 // transaction is undone first, and is an error if it cannot be: see package batchtx. After an error it is
 // not known whether the commit happened, unless the error is a *pgconn.PgError of
 // another class than 08, with which a pooler reports that it has lost the
-// database, or projection.ErrBatchTransaction: read the rows again.
+// database, or batchtx.ErrOwner: read the rows again.
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	defer b.release(ctx)
 	lift := b.store.q(sqlLift)

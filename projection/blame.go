@@ -10,6 +10,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
 // lossesMost is how often in a row the connection may be lost while the same single event is handled before that is the
@@ -31,7 +32,7 @@ func (r *runner) failed(ctx context.Context, tx *batchtx.Tx, events []es.Persist
 		cause = last
 	}
 	lost := tx.Abort(ctx)
-	_, whole := r.projection.(BatchProjection)
+	_, whole := r.projection.(handling.BatchHandler)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -61,7 +62,7 @@ func (r *runner) lost(events []es.PersistedEvent, err error) error {
 // connection is closed: pgx closes it when a statement's context ends, and a
 // panic may leave it in any state.
 func closesConnection(err error) bool {
-	var panicked *PanicError
+	var panicked *handling.PanicError
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.As(err, &panicked)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -61,20 +62,20 @@ func (c ProcessorConfig) withDefaults() ProcessorConfig {
 }
 
 // describe returns what the projection says about itself, or an error for the first field that breaks its rule.
-func (c ProcessorConfig) describe() (Description, error) {
+func (c ProcessorConfig) describe() (handling.Description, error) {
 	if err := c.validate(); err != nil {
-		return Description{}, err
+		return handling.Description{}, err
 	}
-	d, err := Describe(c.Projection)
+	d, err := handling.Describe[Wrapper](c.Projection)
 	switch {
 	case c.Projection == nil:
-		return Description{}, errors.New("Projection must be set")
+		return handling.Description{}, errors.New("Projection must be set")
 	case err != nil:
-		return Description{}, fmt.Errorf("Projection cannot be run: %w", err)
+		return handling.Description{}, fmt.Errorf("Projection cannot be run: %w", err)
 	case rowSuffix.MatchString(d.Name):
-		return Description{}, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
+		return handling.Description{}, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
 	case c.TotalPartitions > 1 && d.Unpartitioned:
-		return Description{}, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)
+		return handling.Description{}, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)
 	}
 	return d, nil
 }

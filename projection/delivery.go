@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
 // Delivery says on whose behalf a handler is called. Its Generation is the
@@ -24,17 +26,10 @@ type Delivery struct {
 	PartitionKey, TotalPartitions int
 }
 
-type deliveryKey struct{}
-
-// WithDelivery returns a context that carries d, for what calls handlers.
-func WithDelivery(ctx context.Context, d Delivery) context.Context {
-	return context.WithValue(ctx, deliveryKey{}, d)
-}
-
 // DeliveryFrom is the delivery that a handler's context carries. ok is false
 // where the orchestrator does not call it: under the manual processor, and in the
 // tests of a handler.
 func DeliveryFrom(ctx context.Context) (d Delivery, ok bool) {
-	d, ok = ctx.Value(deliveryKey{}).(Delivery)
+	d, ok = handling.DeliveryFrom(ctx).(Delivery)
 	return d, ok
 }

@@ -11,9 +11,8 @@
 // finds that it was late. Then the events are handled in that transaction, then the
 // checkpoint is advanced and all is committed: read model and checkpoint together, or
 // neither.
-// Handlers get the transaction by [GuardTx], so that only its owner ends it, and are
-// called by [HandleSafely], which turns what they may do (panic, Goexit, hide a failed
-// statement) into errors that name it. The horizon says how far may be read.
+// Only its owner can end the transaction that handlers get. What they may do (panic, Goexit, hide a failed
+// statement) becomes an error that names it: see internal/handling. The horizon says how far may be read.
 //
 // The manual processor's checkpoints are rows for ranges of slots. layout.go says which rows a partition is run with, so that every aggregate
 // keeps its position when the number of partitions changes. It is a pure function; checkpoint.go performs it.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
 // ErrProjectionStopped is what [PostgresProcessor.Run] returns, wrapped, after an
@@ -23,7 +26,8 @@ type StoppedError struct {
 	EventID uuid.UUID
 	// EventType is the event's type.
 	EventType string
-	// Err is what [HandleSafely] returned: the handler's error, a [*PanicError] …
+	// Err is what the handler returned, a [*PanicError] if it panicked, [ErrHandlerExited], [ErrTransactionAborted],
+	// [ErrResultLeftOpen] or [ErrBatchTransaction].
 	Err error
 }
 
@@ -39,3 +43,33 @@ func (e *StoppedError) Unwrap() []error { return []error{ErrProjectionStopped, e
 // ErrHandlerRunning is what [PostgresProcessor.Run] returns, wrapped, if a handler had not returned 10s after ctx had ended. The
 // connection of its transaction was closed, so the server rolls back what it wrote. The goroutine goes on until the handler returns.
 var ErrHandlerRunning = errors.New("a handler did not return when its context ended")
+
+// ErrBatchTransaction is returned to a handler that tries to end the transaction it was given, and is part of the error of a handler that
+// did end it by SQL.
+var ErrBatchTransaction = batchtx.ErrOwner
+
+// ErrHandlerExited is the error of a handler that ended its goroutine with [runtime.Goexit], as testing.T.FailNow does.
+var ErrHandlerExited = handling.ErrHandlerExited
+
+// ErrTransactionAborted is the error of a handler that reported success although one of its statements had failed, which makes
+// PostgreSQL refuse everything that follows in the transaction. A handler that expects a statement to fail wraps it in a savepoint
+// (tx.Begin).
+var ErrTransactionAborted = handling.ErrTransactionAborted
+
+// ErrResultLeftOpen is the error of a handler that returned without reading or closing a result (pgx.Rows, pgx.BatchResults), so that
+// the connection cannot be used.
+var ErrResultLeftOpen = handling.ErrResultLeftOpen
+
+// PanicError is a panic of a handler, as an error.
+type PanicError struct {
+	// Value is what the handler panicked with.
+	Value any
+	// Stack is the stack of the handler's goroutine at the panic.
+	Stack []byte
+}
+
+// Error describes the panic without its stack.
+func (e *PanicError) Error() string { return (*handling.PanicError)(e).Error() }
+
+// Unwrap is the panic's value if that is an error, else nil.
+func (e *PanicError) Unwrap() error { return (*handling.PanicError)(e).Unwrap() }

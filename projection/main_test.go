@@ -2,6 +2,7 @@ package projection_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -13,6 +14,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
+
+var errBad = errors.New("bad event")
 
 func TestMain(m *testing.M) { pgtest.MainTwice(m) }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -101,9 +102,9 @@ const (
 // runner is one call of Run.
 type runner struct {
 	config      ProcessorConfig
-	projection  Projection
+	projection  handling.Projection
 	name        string
-	scope       Scope
+	scope       handling.Scope
 	partition   slot.Partition
 	application string        // the application_name of its transactions
 	grace       time.Duration // see PostgresProcessor
@@ -127,7 +128,7 @@ type runner struct {
 	losses  losses
 }
 
-func newRunner(c ProcessorConfig, d Description) *runner {
+func newRunner(c ProcessorConfig, d handling.Description) *runner {
 	r := &runner{
 		config: c, projection: d.Projection, name: d.Name, scope: d.Scope,
 		partition:   slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},

@@ -12,6 +12,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -145,6 +146,9 @@ func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, up
 
 // stoppedBy is the error that a failing event ends Run with.
 func (r *runner) stoppedBy(event es.PersistedEvent, err error) error {
+	if panicked, ok := errors.AsType[*handling.PanicError](err); ok {
+		err = (*PanicError)(panicked)
+	}
 	return &StoppedError{
 		Projection: r.name,
 		Position:   event.GlobalPosition,

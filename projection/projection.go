@@ -90,29 +90,3 @@ type UnpartitionedProjection interface {
 	// Unpartitioned says whether the projection must not be divided.
 	Unpartitioned() bool
 }
-
-// Scope is the events that a projection wants. The zero value wants all.
-type Scope struct {
-	// AggregateTypes are the wanted types. Empty means all.
-	AggregateTypes []string
-	// BoundedContexts are the wanted contexts. Empty means all.
-	BoundedContexts []string
-}
-
-// ScopeOf is the scope that p declares by the optional interfaces.
-func ScopeOf(p Projection) Scope {
-	var s Scope
-	if a, ok := p.(AggregateScoped); ok {
-		s.AggregateTypes = a.AggregateTypes()
-	}
-	if c, ok := p.(ContextScoped); ok {
-		s.BoundedContexts = c.BoundedContexts()
-	}
-	return s
-}
-
-// IsUnpartitioned says whether p declares that it must not be divided.
-func IsUnpartitioned(p Projection) bool {
-	u, ok := p.(UnpartitionedProjection)
-	return ok && u.Unpartitioned()
-}

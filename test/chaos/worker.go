@@ -158,7 +158,12 @@ func newVillain(spec workload.ProjectionSpec, worker string, m mischief, records
 func (v *villain) Name() string { return v.recorder.Name() }
 
 // AggregateTypes are the wanted types.
-func (v *villain) AggregateTypes() []string { return projection.ScopeOf(v.recorder).AggregateTypes }
+func (v *villain) AggregateTypes() []string {
+	if scoped, ok := v.recorder.(projection.AggregateScoped); ok {
+		return scoped.AggregateTypes()
+	}
+	return nil
+}
 
 // Unpartitioned says whether the projection is the one that is not to be divided.
 func (v *villain) Unpartitioned() bool { return v.single }

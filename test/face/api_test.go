@@ -29,6 +29,7 @@ var hidden = []string{
 	typecheck.Module + "/messages",
 	typecheck.Module + "/pgcoord",
 	typecheck.Module + "/internal/batchtx",
+	typecheck.Module + "/internal/handling",
 	typecheck.Module + "/internal/horizon",
 }
 

@@ -21,15 +21,16 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                   {"internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "migrations", "pgcoord", "projection", "internal/slot", "es"},
-	"actors":              {"internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "metrics", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
-	"pgcoord":             {"internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "messages", "projection", "internal/slot", "es"},
-	"projection":          {"internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},
+	".":                   {"internal/handling", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "migrations", "pgcoord", "projection", "internal/slot", "es"},
+	"actors":              {"internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "metrics", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
+	"pgcoord":             {"internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "messages", "internal/slot", "es"},
+	"projection":          {"internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},
 	"eventstore":          {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate", "internal/packed", "internal/slot", "es"},
 	"internal/horizon":    {"internal/dbfault", "internal/dbguard", "internal/slot", "es"},
 	"migrations":          {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate"},
 	"internal/migrate":    {"internal/dbfault", "internal/dbguard", "internal/dbrights"},
 	"internal/dbfault":    {},
+	"internal/handling":   {"internal/batchtx", "internal/dbfault", "internal/dbguard", "es"},
 	"internal/dbguard":    {"internal/dbfault"},
 	"internal/dbrights":   {"internal/dbfault"},
 	"internal/batchtx":    {"internal/dbfault", "internal/dbguard"},
@@ -45,7 +46,7 @@ var mayImport = map[string][]string{
 // onlyIn says where libraries may be imported.
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
-	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler"},
+	driver:       {".", "actors", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/handling", "internal/pooler"},
 	collectors:   {".", "metrics"},
 }
 

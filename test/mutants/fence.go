@@ -55,23 +55,23 @@ var fenceGuards = []guard{
 	},
 	{
 		Name: "handlers-cannot-end-the-batch", File: "pgcoord/batch.go",
-		Old: "return projection.GuardTx(b.tx)", New: "_ = projection.GuardTx; return b.tx",
+		Old: "return batchtx.Guard(b.tx)", New: "_ = batchtx.Guard; return b.tx",
 		Test: "TestHandlersCannotEndTheBatch", Promise: "no handler commits a batch before it is whole",
 	},
 	{
-		Name: "guarded-commit", File: "projection/batchtx.go",
-		Old:  "func (guardedTx) Commit(context.Context) error { return ErrBatchTransaction }",
+		Name: "guarded-commit", File: "internal/batchtx/guard.go",
+		Old:  "func (guardedTx) Commit(context.Context) error { return ErrOwner }",
 		New:  "func (t guardedTx) Commit(ctx context.Context) error { return t.Tx.Commit(ctx) }",
-		Test: "TestBatchTxRefusesToEnd", Promise: "the transaction that handlers get does not commit",
+		Test: "TestGuardRefusesToEnd", Promise: "the transaction that handlers get does not commit",
 	},
 	{
-		Name: "ended-by-sql", File: "projection/handle.go",
+		Name: "ended-by-sql", File: "internal/handling/handle.go",
 		Old: "case conn.TxStatus() == txIdle:", New: "case conn.TxStatus() == 0:",
-		Test: "TestHandleSafelyDoubtsSuccess", Promise: "a handler that ended its transaction by SQL has failed",
+		Test: "TestHandleDoubtsSuccess", Promise: "a handler that ended its transaction by SQL has failed",
 	},
 	{
-		Name: "swallowed-failure", File: "projection/handle.go",
+		Name: "swallowed-failure", File: "internal/handling/handle.go",
 		Old: "case conn.TxStatus() == txAborted:", New: "case conn.TxStatus() == 0:",
-		Test: "TestHandleSafelyDoubtsSuccess", Promise: "a handler that reports success over an aborted transaction has failed",
+		Test: "TestHandleDoubtsSuccess", Promise: "a handler that reports success over an aborted transaction has failed",
 	},
 }

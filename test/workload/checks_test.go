@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
@@ -37,7 +38,9 @@ func handleAll(t *testing.T, pool *pgxpool.Pool, p projection.Projection) {
 	t.Helper()
 	events, err := silentStore().ReadEvents(t.Context(), pool, 0, 10_000)
 	require.NoError(t, err)
-	scope := projection.ScopeOf(p).AggregateTypes
+	described, err := handling.Describe[projection.Wrapper](p)
+	require.NoError(t, err)
+	scope := described.Scope.AggregateTypes
 	wanted := events[:0]
 	for _, e := range events {
 		if len(scope) == 0 || e.AggregateType == scope[0] {
@@ -46,7 +49,7 @@ func handleAll(t *testing.T, pool *pgxpool.Pool, p projection.Projection) {
 	}
 	require.NotEmpty(t, wanted)
 	require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
-		_, err := projection.HandleSafely(t.Context(), p, tx, wanted, nil)
+		_, err := handling.Handle(t.Context(), p, tx, handling.List(wanted), nil)
 		return err
 	}))
 }

@@ -1,4 +1,4 @@
-package projection_test
+package handling_test
 
 import (
 	"context"
@@ -11,12 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
-
-var errBad = errors.New("bad event")
 
 // eventsAt are events at positions.
 func eventsAt(positions ...int64) []es.PersistedEvent {
@@ -27,13 +26,13 @@ func eventsAt(positions ...int64) []es.PersistedEvent {
 	return events
 }
 
-func TestHandleSafelyCallsInOrder(t *testing.T) {
+func TestHandleCallsInOrder(t *testing.T) {
 	var calls []int64
 	p := &each{"p", func(_ context.Context, _ pgx.Tx, e es.PersistedEvent) error {
 		calls = append(calls, e.GlobalPosition)
 		return nil
 	}}
-	handled, err := projection.HandleSafely(t.Context(), p, nil, eventsAt(3, 5, 8), func(i int) bool {
+	handled, err := handling.Handle(t.Context(), p, nil, handling.List(eventsAt(3, 5, 8)), func(i int) bool {
 		calls = append(calls, int64(-i))
 		return true
 	})
@@ -42,13 +41,13 @@ func TestHandleSafelyCallsInOrder(t *testing.T) {
 	assert.Equal(t, []int64{0, 3, -1, 5, -2, 8}, calls)
 }
 
-func TestHandleSafelyNoEvents(t *testing.T) {
-	handled, err := projection.HandleSafely(t.Context(), &whole{}, nil, nil, nil)
+func TestHandleNoEvents(t *testing.T) {
+	handled, err := handling.Handle(t.Context(), &whole{}, nil, handling.List(nil), nil)
 	require.NoError(t, err)
 	assert.Zero(t, handled)
 }
 
-func TestHandleSafelyFailures(t *testing.T) {
+func TestHandleFailures(t *testing.T) {
 	tests := map[string]struct {
 		fail  func() error
 		check func(t *testing.T, err error)
@@ -60,7 +59,7 @@ func TestHandleSafelyFailures(t *testing.T) {
 		"a panic": {
 			func() error { panic("no such user") },
 			func(t *testing.T, err error) {
-				var panicked *projection.PanicError
+				var panicked *handling.PanicError
 				require.ErrorAs(t, err, &panicked)
 				assert.Equal(t, "no such user", panicked.Value)
 				assert.Contains(t, string(panicked.Stack), "handle_test.go")
@@ -80,7 +79,7 @@ func TestHandleSafelyFailures(t *testing.T) {
 		},
 		"Goexit": {
 			func() error { runtime.Goexit(); return nil },
-			func(t *testing.T, err error) { assert.ErrorIs(t, err, projection.ErrHandlerExited) },
+			func(t *testing.T, err error) { assert.ErrorIs(t, err, handling.ErrHandlerExited) },
 		},
 	}
 	for name, tt := range tests {
@@ -91,68 +90,68 @@ func TestHandleSafelyFailures(t *testing.T) {
 				}
 				return nil
 			}}
-			handled, err := projection.HandleSafely(t.Context(), one, nil, eventsAt(3, 5, 8), nil)
+			handled, err := handling.Handle(t.Context(), one, nil, handling.List(eventsAt(3, 5, 8)), nil)
 			tt.check(t, err)
 			assert.Equal(t, 1, handled)
 
 			all := &whole{batch: func(context.Context, pgx.Tx, []es.PersistedEvent) error { return tt.fail() }}
-			handled, err = projection.HandleSafely(t.Context(), all, nil, eventsAt(3, 5, 8), nil)
+			handled, err = handling.Handle(t.Context(), all, nil, handling.List(eventsAt(3, 5, 8)), nil)
 			tt.check(t, err)
 			assert.Zero(t, handled)
 		})
 	}
 }
 
-func TestHandleSafelyStopsSoftly(t *testing.T) {
+func TestHandleStopsSoftly(t *testing.T) {
 	p := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }}
-	handled, err := projection.HandleSafely(t.Context(), p, nil, eventsAt(3, 5, 8), func(i int) bool { return i < 2 })
+	handled, err := handling.Handle(t.Context(), p, nil, handling.List(eventsAt(3, 5, 8)), func(i int) bool { return i < 2 })
 	require.NoError(t, err)
 	assert.Equal(t, 2, handled)
 
 	batches := 0
 	b := &whole{batch: func(context.Context, pgx.Tx, []es.PersistedEvent) error { batches++; return nil }}
-	handled, err = projection.HandleSafely(t.Context(), b, nil, eventsAt(3, 5, 8), func(int) bool { return false })
+	handled, err = handling.Handle(t.Context(), b, nil, handling.List(eventsAt(3, 5, 8)), func(int) bool { return false })
 	require.NoError(t, err)
 	assert.Zero(t, handled)
 	assert.Zero(t, batches)
 }
 
-func TestHandleSafelyStopsWithItsContext(t *testing.T) {
+func TestHandleStopsWithItsContext(t *testing.T) {
 	why := errors.New("fenced")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	p := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { cancel(why); return nil }}
-	handled, err := projection.HandleSafely(ctx, p, nil, eventsAt(3, 5), nil)
+	handled, err := handling.Handle(ctx, p, nil, handling.List(eventsAt(3, 5)), nil)
 	require.ErrorIs(t, err, why)
 	assert.Equal(t, 1, handled, "the first event was handled in full")
 
-	handled, err = projection.HandleSafely(ctx, &whole{}, nil, eventsAt(3, 5), nil)
+	handled, err = handling.Handle(ctx, &whole{}, nil, handling.List(eventsAt(3, 5)), nil)
 	require.ErrorIs(t, err, why)
 	assert.Zero(t, handled)
 }
 
-func TestHandleSafelyBatch(t *testing.T) {
+func TestHandleBatch(t *testing.T) {
 	var got [][]es.PersistedEvent
 	p := &whole{batch: func(_ context.Context, _ pgx.Tx, events []es.PersistedEvent) error {
 		got = append(got, events)
 		return nil
 	}}
-	handled, err := projection.HandleSafely(t.Context(), p, nil, eventsAt(3, 5), nil)
+	handled, err := handling.Handle(t.Context(), p, nil, handling.List(eventsAt(3, 5)), nil)
 	require.NoError(t, err)
 	assert.Equal(t, 2, handled)
 	assert.Equal(t, [][]es.PersistedEvent{eventsAt(3, 5)}, got)
 }
 
 // Handlers that report a success which the transaction contradicts.
-func TestHandleSafelyDoubtsSuccess(t *testing.T) {
+func TestHandleDoubtsSuccess(t *testing.T) {
 	tests := map[string]struct {
 		sql  string
 		open bool // leave the result open
 		want error
 	}{
-		"a failed statement":       {`SELECT 1/0`, false, projection.ErrTransactionAborted},
-		"a result left open":       {`SELECT generate_series(1, 100000)`, true, projection.ErrResultLeftOpen},
-		"a transaction committed":  {`COMMIT`, false, projection.ErrBatchTransaction},
-		"a transaction given up":   {`ROLLBACK`, false, projection.ErrBatchTransaction},
+		"a failed statement":       {`SELECT 1/0`, false, handling.ErrTransactionAborted},
+		"a result left open":       {`SELECT generate_series(1, 100000)`, true, handling.ErrResultLeftOpen},
+		"a transaction committed":  {`COMMIT`, false, batchtx.ErrOwner},
+		"a transaction given up":   {`ROLLBACK`, false, batchtx.ErrOwner},
 		"nothing to be doubted of": {`SELECT 1`, false, nil},
 	}
 	for name, tt := range tests {
@@ -173,7 +172,7 @@ func TestHandleSafelyDoubtsSuccess(t *testing.T) {
 				rows.Close()
 				return nil
 			}}
-			handled, err := projection.HandleSafely(t.Context(), p, projection.GuardTx(tx), eventsAt(3), nil)
+			handled, err := handling.Handle(t.Context(), p, batchtx.Guard(tx), handling.List(eventsAt(3)), nil)
 			if left != nil {
 				left.Close()
 			}
@@ -185,11 +184,11 @@ func TestHandleSafelyDoubtsSuccess(t *testing.T) {
 	}
 }
 
-func BenchmarkHandleSafely(b *testing.B) {
+func BenchmarkHandle(b *testing.B) {
 	p := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }}
-	events := eventsAt(1)
+	events := handling.List(eventsAt(1))
 	for b.Loop() {
-		_, _ = projection.HandleSafely(b.Context(), p, nil, events, nil)
+		_, _ = handling.Handle(b.Context(), p, nil, events, nil)
 	}
 }
 
@@ -204,7 +203,7 @@ func TestHandlePacked(t *testing.T) {
 		got = append(got, e.GlobalPosition)
 		return nil
 	}}
-	handled, err := projection.HandlePacked(t.Context(), p, nil, events, nil)
+	handled, err := handling.Handle(t.Context(), p, nil, events, nil)
 	require.ErrorIs(t, err, errBad)
 	assert.Equal(t, 2, handled)
 	assert.Equal(t, []int64{3, 5}, got)
@@ -214,11 +213,11 @@ func TestHandlePacked(t *testing.T) {
 		batches = append(batches, events)
 		return nil
 	}}
-	handled, err = projection.HandlePacked(t.Context(), b, nil, events.Slice(1, 3), nil)
+	handled, err = handling.Handle(t.Context(), b, nil, events.Slice(1, 3), nil)
 	require.NoError(t, err)
 	assert.Equal(t, 2, handled)
 	assert.Equal(t, [][]es.PersistedEvent{events.All()[1:]}, batches)
-	handled, err = projection.HandlePacked(t.Context(), b, nil, packed.Events{}, nil)
+	handled, err = handling.Handle(t.Context(), b, nil, packed.Events{}, nil)
 	require.NoError(t, err)
 	assert.Zero(t, handled)
 }

@@ -1,4 +1,4 @@
-package projection
+package handling
 
 import (
 	"context"
@@ -10,20 +10,19 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
-// ErrHandlerExited is returned by [HandleSafely] when a handler ended its
+// ErrHandlerExited is returned by [Handle] when a handler ended its
 // goroutine with [runtime.Goexit], as testing.T.FailNow does.
 var ErrHandlerExited = errors.New("the handler ended its goroutine instead of returning")
 
-// ErrTransactionAborted is returned by [HandleSafely] when a handler reported
+// ErrTransactionAborted is returned by [Handle] when a handler reported
 // success although one of its statements had failed, which makes PostgreSQL
 // refuse everything that follows in the transaction. A handler that expects a
 // statement to fail wraps it in a savepoint (tx.Begin).
 var ErrTransactionAborted = errors.New("the handler returned no error, but a statement of it failed and aborted the transaction")
 
-// ErrResultLeftOpen is returned by [HandleSafely] when a handler returned
+// ErrResultLeftOpen is returned by [Handle] when a handler returned
 // without reading or closing a result (pgx.Rows, pgx.BatchResults), so that the
 // connection cannot be used.
 var ErrResultLeftOpen = errors.New("the handler returned no error, but left a result of a query open")
@@ -45,8 +44,27 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// HandleSafely has p handle the events in order within tx, which is handed on
-// as it is (see [GuardTx]). A [BatchProjection] gets them in one call of
+// Events are the events of a batch, in order: a [List], or packed ones, each of which is unpacked when its turn comes.
+type Events interface {
+	Len() int
+	At(i int) es.PersistedEvent
+	All() []es.PersistedEvent
+}
+
+// List is events that need no unpacking.
+type List []es.PersistedEvent
+
+// Len is how many events there are.
+func (l List) Len() int { return len(l) }
+
+// At is event i.
+func (l List) At(i int) es.PersistedEvent { return l[i] }
+
+// All is all events.
+func (l List) All() []es.PersistedEvent { return l }
+
+// Handle has p handle the events in order within tx, which is handed on
+// as it is (see [batchtx.Guard]). A [BatchHandler] gets them in one call of
 // HandleBatch, any other projection one by one.
 //
 // next, unless nil, is called with i before events[i] is handled, and with 0
@@ -63,47 +81,14 @@ func (e *PanicError) Unwrap() error {
 //   - [ErrHandlerExited] if it ended its goroutine;
 //   - [ErrTransactionAborted] or [ErrResultLeftOpen] if it reported a success that
 //     the transaction contradicts;
-//   - wrapping [ErrBatchTransaction] if it ended the transaction by SQL, after which
+//   - wrapping [batchtx.ErrOwner] if it ended the transaction by SQL, after which
 //     whatever the transaction held has been committed or lost;
 //   - the cause of ctx, if ctx ended before events[handled] was begun.
 //
 // Handlers run on a goroutine of their own, one for the call, so that Goexit
-// ends only that one; HandleSafely returns when it has ended, however long a
+// ends only that one; Handle returns when it has ended, however long a
 // handler takes after ctx has ended.
-func HandleSafely(ctx context.Context, p Projection, tx pgx.Tx, events []es.PersistedEvent,
-	next func(i int) bool,
-) (handled int, err error) {
-	return handleSafely(ctx, p, tx, list(events), next)
-}
-
-// HandlePacked is HandleSafely for events that are packed: each is unpacked
-// when its turn comes, all of them for HandleBatch.
-func HandlePacked(ctx context.Context, p Projection, tx pgx.Tx, events packed.Events,
-	next func(i int) bool,
-) (handled int, err error) {
-	return handleSafely(ctx, p, tx, events, next)
-}
-
-// source is where the events to be handled are.
-type source interface {
-	Len() int
-	At(i int) es.PersistedEvent
-	All() []es.PersistedEvent
-}
-
-// list is a source that needs no unpacking.
-type list []es.PersistedEvent
-
-// Len is how many events there are.
-func (l list) Len() int { return len(l) }
-
-// At is event i.
-func (l list) At(i int) es.PersistedEvent { return l[i] }
-
-// All is all events.
-func (l list) All() []es.PersistedEvent { return l }
-
-func handleSafely(ctx context.Context, p Projection, tx pgx.Tx, events source, next func(i int) bool) (handled int, err error) {
+func Handle(ctx context.Context, p Projection, tx pgx.Tx, events Events, next func(i int) bool) (handled int, err error) {
 	if events.Len() == 0 {
 		return 0, nil
 	}
@@ -120,11 +105,11 @@ func handleSafely(ctx context.Context, p Projection, tx pgx.Tx, events source, n
 	return r.handled, r.err
 }
 
-// run is one call of HandleSafely. The caller reads it after its goroutine has ended.
+// run is one call of Handle. The caller reads it after its goroutine has ended.
 type run struct {
 	projection Projection
 	tx         pgx.Tx
-	events     source
+	events     Events
 	next       func(i int) bool
 
 	handled int
@@ -144,7 +129,7 @@ func (r *run) guarded(ctx context.Context) {
 		}
 		r.err = ErrHandlerExited
 	}()
-	if b, ok := r.projection.(BatchProjection); ok {
+	if b, ok := r.projection.(BatchHandler); ok {
 		r.err = r.whole(ctx, b)
 	} else {
 		r.err = r.oneByOne(ctx)
@@ -153,7 +138,7 @@ func (r *run) guarded(ctx context.Context) {
 }
 
 // whole hands all events to HandleBatch.
-func (r *run) whole(ctx context.Context, b BatchProjection) error {
+func (r *run) whole(ctx context.Context, b BatchHandler) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -200,7 +185,7 @@ func verdict(ctx context.Context, tx pgx.Tx, err error) error {
 	conn := tx.Conn().PgConn()
 	switch {
 	case conn.TxStatus() == txIdle:
-		return errors.Join(err, fmt.Errorf("%w, but the handler ended it by SQL", ErrBatchTransaction))
+		return errors.Join(err, fmt.Errorf("%w, but the handler ended it by SQL", batchtx.ErrOwner))
 	case err != nil:
 		return err
 	case conn.IsBusy():
@@ -208,10 +193,10 @@ func verdict(ctx context.Context, tx pgx.Tx, err error) error {
 	case conn.TxStatus() == txAborted:
 		return ErrTransactionAborted
 	}
-	if guarded, ok := tx.(guardedTx); ok {
-		if own, ok := guarded.Tx.(*batchtx.Tx); ok {
-			return own.Verify(ctx)
-		}
+	if own, ok := tx.(interface {
+		Verify(ctx context.Context) error
+	}); ok {
+		return own.Verify(ctx)
 	}
 	return nil
 }

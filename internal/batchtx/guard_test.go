@@ -1,4 +1,4 @@
-package projection_test
+package batchtx_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -20,7 +20,7 @@ var forms = map[string]func(t *testing.T, conn *pgx.Conn) (tx pgx.Tx, end func()
 	"of a pgx.Tx": func(t *testing.T, conn *pgx.Conn) (pgx.Tx, func()) {
 		own, err := conn.Begin(t.Context())
 		require.NoError(t, err)
-		return projection.GuardTx(own), func() { require.NoError(t, own.Commit(t.Context())) }
+		return batchtx.Guard(own), func() { require.NoError(t, own.Commit(t.Context())) }
 	},
 	"of a pipelined pgx.Tx": func(t *testing.T, conn *pgx.Conn) (pgx.Tx, func()) {
 		var batch pgx.Batch
@@ -29,7 +29,7 @@ var forms = map[string]func(t *testing.T, conn *pgx.Conn) (tx pgx.Tx, end func()
 		results := conn.SendBatch(t.Context(), &batch)
 		own := results.Tx()
 		require.NoError(t, results.Close())
-		return projection.GuardTx(own), func() { require.NoError(t, own.Commit(t.Context())) }
+		return batchtx.Guard(own), func() { require.NoError(t, own.Commit(t.Context())) }
 	},
 }
 
@@ -68,16 +68,16 @@ func say(t *testing.T, tx pgx.Tx, word string) {
 	require.NoError(t, err)
 }
 
-func TestBatchTxRefusesToEnd(t *testing.T) {
+func TestGuardRefusesToEnd(t *testing.T) {
 	inEachForm(t, func(t *testing.T, tx pgx.Tx) {
 		say(t, tx, "before")
-		require.ErrorIs(t, tx.Commit(t.Context()), projection.ErrBatchTransaction)
-		require.ErrorIs(t, tx.Rollback(t.Context()), projection.ErrBatchTransaction)
+		require.ErrorIs(t, tx.Commit(t.Context()), batchtx.ErrOwner)
+		require.ErrorIs(t, tx.Rollback(t.Context()), batchtx.ErrOwner)
 		say(t, tx, "later")
 	}, "before", "later")
 }
 
-func TestBatchTxRefusesToBeginByBatch(t *testing.T) {
+func TestGuardRefusesToBeginByBatch(t *testing.T) {
 	inEachForm(t, func(t *testing.T, tx pgx.Tx) {
 		var batch pgx.Batch
 		batch.BeginTx(pgx.TxOptions{IsoLevel: pgx.Serializable})
@@ -89,7 +89,7 @@ func TestBatchTxRefusesToBeginByBatch(t *testing.T) {
 	}, "kept")
 }
 
-func TestBatchTxSavepoints(t *testing.T) {
+func TestGuardSavepoints(t *testing.T) {
 	inEachForm(t, func(t *testing.T, tx pgx.Tx) {
 		say(t, tx, "outer")
 		kept, err := tx.Begin(t.Context())
@@ -113,7 +113,7 @@ func TestBatchTxSavepoints(t *testing.T) {
 
 // Begin in an aborted transaction fails as it does on any pgx.Tx, and does not
 // cost the connection.
-func TestBatchTxBeginWhenAborted(t *testing.T) {
+func TestGuardBeginWhenAborted(t *testing.T) {
 	for name, open := range forms {
 		t.Run(name, func(t *testing.T) {
 			conn, err := pgtest.NewDatabase(t).Acquire(t.Context())
@@ -138,7 +138,7 @@ func TestBatchTxBeginWhenAborted(t *testing.T) {
 	}
 }
 
-func TestBatchTxDoesTheRest(t *testing.T) {
+func TestGuardDoesTheRest(t *testing.T) {
 	inEachForm(t, func(t *testing.T, tx pgx.Tx) {
 		n, err := tx.CopyFrom(t.Context(), pgx.Identifier{"words"}, []string{"word"}, pgx.CopyFromRows([][]any{{"copied"}}))
 		require.NoError(t, err)
@@ -166,7 +166,7 @@ func TestBatchTxDoesTheRest(t *testing.T) {
 	}, "copied", "prepared", "sent")
 }
 
-func TestBatchTxLargeObjects(t *testing.T) {
+func TestGuardLargeObjects(t *testing.T) {
 	inEachForm(t, func(t *testing.T, tx pgx.Tx) {
 		objects := tx.LargeObjects()
 		oid, err := objects.Create(t.Context(), 0)

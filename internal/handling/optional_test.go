@@ -1,4 +1,4 @@
-package projection_test
+package handling_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
@@ -55,37 +56,42 @@ type narrowed struct{ unwrapped }
 func (narrowed) AggregateTypes() []string { return []string{"Shipment"} }
 func (narrowed) Unpartitioned() bool      { return false }
 
+// describe is what projections are asked.
+func describe(p projection.Projection) (handling.Description, error) {
+	return handling.Describe[projection.Wrapper](p)
+}
+
 func TestResolveLeavesAnOrdinaryProjectionAlone(t *testing.T) {
 	t.Parallel()
 	for _, p := range []projection.Projection{plain{}, &plain{}, rich{}, &rich{}, logged{plain{}}, &logged{&plain{}}} {
-		resolved, err := projection.Resolve(p)
+		d, err := describe(p)
 		require.NoError(t, err)
-		assert.Equal(t, p, resolved)
+		assert.Equal(t, p, d.Projection)
 	}
 }
 
 func TestResolveHonoursWhatAWrapperLacks(t *testing.T) {
 	t.Parallel()
 	batches := 0
-	p, err := projection.Resolve(unwrapped{unwrapped{rich{batches: &batches}}})
+	d, err := describe(unwrapped{unwrapped{rich{batches: &batches}}})
 	require.NoError(t, err)
-	assert.Equal(t, "around-around-rich", p.Name())
-	assert.Equal(t, projection.Scope{AggregateTypes: []string{"Order"}, BoundedContexts: []string{"Sales"}}, projection.ScopeOf(p))
-	assert.True(t, projection.IsUnpartitioned(p))
-	batch, ok := p.(projection.BatchProjection)
+	assert.Equal(t, "around-around-rich", d.Name)
+	assert.Equal(t, handling.Scope{AggregateTypes: []string{"Order"}, BoundedContexts: []string{"Sales"}}, d.Scope)
+	assert.True(t, d.Unpartitioned)
+	batch, ok := d.Projection.(handling.BatchHandler)
 	require.True(t, ok)
 	require.NoError(t, batch.HandleBatch(t.Context(), nil, make([]es.PersistedEvent, 3)))
 	assert.Equal(t, 3, batches)
 
-	p, err = projection.Resolve(narrowed{unwrapped{rich{}}})
+	d, err = describe(narrowed{unwrapped{rich{}}})
 	require.NoError(t, err)
-	assert.Equal(t, projection.Scope{AggregateTypes: []string{"Shipment"}, BoundedContexts: []string{"Sales"}}, projection.ScopeOf(p))
-	assert.False(t, projection.IsUnpartitioned(p))
+	assert.Equal(t, handling.Scope{AggregateTypes: []string{"Shipment"}, BoundedContexts: []string{"Sales"}}, d.Scope)
+	assert.False(t, d.Unpartitioned)
 
-	p, err = projection.Resolve(unwrapped{plain{}})
+	d, err = describe(unwrapped{plain{}})
 	require.NoError(t, err)
-	assert.Equal(t, projection.Scope{}, projection.ScopeOf(p))
-	_, ok = p.(projection.BatchProjection)
+	assert.Equal(t, handling.Scope{}, d.Scope)
+	_, ok = d.Projection.(handling.BatchHandler)
 	assert.False(t, ok)
 }
 
@@ -121,7 +127,7 @@ func (c circularWrap) Unwrap() projection.Projection                            
 func TestResolveRefusesWhatWouldBeLost(t *testing.T) {
 	t.Parallel()
 	for expected, p := range map[string]projection.Projection{
-		"HandleBatch of projection_test.wrongBatch has the signature HandleBatch(context.Context, pgx.Tx, []*es.PersistedEvent) error, which is never called: " +
+		"HandleBatch of handling_test.wrongBatch has the signature HandleBatch(context.Context, pgx.Tx, []*es.PersistedEvent) error, which is never called: " +
 			"it must be HandleBatch(context.Context, pgx.Tx, []es.PersistedEvent) error": wrongBatch{},
 		"it must be AggregateTypes() []string":                                             wrongTypes{},
 		"it must be BoundedContexts() []string":                                            &wrongContexts{},
@@ -130,16 +136,16 @@ func TestResolveRefusesWhatWouldBeLost(t *testing.T) {
 		"has Unpartitioned with a pointer receiver, so it is never called: pass a pointer": wrongReceiver{},
 		"must not return nil":                                                              emptyWrapper{},
 		"does Unwrap return the projection itself?":                                        circularWrap{},
-		"projection_test.logged hides the method AggregateTypes of the projection_test.rich in its field Projection": logged{rich{}},
-		"*projection_test.logged hides the method":                                       &logged{&rich{}},
-		"hides the method AggregateTypes of the projection_test.rich in its field inner": hidingField{},
-		"of the *projection_test.rich in its field inner":                                &hidingPointer{inner: &rich{}},
-		"projection_test.logged hides the method ":                                       unwrapped{logged{rich{}}},
+		"handling_test.logged hides the method AggregateTypes of the handling_test.rich in its field Projection": logged{rich{}},
+		"*handling_test.logged hides the method":                                       &logged{&rich{}},
+		"hides the method AggregateTypes of the handling_test.rich in its field inner": hidingField{},
+		"of the *handling_test.rich in its field inner":                                &hidingPointer{inner: &rich{}},
+		"handling_test.logged hides the method ":                                       unwrapped{logged{rich{}}},
 	} {
-		_, err := projection.Resolve(p)
+		_, err := describe(p)
 		assert.ErrorContains(t, err, expected)
 	}
-	_, err := projection.Resolve(&wrongReceiver{})
+	_, err := describe(&wrongReceiver{})
 	assert.NoError(t, err)
 }
 

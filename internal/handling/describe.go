@@ -1,4 +1,4 @@
-package projection
+package handling
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 
 // Description is what a projection says about itself.
 type Description struct {
-	// Projection is what is to be run, see [Resolve].
+	// Projection is what is to be run, with the optional interfaces of what it wraps.
 	Projection Projection
 	// Name is its name.
 	Name string
@@ -31,11 +31,11 @@ func (e *NameError) Error() string {
 	return fmt.Sprintf("must have between 1 and %d bytes of valid UTF-8 without NUL, got %.40q", maxNameLength, e.Name)
 }
 
-// Describe asks a projection for all that it says about itself. It returns an error for a nil projection, for what
-// [Resolve] refuses, for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL, or a scope that is not valid UTF-8 without NUL.
+// Describe asks a projection for all that it says about itself. W is the type of wrappers, projection.Wrapper. It returns an error for a nil projection, for what would lose
+// something that somebody meant to give it (see resolve), for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL, or a scope that is not valid UTF-8 without NUL.
 // A nil pointer is refused only if its methods panic: they may do without.
-func Describe(p Projection) (d Description, err error) {
-	if p == nil {
+func Describe[W Wrapper[P], P Projection](p P) (d Description, err error) {
+	if any(p) == nil {
 		return Description{}, errors.New("it is nil")
 	}
 	defer func() {
@@ -46,10 +46,10 @@ func Describe(p Projection) (d Description, err error) {
 			}
 		}
 	}()
-	if d.Projection, err = Resolve(p); err != nil {
+	if d.Projection, err = resolve[W](p); err != nil {
 		return Description{}, err
 	}
-	d.Scope, d.Name, d.Unpartitioned = ScopeOf(d.Projection), d.Projection.Name(), IsUnpartitioned(d.Projection)
+	d.Scope, d.Name, d.Unpartitioned = scopeOf(d.Projection), d.Projection.Name(), isUnpartitioned(d.Projection)
 	if d.Name == "" || len(d.Name) > maxNameLength || !utf8.ValidString(d.Name) || strings.ContainsRune(d.Name, 0) {
 		return Description{}, fmt.Errorf("its name %w", &NameError{Name: d.Name})
 	}

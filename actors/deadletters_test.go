@@ -84,3 +84,26 @@ func TestAWorkerStartsWithoutTheRecordOfFailures(t *testing.T) {
 	r.log.await(t, "the record of failed events")
 	f.exec(`ALTER TABLE away RENAME TO orchestrator_dead_letters`)
 }
+
+// Turns are an aid too.
+func TestWithoutItsTableNobodyTakesTurns(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]string{
+		"a right is revoked": `REVOKE ALL ON orchestrator_turns FROM {role}`, "the table is renamed": `ALTER TABLE orchestrator_turns RENAME TO away`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			role := f.role("one")
+			f.exec(`GRANT ALL ON SCHEMA public TO ` + role)
+			r := f.start(f.as(role), &recorder{name: "p"})
+			f.awaitHandled("p", f.append("Order", 10))
+			f.exec(strings.ReplaceAll(test, "{role}", role))
+			want := f.append("Order", 10)
+			eventually(t, func() bool { return f.checkpoint("p") == want[9] }, "the projection stands still")
+			line := r.log.await(t, "cannot take turns")
+			assert.Equal(t, slog.LevelError, line.level)
+			assert.NotEmpty(t, line.attrs["remedy"])
+		})
+	}
+}

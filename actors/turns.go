@@ -13,9 +13,10 @@ import (
 
 // turns is what a processor knows of conflicts with other batches of its projection. Only its processor uses it.
 type turns struct {
-	taken     bool // the last batch took a turn, or waited for one
-	waits     int  // batches in a row that did not get the turn
-	conflicts int  // batches in a row that ended in a conflict
+	taken     bool      // the last batch took a turn, or waited for one
+	waits     int       // batches in a row that did not get the turn
+	conflicts int       // batches in a row that ended in a conflict
+	without   time.Time // until when batches take no turns, since their table cannot be read
 }
 
 const (
@@ -69,14 +70,35 @@ func (p *processor) beginInTurn(ctx context.Context, upTo int64) (*pgcoord.Batch
 	}
 	settings := p.worker.Batch.Settings
 	settings.IdleTimeout = p.idleTimeout()
-	settings.Turn = p.turns.waits < waitsMost
+	settings.Turn = p.turns.waits < waitsMost && time.Now().After(p.turns.without)
 	ctx, explain, end := p.worker.db.Limit(ctx)
 	defer end()
-	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, settings)
+	b, err := p.beginAnyhow(ctx, upTo, settings)
 	if err != nil {
 		return nil, explain(err)
 	}
 	p.turns.taken, p.turns.waits = b.InTurn(), 0
+	return b, nil
+}
+
+// beginAnyhow opens a batch's transaction. Turns are an aid: where only the table of turns cannot be read, the batch goes without, and so do
+// the next ones for a while.
+func (p *processor) beginAnyhow(ctx context.Context, upTo int64, settings pgcoord.BatchSettings) (*pgcoord.Batch, error) {
+	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, settings)
+	if err == nil || !settings.Turn || remedyOf(err) == "" {
+		return b, err
+	}
+	settings.Turn = false
+	b, otherErr := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, settings)
+	if otherErr != nil {
+		return nil, otherErr
+	}
+	p.turns.without = time.Now().Add(personInterval)
+	p.worker.Metrics.DatabaseError("configuration")
+	if p.worker.notices.due("turns "+dbfault.Code(err), personInterval) {
+		p.log.Error("the partitions of a projection cannot take turns (orchestrator_turns), so batches in conflict repeat each other; handling goes on, and it is tried again",
+			"error", err, "remedy", remedyOf(err))
+	}
 	return b, nil
 }
 

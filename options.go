@@ -171,9 +171,16 @@ func WithHistory(rows int) Option {
 
 // WithWorkerName sets the name under which people see this worker, in tables
 // and logs. A worker that comes back under its name, as the pods of a StatefulSet
-// do, gets the partitions back that it had. Defaults to the host's name. Names
-// need not be unique. It must have between 1 and 255 bytes of valid UTF-8 without
-// NUL.
+// do, gets the partitions back that it had. Defaults to the host's name (os.Hostname),
+// which in Kubernetes is the pod's name, except with hostNetwork or a hostname in the
+// pod's specification: then set it to metadata.name, by an environment variable of the
+// downward API. Containers that share a host's name show as several workers of one
+// name.
+//
+// Names need not be unique: workers are told apart by their ids, the end of which the
+// log and the reasons of generations show beside the name. Only which of two workers
+// with one name gets which partitions back is open. It must have between 1 and 255
+// bytes of valid UTF-8 without NUL.
 func WithWorkerName(name string) Option {
 	return func(c *config) { c.workerName = name }
 }

@@ -14,6 +14,10 @@ import (
 //
 // A wrapper without HandleBatch around a [BatchProjection] is not called for events: they go to the inner HandleBatch. A wrapper that
 // must see them has a HandleBatch of its own.
+//
+// A wrapper without Unwrap that hides an optional interface is an error where it has the inner projection in a field. It cannot be noticed where it
+// has only the inner projection's methods, as functions, or keeps it in a slice, a map or a variable: then events that the inner
+// HandleBatch should get go to the wrapper's Handle. So give every wrapper Unwrap.
 type Wrapper interface {
 	Projection
 

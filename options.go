@@ -171,8 +171,8 @@ func WithHistory(rows int) Option {
 
 // WithWorkerName sets the name under which people see this worker, in tables
 // and logs. A worker that comes back under its name, as the pods of a StatefulSet
-// do, gets the partitions back that it had. Defaults to the host's name (os.Hostname),
-// which in Kubernetes is the pod's name, except with hostNetwork or a hostname in the
+// do, gets the partitions back that it had. Defaults to the host's name. In
+// Kubernetes that is the pod's name, except with hostNetwork or a hostname in the
 // pod's specification: then set it to metadata.name, by an environment variable of the
 // downward API. Containers that share a host's name show as several workers of one
 // name.

@@ -90,8 +90,10 @@ func (d *demo) run(ctx context.Context) (figures, error) {
 
 // glossary explains the words that the table and the happenings use.
 var glossary = []string{
-	"", "  position    the number of an event in the stream; a projection's position is the last one that it has handled",
+	"", "  projection  what handles events: \"everything\" wants all of them, \"deliveries\" those of two types of aggregates in three",
+	"  position    the number of an event in the stream; a projection's position is the last one that it has handled",
 	"  slot        a hash of an aggregate's id, one of 65,536; partition k/N is the k-th part of them, so an aggregate's events stay together",
+	"  lag         how far a projection's position is behind the stream; it counts numbers of events that were rolled back too",
 	"  generation  one division of the partitions among the workers; each join, departure or death makes the next one",
 	"",
 }

@@ -23,6 +23,9 @@ const limit = 80 * time.Second
 // errLimit says that the limit was reached.
 var errLimit = fmt.Errorf("not done within %s", limit)
 
+// errInterrupted says that a person ended the demonstration.
+var errInterrupted = errors.New("interrupted")
+
 func main() {
 	workload.ServeIfAsked()
 	os.Exit(run())
@@ -43,12 +46,15 @@ func run() int {
 	interrupted := err != nil && cause != nil && !errors.Is(cause, errLimit)
 	switch {
 	case interrupted:
-		err = cause // whatever else went wrong follows from it
+		err = errInterrupted // whatever else went wrong follows from it
 	case err != nil && cause != nil && !errors.Is(err, cause):
 		err = errors.Join(cause, err)
 	}
 	kept, closeErr := d.close(err != nil && !interrupted)
-	if err = errors.Join(err, closeErr); err != nil {
+	if closeErr != nil {
+		err = errors.Join(err, closeErr)
+	}
+	if err != nil {
 		d.screen.say("")
 		fmt.Println(verdict(figures, kept, time.Since(started), err))
 		return 1

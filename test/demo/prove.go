@@ -183,6 +183,9 @@ func verdict(f figures, kept string, took time.Duration, err error) string {
 		return fmt.Sprintf("demo: OK: %d events, each handled exactly once, and in order, by each of the %d projections that wanted it; %d workers, %d generations, longest change %s, longest wait of an event %s, %.0f s",
 			f.Events, len(projections), f.Workers, f.Generations, milliseconds(f.LongestChange), milliseconds(f.Most), took.Seconds())
 	}
+	if err == errInterrupted { //nolint:errorlint // joined with another one, something was left behind
+		return fmt.Sprintf("demo: interrupted after %.0f s: workers and database are gone, and nothing is proved", took.Seconds())
+	}
 	text := fmt.Sprintf("demo: FAILED after %.0f s: %s", took.Seconds(), strings.ReplaceAll(err.Error(), "\n", "; "))
 	if kept != "" {
 		text += "; logs are in " + kept

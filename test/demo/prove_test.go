@@ -38,6 +38,9 @@ func TestTheVerdictIsOneLine(t *testing.T) {
 	f := figures{Events: 100, Workers: 5, Generations: 8, LongestChange: 25 * time.Millisecond, Most: 3 * time.Second}
 	assert.Equal(t, "demo: OK: 100 events, each handled exactly once, and in order, by each of the 2 projections that wanted it; "+
 		"5 workers, 8 generations, longest change 25ms, longest wait of an event 3s, 41 s", verdict(f, "", 41*time.Second, nil))
+	interrupted := verdict(figures{}, "", 12*time.Second, errInterrupted)
+	assert.Equal(t, "demo: interrupted after 12 s: workers and database are gone, and nothing is proved", interrupted)
+	assert.Contains(t, verdict(figures{}, "", time.Second, errors.Join(errInterrupted, errors.New("the server goes on"))), "the server goes on")
 	failed := verdict(figures{}, "/tmp/here", 12*time.Second, errors.Join(errors.New("first"), errors.New("second")))
 	assert.Equal(t, "demo: FAILED after 12 s: first; second; logs are in /tmp/here", failed)
 }

@@ -119,9 +119,12 @@ func (v view) status() string {
 			lag = max(lag, a.Lag)
 		}
 	}
-	g := v.Snapshot.Current()
-	return fmt.Sprintf("%5.1f s  status: generation %d %s; workers: %s; writing %.0f events/s, handling %.0f/s by all projections; lag at most %d positions",
-		v.Elapsed.Seconds(), g.Number, g.State, countStates(states), v.WriteRate, rate, lag)
+	generation := "no generation yet"
+	if g := v.Snapshot.Current(); g.Number != 0 {
+		generation = fmt.Sprintf("generation %d %s", g.Number, g.State)
+	}
+	return fmt.Sprintf("%5.1f s  status: %s; workers: %s; writing %.0f events/s, handling %.0f/s by all projections; lag at most %d positions",
+		v.Elapsed.Seconds(), generation, countStates(states), v.WriteRate, rate, lag)
 }
 
 // countStates is how many workers are in each state, in the order of a worker's life.

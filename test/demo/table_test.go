@@ -59,6 +59,7 @@ func TestTheTableOfNothing(t *testing.T) {
 
 func TestTheStatusIsTheTableInOneLine(t *testing.T) {
 	t.Parallel()
+	assert.Contains(t, view{}.status(), "status: no generation yet; workers: none;")
 	assert.Equal(t, " 17.4 s  status: generation 2 active; workers: 1 pending, 1 running, 1 dead; "+
 		"writing 412 events/s, handling 109/s by all projections; lag at most 1200 positions", scene().status())
 }

@@ -2,7 +2,9 @@ package face
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -15,10 +17,13 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-// documentedGrants is the SQL of the section on rights in docs/operating.md.
+// documentedGrants is the SQL of the section on rights in docs/operating.md. test/mutants runs tests in a directory of their own, so the
+// document is found from this file.
 func documentedGrants(t *testing.T) string {
 	t.Helper()
-	document, err := os.ReadFile("../../docs/operating.md")
+	_, file, _, known := runtime.Caller(0)
+	require.True(t, known)
+	document, err := os.ReadFile(filepath.Join(filepath.Dir(file), "..", "..", "docs", "operating.md"))
 	require.NoError(t, err)
 	_, section, found := strings.Cut(string(document), "## Rights")
 	require.True(t, found)

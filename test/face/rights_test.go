@@ -155,7 +155,10 @@ func TestMigrationsNameTheGrantThatIsMissing(t *testing.T) {
 	repair("GRANT INSERT ON public.orchestrator_schema_version", both)
 	require.NoError(t, both())
 	require.NoError(t, migrations.Down(t.Context(), w.db, "", 1))
-	w.exec("ALTER TABLE orchestrator_generations OWNER TO " + owner) // which the last migration changes
+	w.exec(`DO $$ DECLARE name text; BEGIN -- which of them the last migration changes does not matter
+		FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'orchestrator%' AND tablename NOT LIKE '%version' LOOP
+			EXECUTE format('ALTER TABLE public.%I OWNER TO ` + owner + `', name);
+		END LOOP; END $$`)
 	repair("GRANT "+owner, both)
 	require.NoError(t, both())
 

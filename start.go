@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -74,26 +73,28 @@ type stores struct {
 // projections. It tries until the database answers, or ctx ends. The error is ErrNeverReached
 // if ctx ended after an attempt had failed.
 func (o *Orchestrator) open(ctx context.Context, d described) (stores, error) {
-	delay := 100 * time.Millisecond
 	var last error // why the attempt before failed
-	for {
+	for failures := 1; ; failures++ {
 		opened, err := o.check(ctx, d)
 		switch {
 		case err != nil && ctx.Err() != nil && last != nil:
 			return stores{}, fmt.Errorf("%w: %w", ErrNeverReached, last)
-		case err == nil || ctx.Err() != nil || !transient(err):
+		case err == nil || ctx.Err() != nil || !dbguard.MayPass(err, configurationFaults...):
 			return opened, err
 		}
 		last = err
+		delay := startBackoff.After(failures)
 		o.config.logger.WarnContext(ctx, "the database is not ready, trying again",
 			"replica_set", o.replicaSet, "error", err, "next_try", delay)
 		select {
 		case <-ctx.Done():
-		case <-time.After(delay/2 + rand.N(delay/2)):
+		case <-time.After(delay):
 		}
-		delay = min(2*delay, 5*time.Second)
 	}
 }
+
+// startBackoff is the delay between attempts to start.
+var startBackoff = dbfault.Backoff{First: 100 * time.Millisecond, Max: 5 * time.Second}
 
 // checkTimeout bounds one attempt to check the database.
 const checkTimeout = 30 * time.Second
@@ -124,10 +125,7 @@ func (o *Orchestrator) checkOnce(ctx context.Context, d described) (stores, erro
 	}
 	events, err := o.eventStore.Resolve(ctx, db)
 	if err != nil {
-		if dbfault.Code(err) == "" && ctx.Err() == nil && !dbfault.IsUnavailable(err) && !dbguard.IsStandby(err) {
-			err = dbfault.Configuration(err) // a table is missing, or it is not clear which is meant
-		}
-		return stores{}, err
+		return stores{}, dbguard.Finding(ctx, err) // a table is missing, or it is not clear which is meant
 	}
 	if err := dbrights.Check(ctx, db, pgcoord.Needs(schema, events.EventsTable())); err != nil {
 		return stores{}, err
@@ -157,16 +155,7 @@ func (o *Orchestrator) checkOnce(ctx context.Context, d described) (stores, erro
 	return stores{coordination: store, events: events}, store.CheckEntered(ctx, db, d.names)
 }
 
-// transient says whether an attempt to start is repeated after the error. Whatever is not known to need a person may pass:
-// a hook of the pool that fails once, a server that starts, a standby that is met in the primary's place.
-func transient(err error) bool {
-	if dbguard.IsStandby(err) {
-		return true
-	}
-	return !dbfault.IsConfiguration(err) && !slices.ContainsFunc(configurationFaults, func(fault error) bool { return errors.Is(err, fault) })
-}
-
-// configurationFaults end Run, besides what the database answers: see dbfault.IsConfiguration.
+// configurationFaults end Run, besides what the database answers: see dbguard.MayPass.
 var configurationFaults = []error{
 	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoStatements, ErrNoTransactions, ErrNoParameter,
 	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer, ErrMigrationsChanged,

@@ -228,7 +228,7 @@ func (p *processor) handlerFailed(ctx context.Context, events packed.Events, han
 	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition)
 	p.failing.attempts++ // also where the table cannot be reached
 	p.failing.tries++
-	delay := backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.after(p.failing.tries)
+	delay := dbfault.Backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.After(p.failing.tries)
 	p.failing.resume = time.Now().Add(delay)
 	p.size.next = max(handled, 1)
 	p.report(ctx, event, delay, err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -367,7 +368,7 @@ func (k *coordinator) failed(c actor.Context, doing string, err error) {
 		return
 	}
 	k.failure++
-	delay := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(k.failure)
+	delay := dbfault.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.After(k.failure)
 	k.worker.Metrics.DatabaseError("coordination")
 	k.worker.databaseFailed(k.log, "coordination", err, "doing", doing, "next_try", delay)
 	k.lookAfter(c, delay, false)

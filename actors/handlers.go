@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
@@ -26,7 +27,7 @@ type Handlers struct {
 	// pause is how long a projection is still left out after an abandoned handler of it
 	// has returned. The first time it is not: only handlers that hang again and again
 	// would otherwise cause one change of generation after the other.
-	pause backoff
+	pause dbfault.Backoff
 
 	mu        sync.Mutex
 	active    map[*handlerWatch]struct{}
@@ -42,7 +43,7 @@ const abandonedWindow = 10 * time.Minute
 // often. m may be nil.
 func NewHandlers(every time.Duration, m *metrics.ReplicaSet) *Handlers {
 	return &Handlers{
-		every: every, metrics: m, pause: backoff{First: 5 * time.Second, Max: time.Minute},
+		every: every, metrics: m, pause: dbfault.Backoff{First: 5 * time.Second, Max: time.Minute},
 		active: map[*handlerWatch]struct{}{}, abandoned: map[*handlerWatch]messages.AbandonedHandler{}, past: map[string]*crashes{},
 	}
 }
@@ -95,7 +96,7 @@ func (w *handlerWatch) abandon() {
 		h.past[name] = &crashes{window: abandonedWindow}
 	}
 	if times := h.past[name].add(time.Now()); times > 1 {
-		w.pause = h.pause.after(times - 1)
+		w.pause = h.pause.After(times - 1)
 	}
 	h.count(name)
 	h.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -264,7 +265,7 @@ func (h *horizonActor) failed(err error) time.Duration {
 		return 0
 	}
 	h.failures++
-	next := backoff{First: 50 * time.Millisecond, Max: 5 * time.Second}.after(h.failures)
+	next := dbfault.Backoff{First: 50 * time.Millisecond, Max: 5 * time.Second}.After(h.failures)
 	h.worker.Metrics.DatabaseError("horizon")
 	if reasons := horizon.ReasonsOf(err); len(reasons) > 0 {
 		h.worker.Metrics.HorizonFaults(reasonNames(reasons))

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -289,7 +290,7 @@ func TestAHandlerThatHangsAgainIsLeftOutLonger(t *testing.T) {
 	h := NewHandlers(time.Minute, nil)
 	var changes atomic.Int32
 	h.notify(func() { changes.Add(1) })
-	h.pause = backoff{First: time.Hour, Max: 2 * time.Hour}
+	h.pause = dbfault.Backoff{First: time.Hour, Max: 2 * time.Hour}
 	p := &processor{log: slog.New(slog.DiscardHandler), fence: pgcoord.Fence{Projection: "p"}}
 	abandon := func() {
 		w := h.watch(p, packed.Pack([]es.PersistedEvent{{GlobalPosition: 1}}))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
 
@@ -38,7 +39,7 @@ type respawn struct{ key string }
 type nursery struct {
 	log     *slog.Logger
 	metrics *metrics.ReplicaSet
-	backoff backoff
+	backoff dbfault.Backoff
 	// budget is how many crashes within the window are a crash loop: it is
 	// logged as an error, and goes on at the longest backoff.
 	budget int
@@ -60,7 +61,7 @@ type pendingChild struct {
 func newNursery(log *slog.Logger, m *metrics.ReplicaSet) nursery {
 	return nursery{
 		log: log, metrics: m,
-		backoff: backoff{First: 50 * time.Millisecond, Max: 30 * time.Second},
+		backoff: dbfault.Backoff{First: 50 * time.Millisecond, Max: 30 * time.Second},
 		budget:  10, window: 5 * time.Minute,
 		alive: map[string]*child{}, waiting: map[string]pendingChild{}, crashes: map[string]*crashes{},
 	}
@@ -121,7 +122,7 @@ func (n *nursery) schedule(c actor.Context, spec childSpec) {
 		n.crashes[id] = &crashes{window: n.window}
 	}
 	count := n.crashes[id].add(time.Now())
-	delay := n.backoff.after(count)
+	delay := n.backoff.After(count)
 	if count > n.budget {
 		delay = n.backoff.Max
 		n.log.Error("an actor keeps panicking", "actor", spec.kind, "key", spec.key, "panics", count, "window", n.window, "next_try", delay)

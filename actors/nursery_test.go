@@ -13,23 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
-
-func TestBackoffGrowsToItsMaximum(t *testing.T) {
-	b := backoff{First: 10 * time.Millisecond, Max: 65 * time.Millisecond}
-	for i, milliseconds := range []int{10, 20, 40, 65, 65} {
-		want := time.Duration(milliseconds) * time.Millisecond
-		assert.Equal(t, want, b.ceiling(i+1))
-		for range 100 {
-			delay := b.after(i + 1)
-			assert.GreaterOrEqual(t, delay, want/2)
-			assert.LessOrEqual(t, delay, want)
-		}
-	}
-	assert.Equal(t, b.Max, b.ceiling(1_000_000))
-	assert.Equal(t, time.Second, backoff{First: time.Minute, Max: time.Second}.ceiling(1))
-}
 
 func TestCrashesAreForgottenAfterTheWindow(t *testing.T) {
 	c := crashes{window: time.Minute}
@@ -174,7 +160,7 @@ func TestPanickingChildIsSpawnedAnewWithGrowingBackoff(t *testing.T) {
 				assert.EqualValues(t, 1, l.alive.Load())
 				assert.Equal(t, []bool{false, true, true, true, true, true}, l.again)
 				for i := 1; i < len(l.starts); i++ {
-					least := h.brood.backoff.ceiling(i) / 2
+					least := h.brood.backoff.Ceiling(i) / 2
 					assert.GreaterOrEqual(t, l.starts[i].Sub(l.starts[i-1]), least, "life %d", i+1)
 				}
 				names := map[string]bool{}
@@ -251,7 +237,7 @@ func TestCrashLoopIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, l := newHouse(t), &life{}
 		h.do(func(c actor.Context, b *brood) {
-			b.budget, b.backoff = 3, backoff{First: time.Millisecond, Max: time.Second}
+			b.budget, b.backoff = 3, dbfault.Backoff{First: time.Millisecond, Max: time.Second}
 			b.spawn(c, l.spec("Started", 1000))
 		})
 		pass(10500 * time.Millisecond)
@@ -287,7 +273,7 @@ func TestRandomGenerationsWithRandomPanics(t *testing.T) {
 				fill(c)
 			}
 		}
-		h.brood.backoff = backoff{First: time.Millisecond, Max: 8 * time.Millisecond}
+		h.brood.backoff = dbfault.Backoff{First: time.Millisecond, Max: 8 * time.Millisecond}
 		for range generations {
 			h.do(func(c actor.Context, b *brood) {
 				wanted = random.IntN(most + 1)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
@@ -332,7 +333,7 @@ func (p *processor) failed(c actor.Context, err error) next {
 	}
 	p.known = false
 	p.trouble++
-	after := backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.after(p.trouble)
+	after := dbfault.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.After(p.trouble)
 	p.worker.Metrics.DatabaseError("batch")
 	p.worker.databaseFailed(p.log, "batch", err, "next_try", after)
 	return next{after: after}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -265,7 +266,7 @@ func TestLeaseEndsWithoutAHeartbeat(t *testing.T) {
 	bubble(t, func(t *testing.T, b *bench) {
 		b.tell(leaseUntil(5*time.Second), assignment(3))
 		b.inspect(func(c actor.Context) {
-			b.sup.backoff = backoff{First: time.Hour, Max: time.Hour}
+			b.sup.backoff = dbfault.Backoff{First: time.Hour, Max: time.Hour}
 			b.sup.heartbeat = b.sup.spawn(c, childSpec{kind: kindHeartbeat, key: "0", produce: func(bool) actor.Actor {
 				return actor.ReceiveFunc(func(c actor.Context) {
 					if _, ok := c.Message().(*actor.Started); ok {

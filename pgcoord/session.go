@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
@@ -108,20 +108,21 @@ func (s *Session) Do(ctx context.Context, run func(context.Context, *pgx.Conn) e
 }
 
 const (
-	sessionBackoffMin  = 50 * time.Millisecond
-	sessionBackoffMax  = 5 * time.Second
 	sessionOpenTimeout = 10 * time.Second
 	sessionStatement   = 10 * time.Second
 )
 
+// sessionBackoff is the delay between attempts to connect.
+var sessionBackoff = dbfault.Backoff{First: 50 * time.Millisecond, Max: 5 * time.Second}
+
 // run connects and serves until the session is closed.
 func (s *Session) run(ctx context.Context) {
 	defer close(s.stopped)
-	backoff := sessionBackoffMin
+	failures := 0
 	for {
 		conn, err := s.open(ctx)
 		if err == nil {
-			backoff, s.asked = sessionBackoffMin, false
+			failures, s.asked = 0, false
 			s.cfg.Events.Connected()
 			err = s.serve(ctx, conn)
 			s.sayGoodbye(ctx, conn)
@@ -131,11 +132,12 @@ func (s *Session) run(ctx context.Context) {
 			return
 		}
 		s.cfg.Events.Lost(err)
+		failures++
+		backoff := sessionBackoff.After(failures)
 		s.cfg.Logger.WarnContext(ctx, "coordination session lost, connecting again", "error", err, "backoff", backoff)
-		if !wait(ctx, backoff/2+rand.N(backoff)) {
+		if !wait(ctx, backoff) {
 			return
 		}
-		backoff = min(2*backoff, sessionBackoffMax)
 	}
 }
 

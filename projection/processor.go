@@ -10,7 +10,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
@@ -221,10 +220,7 @@ func (r *runner) resolve(ctx context.Context, db eventstore.DB) error {
 	}
 	store, err := r.config.EventStore.Resolve(ctx, db)
 	if err != nil {
-		if dbfault.Code(err) == "" && ctx.Err() == nil && !dbfault.IsUnavailable(err) && !dbguard.IsStandby(err) {
-			err = dbfault.Configuration(err) // a table is missing, or it is not clear which is meant
-		}
-		return err
+		return dbguard.Finding(ctx, err) // a table is missing, or it is not clear which is meant
 	}
 	r.config.EventStore = store
 	r.rows = newCheckpoints(store.CheckpointsTable(), r.name, r.partition)

@@ -49,24 +49,20 @@ type passingError struct{ error }
 
 func (e *passingError) Unwrap() error { return e.error }
 
-// finalErrors end Run, besides what the database answers: see dbfault.IsConfiguration.
+// finalErrors end Run, besides what the database answers: see dbguard.MayPass.
 var finalErrors = []error{
-	ErrProjectionStopped, ErrHandlerRunning, ErrCheckpointGone, ErrCheckpointsContradict,
+	ErrHandlerRunning, ErrCheckpointGone, ErrCheckpointsContradict,
 	pooler.ErrNoStatements, pooler.ErrNoTransactions, pooler.ErrNoParameter,
 }
 
-// transient says whether trying again can help. Whatever is not known to need a person may pass.
+// transient says whether trying again can help.
 func transient(err error) bool {
-	for _, final := range finalErrors {
-		if errors.Is(err, final) {
-			return false
-		}
+	if errors.Is(err, ErrProjectionStopped) {
+		return false
 	}
 	if rewound, ok := errors.AsType[*horizon.RewoundError](err); ok {
 		return !rewound.Floor
 	}
-	if _, ok := errors.AsType[*passingError](err); ok || dbguard.IsStandby(err) {
-		return true
-	}
-	return !dbfault.IsConfiguration(err)
+	_, passing := errors.AsType[*passingError](err)
+	return passing || dbguard.MayPass(err, finalErrors...)
 }

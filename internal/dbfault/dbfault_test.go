@@ -39,6 +39,8 @@ func TestIsCutShort(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	b := dbfault.Backoff{First: 10 * time.Millisecond, Max: 50 * time.Millisecond}
+	assert.Equal(t, time.Second, dbfault.Backoff{First: time.Minute, Max: time.Second}.Ceiling(1))
+	assert.Equal(t, b.Max, b.Ceiling(1_000_000))
 	for failures, milliseconds := range map[int]int{1: 10, 2: 20, 3: 40, 4: 50, 100: 50} {
 		ceiling := time.Duration(milliseconds) * time.Millisecond
 		assert.Equal(t, ceiling, b.Ceiling(failures))

@@ -28,8 +28,8 @@ var connectionGuards = []guard{
 		Test: "TestRunNamesTheRightsThatTheSessionLacks", Package: "test/face", Promise: "rights are checked as the role that uses them",
 	},
 	{
-		Name: "transient-start", File: "start.go",
-		Old: "return !dbfault.IsConfiguration(err) && ", New: `return dbfault.Code(err) != "" && `,
+		Name: "transient-start", File: "internal/dbguard/transient.go",
+		Old: "|| !dbfault.IsConfiguration(err)", New: `|| dbfault.Code(err) != "" && !dbfault.IsConfiguration(err)`,
 		Test: "TestAHookThatFailsOnceDoesNotEndRun", Package: "test/face", Promise: "what may pass does not end Run",
 	},
 	{

@@ -59,7 +59,7 @@ var failureGuards = []guard{
 	},
 	{
 		Name: "restarts-retry-soon", File: "actors/batch.go",
-		Old: ".after(p.failing.tries)", New: ".after(p.failing.attempts)",
+		Old: ".After(p.failing.tries)", New: ".After(p.failing.attempts)",
 		Test: "TestHandlerThatFailsOverARestart", Package: "test/face", Promise: "a restarted worker retries an event soon, however often it has failed",
 	},
 	{

@@ -181,7 +181,7 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "new-sessions-have-not-asked", File: "pgcoord/session.go",
-		Old: "backoff, s.asked = sessionBackoffMin, false", New: "backoff = sessionBackoffMin",
+		Old: "failures, s.asked = 0, false", New: "failures = 0",
 		Test: "TestAskingAgainAfterTheSessionBroke", Promise: "a session that was connected again asks again",
 	},
 	{

@@ -83,6 +83,7 @@ type Batch struct {
 	// recovered are positions of events that may have failed before.
 	recovered []int64
 	err       error // of Commit
+	lost      bool  // the connection had been lost when the batch ended
 	committed bool
 }
 
@@ -152,9 +153,9 @@ func (b *Batch) Cause(handlerErr error) error {
 	return handlerErr
 }
 
-// Alive says whether the connection still stands; if not, an error that a
+// Alive says whether the connection still stands, or stood when the batch ended; if not, an error that a
 // handler returned says nothing about its event.
-func (b *Batch) Alive() bool { return !b.conn.Conn().IsClosed() }
+func (b *Batch) Alive() bool { return !b.lost && (b.conn == nil || !b.conn.Conn().IsClosed()) }
 
 // Commit lifts the checkpoint to handled, which is upTo or less, and commits, in
 // one round trip, and returns the connection. What handlers may have done to the
@@ -213,6 +214,7 @@ func (b *Batch) Rollback(ctx context.Context) {
 // release ends whatever is open and returns the connection to the pool. It is closed where a handler, or what made the commit fail, may have
 // left it in any state.
 func (b *Batch) release(ctx context.Context) {
+	b.lost = b.conn.Conn().IsClosed()
 	if batchtx.Spoils(b.err) {
 		batchtx.Close(b.conn.Conn())
 	}

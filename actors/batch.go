@@ -23,7 +23,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		return p.notBegun(err)
 	}
 	defer leave()
-	release, err := p.worker.acquireBatch(ctx)
+	release, err := p.worker.acquireBatch(ctx, p.fence.Projection)
 	if err != nil {
 		return next{}, err
 	}

@@ -1,9 +1,13 @@
 package actors
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -21,8 +25,12 @@ func BatchesAtOnce(connections int32) int {
 // budget is the places for batches on one pool, which all workers of the process on that pool share. So connections are left for
 // handlers that take a second one, however many workers there are. It is safe for concurrent use.
 //
-// A worker that has a place gets another only if one is left for each worker that has none. Otherwise handlers of one replica set
-// that hang would stop the others. Of those that wait, the worker with the fewest places is served first.
+// A worker that has a place gets another only if one is left for each worker that has none, and a projection only if one is left for
+// each projection that has none. Otherwise handlers of one projection that hang would stop the others. Of those that wait, the
+// worker with the fewest places is served first, then the projection with the fewest.
+//
+// Where the pool has fewer places than there are projections, handlers that hang could still have all places. So one place that was taken
+// long ago does not count: another batch may use a connection of those that are reserved, of which one is left.
 type budget struct {
 	pool     *pgxpool.Pool // nil if it is in no registry
 	capacity int
@@ -31,7 +39,7 @@ type budget struct {
 	activating chan struct{}
 
 	mu     sync.Mutex
-	used   int // also by workers that have left
+	places map[*takenPlace]struct{} // that are taken, also by workers that have left
 	shares []*share
 	queue  []*claim // in the order of arrival
 }
@@ -39,13 +47,24 @@ type budget struct {
 // share is one worker's part of a budget.
 type share struct {
 	budget *budget
-	held   int // with the budget's mutex
+	slow   time.Duration // after which a place was taken long ago
+	// With the budget's mutex: how many places the worker has, and each of its projections.
+	held int
+	of   map[string]int
+}
+
+// takenPlace is a place that is taken.
+type takenPlace struct {
+	share      *share
+	projection string // empty if it is taken for reading
+	since      time.Time
 }
 
 // claim is a batch that waits for a place.
 type claim struct {
-	share *share
-	given chan struct{} // closed when it has it
+	share      *share
+	projection string
+	given      chan *takenPlace // room for one
 }
 
 // budgets is the budgets of the pools that workers use.
@@ -55,7 +74,7 @@ var budgets = struct {
 }{of: map[*pgxpool.Pool]*budget{}}
 
 // joinBudget makes a worker share the pool's budget. It must leave.
-func joinBudget(pool *pgxpool.Pool) *share {
+func joinBudget(pool *pgxpool.Pool, slow time.Duration, projections []string) *share {
 	budgets.Lock()
 	defer budgets.Unlock()
 	b := budgets.of[pool]
@@ -64,17 +83,20 @@ func joinBudget(pool *pgxpool.Pool) *share {
 		b.pool = pool
 		budgets.of[pool] = b
 	}
-	return b.join()
+	return b.join(slow, projections...)
 }
 
 func newBudget(capacity int) *budget {
-	return &budget{capacity: capacity, activating: make(chan struct{}, 1)}
+	return &budget{capacity: capacity, activating: make(chan struct{}, 1), places: map[*takenPlace]struct{}{}}
 }
 
-func (b *budget) join() *share {
+func (b *budget) join(slow time.Duration, projections ...string) *share {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := &share{budget: b}
+	s := &share{budget: b, slow: slow, of: map[string]int{}}
+	for _, p := range projections {
+		s.of[p] = 0
+	}
 	b.shares = append(b.shares, s)
 	return s
 }
@@ -93,89 +115,158 @@ func (s *share) leave() {
 
 // forget takes a budget that nobody uses out of the registry. The caller has both mutexes.
 func (b *budget) forget() {
-	if b.pool != nil && len(b.shares) == 0 && b.used == 0 {
+	if b.pool != nil && len(b.shares) == 0 && len(b.places) == 0 {
 		delete(budgets.of, b.pool)
 	}
 }
 
-// mayTake says whether the worker may have another place now.
-func (b *budget) mayTake(s *share) bool {
-	free := b.capacity - b.used
-	if s.held == 0 {
-		return free > 0
+// projections is how many projections the workers have together.
+func (b *budget) projections() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, s := range b.shares {
+		n += len(s.of)
 	}
-	without := 0
-	for _, other := range b.shares {
-		if other.held == 0 {
-			without++
+	return n
+}
+
+// left is how many places can be taken.
+func (b *budget) left() int {
+	slow := 0
+	for p := range b.places {
+		if time.Since(p.since) >= p.share.slow {
+			slow++
 		}
 	}
-	return free > without
+	return b.capacity - len(b.places) + min(slow, reservedConnections-1)
 }
 
-func (b *budget) take(s *share) {
-	b.used++
+// mayTake says whether the worker may have another place now, for a batch of the projection.
+func (b *budget) mayTake(s *share, projection string) bool {
+	left := b.left()
+	workers, projections := 0, 0
+	for _, other := range b.shares {
+		if other.held == 0 {
+			workers++
+		}
+		for _, held := range other.of {
+			if held == 0 {
+				projections++
+			}
+		}
+	}
+	switch {
+	case left <= 0 || (s.held > 0 && left <= workers):
+		return false
+	case projection == "" || s.of[projection] == 0: // a statement that reads ends by itself
+		return true
+	}
+	return left > projections
+}
+
+func (b *budget) take(s *share, projection string) *takenPlace {
+	p := &takenPlace{share: s, projection: projection, since: time.Now()}
+	b.places[p] = struct{}{}
 	s.held++
+	if projection != "" {
+		s.of[projection]++
+	}
+	return p
 }
 
-// acquire waits for a place, which must be given back.
-func (s *share) acquire(ctx context.Context) (release func(), err error) {
-	b := s.budget
+// acquire waits for a place for a batch of the projection, which must be given back. Now and then while it waits, waiting is told for how long
+// and who has the places.
+func (s *share) acquire(ctx context.Context, projection string, waiting func(time.Duration, []string)) (release func(), err error) {
+	b, began := s.budget, time.Now()
 	b.mu.Lock()
-	c := &claim{share: s, given: make(chan struct{})}
+	c := &claim{share: s, projection: projection, given: make(chan *takenPlace, 1)}
 	b.queue = append(b.queue, c)
 	b.grant()
 	b.mu.Unlock()
 	select {
-	case <-c.given:
-		return s.giver(), nil
-	case <-ctx.Done():
+	case p := <-c.given:
+		return p.giver(), nil
+	default:
 	}
-	b.mu.Lock()
-	waiting := slices.Index(b.queue, c)
-	if waiting >= 0 {
-		b.queue = slices.Delete(b.queue, waiting, waiting+1)
+	waiting(0, nil)
+	again := time.NewTicker(max(s.slow/2, time.Millisecond))
+	defer again.Stop()
+	for {
+		select {
+		case p := <-c.given:
+			return p.giver(), nil
+		case <-again.C:
+			b.mu.Lock()
+			b.grant() // what was taken may be long ago now
+			holders := b.holders()
+			b.mu.Unlock()
+			waiting(time.Since(began), holders)
+		case <-ctx.Done():
+			s.giveUp(c)
+			return nil, context.Cause(ctx)
+		}
 	}
-	b.mu.Unlock()
-	if waiting < 0 {
-		s.giver()() // it came meanwhile
-	}
-	return nil, context.Cause(ctx)
 }
 
-// try takes a place if one is free that nobody waits for.
+// giveUp ends a claim.
+func (s *share) giveUp(c *claim) {
+	b := s.budget
+	b.mu.Lock()
+	b.queue = slices.DeleteFunc(b.queue, func(other *claim) bool { return other == c })
+	b.mu.Unlock()
+	select {
+	case p := <-c.given: // it came meanwhile
+		p.giver()()
+	default:
+	}
+}
+
+// holders describes who has the places, whoever has had one for longest first.
+func (b *budget) holders() []string {
+	taken := slices.SortedFunc(maps.Keys(b.places), func(p, q *takenPlace) int { return p.since.Compare(q.since) })
+	texts := make([]string, len(taken))
+	for i, p := range taken {
+		texts[i] = fmt.Sprintf("%s for %s", cmp.Or(p.projection, "reading"), time.Since(p.since).Round(time.Millisecond))
+	}
+	return texts
+}
+
+// try takes a place for reading if one is free that nobody waits for.
 func (s *share) try() (release func(), ok bool) {
 	b := s.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) > 0 || !b.mayTake(s) {
+	if len(b.queue) > 0 || len(b.places) >= b.capacity || !b.mayTake(s, "") {
 		return nil, false
 	}
-	b.take(s)
-	return s.giver(), true
+	return b.take(s, "").giver(), true
 }
 
 // giver gives a place back, once.
-func (s *share) giver() func() {
+func (p *takenPlace) giver() func() {
 	return sync.OnceFunc(func() {
-		b := s.budget
+		b := p.share.budget
 		budgets.Lock()
 		defer budgets.Unlock()
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.used--
-		s.held--
+		delete(b.places, p)
+		p.share.held--
+		if p.projection != "" {
+			p.share.of[p.projection]--
+		}
 		b.grant()
 		b.forget()
 	})
 }
 
-// grant gives places to those that wait: the worker with the fewest first, then whoever came first.
+// grant gives places to those that wait: the worker with the fewest first, then the projection with the fewest, then whoever came first.
 func (b *budget) grant() {
 	for {
 		best := -1
 		for i, c := range b.queue {
-			if b.mayTake(c.share) && (best < 0 || c.share.held < b.queue[best].share.held) {
+			if b.mayTake(c.share, c.projection) && (best < 0 || c.before(b.queue[best])) {
 				best = i
 			}
 		}
@@ -184,9 +275,13 @@ func (b *budget) grant() {
 		}
 		c := b.queue[best]
 		b.queue = slices.Delete(b.queue, best, best+1)
-		b.take(c.share)
-		close(c.given)
+		c.given <- b.take(c.share, c.projection)
 	}
+}
+
+// before says whether the claim is served before one that came first.
+func (c *claim) before(other *claim) bool {
+	return cmp.Or(cmp.Compare(c.share.held, other.share.held), cmp.Compare(c.share.of[c.projection], other.share.of[other.projection])) < 0
 }
 
 // activate waits until no other worker on the pool is activating a generation. The caller must call done.

@@ -3,6 +3,8 @@ package actors
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,7 +18,8 @@ import (
 
 func TestWorkersOnOnePoolShareItsPlaces(t *testing.T) {
 	b := newBudget(3)
-	first, second := b.join(), b.join()
+	first, second := b.join(time.Hour, "p"), b.join(time.Hour, "r", "s")
+	silent := func(time.Duration, []string) {}
 	one, ok := first.try()
 	require.True(t, ok)
 	two, ok := first.try()
@@ -25,15 +28,15 @@ func TestWorkersOnOnePoolShareItsPlaces(t *testing.T) {
 	assert.False(t, ok, "the last place is for the worker that has none")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := first.acquire(ended)
+	_, err := first.acquire(ended, "p", silent)
 	require.ErrorIs(t, err, context.Canceled)
-	three, err := second.acquire(t.Context())
+	three, err := second.acquire(t.Context(), "r", silent)
 	require.NoError(t, err)
 
 	served := make(chan *share, 2)
 	for _, s := range []*share{first, second} {
 		go func() {
-			release, err := s.acquire(t.Context())
+			release, err := s.acquire(t.Context(), map[*share]string{first: "p", second: "s"}[s], silent)
 			assert.NoError(t, err)
 			served <- s
 			defer release()
@@ -46,19 +49,19 @@ func TestWorkersOnOnePoolShareItsPlaces(t *testing.T) {
 	}
 	one()
 	one() // again, without effect
-	assert.Same(t, first, <-served, "both have one place, and it came first")
-	assert.Same(t, second, <-served)
+	assert.Same(t, first, <-served, "both workers have one place, and p has none")
 	two()
+	assert.Same(t, second, <-served)
 	three()
 	second.leave()
-	assert.Zero(t, b.used)
+	assert.Empty(t, b.places)
 }
 
 func TestABudgetIsForgottenWithItsLastUser(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), "host=127.0.0.1 pool_max_conns=5")
 	require.NoError(t, err)
 	defer pool.Close()
-	first, second := joinBudget(pool), joinBudget(pool)
+	first, second := joinBudget(pool, time.Hour, nil), joinBudget(pool, time.Hour, nil)
 	assert.Same(t, first.budget, second.budget)
 	assert.Equal(t, 3, first.budget.capacity)
 	release, ok := second.try()
@@ -68,6 +71,103 @@ func TestABudgetIsForgottenWithItsLastUser(t *testing.T) {
 	assert.Contains(t, budgets.of, pool, "a batch still has a place")
 	release()
 	assert.NotContains(t, budgets.of, pool)
+}
+
+// Each projection finds a place, however many batches of another hang.
+func TestAProjectionLeavesPlacesToTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(4)
+		s := b.join(time.Hour, "p", "q", "r")
+		taken := func(projection string) bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := s.acquire(ctx, projection, func(time.Duration, []string) {})
+			return err == nil
+		}
+		assert.True(t, taken("p"))
+		assert.True(t, taken("p"), "there are enough for all")
+		assert.False(t, taken("p"), "the rest is for q and r")
+		assert.True(t, taken("q"))
+		assert.False(t, taken("q"))
+		assert.True(t, taken("r"))
+		assert.Len(t, b.places, 4)
+	})
+}
+
+// Where there are fewer places than projections, one that was taken long ago does not count.
+func TestAPlaceThatWasTakenLongAgoDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(2)
+		s := b.join(5*time.Second, "p", "q", "r", "s")
+		acquire := func(projection string) (func(), error, time.Duration, []string) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			began := time.Now()
+			var by []string
+			release, err := s.acquire(ctx, projection, func(_ time.Duration, holders []string) { by = holders })
+			return release, err, time.Since(began), by
+		}
+		p, err, took, _ := acquire("p")
+		require.NoError(t, err)
+		assert.Zero(t, took)
+		_, err, _, _ = acquire("q")
+		require.NoError(t, err)
+		for _, want := range []time.Duration{5 * time.Second, 0, 0} {
+			release, err, took, _ := acquire("r")
+			require.NoError(t, err)
+			assert.Equal(t, want, took)
+			_, ok := s.try()
+			assert.False(t, ok, "reading ahead can wait")
+			release()
+		}
+		_, err, _, _ = acquire("r")
+		require.NoError(t, err)
+		_, err, took, by := acquire("s")
+		require.ErrorIs(t, err, context.DeadlineExceeded, "one connection is left for reading, and for handlers")
+		assert.Equal(t, time.Minute, took)
+		assert.Equal(t, []string{"p for 1m5s", "q for 1m5s", "r for 1m0s"}, by)
+		p()
+		p()
+		assert.Len(t, b.places, 2)
+	})
+}
+
+// Two projections hang in a pool of four: the third goes on, and the log says for whom it has waited.
+func TestHandlersThatHangLeaveConnectionsToOthers(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	config := f.pool.Config()
+	config.MaxConns = 4
+	small, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(small.Close)
+	want := f.append("Order", 20)
+	p, q, r := newHang(t, want...), newHang(t, want...), &recorder{name: "r"}
+	q.name = "q"
+	released := make(chan struct{})
+	r.before = func(context.Context, pgx.Tx, es.PersistedEvent, int) error { <-released; return nil }
+	w := f.start(func(c *Config) {
+		c.Pool, c.Membership.Partitions, c.Timing.Place = small, 2, 50*time.Millisecond
+	}, p, q, r)
+	receive(t, p.reached, "p does not begin")
+	receive(t, q.reached, "q does not begin")
+	close(released)
+	for range 2 {
+		eventually(t, func() bool { return len(f.handled("r")) == len(want) }, "r stands still")
+		want = append(want, f.append("Order", 20)...)
+	}
+	eventually(t, func() bool { return w.count("batches_waiting") == 2 }, "p's and q's other partitions do not wait")
+	log := w.log.await(t, "a batch waits for its turn on the pool")
+	assert.Contains(t, log.attrs["taken_by"], "p for ")
+	log = w.log.await(t, "the pool has too few connections")
+	assert.Equal(t, "5", log.attrs["pool_connections_needed"])
+	p.release()
+	q.release()
+	for _, name := range []string{"p", "q", "r"} {
+		eventually(t, func() bool { return len(f.handled(name)) == len(want) }, "%s stands still", name)
+	}
+	assert.Positive(t, w.count("batch_wait_seconds_total"))
+	assert.Zero(t, w.count("batches_waiting"))
 }
 
 // greedy is a projection whose handlers take a second connection from the pool.
@@ -111,5 +211,5 @@ func TestHandlersOfTwoReplicaSetsFindASecondConnection(t *testing.T) {
 func (b *budget) free() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.used == 0
+	return len(b.places) == 0
 }

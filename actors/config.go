@@ -66,6 +66,8 @@ type Timing struct {
 	SessionGrace time.Duration
 	// Answer is how long a statement may take to be answered before its connection counts as dead. Defaults to 5s.
 	Answer time.Duration
+	// Place is after how long a batch that waits for a place on the pool is logged, and one that has a place no longer counts: see budget. Defaults to 5s.
+	Place time.Duration
 	// History is how many superseded generations, workers that are gone, and
 	// failed events that were handled are kept.
 	History int
@@ -133,8 +135,27 @@ func (w *worker) coordinate(ctx context.Context, run func(context.Context, pgcoo
 	return w.session.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error { return run(ctx, conn) })
 }
 
-// acquireBatch waits until another batch may be in flight. The caller must call
+// placesInterval is how often a worker logs that batches wait for a place.
+const placesInterval = time.Minute
+
+// acquireBatch waits until another batch of the projection may be in flight. The caller must call
 // the function that it returns.
-func (w *worker) acquireBatch(ctx context.Context) (release func(), err error) {
-	return w.batches.acquire(ctx)
+func (w *worker) acquireBatch(ctx context.Context, projection string) (release func(), err error) {
+	waits := false
+	began := time.Now()
+	defer func() {
+		if waits {
+			w.Metrics.BatchWaits(-1, time.Since(began))
+		}
+	}()
+	return w.batches.acquire(ctx, projection, func(waited time.Duration, holders []string) {
+		if !waits {
+			waits = true
+			w.Metrics.BatchWaits(1, 0)
+		}
+		if waited >= w.batches.slow && w.notices.due("places", placesInterval) {
+			w.logger(kindProcessor).Warn("a batch waits for its turn on the pool, because the handlers of others do not return: allow the pool more connections, or make them return sooner",
+				"projection", projection, "waiting_for", waited, "places", w.batches.budget.capacity, "taken_by", holders)
+		}
+	})
 }

@@ -101,7 +101,7 @@ func newReading(t *testing.T, connections int32, types ...string) *reading {
 		Config: Config{
 			Pool: r.pool, EventStore: r.events, Logger: slog.New(slog.DiscardHandler), Batch: BatchConfig{Size: 100},
 		},
-		batches: newBudget(int(connections - reservedConnections)).join(),
+		batches: newBudget(int(connections - reservedConnections)).join(time.Hour),
 		db:      dbguard.New(r.pool),
 		scopes:  map[string]handling.Scope{"p": {AggregateTypes: types}},
 	}

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,7 +33,7 @@ func Start(cfg Config) (*Worker, error) {
 	w := &worker{
 		Config:   cfg,
 		db:       dbguard.NewPatient(cfg.Pool, cfg.Timing.Answer),
-		batches:  joinBudget(cfg.Pool),
+		batches:  joinBudget(cfg.Pool, cmp.Or(cfg.Timing.Place, 5*time.Second), cfg.Membership.Projections),
 		handlers: cfg.Handlers,
 		scopes:   map[string]handling.Scope{},
 		turns:    map[string]chan struct{}{},
@@ -45,6 +46,10 @@ func Start(cfg Config) (*Worker, error) {
 		w.logger(kindCoordinator).ErrorContext(ctx, "the other workers could not be notified and find the change at their next look: if the queue of notifications is full, "+
 			"end the session that holds it up, which the server's log names", "error", err)
 	})
+	if atOnce, n := w.batches.budget.capacity, w.batches.budget.projections(); atOnce < n {
+		cfg.Logger.Warn("the pool has too few connections for a batch of each projection: projections whose handlers hang hold up the others; set the pool's MaxConns to pool_connections_needed or more",
+			"pool_connections", cfg.Pool.Config().MaxConns, "pool_connections_needed", n+reservedConnections, "batches_at_once", atOnce, "projections", n)
+	}
 	for i, name := range cfg.Membership.Projections {
 		w.scopes[name] = cfg.Projections[i].Scope
 		w.turns[name] = make(chan struct{}, 1)

@@ -32,6 +32,8 @@
 //	batch_duration_seconds          histogram  projection             Duration of committed batches, from BEGIN to COMMIT.
 //	batch_events                    histogram  projection             Events of committed batches.
 //	fenced_batches_total            counter                           Batches rolled back because the checkpoint belongs to another worker.
+//	batches_waiting                 gauge                             Batches that wait for their turn on the pool, whose connections for batches are all in use.
+//	batch_wait_seconds_total        counter                           Time that batches waited for their turn on the pool.
 //	position                        gauge      projection, partition  Global position up to which the partition is handled.
 //	lag_events                      gauge      projection, partition  Horizon minus position; an upper bound of the events to handle.
 //	retrying                        gauge      projection, partition  1 while the partition waits to retry an event that failed, else 0.

@@ -46,6 +46,8 @@ type families struct {
 	backendsTerminated                                                         *prometheus.CounterVec
 
 	eventsHandled, conflicts, handlerErrors, fencedBatches *prometheus.CounterVec
+	batchWait                                              *prometheus.CounterVec
+	batchesWaiting                                         *prometheus.GaugeVec
 	batchDuration, batchEvents                             *prometheus.HistogramVec
 	position, lag, retrying, abandoned                     *prometheus.GaugeVec
 
@@ -114,6 +116,8 @@ func (f *families) addProjections() {
 		"Duration of committed batches, from BEGIN to COMMIT.", batchSecondsBuckets, "projection")
 	f.batchEvents = f.histogram("batch_events", "Events of committed batches.", batchEventsBuckets, "projection")
 	f.fencedBatches = f.counter("fenced_batches_total", "Batches rolled back because the checkpoint belongs to another worker.")
+	f.batchesWaiting = f.gauge("batches_waiting", "Batches that wait for their turn on the pool, whose connections for batches are all in use.")
+	f.batchWait = f.counter("batch_wait_seconds_total", "Time that batches waited for their turn on the pool.")
 	f.position = f.gauge("position", "Global position up to which the partition is handled.", "projection", "partition")
 	f.lag = f.gauge("lag_events", "Horizon minus position; an upper bound of the events to handle.", "projection", "partition")
 	f.retrying = f.gauge("retrying", "1 while the partition waits to retry an event that failed, else 0.", "projection", "partition")

@@ -17,6 +17,8 @@ type projectionSeries struct {
 	projections             *children[string, projectionMetrics]
 	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
 	fencedBatches           prometheus.Counter
+	batchesWaiting          prometheus.Gauge
+	batchWait               prometheus.Counter
 }
 
 // projectionMetrics are the metrics of one projection.
@@ -43,6 +45,8 @@ func (s *series) initProjections() {
 	s.lag = perPartition(s, f.lag)
 	s.retrying = perPartition(s, f.retrying)
 	s.fencedBatches = f.fencedBatches.WithLabelValues(s.name)
+	s.batchesWaiting = f.batchesWaiting.WithLabelValues(s.name)
+	s.batchWait = f.batchWait.WithLabelValues(s.name)
 }
 
 func (s *series) newProjection(projection string) projectionMetrics {
@@ -66,6 +70,16 @@ func (r *ReplicaSet) ShowPartition(projection, partition string) {
 	}
 	r.series.projections.get(projection)
 	r.series.retrying.get(projectionPartition{projection, partition})
+}
+
+// BatchWaits records that so many more batches wait for a connection of the pool, and
+// for how long those waited that do not any more.
+func (r *ReplicaSet) BatchWaits(more int, waited time.Duration) {
+	if r == nil {
+		return
+	}
+	r.series.batchesWaiting.Add(float64(more))
+	r.series.batchWait.Add(seconds(waited))
 }
 
 // EventsHandled counts n events that were handled and committed. n below 1

@@ -34,8 +34,18 @@ var connectionGuards = []guard{
 	},
 	{
 		Name: "shared-budget", File: "actors/budget.go",
-		Old: "	return free > without\n", New: "	return free > 0\n",
+		Old: "(s.held > 0 && left <= workers)", New: "(s.held > 0 && left < 0)",
 		Test: "TestWorkersOnOnePoolShareItsPlaces", Promise: "no replica set keeps all places of a pool",
+	},
+	{
+		Name: "places-for-each-projection", File: "actors/budget.go",
+		Old: "	return left > projections\n", New: "	return left > 0\n",
+		Test: "TestAProjectionLeavesPlacesToTheOthers", Promise: "handlers of one projection that hang leave connections to the others",
+	},
+	{
+		Name: "slow-places-do-not-count", File: "actors/budget.go",
+		Old: " + min(slow, reservedConnections-1)", New: " + min(slow, 0)",
+		Test: "TestHandlersThatHangLeaveConnectionsToOthers", Promise: "handlers that hang in a small pool leave a connection to the other projections",
 	},
 	{
 		Name: "one-budget", File: "actors/budget.go",

@@ -224,7 +224,9 @@ func (s *share) giveUp(c *claim) {
 
 // holders describes who has the places, whoever has had one for longest first.
 func (b *budget) holders() []string {
-	taken := slices.SortedFunc(maps.Keys(b.places), func(p, q *takenPlace) int { return p.since.Compare(q.since) })
+	taken := slices.SortedFunc(maps.Keys(b.places), func(p, q *takenPlace) int {
+		return cmp.Or(p.since.Compare(q.since), cmp.Compare(p.projection, q.projection))
+	})
 	texts := make([]string, len(taken))
 	for i, p := range taken {
 		texts[i] = fmt.Sprintf("%s for %s", cmp.Or(p.projection, "reading"), time.Since(p.since).Round(time.Millisecond))

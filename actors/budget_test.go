@@ -30,7 +30,9 @@ func TestWorkersOnOnePoolShareItsPlaces(t *testing.T) {
 	cancel()
 	_, err := first.acquire(ended, "p", silent)
 	require.ErrorIs(t, err, context.Canceled)
-	three, err := second.acquire(t.Context(), "r", silent)
+	soon, done := context.WithTimeout(t.Context(), deadline)
+	defer done()
+	three, err := second.acquire(soon, "r", silent)
 	require.NoError(t, err)
 
 	served := make(chan *share, 2)
@@ -99,30 +101,30 @@ func TestAPlaceThatWasTakenLongAgoDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(2)
 		s := b.join(5*time.Second, "p", "q", "r", "s")
-		acquire := func(projection string) (func(), error, time.Duration, []string) {
+		acquire := func(projection string) (func(), time.Duration, []string, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			began := time.Now()
 			var by []string
 			release, err := s.acquire(ctx, projection, func(_ time.Duration, holders []string) { by = holders })
-			return release, err, time.Since(began), by
+			return release, time.Since(began), by, err
 		}
-		p, err, took, _ := acquire("p")
+		p, took, _, err := acquire("p")
 		require.NoError(t, err)
 		assert.Zero(t, took)
-		_, err, _, _ = acquire("q")
+		_, _, _, err = acquire("q")
 		require.NoError(t, err)
 		for _, want := range []time.Duration{5 * time.Second, 0, 0} {
-			release, err, took, _ := acquire("r")
+			release, took, _, err := acquire("r")
 			require.NoError(t, err)
 			assert.Equal(t, want, took)
 			_, ok := s.try()
 			assert.False(t, ok, "reading ahead can wait")
 			release()
 		}
-		_, err, _, _ = acquire("r")
+		_, _, _, err = acquire("r")
 		require.NoError(t, err)
-		_, err, took, by := acquire("s")
+		_, took, by, err := acquire("s")
 		require.ErrorIs(t, err, context.DeadlineExceeded, "one connection is left for reading, and for handlers")
 		assert.Equal(t, time.Minute, took)
 		assert.Equal(t, []string{"p for 1m5s", "q for 1m5s", "r for 1m0s"}, by)

@@ -123,7 +123,8 @@ func TestRunWarnsOfASmallPool(t *testing.T) {
 	}{
 		{8, 3, "pool_connections=8 batches_at_once=6 batches_possible=7"},
 		{9, 3, ""},
-		{4, 1, ""}, // with one partition of each, projections take turns as is to be expected
+		{4, 1, "pool_connections=4 pool_connections_needed=5 batches_at_once=2 projections=3"}, // two that hang hold up the third
+		{5, 1, ""},
 	} {
 		logs := newLogs()
 		orch := w.withPool(test.connections, logs, orchestrator.WithPartitionsPerWorker(test.partitions))

@@ -177,9 +177,9 @@ func WithHistory(rows int) Option {
 // downward API. Containers that share a host's name show as several workers of one
 // name.
 //
-// Names need not be unique: workers are told apart by their ids, the end of which the
-// log and the reasons of generations show beside the name. Only which of two workers
-// with one name gets which partitions back is open. It must have between 1 and 255
+// Names need not be unique: ids tell workers apart, and the log and the reasons of
+// generations show the end of the id beside the name. If two workers have the same
+// name, either may get the other's partitions back. It must have between 1 and 255
 // bytes of valid UTF-8 without NUL.
 func WithWorkerName(name string) Option {
 	return func(c *config) { c.workerName = name }

@@ -29,8 +29,8 @@ func BatchesAtOnce(connections int32) int {
 // each projection that has none. Otherwise handlers of one projection that hang would stop the others. Of those that wait, the
 // worker with the fewest places is served first, then the projection with the fewest.
 //
-// Where the pool has fewer places than there are projections, handlers that hang could still have all places. So one place that was taken
-// long ago does not count: another batch may use a connection of those that are reserved, of which one is left.
+// If the pool has fewer places than there are projections, handlers that hang could still take all of them. So one place that was taken
+// long ago does not count: another batch may use a reserved connection, as long as one remains.
 type budget struct {
 	pool     *pgxpool.Pool // nil if it is in no registry
 	capacity int
@@ -222,7 +222,7 @@ func (s *share) giveUp(c *claim) {
 	}
 }
 
-// holders describes who has the places, whoever has had one for longest first.
+// holders describes the batches that have the places, the oldest first.
 func (b *budget) holders() []string {
 	taken := slices.SortedFunc(maps.Keys(b.places), func(p, q *takenPlace) int {
 		return cmp.Or(p.since.Compare(q.since), cmp.Compare(p.projection, q.projection))
@@ -263,7 +263,7 @@ func (p *takenPlace) giver() func() {
 	})
 }
 
-// grant gives places to those that wait: the worker with the fewest first, then the projection with the fewest, then whoever came first.
+// grant gives places to those that wait: the worker with the fewest first, then the projection with the fewest, then the oldest claim.
 func (b *budget) grant() {
 	for {
 		best := -1

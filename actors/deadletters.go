@@ -20,13 +20,13 @@ import (
 
 // failing is the event that a handler fails on.
 type failing struct {
-	position int64     // 0 if there is none
+	position int64     // 0: no event fails
 	attempts int       // as the table counts them, over restarts
 	tries    int       // of this processor: a restarted one tries soon
 	resume   time.Time // not before
 	panicked string    // the panic whose stack was logged last
 
-	unsettled int64     // highest position of an event that failed and is still to be handled; 0 if there is none
+	unsettled int64     // highest position of an event that failed and must still be handled; 0: no such event
 	unknown   bool      // unsettled must be read from the table first
 	apart     bool      // batches cannot record what they handle
 	pause     time.Time // until when the record is left alone, after it could not be read or written

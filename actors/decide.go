@@ -66,7 +66,7 @@ type (
 	// rejoin makes the worker, which was declared dead, pending again.
 	rejoin struct{}
 	// contest asks for a new generation, since the checkpoints contradict the
-	// active one: somebody has changed them by hand. Projections are those of which a look has shown it.
+	// active one: somebody has changed them by hand. Projections are those that the last look named.
 	contest struct{ Projections []string }
 	// report records the worker's state.
 	report struct {

@@ -15,13 +15,25 @@ import (
 // several goroutines at once.
 type refusals struct {
 	mu    sync.Mutex
-	found map[databaseName]refusal
+	found map[databaseName]*refusal
 }
 
-// refusal is what was missing at a time; nil if nothing was, or nobody could tell.
+// refusal is what was missing at a time; nil if nothing was, or that could not be looked up. A goroutine
+// that has sent to looking may use the other fields until it has received.
 type refusal struct {
+	looking chan struct{}
 	at      time.Time
 	missing error
+}
+
+// of returns what was found for a database and role.
+func (r *refusals) of(name databaseName) *refusal {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.found[name] == nil {
+		r.found[name] = &refusal{looking: make(chan struct{}, 1)}
+	}
+	return r.found[name]
 }
 
 // explain adds to the failure of an append what the role lacks. The transaction is aborted, so that is looked up on another connection.
@@ -31,13 +43,15 @@ func (s *Store) explain(ctx context.Context, tx pgx.Tx, err error) error {
 		return err
 	}
 	cfg := conn.Config()
-	name := databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}
-	s.refusals.mu.Lock()
-	defer s.refusals.mu.Unlock()
-	known, ok := s.refusals.found[name]
-	if !ok || time.Since(known.at) >= keysKeep {
-		known = refusal{missing: s.lookUpRights(ctx, cfg), at: time.Now()}
-		s.refusals.found[name] = known
+	known := s.refusals.of(databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User})
+	select {
+	case known.looking <- struct{}{}:
+		defer func() { <-known.looking }()
+	case <-ctx.Done():
+		return err
+	}
+	if time.Since(known.at) >= keysKeep {
+		known.missing, known.at = s.lookUpRights(ctx, cfg), time.Now()
 	}
 	if known.missing == nil {
 		return err

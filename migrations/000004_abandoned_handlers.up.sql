@@ -2,7 +2,7 @@
 -- stopped waiting for. Each is at the event at global_position. What they do is
 -- rolled back. While a worker has such a handler it handles no partition of the
 -- projection. A row goes when the handler has returned. Rows of a worker that has
--- stopped or is dead stay with the worker's row: nobody knows whether they returned.
+-- stopped or is dead are deleted with the next old rows: their process is gone.
 CREATE TABLE {{schema}}orchestrator_abandoned_handlers (
     worker_id        uuid        NOT NULL REFERENCES {{schema}}orchestrator_workers ON DELETE CASCADE,
     projection       text        NOT NULL,

@@ -245,6 +245,7 @@ func TestWithoutPLpgSQLABatchSaysSo(t *testing.T) {
 	require.NoError(t, err)
 	b.Recovered([]int64{7})
 	require.ErrorIs(t, b.Commit(t.Context(), 7), ErrNoRecord)
+	assert.True(t, b.Alive(), "the connection was given back, and was not lost")
 	assert.Equal(t, whole(0), o.pieces(t))
 }
 

@@ -44,7 +44,7 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// Events are the events of a batch, in order: a [List], or packed ones, each of which is unpacked when its turn comes.
+// Events are the events of a batch, in order: a [List], or packed ones, which are unpacked one by one.
 type Events interface {
 	Len() int
 	At(i int) es.PersistedEvent

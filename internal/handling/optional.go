@@ -106,7 +106,7 @@ func (r resolved) Unpartitioned() bool {
 	return ok && u.Unpartitioned()
 }
 
-// resolvedBatch is a resolved wrapper of which a layer handles batches.
+// resolvedBatch is a resolved wrapper with a layer that handles batches.
 type resolvedBatch struct {
 	resolved
 	batch BatchHandler

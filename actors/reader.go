@@ -9,7 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -36,7 +36,7 @@ type reader struct {
 	run    *run
 	window *window
 	union  union
-	events *eventstore.ScopedReader
+	events *eventread.Reader
 
 	horizon int64
 	epoch   uint64
@@ -100,7 +100,7 @@ func newReader(w *worker, r *run, a messages.Assignment) *reader {
 	u := unionOf(w, a)
 	return &reader{
 		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation),
-		window: newWindow(windowBytes, windowAhead), union: u, events: eventstore.NewScopedReader(w.EventStore),
+		window: newWindow(windowBytes, windowAhead), union: u, events: eventread.New(w.EventStore, w.logger(kindReader)),
 		fallen: map[string]struct{}{},
 		chunk:  max(w.Batch.Size, min(u.shares*w.Batch.Size, mostShared)),
 		sizing: sizing{most: readLimit(w, mostEvents), limit: readLimit(w, firstEvents)},
@@ -252,17 +252,17 @@ func (r *reader) readAhead(c actor.Context) {
 }
 
 // read begins a statement. Its chunks come to the window in their order, and then its end.
-func (r *reader) read(c actor.Context, s *statement, limit int, db eventstore.DB) {
+func (r *reader) read(c actor.Context, s *statement, limit int, db eventread.DB) {
 	ctx, cancel := context.WithCancel(r.run.hard)
 	s.cancel, s.ended, s.reached = cancel, make(chan struct{}), s.after
 	r.reads = append(r.reads, s)
 	root, self, size := c.ActorSystem().Root, c.Self(), r.chunk
-	query := eventstore.Query{
+	query := eventread.Query{
 		Pieces: r.union.piecesAfter(s.after), UpTo: s.upTo, Limit: limit, MaxBytes: mostReadBytes,
 		AggregateTypes: r.union.scope.AggregateTypes, BoundedContexts: r.union.scope.BoundedContexts,
 		WithSlots: r.union.severalSlots,
 	}
-	take := func(p eventstore.Part) {
+	take := func(p eventread.Part) {
 		if p.UpTo == s.reached {
 			return // the rest of the range, of which nothing is left
 		}
@@ -329,7 +329,7 @@ func (r *reader) readAlone(c actor.Context) {
 		q := r.queue[0]
 		r.queue = r.queue[1:]
 		r.alone++
-		query := eventstore.Query{
+		query := eventread.Query{
 			Pieces: q.Pieces, UpTo: r.aloneUpTo(q.Pieces), Limit: min(r.sizing.limit, readLimit(r.worker, firstEvents)), MaxBytes: mostReadBytes,
 			AggregateTypes: q.AggregateTypes, BoundedContexts: q.BoundedContexts,
 		}

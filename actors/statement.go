@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 )
 
 // statement is one of the window's reads that is under way: in SQL several statements, where it goes over many positions. What is below
@@ -56,7 +56,7 @@ var errOutOfTurn = errors.New("the statement before has ended elsewhere")
 // inTurn begins a query at once, and returns its rows when the statement before has ended. Until then the server
 // sends what the connection has room for. It is for the queries of one statement.
 type inTurn struct {
-	eventstore.DB
+	eventread.DB
 	own *statement
 }
 

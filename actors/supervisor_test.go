@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
@@ -60,7 +61,7 @@ func quietSystem() *actor.ActorSystem {
 
 func newBench(t *testing.T) *bench {
 	b := &bench{t: t, system: quietSystem(), said: make(chan any, 100), log: &logbook{}, done: make(chan struct{})}
-	w := &worker{Config: Config{Logger: slog.New(b.log), Timing: Timing{Drain: time.Second, Stale: 6 * time.Second}, Batch: BatchConfig{Size: 10}}}
+	w := &worker{Config: Config{EventStore: eventstore.New(eventstore.WithLogger(nil)), Logger: slog.New(b.log), Timing: Timing{Drain: time.Second, Stale: 6 * time.Second}, Batch: BatchConfig{Size: 10}}}
 	w.handlers = NewHandlers(time.Minute, nil)
 	b.sup = newSupervisor(w, b.done)
 	probe := b.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {

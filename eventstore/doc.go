@@ -26,8 +26,6 @@
 // # Reading
 //
 // Positions become visible out of order when transactions overlap, so whoever
-// follows the stream must not read past the horizon. Read takes it as
-// Query.UpTo; ReadEvents leaves it to the caller. Both read the stream by the
-// primary key in pages; filters by slot, aggregate type and bounded context are
-// evaluated by the database, so unwanted events are never sent.
+// follows the stream must not read past the horizon. Projections do not.
+// ReadEvents leaves it to the caller.
 package eventstore

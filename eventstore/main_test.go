@@ -2,7 +2,6 @@ package eventstore
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/eventtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -47,25 +47,10 @@ func newResolved(t testing.TB, opts ...Option) (*Store, *pgxpool.Pool) {
 }
 
 // event is an event of aggregate id that is valid and has nothing optional.
-func event(id string) es.Event {
-	return es.Event{
-		BoundedContext: "sales",
-		AggregateType:  "Order",
-		AggregateID:    id,
-		EventType:      "OrderPlaced",
-		Payload:        []byte(`{"total":1}`),
-	}
-}
+func event(id string) es.Event { return eventtest.Event(id) }
 
 // eventsOf are n events of aggregate id, numbered by their payloads.
-func eventsOf(id string, n int) []es.Event {
-	events := make([]es.Event, n)
-	for i := range events {
-		events[i] = event(id)
-		events[i].Payload = fmt.Appendf(nil, "%d", i)
-	}
-	return events
-}
+func eventsOf(id string, n int) []es.Event { return eventtest.Numbered(id, n) }
 
 // tryAppend appends in a transaction of its own.
 func tryAppend(ctx context.Context, s *Store, pool *pgxpool.Pool, expected es.ExpectedVersion, events ...es.Event) (result es.AppendResult, err error) {

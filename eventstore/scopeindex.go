@@ -49,8 +49,8 @@ SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT 1 FROM pg_catalog.pg_partitio
 
 // InstallScopeIndex builds an index of the events by aggregate type and position, with
 // which projections that want few of the events read only those: workers find
-// out within seconds that it is there, and read by it where that is quicker (see
-// [ScopedReader]). It pays where projections with AggregateTypes want less than a tenth of
+// out within seconds that it is there, and read by it where that is quicker.
+// It pays where projections with AggregateTypes want less than a tenth of
 // the events, and catch up over many: the rest of the stream, which costs
 // 0.2 µs an event, is not looked at any more. It costs each append an entry in one more index, and
 // disk: about 32 bytes an event, more for long names of types.
@@ -138,8 +138,8 @@ func (s *Store) RemoveScopeIndex(ctx context.Context, db Execer) error {
 	return nil
 }
 
-// HasScopeIndex says whether an index, of whatever name, serves reads with
-// Query.ByScopeIndex: a complete B-tree that begins with aggregate_type and global_position, both ascending, in the
+// HasScopeIndex says whether an index, of whatever name, serves as the scope index does:
+// a complete B-tree that begins with aggregate_type and global_position, both ascending, in the
 // columns' own order, of all rows, the collation being deterministic. It is an error if the table does not exist.
 func (s *Store) HasScopeIndex(ctx context.Context, db DB) (bool, error) {
 	if err := s.usable("looking for the scope index", db); err != nil {

@@ -6,40 +6,18 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventrow"
 )
 
 // statements is the SQL of one store. Every text is made once, so that pgx
 // prepares it once per connection.
 type statements struct {
-	append       string
-	version      string
-	stream       string
-	readAll      string
-	latest       string
-	next         string
-	readFiltered [shapes]string
+	append  string
+	version string
+	stream  string
+	readAll string
+	latest  string
 }
-
-// shape says which filters, and which columns, a filtered read has.
-type shape uint8
-
-const (
-	bySlot          shape = 1 << iota
-	byAggregateType       // by the primary key
-	byBoundedContext
-	withSlots // the slot is the last column
-	byOneIndexedType
-	byIndexedTypes // several
-
-	shapes = 1 << iota // how many there are
-)
-
-// slotExpression is an event's slot; see package slot.
-const slotExpression = `(hashtextextended(aggregate_id, 0) & 65535)`
-
-// eventColumns are the columns that eventScanner scans, in its order.
-const eventColumns = `global_position, bounded_context, aggregate_type, aggregate_id, aggregate_version,
-	event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at`
 
 // appendSQL stores one append's events and returns them. Where it stored none it returns one row instead, with nothing = true,
 // that says why: the version that was seen, and the version that the head was advanced from, or NULL if it was not. The head is not advanced
@@ -102,38 +80,26 @@ SELECT coalesce(
 	0)`
 
 const streamSQL = `
-SELECT ` + eventColumns + ` FROM {{events}}
+SELECT ` + eventrow.Columns + ` FROM {{events}}
 WHERE bounded_context = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text
 	AND aggregate_version >= $4::bigint AND aggregate_version <= $5::bigint
 ORDER BY aggregate_version`
 
 const readAllSQL = `
-SELECT ` + eventColumns + ` FROM {{events}}
+SELECT ` + eventrow.Columns + ` FROM {{events}}
 WHERE global_position > $1::bigint
 ORDER BY global_position LIMIT $2::bigint`
-
-// nextSQL finds the first event above position $1. It returns 0 if there is none.
-const nextSQL = `
-SELECT coalesce((SELECT global_position FROM {{events}} WHERE global_position > $1::bigint AND ` + dbguard.Primary + `
-	ORDER BY global_position LIMIT {{guarded one}}), 0)`
 
 const latestSQL = `SELECT coalesce(max(global_position), 0) FROM {{events}}`
 
 func newStatements(events, heads pgx.Identifier) statements {
 	tables := strings.NewReplacer("{{events}}", events.Sanitize(), "{{heads}}", heads.Sanitize(),
-		"{{all events}}", dbguard.SelectAllRows(events), "{{all heads}}", dbguard.SelectAllRows(heads),
-		"{{guarded limit}}", dbguard.LimitAllRows(events, "$3::bigint"),
-		"{{guarded one}}", dbguard.LimitAllRows(events, "1::bigint"))
-	st := statements{
+		"{{all events}}", dbguard.SelectAllRows(events), "{{all heads}}", dbguard.SelectAllRows(heads))
+	return statements{
 		append:  tables.Replace(appendSQL),
 		version: tables.Replace(versionSQL),
 		stream:  tables.Replace(streamSQL),
 		readAll: tables.Replace(readAllSQL),
 		latest:  tables.Replace(latestSQL),
-		next:    tables.Replace(nextSQL),
 	}
-	for f := range st.readFiltered {
-		st.readFiltered[f] = tables.Replace(shape(f).sql())
-	}
-	return st
 }

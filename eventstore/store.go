@@ -21,7 +21,7 @@ const (
 )
 
 // DB is what reading needs. *pgxpool.Pool, *pgx.Conn and pgx.Tx satisfy it.
-type DB interface {
+type DB = interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }

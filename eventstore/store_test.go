@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // operation is a function that takes a database, by its name.
@@ -20,7 +19,6 @@ type operation struct {
 
 // operations are those that can be called with whatever executes statements.
 func operations() []operation {
-	query := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: 1, Limit: 1, AggregateTypes: []string{"User"}}
 	return []operation{
 		{"InstallWakeUp", func(t *testing.T, s *Store, db Execer) error { return s.InstallWakeUp(t.Context(), db) }},
 		{"RemoveWakeUp", func(t *testing.T, s *Store, db Execer) error { return s.RemoveWakeUp(t.Context(), db) }},
@@ -37,14 +35,6 @@ func operations() []operation {
 			return err
 		}},
 		{"LatestPosition", func(t *testing.T, s *Store, db Execer) error { _, err := s.LatestPosition(t.Context(), db); return err }},
-		{"Read", func(t *testing.T, s *Store, db Execer) error { _, err := s.Read(t.Context(), db, query); return err }},
-		{"Stream", func(t *testing.T, s *Store, db Execer) error {
-			return s.Stream(t.Context(), db, query, 1, func(Part) {})
-		}},
-		{"ScopedReader.Read", func(t *testing.T, s *Store, db Execer) error {
-			_, err := NewScopedReader(s).Read(t.Context(), db, query)
-			return err
-		}},
 	}
 }
 

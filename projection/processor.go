@@ -9,9 +9,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
@@ -114,7 +114,7 @@ type runner struct {
 	// What follows is made by resolve.
 	rows   checkpoints
 	prober *horizon.Prober
-	events *eventstore.ScopedReader
+	events *eventread.Reader
 
 	own     []namedPiece // what the checkpoint's rows are believed to say
 	ready   bool         // they were read before
@@ -214,7 +214,7 @@ func (r *runner) setUp(ctx context.Context) error {
 }
 
 // resolve finds the tables, once, and makes what uses them.
-func (r *runner) resolve(ctx context.Context, db eventstore.DB) error {
+func (r *runner) resolve(ctx context.Context, db eventread.DB) error {
 	if r.events != nil {
 		return nil
 	}
@@ -229,7 +229,7 @@ func (r *runner) resolve(ctx context.Context, db eventstore.DB) error {
 		own, err := r.rows.read(ctx, r.db)
 		return highest(own), err
 	}), horizon.Options{})
-	r.events = eventstore.NewScopedReader(store)
+	r.events = eventread.New(store, r.log)
 	return nil
 }
 
@@ -280,10 +280,10 @@ func (r *runner) turn(ctx context.Context) error {
 }
 
 // read reads a page of events.
-func (r *runner) read(ctx context.Context) (eventstore.Page, error) {
+func (r *runner) read(ctx context.Context) (eventread.Page, error) {
 	limited, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()
-	return r.events.Read(limited, r.db, eventstore.Query{
+	return r.events.Read(limited, r.db, eventread.Query{
 		Pieces:          slot.Lift(piecesOf(r.own), r.scanned),
 		UpTo:            r.horizon,
 		AggregateTypes:  r.scope.AggregateTypes,

@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
@@ -36,7 +36,7 @@ var errCheckpointMoved = errors.New("another processor has moved the checkpoint"
 
 // handle handles a page's events and remembers that the stream has been looked
 // through up to the page's end. After a crash of the server the page is dropped: positions that it passed may be given again.
-func (r *runner) handle(ctx context.Context, page eventstore.Page) error {
+func (r *runner) handle(ctx context.Context, page eventread.Page) error {
 	if time.Since(r.probed) > horizonAge {
 		epoch := r.epoch
 		if err := r.advance(ctx); err != nil || r.epoch != epoch {

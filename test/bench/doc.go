@@ -65,6 +65,6 @@
 //   - scoped: a projection that wants 1 % of the events: how many events a second are passed over, as a ratio to raw.
 //   - scoped/index: the same with the index of InstallScopeIndex, which is built before each run and dropped after it. Looking for it is part
 //     of the time.
-//   - allocs: allocations of memory per event read by eventstore.Store.Stream as workers read: statements of 10,000 events in parts of
+//   - allocs: allocations of memory per event read by eventread.Reader.Stream as workers read: statements of 10,000 events in parts of
 //     1,000. allocs/bytes: bytes. allocs/speed: events read so, as a ratio to raw.
 package main

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -75,12 +77,13 @@ func runParts(ctx context.Context, j job, p *progress) error {
 	if err != nil {
 		return err
 	}
-	query := eventstore.Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: streamSize, MaxBytes: 8 << 20}
-	if err := store.Stream(ctx, conn, query, pageSize, func(eventstore.Part) {}); err != nil {
+	query := eventread.Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: streamSize, MaxBytes: 8 << 20}
+	reader := eventread.New(store, slog.New(slog.DiscardHandler))
+	if err := reader.Stream(ctx, conn, query, pageSize, func(eventread.Part) {}); err != nil {
 		return err
 	}
 	read := p.counter(0)
-	take := func(part eventstore.Part) {
+	take := func(part eventread.Part) {
 		read.add(int64(part.Events.Len()))
 		query.Pieces[0].Position = part.UpTo
 	}
@@ -88,7 +91,7 @@ func runParts(ctx context.Context, j job, p *progress) error {
 	runtime.ReadMemStats(&before)
 	p.begin()
 	for query.Pieces[0].Position < last {
-		if err := store.Stream(ctx, conn, query, pageSize, take); err != nil {
+		if err := reader.Stream(ctx, conn, query, pageSize, take); err != nil {
 			return err
 		}
 	}

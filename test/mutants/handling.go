@@ -13,7 +13,7 @@ var handlingGuards = []guard{
 		Test: "TestCheckpointMovedBySomebodyElse", Promise: "a processor whose rows are another's stops and says so",
 	},
 	{
-		Name: "pieces-filter-the-read", File: "eventstore/filter.go",
+		Name: "pieces-filter-the-read", File: "internal/eventread/filter.go",
 		Old: "if steps := newSteps(q.Pieces); !steps.level() {", New: "if steps := newSteps(q.Pieces); len(steps.from) == 0 {",
 		Test: "TestReadFindsExactlyTheWantedEvents", Promise: "of each slot only events above its own checkpoint are read",
 	},
@@ -28,7 +28,7 @@ var handlingGuards = []guard{
 		Test: "TestAStatementEndsInTurn", Promise: "a read that fails before its turn does not keep the worker from reading on",
 	},
 	{
-		Name: "reads-by-type-are-cut", File: "eventstore/scan.go",
+		Name: "reads-by-type-are-cut", File: "internal/eventread/parts.go",
 		Old: "	case events+n < complete:", New: "	case events+n < complete || n > 0:",
 		Test: "TestPropertyTheScopeIndexFindsTheSame", Promise: "a read by the scope index does not pass over what it has not looked at",
 	},

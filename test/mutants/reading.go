@@ -38,7 +38,7 @@ var readingGuards = []guard{
 	},
 	{
 		Name:    "reads-fail-on-a-standby",
-		File:    "eventstore/filter.go",
+		File:    "internal/eventread/filter.go",
 		Old:     "WHERE ` + dbguard.Primary + `\n\tAND global_position > $1",
 		New:     "WHERE (` + dbguard.Primary + ` OR true) AND global_position > $1",
 		Test:    "TestNothingIsReadFromAStandby",
@@ -46,7 +46,7 @@ var readingGuards = []guard{
 	},
 	{
 		Name:    "reads-fail-behind-row-security",
-		File:    "eventstore/statements.go",
+		File:    "internal/eventread/statements.go",
 		Old:     `dbguard.LimitAllRows(events, "$3::bigint")`,
 		New:     `"$3::bigint"`,
 		Test:    "TestNothingIsReadBehindRowSecurity",
@@ -54,7 +54,7 @@ var readingGuards = []guard{
 	},
 	{
 		Name:    "reads-span-few-positions",
-		File:    "eventstore/span.go",
+		File:    "internal/eventread/span.go",
 		Old:     `	if upTo-after > s.positions {`,
 		New:     `	if false {`,
 		Test:    "TestReadsLongerThanATimeoutGoOnInSteps",
@@ -62,7 +62,7 @@ var readingGuards = []guard{
 	},
 	{
 		Name:    "reads-are-repeated-after-a-timeout",
-		File:    "eventstore/scoped.go",
+		File:    "internal/eventread/reader.go",
 		Old:     `case !dbfault.IsCutShort(err) || ctx.Err() != nil:`,
 		New:     `case !dbfault.IsCutShort(err) || err != nil:`,
 		Test:    "TestReadsLongerThanATimeoutGoOnInSteps",

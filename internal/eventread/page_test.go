@@ -1,4 +1,4 @@
-package eventstore
+package eventread
 
 import (
 	"fmt"
@@ -10,12 +10,13 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/eventtest"
 )
 
 func TestAPageEndsWithTheEventThatFillsItsBytes(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	large := event("order-1")
+	large := eventtest.Event("order-1")
 	large.Payload = make([]byte, 100_000)
 	stored := mustAppend(t, s, pool, es.NoStream(), large, large, large, large, large, large, large).Events
 	last := stored[len(stored)-1].GlobalPosition
@@ -23,7 +24,7 @@ func TestAPageEndsWithTheEventThatFillsItsBytes(t *testing.T) {
 	var got []es.PersistedEvent
 	var sizes []int
 	for slot.Lowest(q.Pieces) < last {
-		page, err := s.Read(t.Context(), pool, q)
+		page, err := s.page(t.Context(), pool, q)
 		require.NoError(t, err)
 		var payloads int64
 		for _, e := range page.Events {
@@ -39,16 +40,16 @@ func TestAPageEndsWithTheEventThatFillsItsBytes(t *testing.T) {
 	assert.Equal(t, []int{3, 3, 1}, sizes)
 
 	q.Pieces, q.MaxBytes = []slot.Piece{{Range: slot.All()}}, 1
-	page, err := s.Read(t.Context(), pool, q)
+	page, err := s.page(t.Context(), pool, q)
 	require.NoError(t, err)
 	assert.Equal(t, stored[:1], page.Events, "there is progress whatever the bound")
 }
 
 // parts are the parts of a read.
-func parts(t *testing.T, s *Store, db DB, q Query, size int) []Part {
+func parts(t *testing.T, s *store, db DB, q Query, size int) []Part {
 	t.Helper()
 	var all []Part
-	require.NoError(t, s.Stream(t.Context(), db, q, size, func(p Part) { all = append(all, p) }))
+	require.NoError(t, s.stream(t.Context(), db, q, size, func(p Part) { all = append(all, p) }))
 	return all
 }
 
@@ -88,7 +89,7 @@ func TestAStreamsPartsMakeItsPage(t *testing.T) {
 	}
 	for name, q := range queries {
 		q.Pieces = []slot.Piece{{Range: slot.All()}}
-		page, err := s.Read(t.Context(), pool, q)
+		page, err := s.page(t.Context(), pool, q)
 		require.NoError(t, err)
 		for _, size := range []int{1, 2, 5, 17, len(all), len(all) + 1} {
 			what := fmt.Sprintf("%s in parts of %d", name, size)
@@ -111,16 +112,16 @@ func TestAStreamsPartsMakeItsPage(t *testing.T) {
 			assert.Equal(t, page.Bytes, bytes, what)
 		}
 	}
-	require.ErrorContains(t, s.Stream(t.Context(), pool, queries["of a few"], 0, nil), "Pieces must not be empty")
+	require.ErrorContains(t, s.stream(t.Context(), pool, queries["of a few"], 0, nil), "Pieces must not be empty")
 	q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: 10}
-	require.ErrorContains(t, s.Stream(t.Context(), pool, q, 0, nil), "size must be at least 1, got 0")
+	require.ErrorContains(t, s.stream(t.Context(), pool, q, 0, nil), "size must be at least 1, got 0")
 }
 
 // A connection that breaks in the middle: what was taken is right, and the error is told.
 func TestAStreamThatBreaksHasGivenNothingWrong(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	large := event("order-1")
+	large := eventtest.Event("order-1")
 	large.Payload = make([]byte, 1<<20) // more than any buffer on the way holds
 	stored := mustAppend(t, s, pool, es.NoStream(), slices.Repeat([]es.Event{large}, 20)...).Events
 	conn, err := pool.Acquire(t.Context())
@@ -128,7 +129,7 @@ func TestAStreamThatBreaksHasGivenNothingWrong(t *testing.T) {
 	defer conn.Release()
 	q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: stored[len(stored)-1].GlobalPosition, Limit: 1000}
 	var got []es.PersistedEvent
-	err = s.Stream(t.Context(), conn.Conn(), q, 1, func(p Part) {
+	err = s.stream(t.Context(), conn.Conn(), q, 1, func(p Part) {
 		if got = append(got, p.Events.All()...); len(got) == 2 {
 			// The backend is looked for, since a pooler shows its client another process id.
 			tag, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity

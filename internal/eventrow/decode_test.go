@@ -1,4 +1,4 @@
-package eventstore
+package eventrow_test
 
 import (
 	"bytes"
@@ -8,52 +8,75 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventrow"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/eventtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-// readWith reads all events, with each row decoded or scanned.
-func readWith(t *testing.T, s *Store, db DB, decoded bool) []es.PersistedEvent {
+func TestMain(m *testing.M) { pgtest.MainTwice(m) }
+
+// newStore is a store with its tables in a database of its own.
+func newStore(t *testing.T) (*eventstore.Store, *pgxpool.Pool) {
 	t.Helper()
-	rows, err := db.Query(t.Context(), s.sql.readAll, int64(0), int64(1000))
+	return eventstore.New(eventstore.WithLogger(nil)), pgtest.NewDatabaseFrom(t, "events", func(pool *pgxpool.Pool) error {
+		return eventstore.RunMigrations(pool, eventstore.WithLogger(nil))
+	})
+}
+
+// mustAppend appends in a transaction of its own.
+func mustAppend(t *testing.T, s *eventstore.Store, pool *pgxpool.Pool, expected es.ExpectedVersion, events ...es.Event) {
+	t.Helper()
+	require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+		_, err := s.Append(t.Context(), tx, expected, events)
+		return err
+	}))
+}
+
+// readWith reads all events, with each row decoded or scanned.
+func readWith(t *testing.T, pool *pgxpool.Pool, decoded bool) []es.PersistedEvent {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), "SELECT "+eventrow.Columns+" FROM events ORDER BY global_position")
 	require.NoError(t, err)
 	defer rows.Close()
-	require.True(t, decodable(rows.FieldDescriptions()))
-	scanner := eventScanner{known: true, decodable: decoded}
+	require.True(t, eventrow.Decodable(rows.FieldDescriptions()))
+	scanner := eventrow.NewScanner(decoded)
 	for rows.Next() {
-		_, ok := decode(rows.RawValues())
+		_, ok := eventrow.Decode(rows.RawValues())
 		require.True(t, ok)
-		require.NoError(t, scanner.scan(rows))
+		require.NoError(t, scanner.Scan(rows))
 	}
 	require.NoError(t, rows.Err())
-	return scanner.list.Cut().All()
+	return scanner.List.Cut().All()
 }
 
 func TestWhatIsDecodedIsWhatWouldBeScanned(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "rows are decoded where they come in binary, and the exec mode gets text")
 	s, pool := newStore(t)
-	mustAppend(t, s, pool, es.NoStream(), awkward()...)
+	mustAppend(t, s, pool, es.NoStream(), eventtest.Awkward()...)
 	for _, size := range []int{0, 1, 1 << 10, 16<<10 - 1, 16 << 10, 64 << 10, 64<<10 + 1, 1 << 20} {
-		e := event(fmt.Sprintf("of %d bytes", size))
+		e := eventtest.Event(fmt.Sprintf("of %d bytes", size))
 		e.Payload = bytes.Repeat([]byte{byte(size)}, size)
 		mustAppend(t, s, pool, es.NoStream(), e)
 	}
 	_, err := pool.Exec(t.Context(), `UPDATE events SET created_at = '4713-01-01 00:00:00.000001+00 BC' WHERE aggregate_id = 'of 1 bytes'`)
 	require.NoError(t, err)
 
-	decoded := readWith(t, s, pool, true)
-	assert.Equal(t, readWith(t, s, pool, false), decoded)
+	decoded := readWith(t, pool, true)
+	assert.Equal(t, readWith(t, pool, false), decoded)
 	assert.Len(t, decoded, 11)
 }
 
 func TestTablesOfOtherTypesAreScanned(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	mustAppend(t, s, pool, es.NoStream(), event("a"))
+	mustAppend(t, s, pool, es.NoStream(), eventtest.Event("a"))
 	before, err := s.ReadEvents(t.Context(), pool, 0, 10)
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), `
@@ -75,7 +98,7 @@ func TestARowThatCannotBeDecodedIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, pool := newStore(t)
-			mustAppend(t, s, pool, es.NoStream(), event("a"))
+			mustAppend(t, s, pool, es.NoStream(), eventtest.Event("a"))
 			_, err := pool.Exec(t.Context(), tt.sql)
 			require.NoError(t, err)
 			_, err = s.ReadEvents(t.Context(), pool, 0, 10)
@@ -91,13 +114,13 @@ func TestInfiniteTimesAreTheOutermost(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "rows are decoded where they come in binary, and the exec mode gets text")
 	s, pool := newStore(t)
-	mustAppend(t, s, pool, es.NoStream(), eventsOf("a", 4)...)
+	mustAppend(t, s, pool, es.NoStream(), eventtest.Numbered("a", 4)...)
 	_, err := pool.Exec(t.Context(), `UPDATE events SET created_at = CASE aggregate_version
 		WHEN 1 THEN 'infinity' WHEN 2 THEN '-infinity'
 		WHEN 3 THEN '294276-12-31 23:59:59.999999 UTC' ELSE '4714-11-24 00:00:00 BC UTC' END::timestamptz`)
 	require.NoError(t, err)
 	for _, decoded := range []bool{true, false} {
-		events := readWith(t, s, pool, decoded)
+		events := readWith(t, pool, decoded)
 		require.Len(t, events, 4)
 		assert.Equal(t, events[2].CreatedAt, events[0].CreatedAt)
 		assert.Equal(t, events[3].CreatedAt, events[1].CreatedAt)
@@ -120,16 +143,16 @@ func TestOnlyKnownColumnsAreDecodable(t *testing.T) {
 		fields[12].Format = pgtype.TextFormatCode
 		return fields
 	}
-	assert.True(t, decodable(known()), "with the slot")
-	assert.True(t, decodable(known()[:14]), "without it")
-	assert.False(t, decodable(known()[:13]))
+	assert.True(t, eventrow.Decodable(known()), "with the slot")
+	assert.True(t, eventrow.Decodable(known()[:14]), "without it")
+	assert.False(t, eventrow.Decodable(known()[:13]))
 	for i := range known() {
 		fields := known()
 		fields[i].DataTypeOID = pgtype.Float8OID
-		assert.False(t, decodable(fields), "column %d of another type", i)
+		assert.False(t, eventrow.Decodable(fields), "column %d of another type", i)
 		fields = known()
 		fields[i].Format = pgtype.TextFormatCode - fields[i].Format + pgtype.BinaryFormatCode
 		inBoth := fields[i].DataTypeOID == pgtype.TextOID
-		assert.Equal(t, inBoth, decodable(fields), "column %d in the other format", i)
+		assert.Equal(t, inBoth, eventrow.Decodable(fields), "column %d in the other format", i)
 	}
 }

@@ -1,4 +1,4 @@
-package eventstore
+package eventread
 
 import (
 	"context"
@@ -13,24 +13,26 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/eventtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // trusted are the reads whose answer decides what workers handle, each of which finds nothing. They are of every kind of statement.
-func trusted(t *testing.T, s *Store, db DB) map[string]func() error {
+func trusted(t *testing.T, s *store, db DB) map[string]func() error {
 	t.Helper()
 	read := func(q Query) func() error {
 		q.Pieces, q.UpTo, q.Limit = []slot.Piece{{Range: slot.All(), Position: 1000}}, 2000, 10
-		return func() error { _, err := s.Read(t.Context(), db, q); return err }
+		return func() error { _, err := s.page(t.Context(), db, q); return err }
 	}
 	return map[string]func() error{
 		"all":           read(Query{}),
 		"one type":      read(Query{AggregateTypes: []string{"None"}}),
 		"a context":     read(Query{BoundedContexts: []string{"none"}}),
-		"one by index":  read(Query{AggregateTypes: []string{"None"}, ByScopeIndex: true}),
-		"some by index": read(Query{AggregateTypes: []string{"None", "Nothing"}, ByScopeIndex: true}),
+		"one by index":  read(Query{AggregateTypes: []string{"None"}, byScopeIndex: true}),
+		"some by index": read(Query{AggregateTypes: []string{"None", "Nothing"}, byScopeIndex: true}),
 	}
 }
 
@@ -57,8 +59,8 @@ func TestNothingIsReadFromAStandby(t *testing.T) {
 	db, err := pgxpool.New(t.Context(), primary.DSN("postgres"))
 	require.NoError(t, err)
 	defer db.Close()
-	require.NoError(t, RunMigrations(db, WithLogger(nil)))
-	s := resolved(t, New(WithLogger(nil)), db)
+	require.NoError(t, eventstore.RunMigrations(db, eventstore.WithLogger(nil)))
+	s := resolved(t, quiet(), db)
 	standby, err := primary.Standby(t.Context())
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, standby.Close()) }()
@@ -80,7 +82,7 @@ func TestNothingIsReadBehindRowSecurity(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it sets a role")
 	s, pool := newResolved(t)
-	mustAppend(t, s, pool, es.Any(), event("a"))
+	mustAppend(t, s, pool, es.Any(), eventtest.Event("a"))
 	role := "reader_" + pool.Config().ConnConfig.Database
 	exec(t, pool, "CREATE ROLE "+role)
 	exec(t, pool, "GRANT SELECT ON events TO "+role)
@@ -122,24 +124,25 @@ func TestCostOfTheGuards(t *testing.T) {
 		SELECT 'sales', 'Order', 'order-' || i / 10, i % 10 + 1, gen_random_uuid(), 'OrderPlaced', convert_to(repeat('x', 100), 'UTF8')
 		FROM generate_series(1, 100000) AS i`)
 	exec(t, pool, "VACUUM ANALYZE events")
-	bare := *s
-	for f := range bare.sql.readFiltered {
-		sql := strings.Replace(bare.sql.readFiltered[f], dbguard.Primary+"\n\tAND ", "", 1)
-		bare.sql.readFiltered[f] = strings.Replace(sql, dbguard.LimitAllRows(s.EventsTable(), "$3::bigint"), "$3::bigint", 1)
+	unguarded := *s.statements
+	bare := &store{Store: s.Store, statements: &unguarded}
+	for f := range unguarded.filtered {
+		sql := strings.Replace(unguarded.filtered[f], dbguard.Primary+"\n\tAND ", "", 1)
+		unguarded.filtered[f] = strings.Replace(sql, dbguard.LimitAllRows(s.EventsTable(), "$3::bigint"), "$3::bigint", 1)
 	}
 	for _, limit := range []int{10, 100, 16_000} {
 		pages := max(3, 2000/limit)
-		read := func(s *Store) float64 {
+		read := func(s *store) float64 {
 			began := time.Now()
 			for page := range pages {
-				_, err := s.Read(t.Context(), pool, Query{Pieces: []slot.Piece{{Range: slot.All(), Position: int64(page * limit)}}, UpTo: 100_000, Limit: limit})
+				_, err := s.page(t.Context(), pool, Query{Pieces: []slot.Piece{{Range: slot.All(), Position: int64(page * limit)}}, UpTo: 100_000, Limit: limit})
 				require.NoError(t, err)
 			}
 			return float64(time.Since(began))
 		}
 		var ratios []float64
 		for range 60 {
-			with, without := read(s), read(&bare)
+			with, without := read(s), read(bare)
 			ratios = append(ratios, with/without)
 		}
 		slices.Sort(ratios)

@@ -1,4 +1,4 @@
-package eventstore
+package eventrow
 
 import (
 	"encoding/binary"
@@ -28,7 +28,7 @@ const (
 	encodedTime
 )
 
-// encodings are those of eventColumns, in their order, and the slot's.
+// encodings are those of Columns, in their order, and the slot's.
 var encodings = [...]encoding{
 	encodedInt8, encodedText, encodedText, encodedText, encodedInt8,
 	encodedUUID, encodedText, encodedInt4, encodedBytes, encodedText, encodedText, encodedText,

@@ -1,26 +1,39 @@
-package eventstore
+package eventread
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// ScopedReader reads as its store does, in statements that each go over a bounded number of positions. They go over fewer after one
+// Source is the event store whose events are read.
+type Source interface {
+	// EventsTable is the events table's name, with the schema as the first of two parts if one is known.
+	EventsTable() pgx.Identifier
+	// HasScopeIndex says whether an index serves reads by type and position.
+	HasScopeIndex(ctx context.Context, db DB) (bool, error)
+}
+
+// Reader reads events in statements that each go over a bounded number of positions. They go over fewer after one
 // that took longer than statement_timeout or transaction_timeout allows, and over more after quick ones.
 //
-// Where the scope index ([Store.InstallScopeIndex]) is there and quicker, it reads by it: it measures which part of the positions
+// Where the scope index is there and quicker, it reads by it: it measures which part of the positions
 // that it passes over is wanted. It may be used by several goroutines.
-type ScopedReader struct {
-	store *Store
-	now   func() time.Time
+type Reader struct {
+	source     Source
+	statements *statements
+	log        *slog.Logger
+	now        func() time.Time
 
 	mu        sync.Mutex
 	has       bool      // the index
@@ -37,25 +50,31 @@ const (
 	scopeIndexMissed = 5 * time.Second
 )
 
-// NewScopedReader makes a reader that knows nothing yet.
-func NewScopedReader(s *Store) *ScopedReader {
-	return &ScopedReader{store: s, now: time.Now, densities: map[string]*density{}}
+// New makes a reader of the source's events table that knows nothing yet. The source must be resolved, or each
+// connection's search_path decides which table is read.
+func New(source Source, log *slog.Logger) *Reader {
+	return &Reader{
+		source: source, statements: newStatements(source.EventsTable()), log: log,
+		now: time.Now, densities: map[string]*density{},
+	}
 }
 
-// Read is [Store.Read], except that it reads by one statement: a page may end before q.UpTo also without any events.
-func (r *ScopedReader) Read(ctx context.Context, db DB, q Query) (Page, error) {
+// Read reads a page of the events that q wants: in one of its slots, above that
+// slot's position, up to and including q.UpTo, within its scope. It reads by one statement, so a page may end before q.UpTo also without
+// any events.
+func (r *Reader) Read(ctx context.Context, db DB, q Query) (Page, error) {
 	p, err := r.Next(ctx, db, q)
 	if err != nil {
 		return Page{}, err
 	}
-	return Page{Events: p.Events.All(), UpTo: p.UpTo, Bytes: p.size}, nil
+	return p.page(), nil
 }
 
-// Next reads by one statement: see Read. It sets q.ByScopeIndex itself. A statement that takes longer than the server allows is
+// Next reads what Read does, as a part. A statement that takes longer than the server allows is
 // repeated over fewer positions.
-func (r *ScopedReader) Next(ctx context.Context, db DB, q Query) (Part, error) {
+func (r *Reader) Next(ctx context.Context, db DB, q Query) (Part, error) {
 	if len(q.Pieces) == 0 {
-		return Part{}, r.store.Stream(ctx, db, q, q.Limit, func(Part) {}) // which says what is wrong
+		return Part{}, r.statements.stream(ctx, db, q, q.Limit, func(Part) {}) // which says what is wrong
 	}
 	for {
 		var found Part
@@ -70,11 +89,13 @@ func (r *ScopedReader) Next(ctx context.Context, db DB, q Query) (Part, error) {
 	}
 }
 
-// Stream is [Store.Stream], except that it reads by as many statements as it takes, and that each ends a part, which may be empty. It
-// sets q.ByScopeIndex itself. Now and then it asks the database for the index first.
-func (r *ScopedReader) Stream(ctx context.Context, db DB, q Query, size int, take func(Part)) error {
+// Stream reads what Read does, by as many statements as it takes, and calls take with every size events as soon as they have arrived,
+// and with the rest at the end of each statement, which may be none. The parts follow each other without a gap. After an error, those
+// that were taken are still what they say. The statement stays open while take runs: it must not wait. Now and then Stream asks the
+// database for the index first.
+func (r *Reader) Stream(ctx context.Context, db DB, q Query, size int, take func(Part)) error {
 	if len(q.Pieces) == 0 {
-		return r.store.Stream(ctx, db, q, size, take) // which says what is wrong
+		return r.statements.stream(ctx, db, q, size, take) // which says what is wrong
 	}
 	for {
 		done, err := r.step(ctx, db, q, size, take)
@@ -96,8 +117,8 @@ func (r *ScopedReader) Stream(ctx context.Context, db DB, q Query, size int, tak
 
 // step reads by one statement, and learns from it. It returns what was handed over, and no error if it was cut short and may be repeated
 // over fewer positions.
-func (r *ScopedReader) step(ctx context.Context, db DB, q Query, size int, take func(Part)) (done progress, err error) {
-	if q.ByScopeIndex, err = r.byIndex(ctx, db, q); err != nil {
+func (r *Reader) step(ctx context.Context, db DB, q Query, size int, take func(Part)) (done progress, err error) {
+	if q.byScopeIndex, err = r.byIndex(ctx, db, q); err != nil {
 		return done, err
 	}
 	after, upTo := slot.Lowest(q.Pieces), q.UpTo
@@ -106,7 +127,7 @@ func (r *ScopedReader) step(ctx context.Context, db DB, q Query, size int, take 
 	r.mu.Unlock()
 	done.upTo = after
 	began := r.now()
-	err = r.store.Stream(ctx, db, q, size, func(p Part) {
+	err = r.statements.stream(ctx, db, q, size, func(p Part) {
 		done.upTo = p.UpTo
 		done.events += p.Events.Len()
 		done.bytes += p.size
@@ -117,7 +138,7 @@ func (r *ScopedReader) step(ctx context.Context, db DB, q Query, size int, take 
 		return done, err
 	}
 	// Nothing was found. There may be no positions at all, as where the sequence was advanced by hand.
-	next, err := r.store.next(ctx, db, done.upTo, upTo)
+	next, err := r.statements.next(ctx, db, done.upTo, upTo)
 	if err == nil && next > done.upTo {
 		done.upTo = next
 		take(Part{UpTo: next})
@@ -133,7 +154,7 @@ type progress struct {
 }
 
 // learn takes in what a statement for q came to. It returns its error, unless it is worth repeating over fewer positions.
-func (r *ScopedReader) learn(ctx context.Context, q Query, done progress, took time.Duration, err error) error {
+func (r *Reader) learn(ctx context.Context, q Query, done progress, took time.Duration, err error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d, after := r.density(q), slot.Lowest(q.Pieces)
@@ -154,7 +175,7 @@ func (r *ScopedReader) learn(ctx context.Context, q Query, done progress, took t
 	}
 	if now := r.now(); now.Sub(r.told) >= tellEvery {
 		r.told = now
-		r.store.log.Info("a read took longer than the server allows, and is repeated over fewer positions",
+		r.log.Info("a read took longer than the server allows, and is repeated over fewer positions",
 			"error", err, "positions", q.UpTo-after, "duration", took)
 	}
 	return nil
@@ -164,7 +185,7 @@ func (r *ScopedReader) learn(ctx context.Context, q Query, done progress, took t
 const tellEvery = time.Minute
 
 // byIndex says whether to read by the index, and looks for it if it is time to.
-func (r *ScopedReader) byIndex(ctx context.Context, db DB, q Query) (bool, error) {
+func (r *Reader) byIndex(ctx context.Context, db DB, q Query) (bool, error) {
 	if len(q.AggregateTypes) == 0 {
 		return false, nil
 	}
@@ -176,7 +197,7 @@ func (r *ScopedReader) byIndex(ctx context.Context, db DB, q Query) (bool, error
 	if !wanted || age < scopeIndexKeeps || (!has && age < scopeIndexMissed) {
 		return wanted && has, nil
 	}
-	has, err := r.store.HasScopeIndex(ctx, db)
+	has, err := r.source.HasScopeIndex(ctx, db)
 	if err != nil {
 		return false, err
 	}
@@ -187,7 +208,7 @@ func (r *ScopedReader) byIndex(ctx context.Context, db DB, q Query) (bool, error
 }
 
 // density is that of a query's scope. The caller holds the mutex.
-func (r *ScopedReader) density(q Query) *density {
+func (r *Reader) density(q Query) *density {
 	key := strings.Join(slices.Concat(q.AggregateTypes, []string{""}, q.BoundedContexts), "\x00")
 	d := r.densities[key]
 	if d == nil {
@@ -195,52 +216,4 @@ func (r *ScopedReader) density(q Query) *density {
 		r.densities[key] = d
 	}
 	return d
-}
-
-// density is how many events of a scope were found in how many positions, lately, and over how many positions its statements go.
-type density struct {
-	events, positions float64
-	byKey, byIndex    span
-}
-
-// span is the one of statements for q.
-func (d *density) span(q Query) *span {
-	if q.ByScopeIndex {
-		return &d.byIndex
-	}
-	return &d.byKey
-}
-
-const (
-	// fewPositions are passed over as quickly by any way to read.
-	fewPositions = 1000
-	// densityMemory is how many positions are remembered.
-	densityMemory = 100_000
-	// sparseBelow is the part of the positions up to which the index is the quicker
-	// way: it takes up to ten times as long for an event that it finds as the primary key for one that is passed over.
-	sparseBelow = 0.1
-)
-
-// learn takes in that a read of some slots found events in so many positions.
-func (d *density) learn(positions int64, events int, pieces []slot.Piece) {
-	slots := 0
-	for _, p := range pieces {
-		slots += p.To - p.From
-	}
-	if positions <= 0 || slots == 0 {
-		return
-	}
-	// The index has no slots: it must pass over the type's events in all of them.
-	d.events += float64(events) * slot.Count / float64(slots)
-	d.positions += float64(positions)
-	if d.positions > densityMemory {
-		d.events *= densityMemory / d.positions
-		d.positions = densityMemory
-	}
-}
-
-// sparse says whether the index is the quicker way, as far as is known. A scope of which nothing is known is read by the
-// index, where a read costs little however many events are in scope.
-func (d *density) sparse() bool {
-	return d.positions < fewPositions || d.events < sparseBelow*d.positions
 }

@@ -1,4 +1,4 @@
-package eventstore
+package eventread
 
 import (
 	"cmp"
@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventrow"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -36,9 +37,9 @@ ORDER BY global_position LIMIT {{guarded limit}}`
 // columns are what a shape selects.
 func (f shape) columns() string {
 	if f&withSlots != 0 {
-		return eventColumns + ", " + slotExpression + "::int"
+		return eventrow.Columns + ", " + slotExpression + "::int"
 	}
-	return eventColumns
+	return eventrow.Columns
 }
 
 // filters are a shape's conditions besides positions and, with the scope index, types; their arguments begin with the number next.
@@ -74,12 +75,12 @@ func (f shape) sql() string {
 
 // read is the statement for q, which is valid, and its arguments. A result with fewer rows than complete has all
 // that is wanted up to q.UpTo.
-func (s *Store) read(q Query) (sql string, args []any, complete int) {
+func (s *statements) read(q Query) (sql string, args []any, complete int) {
 	var f shape
 	args = append(make([]any, 0, 8), slot.Lowest(q.Pieces), q.UpTo, int64(q.Limit))
 	complete = q.Limit
 	types := slices.Compact(slices.Sorted(slices.Values(q.AggregateTypes)))
-	switch byIndex := q.ByScopeIndex && len(types) <= mostIndexedTypes; {
+	switch byIndex := q.byScopeIndex && len(types) <= mostIndexedTypes; {
 	case byIndex && len(types) == 1:
 		f |= byOneIndexedType
 		complete = min(q.Limit, mostWalked)
@@ -106,7 +107,7 @@ func (s *Store) read(q Query) (sql string, args []any, complete int) {
 	if q.WithSlots {
 		f |= withSlots
 	}
-	return s.sql.readFiltered[f], args, complete
+	return s.filtered[f], args, complete
 }
 
 // unwanted is the position of slots that no piece covers: no event is above it.

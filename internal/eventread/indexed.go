@@ -1,4 +1,4 @@
-package eventstore
+package eventread
 
 import "github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 

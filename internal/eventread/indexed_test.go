@@ -1,4 +1,4 @@
-package eventstore
+package eventread
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/eventtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -49,7 +50,7 @@ func TestReadsByTheScopeIndexWalkIt(t *testing.T) {
 		exec(t, pool, "ALTER TABLE events SET (autovacuum_enabled = false)")
 		require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
 		if statistics == "stale" { // of a table with few rows, of one type
-			mustAppend(t, s, pool, es.Any(), eventsOf("a", 200)...)
+			mustAppend(t, s, pool, es.Any(), eventtest.Numbered("a", 200)...)
 			exec(t, pool, "ANALYZE events")
 		}
 		fillTypes(t, pool, rows)
@@ -61,13 +62,13 @@ func TestReadsByTheScopeIndexWalkIt(t *testing.T) {
 				t.Parallel()
 				conn := planning(t, pool, mode)
 				for name, q := range indexedQueries(rows) {
-					sql, args, _ := s.read(q)
+					sql, args, _ := s.statements.read(q)
 					scans, sorts := 0, 0
 					eachNode(explain(t, conn, sql, args), func(n node) {
 						switch n.Type {
 						case "Index Scan", "Index Only Scan":
 							scans++
-							assert.Equal(t, s.scopeIndexName(), n.Index, name)
+							assert.True(t, strings.HasPrefix(n.Index, "pupsourcing_scope_"), name)
 							assert.Contains(t, n.Cond, "(ROW(aggregate_type, global_position) > ROW(", name)
 							assert.Contains(t, n.Cond, "(ROW(aggregate_type, global_position) <= ROW(", name)
 						case "Sort":
@@ -96,7 +97,7 @@ func indexedQueries(upTo int64) map[string]Query {
 	} {
 		for _, limit := range []int{1, 100, 500} {
 			for _, low := range []int64{0, upTo / 2} {
-				q := Query{AggregateTypes: types, UpTo: upTo, Limit: limit, ByScopeIndex: true, Pieces: []slot.Piece{{Range: slot.All(), Position: low}}}
+				q := Query{AggregateTypes: types, UpTo: upTo, Limit: limit, byScopeIndex: true, Pieces: []slot.Piece{{Range: slot.All(), Position: low}}}
 				name := fmt.Sprintf("%s, limit %d, from %d", scope, limit, low)
 				queries[name] = q
 				q.BoundedContexts, q.WithSlots = []string{"shop"}, true
@@ -110,11 +111,11 @@ func indexedQueries(upTo int64) map[string]Query {
 }
 
 // pages reads all pages of a query and returns the events' positions. Each page must keep its promise.
-func pages(ctx context.Context, rt require.TestingT, s *Store, pool DB, q Query, size int) (positions []int64) {
+func pages(ctx context.Context, rt require.TestingT, s *store, pool DB, q Query, size int) (positions []int64) {
 	for after := slot.Lowest(q.Pieces); after < q.UpTo; {
 		q.Pieces = slot.Lift(q.Pieces, after)
 		events, reached := 0, after
-		err := s.Stream(ctx, pool, q, size, func(p Part) {
+		err := s.stream(ctx, pool, q, size, func(p Part) {
 			require.GreaterOrEqual(rt, p.UpTo, reached)
 			require.True(rt, p.Events.Len() == size || p.Events.Len() < size && (p.UpTo == q.UpTo || p.Events.Len() > 0))
 			reached = p.UpTo
@@ -158,8 +159,8 @@ func TestPropertyTheScopeIndexFindsTheSame(t *testing.T) {
 			q.BoundedContexts = []string{"shop"}
 		}
 		plain := q
-		q.ByScopeIndex = true
-		sql, _, _ := s.read(q)
+		q.byScopeIndex = true
+		sql, _, _ := s.statements.read(q)
 		require.Contains(rt, sql, "ORDER BY aggregate_type, global_position")
 		size := rapid.IntRange(1, q.Limit).Draw(rt, "size")
 		require.Equal(rt, pages(t.Context(), rt, s, pool, plain, size), pages(t.Context(), rt, s, pool, q, size))
@@ -177,9 +178,9 @@ func TestAReadByTheIndexIsCutBeforeItIsTooLarge(t *testing.T) {
 	for _, types := range [][]string{{"Order"}, {"Order", "Few"}} {
 		q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: 100_000, AggregateTypes: types}
 		want := pages(t.Context(), t, s, pool, q, 1000)
-		q.ByScopeIndex = true
+		q.byScopeIndex = true
 		assert.Equal(t, want, pages(t.Context(), t, s, pool, q, 1000))
-		page, err := s.Read(t.Context(), pool, q)
+		page, err := s.page(t.Context(), pool, q)
 		require.NoError(t, err)
 		assert.LessOrEqual(t, len(page.Events), mostWalked)
 	}
@@ -201,13 +202,13 @@ func TestReadsOfSeveralTypesAreBounded(t *testing.T) {
 
 func TestManyTypesAreNotReadByTheIndex(t *testing.T) {
 	t.Parallel()
-	s := New(WithLogger(nil))
-	q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: 1, Limit: 1, ByScopeIndex: true}
-	plain, _, _ := s.read(q)
+	s := quiet()
+	q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: 1, Limit: 1, byScopeIndex: true}
+	plain, _, _ := s.statements.read(q)
 	assert.NotContains(t, plain, "aggregate_type, global_position", "without types")
 	for i := range mostIndexedTypes + 1 {
 		q.AggregateTypes = append(q.AggregateTypes, fmt.Sprint(i), "0") // one of them again
-		sql, _, _ := s.read(q)
+		sql, _, _ := s.statements.read(q)
 		assert.Equal(t, i < mostIndexedTypes, strings.Contains(sql, "ORDER BY aggregate_type, global_position"), "%d types", i+1)
 	}
 }
@@ -269,17 +270,17 @@ func (w *watching) since() []string {
 	return asked
 }
 
-func TestAScopedReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
+func TestAReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
 	t.Parallel()
 	s, pool := newResolved(t)
 	fillTypes(t, pool, mostWalked-1000)
 	last, err := s.LatestPosition(t.Context(), pool)
 	require.NoError(t, err)
-	db, r := &watching{DB: pool}, NewScopedReader(s)
+	db, r := &watching{DB: pool}, s.reader()
 	read := func(upTo int64, types ...string) []string {
 		t.Helper()
 		q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: upTo, Limit: 20_000, AggregateTypes: types}
-		want, err := s.Read(t.Context(), pool, q)
+		want, err := s.page(t.Context(), pool, q)
 		require.NoError(t, err)
 		got, err := r.Read(t.Context(), db, q)
 		require.NoError(t, err)

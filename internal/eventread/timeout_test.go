@@ -1,4 +1,4 @@
-package eventstore
+package eventread
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -64,11 +65,11 @@ func TestReadsLongerThanATransactionTimeoutGoOnInSteps(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), pgtest.OwnVersion(t, 17, pgtest.Options{}).DSN("postgres"))
 	require.NoError(t, err)
 	defer pool.Close()
-	require.NoError(t, RunMigrations(pool, WithLogger(nil)))
-	readsGoOnInSteps(t, resolved(t, New(WithLogger(nil)), pool), pool, "transaction_timeout")
+	require.NoError(t, eventstore.RunMigrations(pool, eventstore.WithLogger(nil)))
+	readsGoOnInSteps(t, resolved(t, quiet(), pool), pool, "transaction_timeout")
 }
 
-func readsGoOnInSteps(t *testing.T, s *Store, pool *pgxpool.Pool, setting string) {
+func readsGoOnInSteps(t *testing.T, s *store, pool *pgxpool.Pool, setting string) {
 	t.Helper()
 	const events = 3000
 	pieces := fillSlowly(t, pool, events)
@@ -77,14 +78,14 @@ func readsGoOnInSteps(t *testing.T, s *Store, pool *pgxpool.Pool, setting string
 	defer cancel()
 	q := Query{Pieces: pieces, UpTo: events, Limit: 100, AggregateTypes: []string{"Order"}}
 	for _, byIndex := range []bool{false, true} {
-		if q.ByScopeIndex = byIndex; byIndex {
+		if q.byScopeIndex = byIndex; byIndex {
 			require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
 		}
-		_, err := s.Read(t.Context(), own, q)
+		_, err := s.page(t.Context(), own, q)
 		require.Error(t, err, "%d events must take longer than the timeout", events)
 
 		var found []int64
-		r, parts, reached := NewScopedReader(s), 0, int64(0)
+		r, parts, reached := s.reader(), 0, int64(0)
 		for reached < q.UpTo {
 			rest := q
 			rest.Pieces = slot.Lift(q.Pieces, reached)
@@ -104,7 +105,7 @@ func readsGoOnInSteps(t *testing.T, s *Store, pool *pgxpool.Pool, setting string
 		assert.Greater(t, parts, 3, "each statement ends a part")
 
 		found, reached = nil, 0
-		for r = NewScopedReader(s); reached < q.UpTo; {
+		for r = s.reader(); reached < q.UpTo; {
 			rest := q
 			rest.Pieces = slot.Lift(q.Pieces, reached)
 			page, err := r.Read(ctx, own, rest)
@@ -133,9 +134,9 @@ func TestAStreamOfSeveralStatementsKeepsItsBounds(t *testing.T) {
 	} {
 		q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: len(all) + 1}
 		change(&q)
-		want, err := s.Read(t.Context(), pool, q)
+		want, err := s.page(t.Context(), pool, q)
 		require.NoError(t, err)
-		r := NewScopedReader(s)
+		r := s.reader()
 		r.density(q).byKey = span{first: 5, positions: 5}
 		var got Page
 		require.NoError(t, r.Stream(t.Context(), pool, q, 3, func(p Part) {
@@ -184,7 +185,7 @@ func TestSpansFollowWhatStatementsTake(t *testing.T) {
 func TestOnlyTimeoutsOfTheServerAreRepeated(t *testing.T) {
 	t.Parallel()
 	q := Query{Pieces: []slot.Piece{{Range: slot.All(), Position: 10}}, UpTo: 1010}
-	r := NewScopedReader(New(WithLogger(nil)))
+	r := quiet().reader()
 	for _, code := range []string{"57014", "25P04"} {
 		require.NoError(t, r.learn(t.Context(), q, progress{upTo: 10}, time.Second, &pgconn.PgError{Code: code}), code)
 		assert.EqualValues(t, 250, r.density(q).byKey.positions)

@@ -1,0 +1,10 @@
+package eventrow
+
+// What the tests look at.
+var (
+	Decode    = decode
+	Decodable = decodable
+)
+
+// NewScanner makes a scanner that decodes all rows, or none.
+func NewScanner(decodes bool) Scanner { return Scanner{known: true, decodable: decodes} }

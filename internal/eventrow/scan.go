@@ -1,0 +1,75 @@
+package eventrow
+
+import (
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+)
+
+// Columns are the columns that a Scanner reads, in its order.
+const Columns = `global_position, bounded_context, aggregate_type, aggregate_id, aggregate_version,
+	event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at`
+
+// MostExpected bounds the room that is made at once for a query's events.
+const MostExpected = 4096
+
+// Scanner packs rows: by decode where it can, else by rows.Scan. It belongs
+// to one query.
+type Scanner struct {
+	WithSlot         bool           // the last column is the slot
+	List             packed.Builder // the rows that were scanned
+	known, decodable bool           // known: it has looked whether the columns are decodable
+}
+
+// Scan packs the current row of a query over Columns, and the slot if that
+// is the last column.
+func (s *Scanner) Scan(rows pgx.Rows) error {
+	if !s.known {
+		s.known, s.decodable = true, decodable(rows.FieldDescriptions())
+	}
+	var row packed.Row
+	decoded := false
+	if s.decodable {
+		row, decoded = decode(rows.RawValues())
+	}
+	if !decoded {
+		var err error
+		if row, err = s.scanSlowly(rows); err != nil {
+			return err
+		}
+	}
+	s.List.Add(&row)
+	return nil
+}
+
+// scanSlowly is for rows that are not decodable, and for the error of one that is wrong.
+func (s *Scanner) scanSlowly(rows pgx.Rows) (packed.Row, error) {
+	var e es.PersistedEvent
+	var slot int32
+	var created pgtype.Timestamptz
+	destinations := []any{
+		&e.GlobalPosition, &e.BoundedContext, &e.AggregateType, &e.AggregateID, &e.AggregateVersion,
+		(*[16]byte)(&e.EventID), &e.EventType, &e.EventVersion, &e.Payload,
+		(*pgtype.Text)(&e.TraceID), (*pgtype.Text)(&e.CorrelationID), (*pgtype.Text)(&e.CausationID),
+		&e.Metadata, &created, &slot,
+	}
+	if !s.WithSlot {
+		destinations = destinations[:len(destinations)-1]
+	}
+	if err := rows.Scan(destinations...); err != nil {
+		return packed.Row{}, err
+	}
+	e.CreatedAt = created.Time
+	row := packed.RowOf(&e)
+	switch created.InfinityModifier {
+	case pgtype.Infinity:
+		row.Created = latest
+	case pgtype.NegativeInfinity:
+		row.Created = earliest
+	case pgtype.Finite:
+	}
+	row.Slot = uint16(slot)
+	return row, nil
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
@@ -73,8 +74,10 @@ func (f *fixture) leaderKey(r *testWorker) int64 {
 		WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND mode = 'ExclusiveLock' AND pid IN (
 			SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND ((classid::bigint << 32) | objid::bigint) = $1)
 		AND ((classid::bigint << 32) | objid::bigint) NOT IN ($1, $2)`
-	eventually(f.t, func() bool { return query[int64](f, sql, f.store.SessionKey(r.id), f.events.WakeUpKey()) != 0 }, "nobody leads")
-	return query[int64](f, sql, f.store.SessionKey(r.id), f.events.WakeUpKey())
+	eventually(f.t, func() bool {
+		return query[int64](f, sql, f.store.SessionKey(r.id), wakeup.Key(f.events.EventsTable())) != 0
+	}, "nobody leads")
+	return query[int64](f, sql, f.store.SessionKey(r.id), wakeup.Key(f.events.EventsTable()))
 }
 
 // freeLock makes the leader leave, and returns the key of its lock.

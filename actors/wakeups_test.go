@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
@@ -118,7 +119,7 @@ SELECT array_agg(global_position ORDER BY global_position) FROM stored`
 func (f *fixture) asked() bool {
 	return query[bool](f, `SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'
 		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-		AND ((classid::bigint << 32) | objid::bigint) = $1)`, f.events.WakeUpKey())
+		AND ((classid::bigint << 32) | objid::bigint) = $1)`, wakeup.Key(f.events.EventsTable()))
 }
 
 // The trigger has seen the append when nobody had asked; nothing tells of its commit.
@@ -159,7 +160,7 @@ func TestACrowdIsNotNotified(t *testing.T) {
 	eventually(t, f.asked, "the worker does not ask")
 	eventually(t, func() bool {
 		for range 3 * crowdBucket {
-			f.exec(`SELECT pg_notify($1, '')`, f.events.WakeUpChannel())
+			f.exec(`SELECT pg_notify($1, '')`, wakeup.Channel(f.events.EventsTable()))
 		}
 		return !f.asked()
 	}, "the worker does not decline")
@@ -207,7 +208,7 @@ func TestWorkerAsksAgainAfterItsSessionBroke(t *testing.T) {
 	f.start(seldom, &recorder{name: "p"})
 	eventually(t, f.asked, "the worker does not ask")
 	f.exec(`SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND ((classid::bigint << 32) | objid::bigint) = $1
-		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, f.events.WakeUpKey())
+		AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`, wakeup.Key(f.events.EventsTable()))
 	eventually(t, f.asked, "the worker does not ask on its next session")
 	want := f.append("Order", 1)
 	f.awaitHandled("p", want)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -102,11 +103,11 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 	return pgcoord.SessionConfig{
 		Connect: cfg.Connect,
 		Channel: cfg.Store.Channel(),
-		Appends: cfg.EventStore.WakeUpChannel(),
+		Appends: wakeup.Channel(cfg.EventStore.EventsTable()),
 		Key:     cfg.Store.SessionKey(cfg.Membership.ID),
 		Logger:  w.worker.logger("session"),
 
-		WakeUpKey: cfg.EventStore.WakeUpKey(),
+		WakeUpKey: wakeup.Key(cfg.EventStore.EventsTable()),
 		Events: pgcoord.SessionEvents{
 			Connected: func() {
 				cfg.Metrics.SessionConnected(true)

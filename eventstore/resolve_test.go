@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -62,8 +63,8 @@ func TestStoresOfOneTableAgree(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, has)
 	found := resolved(t, s, pool)
-	assert.Equal(t, named.WakeUpChannel(), found.WakeUpChannel())
-	assert.Equal(t, named.WakeUpKey(), found.WakeUpKey())
+	assert.Equal(t, wakeup.Channel(named.EventsTable()), wakeup.Channel(found.EventsTable()))
+	assert.Equal(t, wakeup.Key(named.EventsTable()), wakeup.Key(found.EventsTable()))
 	assert.Same(t, named, resolved(t, named, pool))
 	require.NoError(t, named.RemoveWakeUp(t.Context(), pool))
 	has, err = s.HasWakeUp(t.Context(), pool)

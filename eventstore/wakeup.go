@@ -2,9 +2,6 @@ package eventstore
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -12,12 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 )
 
 // The wake-up trigger notifies listeners of appends, so that they need not poll.
 // NOTIFY makes commits wait for each other and wakes every listener, so an append pays
 // for it only while somebody wants to be notified: a session that holds the advisory
-// lock WakeUpKey. Whoever is at work anyway gives the lock back and looks by itself.
+// lock wakeup.Key. Whoever is at work anyway gives the lock back and looks by itself.
 //
 // The trigger tries to share the lock, which fails just then, and gives it back at
 // once, so appends exclude nobody: who wants the lock gets it.
@@ -225,28 +223,8 @@ func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 // hasTrigger says whether the trigger is there, with one of these bodies. The store is a resolved one.
 func (s *Store) hasTrigger(ctx context.Context, db DB, bodies ...string) (has bool, err error) {
 	err = db.QueryRow(ctx, hasTriggerSQL, s.EventsTable().Sanitize(), triggerName,
-		s.WakeUpChannel(), strconv.FormatInt(s.WakeUpKey(), 10), bodies).Scan(&has)
+		wakeup.Channel(s.EventsTable()), strconv.FormatInt(wakeup.Key(s.EventsTable()), 10), bodies).Scan(&has)
 	return has, err
-}
-
-// WakeUpChannel is the channel that the trigger notifies. The store must be one that Resolve has returned: the channel and the
-// key are those of the table with its schema.
-func (s *Store) WakeUpChannel() string {
-	sum := s.wakeUpSum()
-	return "pupsourcing_events_" + hex.EncodeToString(sum[:8])
-}
-
-// WakeUpKey is the advisory lock that a session holds, exclusively, while appends
-// are to be notified. One session can: all others hear the notifications as well.
-// Who gives it back must notify the channel itself, so that another can take it.
-func (s *Store) WakeUpKey() int64 {
-	sum := s.wakeUpSum()
-	return int64(binary.BigEndian.Uint64(sum[16:24]))
-}
-
-// wakeUpSum identifies the events table by its name with its schema.
-func (s *Store) wakeUpSum() [sha256.Size]byte {
-	return sha256.Sum256([]byte("pupsourcing appends\x00" + strings.Join(s.EventsTable(), "\x00")))
 }
 
 // triggerNames fills in the statements of the trigger. The store is a resolved one.
@@ -256,7 +234,7 @@ func (s *Store) triggerNames() *strings.Replacer {
 		"{{function}}", pgx.Identifier{events[0], triggerName}.Sanitize(),
 		"{{trigger}}", pgx.Identifier{triggerName}.Sanitize(),
 		"{{events}}", events.Sanitize(),
-		"{{channel}}", s.WakeUpChannel(),
-		"{{key}}", strconv.FormatInt(s.WakeUpKey(), 10),
+		"{{channel}}", wakeup.Channel(s.EventsTable()),
+		"{{key}}", strconv.FormatInt(wakeup.Key(s.EventsTable()), 10),
 	)
 }

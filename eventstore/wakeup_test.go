@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -27,9 +28,9 @@ func listen(t *testing.T, s *Store, pool *pgxpool.Pool) *listener {
 	conn, err := pgx.ConnectConfig(t.Context(), pool.Config().ConnConfig)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
-	_, err = conn.Exec(t.Context(), "LISTEN "+s.WakeUpChannel())
+	_, err = conn.Exec(t.Context(), "LISTEN "+wakeup.Channel(s.EventsTable()))
 	require.NoError(t, err)
-	return &listener{t, pool, conn, s.WakeUpChannel()}
+	return &listener{t, pool, conn, wakeup.Channel(s.EventsTable())}
 }
 
 // next is the payload of the next notification.
@@ -53,14 +54,14 @@ func (l *listener) mark() {
 // asks makes appends be notified, or says that it cannot.
 func (l *listener) asks(s *Store) (got bool) {
 	l.t.Helper()
-	require.NoError(l.t, l.conn.QueryRow(l.t.Context(), "SELECT pg_try_advisory_lock($1)", s.WakeUpKey()).Scan(&got))
+	require.NoError(l.t, l.conn.QueryRow(l.t.Context(), "SELECT pg_try_advisory_lock($1)", wakeup.Key(s.EventsTable())).Scan(&got))
 	return got
 }
 
 // declines ends that.
 func (l *listener) declines(s *Store) {
 	l.t.Helper()
-	_, err := l.conn.Exec(l.t.Context(), "SELECT pg_advisory_unlock($1)", s.WakeUpKey())
+	_, err := l.conn.Exec(l.t.Context(), "SELECT pg_advisory_unlock($1)", wakeup.Key(s.EventsTable()))
 	require.NoError(l.t, err)
 }
 
@@ -104,7 +105,7 @@ func TestWakeUpOfAnEarlierFormIsReplaced(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it listens")
 	s, pool := newResolved(t)
-	_, err := pool.Exec(t.Context(), fmt.Sprintf(earlierTrigger, s.WakeUpChannel()))
+	_, err := pool.Exec(t.Context(), fmt.Sprintf(earlierTrigger, wakeup.Channel(s.EventsTable())))
 	require.NoError(t, err)
 	l := listen(t, s, pool)
 	mustAppend(t, s, pool, es.Any(), event("a"))
@@ -173,7 +174,7 @@ func TestAppendsAreNotifiedWhileSomebodyAsks(t *testing.T) {
 	assert.Empty(t, l.next(), "it had seen that somebody asked")
 
 	looking := begin(t, pool, pgx.TxOptions{})
-	_, err = looking.Exec(t.Context(), "SELECT pg_advisory_xact_lock_shared($1)", s.WakeUpKey())
+	_, err = looking.Exec(t.Context(), "SELECT pg_advisory_xact_lock_shared($1)", wakeup.Key(s.EventsTable()))
 	require.NoError(t, err)
 	mustAppend(t, s, pool, es.Any(), event("d"))
 	l.mark()

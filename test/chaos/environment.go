@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
@@ -94,7 +95,7 @@ WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND own.locktype 
 // session is ended, so that it becomes free.
 func (c *chaos) intrude(ctx context.Context, s step) error {
 	var key int64
-	if err := c.pool.QueryRow(ctx, sqlLeaderKey, c.store.WakeUpKey()).Scan(&key); err != nil || key == 0 {
+	if err := c.pool.QueryRow(ctx, sqlLeaderKey, wakeup.Key(c.store.EventsTable())).Scan(&key); err != nil || key == 0 {
 		return nil //nolint:nilerr // nobody leads at the moment, or the database is restarting
 	}
 	end := c.note(s.Fault, nil, "a stranger takes the leader's lock for %s", s.For)

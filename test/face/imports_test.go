@@ -22,10 +22,10 @@ const (
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
 	".":                   {"internal/handling", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "migrations", "pgcoord", "projection", "internal/slot", "es"},
-	"actors":              {"internal/eventread", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "metrics", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
+	"actors":              {"internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "metrics", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
 	"pgcoord":             {"internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "messages", "internal/slot", "es"},
 	"projection":          {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},
-	"eventstore":          {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "es"},
+	"eventstore":          {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es"},
 	"internal/eventread":  {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
 	"internal/eventrow":   {"internal/packed", "es"},
 	"internal/horizon":    {"internal/dbfault", "internal/dbguard", "internal/slot", "es"},
@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"internal/packed":     {"es"},
 	"metrics":             {"internal/slot", "es"},
 	"internal/slot":       {},
+	"internal/wakeup":     {},
 	"internal/replicaset": {},
 	"es":                  {},
 }

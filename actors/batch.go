@@ -5,9 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -53,14 +50,11 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 			p.failing.apart = true
 			return next{more: true}, nil
 		case ctx.Err() != nil:
-		case batchtx.IsConflict(err):
-			return p.conflicted(ctx, events.Slice(0, handled), err), nil
-		case p.wasIdle(err, time.Since(began)):
-			return next{more: true}, nil
-		case p.blames(err, batchtx.IsOfCommit(err)):
-			return p.commitFailed(ctx, events.Slice(0, handled), p.explained(err)), nil
+			return next{}, err
 		}
-		return next{}, err
+		return p.decide(ctx, events.Slice(0, handled), handling.Failure{
+			Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began),
+		})
 	}
 	p.turns.conflicts = 0
 	p.recordLater(b, recovered)
@@ -85,47 +79,18 @@ func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events pac
 	// A context of the handler's own that ended closes the connection too.
 	alive, conflict := b.Alive(), b.Conflict(handlerErr)
 	b.Rollback(ctx)
-	stopping := handlerErr == nil || ctx.Err() != nil
-	switch {
-	case stopping:
+	if stopping := handlerErr == nil || ctx.Err() != nil; stopping {
 		return next{}, nil
-	case conflict:
-		return p.conflicted(ctx, events, handlerErr), nil
-	case !alive && p.wasIdle(b.Cause(handlerErr), took):
-		return next{more: true}, nil
 	}
-	ownTime := errors.Is(handlerErr, context.DeadlineExceeded) || errors.Is(handlerErr, context.Canceled)
-	if !alive && !ownTime && !p.blames(handlerErr, true) {
-		return next{}, handlerErr
-	}
-	return p.handlerFailed(ctx, events, handled, p.explained(handlerErr)), nil
+	return p.decide(ctx, events, handling.Failure{
+		Err: handlerErr, Cause: b.Cause(), Conflict: conflict, Lost: !alive, Took: took, Handled: handled, Whole: p.wholeBatches(),
+	})
 }
 
-// brokenMost is how many batches in a row may lose their connection before the
-// events are blamed for it.
-const brokenMost = 3
-
-// blames says whether an error that came with a lost connection, or at COMMIT, is
-// the handlers' doing rather than the database's: a constraint that is checked at
-// COMMIT, a transaction that a handler ended, made read-only or let idle for too long, or what
-// breaks again and again. ofHandlers says that the error may speak of what they wrote, rather than of the worker's own statements.
-func (p *processor) blames(err error, ofHandlers bool) bool {
-	for _, doing := range []error{batchtx.ErrOwner, batchtx.ErrReadOnly, batchtx.ErrRows} {
-		if errors.Is(err, doing) {
-			return true
-		}
-	}
-	if ofHandlers && dbfault.Code(err) != "" && !ofDatabase(err) {
-		return true
-	}
-	p.broken++
-	return p.broken >= brokenMost
-}
-
-// ofDatabase says whether the database's answer speaks of the server or of concurrency
-// rather than of the statement.
-func ofDatabase(err error) bool {
-	return dbfault.HasClass(err, "08", "40", "53", "57", "58", "XX") || dbguard.IsStandby(err)
+// wholeBatches says whether the projection handles whole batches.
+func (p *processor) wholeBatches() bool {
+	_, whole := p.handler.(handling.BatchHandler)
+	return whole
 }
 
 // delivery is what handlers are told of the worker that calls them.
@@ -168,7 +133,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 	p.pieces = slot.Lift(p.pieces, handled)
 	p.worker.positions.believe(p.fence, p.pieces)
 	p.readTo = max(p.readTo, handled)
-	p.trouble, p.broken = 0, 0
+	p.databaseFailures, p.failures = 0, p.failures.Committed(handled)
 	p.showPosition()
 	return nil
 }
@@ -188,49 +153,8 @@ func (p *processor) succeeded(ctx context.Context, handled, offered int, took ti
 	p.settleFailures(ctx)
 }
 
-// commitFailed arranges for the event to be found that makes COMMIT fail.
-func (p *processor) commitFailed(ctx context.Context, events packed.Events, err error) next {
-	if events.Len() == 1 {
-		return p.handlerFailed(ctx, events, 0, err)
-	}
-	p.halve(events, err)
-	return next{more: true}
-}
-
-// halve makes the next batch half as large as one that failed as a whole.
-func (p *processor) halve(events packed.Events, err error) {
-	p.size.next = events.Len() / 2
-	p.log.Warn("a batch failed, trying a smaller one", "error", err, "events", events.Len(),
-		"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
-}
-
 // atFailing says whether the next event is the one that failed.
 func (p *processor) atFailing() bool {
 	first, ok := p.supply.first()
 	return ok && p.failing.position != 0 && first.events.Len() > 0 && first.events.Position(0) == p.failing.position
-}
-
-// handlerFailed arranges for what came before the failing event to be committed
-// first, and for the event to be retried. A batch of which only the whole is
-// known to fail is halved until one event is left.
-func (p *processor) handlerFailed(ctx context.Context, events packed.Events, handled int, err error) next {
-	if errors.Is(err, batchtx.ErrOwner) {
-		p.known = false // the handler has ended the transaction itself
-	}
-	if _, whole := p.handler.(handling.BatchHandler); whole && events.Len() > 1 {
-		p.halve(events, err)
-		return next{more: true}
-	}
-	event := events.At(handled)
-	if p.failing.position != event.GlobalPosition {
-		p.failing.position, p.failing.attempts, p.failing.tries, p.failing.panicked = event.GlobalPosition, 0, 0, ""
-	}
-	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition)
-	p.failing.attempts++ // also where the table cannot be reached
-	p.failing.tries++
-	delay := dbfault.Backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}.After(p.failing.tries)
-	p.failing.resume = time.Now().Add(delay)
-	p.size.next = max(handled, 1)
-	p.report(ctx, event, delay, err)
-	return next{more: true}
 }

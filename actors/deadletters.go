@@ -22,7 +22,6 @@ import (
 type failing struct {
 	position int64     // 0: no event fails
 	attempts int       // as the table counts them, over restarts
-	tries    int       // of this processor: a restarted one tries soon
 	resume   time.Time // not before
 	panicked string    // the panic whose stack was logged last
 

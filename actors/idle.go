@@ -1,11 +1,10 @@
 package actors
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
 // A batch's transaction ends on the server if nothing is sent in it for BatchConfig.Settings.IdleTimeout. The bound frees the rows of a worker
@@ -40,25 +39,10 @@ func (p *processor) idleTimeout() time.Duration {
 	return p.worker.idle.of(p.fence.Projection, p.worker.Batch.Settings.IdleTimeout)
 }
 
-// wasIdle says whether the batch, which had taken so long, was ended because its handler had sent nothing for too long, and gives
-// the next one more time. The server's message may be lost with the connection.
-func (p *processor) wasIdle(err error, took time.Duration) bool {
+// giveMoreIdle gives the next batch more time, after one was ended because its handler had sent nothing for too long.
+func (p *processor) giveMoreIdle(d handling.Decision) {
 	idle := p.idleTimeout()
-	more, ok := batchtx.MoreIdle(idle)
-	if !ok || !batchtx.MayBeIdleEnd(err, took, idle) {
-		return false
-	}
-	p.worker.idle.raise(p.fence.Projection, more)
+	p.worker.idle.raise(p.fence.Projection, d.Idle)
 	p.log.Warn("a handler sent no statement for too long, so the server ended its transaction and the batch is repeated; it gets more time",
-		"error", err, "idle_timeout", idle, "next_idle_timeout", more)
-	return true
-}
-
-// explained says what ended the batch where the server's error does not.
-func (p *processor) explained(err error) error {
-	if !batchtx.IsIdleEnd(err) {
-		return err
-	}
-	return fmt.Errorf("the handler sent no statement for longer than idle_in_transaction_session_timeout (the worker gives it %s), "+
-		"so the server ended its transaction; a handler that takes so long for one event should do that work elsewhere: %w", p.idleTimeout(), err)
+		"error", d.Err, "idle_timeout", idle, "next_idle_timeout", d.Idle)
 }

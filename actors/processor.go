@@ -39,17 +39,17 @@ type processor struct {
 	fence   pgcoord.Fence
 	handler handling.Projection
 
-	pieces  []slot.Piece // the checkpoints as the tables have them
-	known   bool         // pieces are what the tables say; if not, read them
-	readTo  int64        // everything wanted up to here has been handled
-	horizon int64        // up to which events can be read
-	epoch   uint64       // of the horizon
-	supply  supply       // what has been read and not been committed
-	size    batchSize
-	failing failing
-	turns   turns
-	trouble int // failures of the database in a row
-	broken  int // batches in a row that lost their connection while handlers ran, or at COMMIT
+	pieces           []slot.Piece // the checkpoints as the tables have them
+	known            bool         // pieces are what the tables say; if not, read them
+	readTo           int64        // everything wanted up to here has been handled
+	horizon          int64        // up to which events can be read
+	epoch            uint64       // of the horizon
+	supply           supply       // what has been read and not been committed
+	size             batchSize
+	failing          failing
+	turns            turns
+	failures         handling.State // of its events
+	databaseFailures int            // in a row
 
 	looked    time.Time   // at the checkpoints, while it waits to retry
 	halted    bool        // fenced
@@ -253,7 +253,7 @@ func (p *processor) reload(ctx context.Context) error {
 		return errFenced
 	}
 	if slot.Lowest(pieces) > slot.Lowest(p.pieces) {
-		p.trouble, p.broken = 0, 0 // a batch was committed, though its answer was lost
+		p.databaseFailures, p.failures = 0, p.failures.Committed(slot.Lowest(pieces)) // a batch was committed, though its answer was lost
 	}
 	if isSetBack(pieces, p.pieces) {
 		p.failing.unknown = true // what was skipped is to be handled now
@@ -332,8 +332,8 @@ func (p *processor) failed(c actor.Context, err error) next {
 		return next{more: true}
 	}
 	p.known = false
-	p.trouble++
-	after := dbfault.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.After(p.trouble)
+	p.databaseFailures++
+	after := dbfault.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.After(p.databaseFailures)
 	p.worker.Metrics.DatabaseError("batch")
 	p.worker.databaseFailed(p.log, "batch", err, "next_try", after)
 	return next{after: after}

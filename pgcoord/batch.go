@@ -145,13 +145,8 @@ func (b *Batch) Conflict(handlerErr error) bool {
 	return handlerErr != nil && (batchtx.IsConflict(handlerErr) || b.tx.Conflict())
 }
 
-// Cause is the last error that the database gave the handlers, if it did since the last event that was handled; else the error that they returned.
-func (b *Batch) Cause(handlerErr error) error {
-	if last := b.tx.Last(); last != nil {
-		return last
-	}
-	return handlerErr
-}
+// Cause is the last error that the database gave the handlers, if it did since the last event that was handled.
+func (b *Batch) Cause() error { return b.tx.Last() }
 
 // Alive says whether the connection still stands, or stood when the batch ended; if not, an error that a
 // handler returned says nothing about its event.

@@ -63,7 +63,7 @@ func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
 //   - wrapping [ErrProjectionStopped] (a [*StoppedError]) if an event failed. The events
 //     before it are committed with the checkpoint, the failed one is rolled back. Calling
 //     Run again tries it again. An event also fails if what was written for it violates a constraint at COMMIT, if its handler ends the transaction by
-//     SQL, or if the connection is lost three times in a row while it is handled alone;
+//     SQL, or if the connection is lost three times in a row while it is handled;
 //   - wrapping [*horizon.RewoundError] if the checkpoint is ahead of the events, also if somebody moves it there later;
 //   - wrapping [ErrCheckpointsContradict] or [ErrCheckpointGone] if the checkpoint's rows were changed by hand so that nobody knows what is meant;
 //   - wrapping [ErrHandlerRunning] if a handler has not returned 10s after ctx ended.
@@ -116,15 +116,15 @@ type runner struct {
 	prober *horizon.Prober
 	events *eventread.Reader
 
-	own     []namedPiece // what the checkpoint's rows are believed to say
-	ready   bool         // they were read before
-	scanned int64        // how far the stream has been looked through, at or above the lowest row
-	horizon int64        // how far the stream may be looked through now
-	epoch   uint64       // of the horizon
-	probed  time.Time    // when the horizon was known to be of that epoch
-	size    int          // of the next page: less than BatchSize after a failure
-	kept    time.Time    // when the checkpoint was last written or looked at
-	losses  losses
+	own      []namedPiece // what the checkpoint's rows are believed to say
+	ready    bool         // they were read before
+	scanned  int64        // how far the stream has been looked through, at or above the lowest row
+	horizon  int64        // how far the stream may be looked through now
+	epoch    uint64       // of the horizon
+	probed   time.Time    // when the horizon was known to be of that epoch
+	size     int          // of the next page: less than BatchSize after a failure
+	kept     time.Time    // when the checkpoint was last written or looked at
+	failures handling.State
 }
 
 func newRunner(c ProcessorConfig, d handling.Description) *runner {

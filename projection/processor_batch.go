@@ -62,23 +62,24 @@ func (r *runner) handleParts(ctx context.Context, events []es.PersistedEvent, up
 		if size < len(events) {
 			to = part[size-1].GlobalPosition
 		}
-		handled, err := r.handleBatch(ctx, part, to)
-		failure, failed := errors.AsType[*handlerError](err)
-		switch {
-		case failed && (len(part) == 1 || handled == 0 && !failure.whole):
-			return r.stoppedBy(part[0], failure.error)
-		case failed && failure.whole:
-			size = (size + 1) / 2
-			continue
-		case failed:
-			stopped = r.stoppedBy(part[handled], failure.error)
-			events, size, upTo = part[:handled], handled, part[handled-1].GlobalPosition
-			continue
-		case err != nil:
-			if _, passing := errors.AsType[*passingError](err); passing && len(part) > 0 {
-				r.size = max(1, len(part)/2)
-			}
+		d, err := r.handleBatch(ctx, part, to)
+		if err != nil {
 			return err
+		}
+		switch d.Verdict {
+		case handling.Conflict, handling.Idle, handling.Database:
+			r.size = max(1, len(part)/2)
+			return repeated(part, d)
+		case handling.Smaller:
+			size = d.Size
+			continue
+		case handling.EventFailed:
+			stopped = r.stoppedBy(part[d.Event], d.Err)
+			if d.Event == 0 {
+				return stopped
+			}
+			events, size, upTo = part[:d.Event], d.Size, part[d.Event-1].GlobalPosition
+			continue
 		}
 		if r.size = min(2*r.size, r.config.BatchSize); size == len(events) {
 			return stopped
@@ -89,18 +90,18 @@ func (r *runner) handleParts(ctx context.Context, events []es.PersistedEvent, up
 }
 
 // handleBatch handles the events and advances the checkpoint to upTo, in one
-// transaction. handled counts the events before the one that failed.
-func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, upTo int64) (handled int, err error) {
+// transaction. The decision is the zero value if that was committed. The error is of what came before the handlers, or of ctx.
+func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, upTo int64) (d handling.Decision, err error) {
 	begin, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()
 	conn, err := r.db.Acquire(begin)
 	if err != nil {
-		return 0, fmt.Errorf("acquiring a connection for a batch (the pool's limit is %d): %w", r.config.DB.Config().MaxConns, err)
+		return d, fmt.Errorf("acquiring a connection for a batch (the pool's limit is %d): %w", r.config.DB.Config().MaxConns, err)
 	}
 	hung := false
 	defer func() {
 		if !hung {
-			dbguard.Release(conn, err)
+			dbguard.Release(conn, errors.Join(err, d.Err))
 		}
 	}()
 	holds := r.rows.holds(r.own, upTo)
@@ -111,37 +112,40 @@ func (r *runner) handleBatch(ctx context.Context, events []es.PersistedEvent, up
 		if begin.Err() != nil && ctx.Err() == nil {
 			r.db.Suspect() // another processor has the rows, or the connection has died without a sign
 		}
-		return 0, fmt.Errorf("locking the checkpoint of %q, partition %v, at %d: %w", r.name, r.partition, r.stored(), err)
+		return d, fmt.Errorf("locking the checkpoint of %q, partition %v, at %d: %w", r.name, r.partition, r.stored(), err)
 	}
 	if found != int64(len(holds)) {
 		batchtx.Rollback(ctx, conn.Conn())
-		return 0, errCheckpointMoved
+		return d, errCheckpointMoved
 	}
 	began := time.Now()
-	handled, err = r.call(ctx, conn, tx, events)
+	handled, err := r.call(ctx, conn, tx, events)
 	switch {
 	case errors.Is(err, ErrHandlerRunning):
 		hung = true // the handler still has the connection
-		return 0, err
+		return d, err
 	case err != nil:
-		return handled, r.failed(ctx, tx, events, time.Since(began), err)
+		return r.rolledBack(ctx, tx, events, handled, time.Since(began), err)
 	}
 	end, cancelEnd := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancelEnd()
 	if err := tx.CommitWith(end, r.rows.advances(r.own, upTo)...); err != nil {
-		if batchtx.Rollback(ctx, conn.Conn()); batchtx.Spoils(err) {
+		batchtx.Rollback(ctx, conn.Conn())
+		lost := conn.Conn().IsClosed()
+		if batchtx.Spoils(err) {
 			batchtx.Close(conn.Conn())
 		}
 		if end.Err() != nil {
 			r.db.Suspect()
 		}
-		return 0, r.commitFailed(conn.Conn().IsClosed(), events, upTo, time.Since(began), err)
+		err = fmt.Errorf("committing a batch of %q, partition %v, up to position %d: %w", r.name, r.partition, upTo, err)
+		return r.decide(ctx, events, handling.Failure{Err: err, AtCommit: true, Lost: lost, Took: time.Since(began)}), nil
 	}
 	for i := range r.own {
 		r.own[i].Position = max(r.own[i].Position, upTo)
 	}
-	r.losses = losses{}
-	return handled, nil
+	r.failures = r.failures.Committed(upTo)
+	return d, nil
 }
 
 // stoppedBy is the error that a failing event ends Run with.

@@ -36,14 +36,6 @@ func wait(ctx context.Context, delay time.Duration) {
 	}
 }
 
-// handlerError marks an error as one of the projection's events.
-type handlerError struct {
-	error
-	whole bool // any event of the batch may be the one
-}
-
-func (e *handlerError) Unwrap() error { return e.error }
-
 // passingError marks an error that came while events were handled and says nothing of them.
 type passingError struct{ error }
 

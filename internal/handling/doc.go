@@ -1,7 +1,13 @@
-// Package handling calls handlers safely, and knows what a projection says about itself.
+// Package handling calls handlers safely, and decides what follows when they fail. The processor actor and the manual processor share it.
 //
-// [Handle] turns whatever a handler may do (panic, Goexit, hide a failed statement, end the transaction) into errors that name it.
 // [Describe] asks a projection for its name, scope and division, and refuses one that would lose what somebody meant to give it.
+// [Handle] turns whatever a handler may do (panic, Goexit, hide a failed statement, end the transaction) into errors that name it.
 //
-// It declares the interfaces that it needs, so that package projection, which documents them for users, can import it.
+// [Decide] is a pure function from a [Policy], what is remembered ([State]) and a [Failure] to a [Decision]. It first finds out who is at
+// fault (fault.go): a concurrent transaction, the database or the connection, or an event. Conflicts, losses of the connection and
+// handlers that were idle for too long are no event's failure, unless the connection is lost again and again at the same event. A batch
+// of which only the whole is known to fail is divided until one event is left. The policy (policy.go) says what becomes of that event:
+// the orchestrator retries it without end, the manual processor stops. The caller performs the decision and does all I/O.
+//
+// The package declares the interfaces that it needs, so that package projection, which documents them for users, can import it.
 package handling

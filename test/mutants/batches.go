@@ -39,14 +39,14 @@ var batchGuards = []guard{
 		Promise: "the application's statement_timeout bounds its handlers' statements",
 	},
 	{
-		Name: "conflicts-are-no-failures", File: "actors/batch.go",
-		Old: "	case conflict:", New: "	case conflict && ctx == nil:",
-		Test: "TestAConflictIsNoFailureOfItsEvent", Promise: "no event is blamed for a deadlock",
+		Name: "conflicts-are-no-failures", File: "internal/handling/fault.go",
+		Old: "return f.Conflict || batchtx.IsConflict(f.Err)", New: "return f.AtCommit && batchtx.IsConflict(f.Err)",
+		Test: "TestDecide", Promise: "no event is blamed for a deadlock",
 	},
 	{
-		Name: "conflicts-at-commit-are-no-failures", File: "actors/batch.go",
-		Old: "case batchtx.IsConflict(err):", New: "case batchtx.IsConflict(err) && ctx == nil:",
-		Test: "TestAConflictIsNoFailureOfItsEvent", Promise: "nor where COMMIT finds it",
+		Name: "conflicts-at-commit-are-no-failures", File: "internal/handling/fault.go",
+		Old: "|| batchtx.IsConflict(f.Err)", New: "|| batchtx.IsConflict(f.Err) && !f.AtCommit",
+		Test: "TestAConflictIsNoFailureOfItsEvent", Package: "actors", Promise: "nor where COMMIT finds it",
 	},
 	{
 		Name: "conflicts-that-handlers-hide", File: "internal/batchtx/record.go",
@@ -74,8 +74,13 @@ var batchGuards = []guard{
 		Test: "TestABatchInTurnWaitsForItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",
 	},
 	{
-		Name: "idle-handlers-get-more-time", File: "actors/batch.go",
-		Old: "case !alive && p.wasIdle(", New: "case !alive && ctx == nil && p.wasIdle(",
-		Test: "TestAHandlerThatIsIdleForLongGetsMoreTime", Promise: "a handler that takes longer than a frozen worker may keep its rows is not repeated for ever",
+		Name: "losses-elsewhere", File: "internal/handling/decide.go",
+		Old: "if s.lossPosition != f.Position {", New: "if s.lossPosition != f.Position && s.losses == 0 {",
+		Test: "TestDecideCountsLosses", Promise: "a server that goes away now and then fails no event",
+	},
+	{
+		Name: "idle-handlers-get-more-time", File: "internal/handling/fault.go",
+		Old: "f.Idle > 0 && f.Lost", New: "f.Idle > 0 && f.Lost && f.Events == 0",
+		Test: "TestDecide", Promise: "a handler that takes longer than a frozen worker may keep its rows is not repeated for ever",
 	},
 }

@@ -58,8 +58,8 @@ var failureGuards = []guard{
 		Test: "TestARebuildHandlesWhatWasSkipped", Package: "test/face", Promise: "an event that was skipped is called handled once a rebuild has handled it",
 	},
 	{
-		Name: "restarts-retry-soon", File: "actors/batch.go",
-		Old: ".After(p.failing.tries)", New: ".After(p.failing.attempts)",
+		Name: "restarts-retry-soon", File: "actors/deadletters.go",
+		Old: "p.failing.attempts = max(p.failing.attempts, attempts)", New: "p.failing.attempts = max(p.failing.attempts, attempts)\n\tp.failures.Attempts = p.failing.attempts",
 		Test: "TestHandlerThatFailsOverARestart", Package: "test/face", Promise: "a restarted worker retries an event soon, however often it has failed",
 	},
 	{

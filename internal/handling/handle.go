@@ -96,6 +96,7 @@ func Handle(ctx context.Context, p Projection, tx pgx.Tx, events Events, next fu
 		next = func(int) bool { return true }
 	}
 	r := run{projection: p, tx: tx, events: events, next: next}
+	r.own, _ = tx.(verifier)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -111,6 +112,7 @@ type run struct {
 	tx         pgx.Tx
 	events     Events
 	next       func(i int) bool
+	own        verifier // tx, if it is a batch's
 
 	handled int
 	err     error
@@ -145,7 +147,7 @@ func (r *run) whole(ctx context.Context, b BatchHandler) error {
 	if !r.next(0) {
 		return nil
 	}
-	if err := verdict(ctx, r.tx, b.HandleBatch(ctx, r.tx, r.events.All())); err != nil {
+	if err := r.verdict(ctx, b.HandleBatch(ctx, r.tx, r.events.All())); err != nil {
 		return err
 	}
 	r.handled = r.events.Len()
@@ -161,7 +163,7 @@ func (r *run) oneByOne(ctx context.Context) error {
 		if !r.next(i) {
 			return nil
 		}
-		if err := verdict(ctx, r.tx, r.projection.Handle(ctx, r.tx, r.events.At(i))); err != nil {
+		if err := r.verdict(ctx, r.projection.Handle(ctx, r.tx, r.events.At(i))); err != nil {
 			return err
 		}
 		r.handled = i + 1
@@ -175,14 +177,19 @@ const (
 	txAborted = 'E'
 )
 
+// verifier is a batch's transaction, which says whether a handler has ended it.
+type verifier interface {
+	Verify(ctx context.Context) error
+}
+
 // verdict is the outcome of a handler that returned err: a success is doubted
 // if tx does not look as a transaction does between two statements. A tx
 // without a connection (a test double) is not looked at.
-func verdict(ctx context.Context, tx pgx.Tx, err error) error {
-	if tx == nil || tx.Conn() == nil {
+func (r *run) verdict(ctx context.Context, err error) error {
+	if r.tx == nil || r.tx.Conn() == nil {
 		return err
 	}
-	conn := tx.Conn().PgConn()
+	conn := r.tx.Conn().PgConn()
 	switch {
 	case conn.TxStatus() == txIdle:
 		return errors.Join(err, fmt.Errorf("%w, but the handler ended it by SQL", batchtx.ErrOwner))
@@ -193,10 +200,8 @@ func verdict(ctx context.Context, tx pgx.Tx, err error) error {
 	case conn.TxStatus() == txAborted:
 		return ErrTransactionAborted
 	}
-	if own, ok := tx.(interface {
-		Verify(ctx context.Context) error
-	}); ok {
-		return own.Verify(ctx)
+	if r.own != nil {
+		return r.own.Verify(ctx)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func StartBouncer(ctx context.Context, dsn string, mode PoolMode, settings map[s
 	if err != nil {
 		return nil, fmt.Errorf("reading the address of PgBouncer's server: %w", err)
 	}
-	h, err := newHome()
+	h, err := newHome(false)
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func TestBouncerNoticesThatItsPortIsTaken(t *testing.T) {
 	taken, err := net.Listen("tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	h, err := newHome()
+	h, err := newHome(false)
 	require.NoError(t, err)
 	server, err := pgx.ParseConfig(serverDSN(t))
 	require.NoError(t, err)

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Options says how a server is set up. The zero value is what tests want.
@@ -73,7 +71,7 @@ type Cluster struct {
 	primary *Cluster // whose standby it was set up as; nil if it was not
 }
 
-// Start sets up a new server in a temporary directory and returns when it accepts connections, or when ctx ends. The server
+// Start sets up a new server in a temporary directory, which is in memory unless the server is durable, and returns when it accepts connections, or when ctx ends. The server
 // listens on 127.0.0.1 and trusts everybody there. It is the caller's to [Cluster.Close].
 func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	bin, err := Find()
@@ -96,7 +94,7 @@ func startWith(ctx context.Context, bin string, opts Options) (*Cluster, error) 
 
 // create makes the directory of a new server, fills it, and starts the server on a port that is free.
 func (c *Cluster) create(ctx context.Context, fill func(*Cluster, context.Context) error) (*Cluster, error) {
-	h, err := newHome()
+	h, err := newHome(c.opts.Durable)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +167,7 @@ func (o Options) configuration(sockets string) string {
 	if !o.Durable {
 		set("fsync", "off")
 		set("full_page_writes", "off")
+		set("max_wal_size", "256MB") // memory holds it
 	}
 	for name, value := range o.Settings {
 		set(name, value)
@@ -328,13 +327,4 @@ func freePort() (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("looking for a free port: %w", err)
-}
-
-// connect opens one connection; the caller closes it.
-func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
-	conn, err := pgx.Connect(ctx, dsn)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the test server: %w", err)
-	}
-	return conn, nil
 }

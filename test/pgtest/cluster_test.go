@@ -146,8 +146,12 @@ func TestLogIsTheServersLog(t *testing.T) {
 // homes returns the directories of this process's servers.
 func homes(t *testing.T) []string {
 	t.Helper()
-	locks, err := filepath.Glob(filepath.Join(homeBase(), homePrefix+"*", "lock"))
-	require.NoError(t, err)
+	var locks []string
+	for _, base := range homeBases() {
+		found, err := filepath.Glob(filepath.Join(base, homePrefix+"*", "lock"))
+		require.NoError(t, err)
+		locks = append(locks, found...)
+	}
 	return slices.DeleteFunc(locks, func(lock string) bool {
 		owner, err := os.ReadFile(lock)
 		return err != nil || strings.TrimSpace(string(owner)) != strconv.Itoa(os.Getpid())

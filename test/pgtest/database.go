@@ -26,11 +26,11 @@ func createDatabase(ctx context.Context, dsn, name, template string) (string, er
 	if err != nil {
 		return "", err
 	}
-	conn, err := connect(ctx, dsn)
+	conn, err := takeConn(ctx, dsn)
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer giveBack(ctx, dsn, conn)
 	create := "CREATE DATABASE " + pgx.Identifier{name}.Sanitize() + " TEMPLATE " + pgx.Identifier{template}.Sanitize()
 	if choosesStrategy(conn) {
 		create += " STRATEGY FILE_COPY"
@@ -51,11 +51,11 @@ func choosesStrategy(conn *pgx.Conn) bool {
 
 // dropDatabase drops the database with the sessions and the prepared transactions that are left in it.
 func dropDatabase(ctx context.Context, dsn, name string) error {
-	conn, err := connect(ctx, dsn)
+	conn, err := takeConn(ctx, dsn)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer giveBack(ctx, dsn, conn)
 	drop := "DROP DATABASE IF EXISTS " + pgx.Identifier{name}.Sanitize() + " WITH (FORCE)"
 	_, err = conn.Exec(ctx, drop)
 	if failure, ok := errors.AsType[*pgconn.PgError](err); ok && failure.Code == objectInUse {

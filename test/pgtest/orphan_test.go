@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,7 +78,7 @@ func TestKilledProcessLeavesNoServer(t *testing.T) {
 	require.NotEmpty(t, children)
 	old := time.Now().Add(-2 * youngest)
 	require.NoError(t, os.Chtimes(dir, old, old))
-	sweep(homeBase())
+	sweep(filepath.Dir(dir))
 	require.DirExists(t, dir, "swept while its owner lives")
 
 	kill()
@@ -86,10 +87,10 @@ func TestKilledProcessLeavesNoServer(t *testing.T) {
 		require.Eventually(t, func() bool { return !alive(pid) }, patience, pollInterval, "process %d", pid)
 	}
 	require.NoError(t, os.Chtimes(dir, time.Now(), time.Now()))
-	sweep(homeBase())
+	sweep(filepath.Dir(dir))
 	require.DirExists(t, dir, "swept though it may be just being made")
 	require.NoError(t, os.Chtimes(dir, old, old))
-	sweep(homeBase())
+	sweep(filepath.Dir(dir))
 	require.NoDirExists(t, dir)
 }
 

@@ -87,17 +87,19 @@ func (c *Cluster) await(ctx context.Context, sql, otherwise string) error {
 	defer cancel()
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
-	for {
-		var yes bool
-		if err := c.ask(ctx, sql, &yes); err != nil || yes {
-			return err
+	return c.connected(ctx, func(conn *pgx.Conn) error {
+		for {
+			var yes bool
+			if err := conn.QueryRow(ctx, sql).Scan(&yes); err != nil || yes {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-poll.C:
+			}
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-poll.C:
-		}
-	}
+	})
 }
 
 // OwnStandby is [Cluster.Standby] for one test: the standby is closed when the test ends, and the log of one that failed is shown.

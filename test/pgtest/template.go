@@ -65,11 +65,11 @@ func fillTemplate(ctx context.Context, server, dsn, name string, fill func(*pgxp
 	if err != nil {
 		return err
 	}
-	conn, err := connect(ctx, server)
+	conn, err := takeConn(ctx, server)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer giveBack(ctx, server, conn)
 	_, err = conn.Exec(ctx, "ALTER DATABASE "+pgx.Identifier{name}.Sanitize()+" ALLOW_CONNECTIONS false")
 	return err
 }

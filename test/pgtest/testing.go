@@ -46,7 +46,9 @@ func finish(code int, leaks []goleak.Option) int {
 	if shared.cluster != nil {
 		end = func(context.Context) error { return shared.cluster.Close() }
 	}
-	if err := end(context.Background()); err != nil {
+	err := end(context.Background())
+	closeSpare()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		code = max(code, 1)
 	}
@@ -152,11 +154,12 @@ func Own(t testing.TB, opts Options) *Cluster {
 // 150013 for 15.13.
 func PostgresVersion(t testing.TB) int {
 	t.Helper()
-	conn, err := connect(t.Context(), serverDSN(t))
+	server := serverDSN(t)
+	conn, err := takeConn(t.Context(), server)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
 	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	defer giveBack(t.Context(), server, conn)
 	var version int
 	if err := conn.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
 		t.Fatalf("pgtest: reading the server's version: %v", err)

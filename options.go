@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -284,18 +285,20 @@ const minimumConnections = 3
 // timing is the intervals and bounds of the worker that follow from the options.
 func (c *config) timing() actors.Timing {
 	return actors.Timing{
-		Heartbeat:    c.heartbeatInterval,
-		Stale:        c.staleWorkerTimeout,
-		Coordination: c.coordinationTimeout,
-		Poll:         c.pollInterval,
-		Observe:      250 * time.Millisecond,
-		Follow:       700 * time.Millisecond,
-		Settle:       400 * time.Millisecond,
-		Replace:      400 * time.Millisecond,
-		Drain:        min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
-		Grace:        min(c.shutdownTimeout/16, 250*time.Millisecond),
-		SessionGrace: 2 * time.Second,
-		History:      c.history,
+		Timing: replicaset.Timing{
+			Stale:        c.staleWorkerTimeout,
+			Coordination: c.coordinationTimeout,
+			Poll:         c.pollInterval,
+			Observe:      250 * time.Millisecond,
+			Follow:       700 * time.Millisecond,
+			Settle:       400 * time.Millisecond,
+			Replace:      400 * time.Millisecond,
+			SessionGrace: 2 * time.Second,
+		},
+		Heartbeat: c.heartbeatInterval,
+		Drain:     min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
+		Grace:     min(c.shutdownTimeout/16, 250*time.Millisecond),
+		History:   c.history,
 	}
 }
 

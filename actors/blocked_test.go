@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -19,7 +20,7 @@ func TestWhatHoldsUpAGenerationIsNamed(t *testing.T) {
 	f := newFixture(t)
 	soon := func(c *Config) { c.Timing.Coordination, c.Timing.Stale = 400*time.Millisecond, time.Minute }
 	first := f.start(soon, &recorder{name: "p"})
-	f.awaitState(first, pgcoord.Running)
+	f.awaitState(first, replicaset.Running)
 	person, err := f.pool.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = person.Rollback(context.Background()) }()
@@ -45,7 +46,7 @@ func TestPatienceCountsFromTheGeneration(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	r := f.start(func(c *Config) { c.Timing.Coordination = time.Hour }, &recorder{name: "p"})
-	f.awaitState(r, pgcoord.Running)
+	f.awaitState(r, replicaset.Running)
 	tx, err := f.dial("").Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock_shared(hashtextextended('`+pgcoord.ApplicationName(r.id)+`', 0)); LOCK TABLE handled`)

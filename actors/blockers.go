@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -71,7 +72,7 @@ func endBlockers(ctx context.Context, w *worker, pid int, patient bool, log *slo
 			return err
 		}
 		for _, b := range blockers {
-			dead := b.State == pgcoord.Dead || b.State == pgcoord.Stopped
+			dead := b.State == replicaset.Dead || b.State == replicaset.Stopped
 			if !dead && patient {
 				continue
 			}

@@ -12,6 +12,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -39,31 +40,14 @@ type Config struct {
 
 // Timing is every interval and bound of a worker.
 type Timing struct {
+	replicaset.Timing // by which the coordinator decides
 	// Heartbeat is the interval between heartbeats.
 	Heartbeat time.Duration
-	// Stale is the age of a heartbeat from which on its worker is held for dead.
-	Stale time.Duration
-	// Coordination is how long a generation change waits for a worker.
-	Coordination time.Duration
-	// Poll is the longest interval between two looks for new events.
-	Poll time.Duration
-	// Observe is the leader's interval between two looks at its replica set,
-	// Follow everybody else's; see nextLook.
-	Observe, Follow time.Duration
-	// Settle is how long a change waits that follows another closely.
-	Settle time.Duration
-	// Replace is how long the partitions of a worker that left wait for the one
-	// that takes its place.
-	Replace time.Duration
 	// Drain is how long processors have to finish before they are cancelled.
 	Drain time.Duration
 	// Grace is how long handlers have to return after they were cancelled, before they
 	// are abandoned.
 	Grace time.Duration
-	// SessionGrace is how long after a restart of the server, or after its own
-	// session was connected again, the leader holds nobody for dead: right then
-	// nobody has a session.
-	SessionGrace time.Duration
 	// Answer is how long a statement may take to be answered before its connection counts as dead. Defaults to 5s.
 	Answer time.Duration
 	// Place is after how long a batch that waits for a place on the pool is logged, and one that has a place no longer counts: see budget. Defaults to 5s.
@@ -74,7 +58,7 @@ type Timing struct {
 }
 
 // trust is how long after the start of a heartbeat the worker trusts itself:
-// it stops by itself a margin before others may hold it for dead.
+// it stops by itself a margin before others may declare it dead.
 func (t Timing) trust() time.Duration { return t.Stale - t.Stale/6 }
 
 // BatchConfig is how events are handled.

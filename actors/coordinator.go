@@ -10,6 +10,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -35,18 +36,18 @@ type coordinator struct {
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	state   state
-	view    pgcoord.View // the last one
-	watched bool         // the horizon was told that the looks show appends
-	busy    bool         // looking or acting
-	hurried bool         // something called for a look for which a glance does
-	whole   bool         // something called for one for which it does not
-	again   bool         // something happened meanwhile
-	left    bool         // the goodbye is said
-	due     *time.Timer  // of the next look
-	overdue *time.Timer  // of a look that is on its way
+	state   replicaset.State
+	view    replicaset.View // the last one
+	watched bool            // the horizon was told that the looks show appends
+	busy    bool            // looking or acting
+	hurried bool            // something called for a look for which a glance does
+	whole   bool            // something called for one for which it does not
+	again   bool            // something happened meanwhile
+	left    bool            // the goodbye is said
+	due     *time.Timer     // of the next look
+	overdue *time.Timer     // of a look that is on its way
 	seen    seen
-	ages    ages
+	ages    replicaset.Ages
 	began   time.Time // when its clock began
 	failure int       // looks or acts that failed in a row
 
@@ -62,7 +63,7 @@ type (
 	lookOverdue struct{}
 	// looked is what was seen.
 	looked struct {
-		view pgcoord.View
+		view replicaset.View
 		at   time.Duration // when, on the coordinator's clock
 		err  error
 		// believed is what the processors believed when the look began.
@@ -87,7 +88,7 @@ func newCoordinator(w *worker, told ...messages.ToCoordinator) *coordinator {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &coordinator{
 		worker: w, log: w.logger(kindCoordinator), ctx: ctx, cancel: cancel, began: time.Now(),
-		state: state{self: w.self(), pollOnly: w.session == nil, timing: w.Timing},
+		state: replicaset.State{Self: w.self(), PollOnly: w.session == nil, Timing: w.Timing.Timing},
 	}
 	for _, m := range told {
 		k.note(m)
@@ -125,29 +126,29 @@ func (k *coordinator) Receive(c actor.Context) {
 func (k *coordinator) note(m messages.ToCoordinator) {
 	switch m := m.(type) {
 	case messages.PartitionsRunning:
-		k.state.partitions, k.state.generation = running, m.Generation
+		k.state.Partitions, k.state.Generation = replicaset.Handling, m.Generation
 		if m.Stopping {
-			k.state.partitions = draining
+			k.state.Partitions = replicaset.Draining
 		}
 	case messages.PartitionsStopped:
-		if m.Generation >= k.state.generation {
-			k.state.partitions = idle
+		if m.Generation >= k.state.Generation {
+			k.state.Partitions = replicaset.Idle
 			k.seen.drained(k.worker.Metrics)
 		}
 	case messages.HandlersAbandoned:
-		k.state.abandoned = m.Handlers
+		k.state.Abandoned = m.Handlers
 	case messages.Fenced:
-		k.state.fenced = k.state.fenced || m.Generation == k.state.generation
+		k.state.Fenced = k.state.Fenced || m.Generation == k.state.Generation
 	case messages.LeaseRenewed:
-		k.state.trusted = true
+		k.state.Trusted = true
 	case messages.LeaseExpired:
-		k.state.trusted = false
+		k.state.Trusted = false
 	case messages.Leave:
-		k.state.leaving = true
+		k.state.Leaving = true
 	case messages.Notified:
 		k.worker.Metrics.Notification(m.Kind)
 	case messages.SessionLost:
-		k.state.reconnected = k.state.reconnected || len(k.view.Workers) > 0
+		k.state.Reconnected = k.state.Reconnected || len(k.view.Workers) > 0
 	case messages.SessionConnected, messages.DeclaredDead:
 	}
 }
@@ -158,15 +159,15 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 func (k *coordinator) follow(c actor.Context, m messages.ToCoordinator) {
 	switch m := m.(type) {
 	case messages.Notified:
-		if !acts(k.state, k.view) && (m.Kind == pgcoord.NotifyReady || m.Kind == pgcoord.NotifyJoined) {
+		if !replicaset.Leads(k.state, k.view) && (m.Kind == pgcoord.NotifyReady || m.Kind == pgcoord.NotifyJoined) {
 			return
 		}
 		k.call(m.Kind == pgcoord.NotifyGeneration)
 	case messages.PartitionsStopped:
 		k.call(true)
-		if me, known := k.view.Worker(k.state.self); known && !k.busy && !k.left && !k.state.fenced {
-			var actions []action
-			k.state, actions = decideOwn(k.state, k.view, me)
+		if me, known := k.view.Worker(k.state.Self); known && !k.busy && !k.left && !k.state.Fenced {
+			var actions []replicaset.Action
+			k.state, actions = replicaset.DecideOwn(k.state, k.view, me)
 			k.act(c, actions)
 			return
 		}
@@ -185,7 +186,7 @@ func (k *coordinator) call(glance bool) {
 // glances says whether a glance does for the next look: all that called for it is
 // a change of generation, and there is somebody else who leads.
 func (k *coordinator) glances() bool {
-	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderLocked && k.state.unled == nil
+	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderLocked && k.state.LeaderlessSince == nil
 }
 
 // lookTimeout bounds one look, actTimeout one change of a table.
@@ -230,8 +231,8 @@ func (k *coordinator) look(c actor.Context) {
 // mayLead says whether to take the leader's lock if it is free: only as a worker
 // that the others can see, since a frozen leader that nobody sees cannot be ended.
 func (k *coordinator) mayLead() bool {
-	me, known := k.view.Worker(k.state.self)
-	return known && present(me) && !k.state.leaving
+	me, known := k.view.Worker(k.state.Self)
+	return known && me.Present() && !k.state.Leaving
 }
 
 // looked decides what follows and begins it.
@@ -243,10 +244,10 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		return
 	}
 	k.tellSetBack(c, m.believed.setBack(m.view))
-	k.view = remembering(k.ages.measure(m.view, m.at), k.view)
-	k.tellWatched(c, k.worker.Store.SeesAppends() && watches(k.state, k.view))
-	var actions []action
-	k.state, actions = decide(k.state, k.view)
+	k.view = replicaset.Remembering(k.ages.Measure(m.view, m.at), k.view)
+	k.tellWatched(c, k.worker.Store.SeesAppends() && replicaset.WatchesAppends(k.state, k.view))
+	var actions []replicaset.Action
+	k.state, actions = replicaset.Decide(k.state, k.view)
 	k.seen.observe(k, k.view)
 	k.act(c, actions)
 }
@@ -263,22 +264,6 @@ func (k *coordinator) tellSetBack(c actor.Context, projections []string) {
 	k.setBack = projections
 }
 
-// remembering is a glance with what the view before knew of sessions and
-// leadership, to go by until the next whole look. It proves nothing, and nothing
-// is decided by it.
-func remembering(v, before pgcoord.View) pgcoord.View {
-	if !v.Glance {
-		return v
-	}
-	v.LeaderPID, v.LeaderLocked, v.Drawn = before.LeaderPID, before.LeaderLocked, before.Drawn
-	for i := range v.Workers {
-		if w, known := before.Worker(v.Workers[i].ID); known {
-			v.Workers[i].SessionPID = w.SessionPID
-		}
-	}
-	return v
-}
-
 // tellWatched tells the horizon whether the looks show appends, if it does not
 // know.
 func (k *coordinator) tellWatched(c actor.Context, watched bool) {
@@ -289,20 +274,20 @@ func (k *coordinator) tellWatched(c actor.Context, watched bool) {
 }
 
 // act sends what is for the supervisor, and does the rest on a goroutine.
-func (k *coordinator) act(c actor.Context, actions []action) {
+func (k *coordinator) act(c actor.Context, actions []replicaset.Action) {
 	k.busy = true
 	stopTimers(k.due)
 	for _, a := range actions {
 		switch a := a.(type) {
-		case stopPartitions:
+		case replicaset.StopPartitions:
 			k.log.Debug("stopping the partitions", "generation", a.Generation, "reason", a.Reason)
 			k.seen.stopping()
 			c.Send(c.Parent(), messages.StopPartitions(a))
-		case wakeHorizon:
+		case replicaset.WakeHorizon:
 			c.Send(c.Parent(), messages.EventsAppended{})
 		}
 	}
-	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, acts(k.state, k.view), k.log)
+	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, replicaset.Leads(k.state, k.view), k.log)
 	go func() { root.Send(self, exec.run(k.ctx, actions)) }()
 }
 
@@ -310,15 +295,15 @@ func (k *coordinator) act(c actor.Context, actions []action) {
 func (k *coordinator) acted(c actor.Context, m *acted) {
 	k.busy = false
 	if m.refused != 0 {
-		k.state.refused, k.state.refusedAt = m.refused, k.view.At
+		k.state.Refused, k.state.RefusedAt = m.refused, k.view.At
 	}
 	if m.joined {
 		c.Send(c.Parent(), messages.Joined{})
 	}
 	switch {
 	case m.assignment == nil:
-	case m.incomplete: // what is contested is not started
-		k.state.generation, k.state.fenced = m.assignment.Generation, true
+	case m.incomplete: // a contradictory assignment is not started
+		k.state.Generation, k.state.Fenced = m.assignment.Generation, true
 	default:
 		k.starting(m.assignment.Generation)
 		k.seen.started(k.worker.Metrics)
@@ -343,13 +328,13 @@ func (k *coordinator) acted(c actor.Context, m *acted) {
 
 // starting takes note that the supervisor is asked to start a generation.
 func (k *coordinator) starting(generation int64) {
-	k.state.partitions, k.state.generation, k.state.fenced = running, generation, false
+	k.state.Partitions, k.state.Generation, k.state.Fenced = replicaset.Handling, generation, false
 }
 
 // schedule arms the next look: when it is this worker's turn, or as soon as an
 // action asked for.
 func (k *coordinator) schedule(c actor.Context, m *acted) {
-	next := nextLook(k.state, k.view)
+	next := replicaset.NextLook(k.state, k.view)
 	hurried := m.again && m.delay < next
 	if hurried {
 		next = m.delay

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -21,7 +22,7 @@ func TestALookThatHangsWatchesNoAppends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const observe = 250 * time.Millisecond
 		quiet := slog.New(slog.DiscardHandler)
-		w := &worker{Config: Config{Logger: quiet, Timing: Timing{Observe: observe, Poll: observe}}}
+		w := &worker{Config: Config{Logger: quiet, Timing: Timing{Timing: replicaset.Timing{Observe: observe, Poll: observe}}}}
 		w.session = pgcoord.OpenSession(t.Context(), pgcoord.SessionConfig{
 			Connect: func(ctx context.Context) (*pgx.Conn, error) { <-ctx.Done(); return nil, ctx.Err() },
 			Logger:  quiet,
@@ -53,4 +54,24 @@ func TestALookThatHangsWatchesNoAppends(t *testing.T) {
 		system.Shutdown()
 		synctest.Wait()
 	})
+}
+
+func TestWhoGlances(t *testing.T) {
+	seen := replicaset.View{Generation: replicaset.Generation{Number: 1, State: replicaset.Active}, LeaderLocked: true}
+	k := &coordinator{worker: &worker{session: &pgcoord.Session{}}, view: seen}
+	assert.False(t, k.glances(), "nothing called for it")
+	k.call(true)
+	assert.True(t, k.glances())
+	k.call(false)
+	assert.False(t, k.glances(), "something else called too")
+	k.whole = false
+	k.view.LeaderLocked = false
+	assert.False(t, k.glances(), "somebody must take the lead")
+	k.view.LeaderLocked, k.state.LeaderlessSince = true, new(time.Duration)
+	assert.False(t, k.glances(), "no live worker leads")
+	k.state.LeaderlessSince = nil
+	k.view.Leading = true
+	assert.False(t, k.glances(), "the leader looks at sessions")
+	k.view, k.worker = seen, &worker{}
+	assert.False(t, k.glances(), "there are no sessions")
 }

@@ -20,14 +20,14 @@ import (
 // a goroutine of its own.
 type execution struct {
 	worker *worker
-	view   pgcoord.View
+	view   replicaset.View
 	began  time.Time
 	leads  bool
 	log    *slog.Logger
 	result acted
 }
 
-func newExecution(w *worker, v pgcoord.View, leads bool, log *slog.Logger) *execution {
+func newExecution(w *worker, v replicaset.View, leads bool, log *slog.Logger) *execution {
 	return &execution{worker: w, view: v, began: time.Now(), leads: leads, log: log}
 }
 
@@ -35,7 +35,7 @@ func newExecution(w *worker, v pgcoord.View, leads bool, log *slog.Logger) *exec
 func (e *execution) age() time.Duration { return e.view.Generation.Age + time.Since(e.began) }
 
 // run performs the actions until one fails.
-func (e *execution) run(ctx context.Context, actions []action) *acted {
+func (e *execution) run(ctx context.Context, actions []replicaset.Action) *acted {
 	for _, a := range actions {
 		if e.result.err = e.perform(ctx, a); e.result.err != nil {
 			break
@@ -45,16 +45,16 @@ func (e *execution) run(ctx context.Context, actions []action) *acted {
 }
 
 // perform does one action. Whatever changed a table asks for another look.
-func (e *execution) perform(ctx context.Context, a action) error {
+func (e *execution) perform(ctx context.Context, a replicaset.Action) error {
 	switch a := a.(type) {
-	case stopPartitions, wakeHorizon: // the coordinator has sent it
+	case replicaset.StopPartitions, replicaset.WakeHorizon: // the coordinator has sent it
 		return nil
-	case lookAgain:
+	case replicaset.LookAgain:
 		e.lookAgain(a.After)
 		return nil
-	case startPartitions:
+	case replicaset.StartPartitions:
 		return e.readAssignment(ctx, a.Generation)
-	case activate:
+	case replicaset.Activate:
 		return e.activate(ctx, a)
 	}
 	w := e.worker
@@ -62,43 +62,43 @@ func (e *execution) perform(ctx context.Context, a action) error {
 	defer cancel()
 	return w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) error {
 		switch a := a.(type) {
-		case join:
+		case replicaset.Join:
 			return e.joined(w.Store.Join(ctx, db, w.Membership))
-		case rejoin:
+		case replicaset.Rejoin:
 			e.log.Info("rejoining the replica set after having been declared dead")
 			return e.joined(w.Store.Rejoin(ctx, db, w.self()))
-		case contest:
+		case replicaset.RequestGeneration:
 			e.log.Error("the checkpoints contradict the active generation, as if changed by hand: asking for a new one",
 				"generation", e.view.Generation.Number, "projections", a.Projections)
-			return w.Store.Contest(ctx, db, w.self())
-		case report:
+			return w.Store.RequestGeneration(ctx, db, w.self())
+		case replicaset.Report:
 			changed, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
-			if err == nil && changed && a.State == pgcoord.Running {
+			if err == nil && changed && a.State == replicaset.Running {
 				err = e.checkRights(ctx, db)
 			}
 			if !changed || e.leads || w.session == nil {
 				e.lookAgain(0) // what follows is up to this worker; others are notified of it
 			}
 			return err
-		case recordAbandoned:
+		case replicaset.RecordAbandoned:
 			e.lookAgain(0)
-			return w.Store.SetAbandoned(ctx, db, w.self(), recorded(a.Handlers))
-		case leave:
+			return w.Store.SetAbandoned(ctx, db, w.self(), a.Handlers)
+		case replicaset.Leave:
 			err := w.Store.Stop(ctx, db, w.self(), "left gracefully")
 			e.result.left = err == nil
 			return err
-		case prepare:
-			return e.prepare(ctx, db, a.Change)
-		case declareDead:
+		case replicaset.Prepare:
+			return e.prepare(ctx, db, a.Preparation)
+		case replicaset.DeclareDead:
 			return e.declareDead(ctx, db, a.Losses)
-		case announceAppends:
+		case replicaset.AnnounceAppends:
 			w.Store.AnnounceAppends(ctx, db, w.self())
 			return nil
-		case prune:
+		case replicaset.Prune:
 			return e.prune(ctx, db)
-		case endLeader:
+		case replicaset.EndLeader:
 			return e.endLeader(ctx, db, a)
-		case warnOfHolder:
+		case replicaset.WarnOfLockHolder:
 			e.warnOfHolder(ctx, db)
 			return nil
 		default:
@@ -130,14 +130,14 @@ func (e *execution) lookAgain(d time.Duration) {
 	}
 }
 
-func (e *execution) logLosses(losses []pgcoord.Loss) {
+func (e *execution) logLosses(losses []replicaset.Loss) {
 	for _, l := range losses {
 		e.log.Warn("a worker is lost", "lost_worker", l.Worker, "detail", l.Detail)
 	}
 }
 
 // declareDead declares workers dead that were no members, or while a generation is in preparation.
-func (e *execution) declareDead(ctx context.Context, db pgcoord.Conn, losses []pgcoord.Loss) error {
+func (e *execution) declareDead(ctx context.Context, db pgcoord.Conn, losses []replicaset.Loss) error {
 	e.logLosses(losses)
 	e.lookAgain(0)
 	died, err := e.worker.Store.MarkDead(ctx, db, losses)
@@ -146,16 +146,16 @@ func (e *execution) declareDead(ctx context.Context, db pgcoord.Conn, losses []p
 }
 
 // prepare enters the next generation, unless somebody was faster.
-func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, change pgcoord.Change) error {
-	e.logLosses(change.Lost)
-	change.Died = e.worker.Metrics.WorkersLost
-	number, err := e.worker.Store.Prepare(ctx, db, change)
+func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, p replicaset.Preparation) error {
+	e.logLosses(p.Lost)
+	prepared, err := e.worker.Store.Prepare(ctx, db, p)
 	if err != nil {
 		return err
 	}
+	e.worker.Metrics.WorkersLost(prepared.Died)
 	e.lookAgain(0)
-	if number != 0 {
-		e.log.Debug("prepared a generation", "generation", number, "changes", replicaset.Reason(change.Changes))
+	if prepared.Number != 0 {
+		e.log.Debug("prepared a generation", "generation", prepared.Number, "changes", replicaset.Reason(p.Changes))
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	w := e.worker
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	var rows []pgcoord.Checkpoint
+	var rows []replicaset.Checkpoint
 	var unsettled map[string]int64
 	var unsettledErr error
 	var missing []string
@@ -213,17 +213,8 @@ func (e *execution) takenPartIn() []string {
 	return slices.DeleteFunc(slices.Clone(e.worker.Membership.Projections), func(p string) bool { return slices.Contains(me.LeftOut, p) })
 }
 
-// recorded is abandoned handlers as the table has them.
-func recorded(handlers []messages.AbandonedHandler) []pgcoord.AbandonedHandler {
-	rows := make([]pgcoord.AbandonedHandler, len(handlers))
-	for i, h := range handlers {
-		rows[i] = pgcoord.AbandonedHandler(h)
-	}
-	return rows
-}
-
 // toAssignment groups checkpoints by partition.
-func toAssignment(generation int64, rows []pgcoord.Checkpoint, unsettled func(string) int64) messages.Assignment {
+func toAssignment(generation int64, rows []replicaset.Checkpoint, unsettled func(string) int64) messages.Assignment {
 	assignment := messages.Assignment{Generation: generation}
 	for _, row := range rows {
 		p := partitionOf(&assignment, row.Partition)
@@ -263,29 +254,28 @@ func partitionOf(a *messages.Assignment, p slot.Partition) *messages.PartitionAs
 // activate activates the generation on a connection of the pool, since it may
 // wait for batches in flight while the session stays free. A watch ends the
 // backends that hold it up.
-func (e *execution) activate(ctx context.Context, a activate) error {
+func (e *execution) activate(ctx context.Context, a replicaset.Activate) error {
 	w := e.worker
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, max(0, w.Timing.Coordination-e.age())+actTimeout)
 	defer cancel()
 	var watch *blockerWatch
-	a.Activation.Noticed = func(what string) {
-		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", what)
-	}
-	a.Activation.Began = func(pid int) { watch = watchBlockers(ctx, w, pid, e.age(), e.log) }
-	a.Activation.Died = w.Metrics.WorkersLost
 	done, err := w.batches.activate(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	activated, err := w.Store.Activate(ctx, w.db, a.Activation)
+	activated, err := w.Store.Activate(ctx, w.db, a.Activation, func(pid int) { watch = watchBlockers(ctx, w, pid, e.age(), e.log) })
 	watch.end()
 	if err != nil {
 		return err
 	}
 	e.lookAgain(0)
-	if activated {
+	w.Metrics.WorkersLost(activated.Died)
+	for _, change := range activated.Noticed {
+		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", change.String())
+	}
+	if activated.Active {
 		w.Metrics.Coordination(metrics.PhaseActivate, time.Since(began))
 		e.log.Debug("activated a generation", "generation", a.Activation.Number, "activation_took", time.Since(began),
 			"excluded", idsOf(a.Activation.Exclude)) // the reason is complete in the next look

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -34,7 +34,7 @@ func TestWhatOnlyAPersonCanEndIsAnError(t *testing.T) {
 						c.Connect = nil
 					}
 				}, &recorder{name: "p"})
-				f.awaitState(r, pgcoord.Running)
+				f.awaitState(r, replicaset.Running)
 				fill := func(sql string) string { return strings.NewReplacer("%s", table, "{role}", role).Replace(sql) }
 				f.exec(fill(test.spoil))
 				want := f.append("Order", 5)
@@ -69,7 +69,7 @@ func TestAClockThatIsSetBackHoldsUpNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	first := f.start(nil, &recorder{name: "p"})
-	f.awaitState(first, pgcoord.Running)
+	f.awaitState(first, replicaset.Running)
 	const later = ` + interval '10 minutes'`
 	f.exec(`UPDATE orchestrator_generations SET created_at = created_at` + later + `, activated_at = activated_at` + later)
 	f.exec(`UPDATE orchestrator_workers SET state_changed_at = state_changed_at` + later)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
@@ -91,8 +92,8 @@ func TestTrustEndsBeforeOthersGiveUp(t *testing.T) {
 		timing Timing
 		want   time.Duration
 	}{
-		{Timing{Stale: 30 * time.Second}, 25 * time.Second},
-		{Timing{Stale: 600 * time.Millisecond}, 500 * time.Millisecond},
+		{Timing{Timing: replicaset.Timing{Stale: 30 * time.Second}}, 25 * time.Second},
+		{Timing{Timing: replicaset.Timing{Stale: 600 * time.Millisecond}}, 500 * time.Millisecond},
 	} {
 		assert.Equal(t, test.want, test.timing.trust())
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -43,7 +44,7 @@ func (p *pulse) Receive(c actor.Context) {
 func withPulse(t *testing.T, test func(t *testing.T, p *pulse, tell func(any))) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &worker{Config: Config{Logger: slog.New(slog.DiscardHandler), Timing: Timing{Stale: 6 * time.Second, Heartbeat: time.Hour}}}
+		w := &worker{Config: Config{Logger: slog.New(slog.DiscardHandler), Timing: Timing{Timing: replicaset.Timing{Stale: 6 * time.Second}, Heartbeat: time.Hour}}}
 		w.handlers = NewHandlers(time.Minute, nil)
 		p := &pulse{heartbeat: newHeartbeat(w, time.Time{}), said: make(chan any, 16)}
 		system := quietSystem()
@@ -96,9 +97,9 @@ func TestStoppedOfAnEarlierGenerationIsNoStop(t *testing.T) {
 	defer k.cancel()
 	k.starting(3)
 	k.note(messages.PartitionsStopped{Generation: 2})
-	assert.Equal(t, running, k.state.partitions)
+	assert.Equal(t, replicaset.Handling, k.state.Partitions)
 	k.note(messages.PartitionsStopped{Generation: 3})
-	assert.Equal(t, idle, k.state.partitions)
+	assert.Equal(t, replicaset.Idle, k.state.Partitions)
 }
 
 // Only the worker's own slowness is its fault as long as the coordination timeout has not passed.
@@ -106,7 +107,7 @@ func TestLivingBlockerHasTheCoordinationTimeout(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	r := f.start(nil, &recorder{name: "p"})
-	f.awaitState(r, pgcoord.Running)
+	f.awaitState(r, replicaset.Running)
 	holder, err := f.pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer holder.Release()

@@ -13,7 +13,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
-	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -31,9 +31,9 @@ type Handlers struct {
 
 	mu        sync.Mutex
 	active    map[*handlerWatch]struct{}
-	abandoned map[*handlerWatch]messages.AbandonedHandler // until the pause after their return is over
-	past      map[string]*crashes                         // when handlers were abandoned, by projection
-	changed   func()                                      // abandoned has changed; may be nil
+	abandoned map[*handlerWatch]replicaset.AbandonedHandler // until the pause after their return is over
+	past      map[string]*crashes                           // when handlers were abandoned, by projection
+	changed   func()                                        // abandoned has changed; may be nil
 }
 
 // abandonedWindow is for how long an abandoned handler counts for the next one's pause.
@@ -44,7 +44,7 @@ const abandonedWindow = 10 * time.Minute
 func NewHandlers(every time.Duration, m *metrics.ReplicaSet) *Handlers {
 	return &Handlers{
 		every: every, metrics: m, pause: dbfault.Backoff{First: 5 * time.Second, Max: time.Minute},
-		active: map[*handlerWatch]struct{}{}, abandoned: map[*handlerWatch]messages.AbandonedHandler{}, past: map[string]*crashes{},
+		active: map[*handlerWatch]struct{}{}, abandoned: map[*handlerWatch]replicaset.AbandonedHandler{}, past: map[string]*crashes{},
 	}
 }
 
@@ -88,7 +88,7 @@ func (w *handlerWatch) end() {
 func (w *handlerWatch) abandon() {
 	h, name, event := w.all, w.fence.Projection, w.events.At(int(w.current.Load()))
 	h.mu.Lock()
-	h.abandoned[w] = messages.AbandonedHandler{
+	h.abandoned[w] = replicaset.AbandonedHandler{
 		Projection: name, Partition: w.fence.Partition, Generation: w.fence.Generation,
 		Position: event.GlobalPosition, EventID: event.EventID,
 	}
@@ -174,14 +174,14 @@ func (h *Handlers) tell() {
 
 // abandonedNow is the handlers that are abandoned, ordered by projection, generation and
 // partition, those included whose return is too recent.
-func (h *Handlers) abandonedNow() []messages.AbandonedHandler {
+func (h *Handlers) abandonedNow() []replicaset.AbandonedHandler {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var all []messages.AbandonedHandler
+	var all []replicaset.AbandonedHandler
 	for _, handler := range h.abandoned {
 		all = append(all, handler)
 	}
-	slices.SortFunc(all, func(a, b messages.AbandonedHandler) int {
+	slices.SortFunc(all, func(a, b replicaset.AbandonedHandler) int {
 		return cmp.Or(cmp.Compare(a.Projection, b.Projection), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Partition.Key, b.Partition.Key))
 	})
 	return all
@@ -189,7 +189,7 @@ func (h *Handlers) abandonedNow() []messages.AbandonedHandler {
 
 // hasAbandoned says whether a handler of the projection is abandoned.
 func (h *Handlers) hasAbandoned(name string) bool {
-	return slices.ContainsFunc(h.abandonedNow(), func(a messages.AbandonedHandler) bool { return a.Projection == name })
+	return slices.ContainsFunc(h.abandonedNow(), func(a replicaset.AbandonedHandler) bool { return a.Projection == name })
 }
 
 // complain logs the event that the handler is at, and does so again.

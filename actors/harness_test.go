@@ -23,6 +23,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -119,9 +120,11 @@ func (f *fixture) start(change func(*Config), projections ...projection.Projecti
 			return pgx.ConnectConfig(ctx, own)
 		},
 		Timing: Timing{
-			Heartbeat: 100 * time.Millisecond, Stale: 3 * time.Second, Coordination: 5 * time.Second, Poll: 20 * time.Millisecond,
-			Observe: 50 * time.Millisecond, Follow: 100 * time.Millisecond, Settle: 10 * time.Millisecond,
-			Drain: 2 * time.Second, Grace: 50 * time.Millisecond, SessionGrace: 100 * time.Millisecond, History: 1000,
+			Timing: replicaset.Timing{
+				Stale: 3 * time.Second, Coordination: 5 * time.Second, Poll: 20 * time.Millisecond, Observe: 50 * time.Millisecond,
+				Follow: 100 * time.Millisecond, Settle: 10 * time.Millisecond, SessionGrace: 100 * time.Millisecond,
+			},
+			Heartbeat: 100 * time.Millisecond, Drain: 2 * time.Second, Grace: 50 * time.Millisecond, History: 1000,
 		},
 		Batch: BatchConfig{
 			Size: 100, Time: 10 * time.Second, Settings: pgcoord.BatchSettings{IdleTimeout: time.Minute},
@@ -252,7 +255,7 @@ func (f *fixture) active(members int) int64 {
 }
 
 // awaitState waits until a worker's row has a state.
-func (f *fixture) awaitState(r *testWorker, state pgcoord.WorkerState) {
+func (f *fixture) awaitState(r *testWorker, state replicaset.WorkerState) {
 	f.t.Helper()
 	eventually(f.t, func() bool {
 		return query[string](f, `SELECT coalesce(max(state), '') FROM orchestrator_workers WHERE worker_id = $1`, r.id) == string(state)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -51,7 +52,7 @@ func TestHorizonInterval(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &horizonActor{
-				worker: &worker{Config: Config{Timing: Timing{Poll: poll}}},
+				worker: &worker{Config: Config{Timing: Timing{Timing: replicaset.Timing{Poll: poll}}}},
 				moved:  time.Now().Add(-test.still), took: test.took, watched: test.watched,
 				wakeUps: wakeUps{connected: true, installed: true, who: test.who}, pace: pace{fast: test.streams},
 			}
@@ -67,7 +68,7 @@ func TestHorizonInterval(t *testing.T) {
 // Events that an open transaction holds back are waited for as those that may come any moment: nobody tells of a rollback.
 func TestHorizonIntervalWhileEventsAreHeldBack(t *testing.T) {
 	h := &horizonActor{
-		worker: &worker{Config: Config{Timing: Timing{Poll: 250 * time.Millisecond}}},
+		worker: &worker{Config: Config{Timing: Timing{Timing: replicaset.Timing{Poll: 250 * time.Millisecond}}}},
 		moved:  time.Now().Add(-time.Hour), drawn: 5,
 		wakeUps: wakeUps{connected: true, installed: true, who: pgcoord.WakeUpsOwn},
 	}
@@ -95,7 +96,7 @@ func TestHorizonRest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := &horizonActor{
-				worker: &worker{Config: Config{Timing: Timing{Poll: test.poll}}},
+				worker: &worker{Config: Config{Timing: Timing{Timing: replicaset.Timing{Poll: test.poll}}}},
 				took:   test.took, pace: pace{fast: test.streams},
 			}
 			assert.Equal(t, test.expected, h.rest())

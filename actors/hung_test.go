@@ -20,6 +20,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -97,10 +98,10 @@ func TestAHandlerThatHangsIsAbandoned(t *testing.T) {
 	more()
 	second := f.start(impatient, &recorder{name: "p"}, &recorder{name: "q"})
 	f.awaitAbandoned(first, 1)
-	f.awaitState(second, pgcoord.Running)
+	f.awaitState(second, replicaset.Running)
 	more()
 	third := f.start(impatient, &recorder{name: "p"}, &recorder{name: "q"})
-	f.awaitState(third, pgcoord.Running)
+	f.awaitState(third, replicaset.Running)
 	more()
 	eventually(t, func() bool { return f.checkpoint("p") == want[len(want)-1] }, "p stands still where it does not hang")
 	third.Leave()

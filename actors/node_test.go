@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -27,9 +28,9 @@ type node struct {
 
 	// The coordinator: the real state, and where its round is.
 	k     *coordinator // nil while it waits for its next life
-	seen  *pgcoord.View
+	seen  *replicaset.View
 	at    time.Duration // when it was seen
-	todo  []action
+	todo  []replicaset.Action
 	start int64 // the generation whose assignment was read; 0 if none
 	inbox []messages.ToCoordinator
 
@@ -69,7 +70,7 @@ func (w *world) connect(n *node) {
 func (n *node) respawn() {
 	wk := &worker{Config: Config{Timing: n.world.timing, Membership: pgcoord.Membership{ID: n.id}, Logger: slog.New(slog.DiscardHandler)}}
 	n.k = newCoordinator(wk, n.briefing()...)
-	n.k.state.pollOnly = n.world.pollOnly
+	n.k.state.PollOnly = n.world.pollOnly
 	n.seen, n.todo, n.start, n.inbox = nil, nil, 0, nil
 }
 
@@ -134,23 +135,23 @@ func (n *node) conclude() {
 	if n.seen == nil {
 		return
 	}
-	var actions []action
-	seen := n.k.ages.measure(*n.seen, n.at)
+	var actions []replicaset.Action
+	seen := n.k.ages.Measure(*n.seen, n.at)
 	if n.world.databaseAges {
 		seen = *n.seen
 		seen.At = n.at
 	}
-	n.k.view = remembering(seen, n.k.view)
+	n.k.view = replicaset.Remembering(seen, n.k.view)
 	n.k.state, actions = n.world.decide(n.k.state, n.k.view)
 	n.seen = nil
 	for _, a := range actions {
-		if stop, ok := a.(stopPartitions); ok {
+		if stop, ok := a.(replicaset.StopPartitions); ok {
 			n.ask(messages.StopPartitions(stop))
 		}
 	}
-	n.todo = slices.DeleteFunc(actions, func(a action) bool {
+	n.todo = slices.DeleteFunc(actions, func(a replicaset.Action) bool {
 		switch a.(type) {
-		case stopPartitions, lookAgain:
+		case replicaset.StopPartitions, replicaset.LookAgain:
 			return true
 		}
 		return false
@@ -174,10 +175,10 @@ func (n *node) act() {
 	if n.reaches() {
 		n.world.logf("%s does %T", n.name, a)
 		n.world.perform(n, n.pid, a)
-		if s, ok := a.(startPartitions); ok {
+		if s, ok := a.(replicaset.StartPartitions); ok {
 			n.start = s.Generation
 		}
-		_, left = a.(leave)
+		_, left = a.(replicaset.Leave)
 	} else {
 		n.todo = nil // the first that fails ends the round
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -66,8 +67,8 @@ func (b *positions) now() believed {
 }
 
 // setBack is the projections whose checkpoints are lower than the processors believed when the look began.
-func (b believed) setBack(v pgcoord.View) (projections []string) {
-	if v.Generation.State != pgcoord.Active || v.Generation.Number != b.generation {
+func (b believed) setBack(v replicaset.View) (projections []string) {
+	if v.Generation.State != replicaset.Active || v.Generation.Number != b.generation {
 		return nil
 	}
 	for _, projection := range slices.Sorted(maps.Keys(b.least)) {

@@ -5,14 +5,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 func TestCheckpointsThatWereSetBack(t *testing.T) {
 	t.Parallel()
-	view := func(number int64, positions map[string]int64) pgcoord.View {
-		return pgcoord.View{Generation: pgcoord.Generation{Number: number, State: pgcoord.Active}, Positions: positions}
+	view := func(number int64, positions map[string]int64) replicaset.View {
+		return replicaset.View{Generation: replicaset.Generation{Number: number, State: replicaset.Active}, Positions: positions}
 	}
 	fence := func(projection string, key int, generation int64) pgcoord.Fence {
 		return pgcoord.Fence{Projection: projection, Partition: slot.Partition{Key: key, Total: 2}, Generation: generation}
@@ -35,7 +36,7 @@ func TestCheckpointsThatWereSetBack(t *testing.T) {
 	assert.Equal(t, []string{"a", "b"}, before.setBack(view(3, nil)), "deleted")
 	assert.Empty(t, before.setBack(view(4, nil)), "another generation has others")
 	preparing := view(3, nil)
-	preparing.Generation.State = pgcoord.Preparing
+	preparing.Generation.State = replicaset.Preparing
 	assert.Empty(t, before.setBack(preparing))
 
 	b.forget(fence("a", 0, 3))

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 func TestEveryEventIsHandledOnceAndInOrder(t *testing.T) {
@@ -161,7 +161,7 @@ func TestSoftStopCommitsWhatWasHandled(t *testing.T) {
 	assert.Equal(t, want[:3], f.handled("p"))
 	assert.Equal(t, want[2], f.checkpoint("p"))
 	assert.Zero(t, p.attempts(want[3]))
-	f.awaitState(r, pgcoord.Stopped)
+	f.awaitState(r, replicaset.Stopped)
 
 	again := f.start(nil, &recorder{name: "p"})
 	f.awaitHandled("p", want)
@@ -182,7 +182,7 @@ func TestHandlerIsCancelledAfterTheDrainTime(t *testing.T) {
 	assert.ErrorIs(t, context.Cause(ctx), errDrained)
 	r.awaitDone()
 	assert.Empty(t, f.handled("p"), "a cancelled batch is rolled back")
-	f.awaitState(r, pgcoord.Stopped)
+	f.awaitState(r, replicaset.Stopped)
 	assert.Zero(t, r.count("handler_errors_total"), "a cancelled handler has not failed")
 }
 

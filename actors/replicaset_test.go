@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // Workers of two versions of an application run different projections: each is shared by those who run it, and rests while
@@ -29,7 +29,7 @@ func TestProjectionsAreSharedByThoseWhoRunThem(t *testing.T) {
 	}
 	want := f.append("Order", 20)
 	old := f.start(nil, &recorder{name: "p"}, &recorder{name: "q"})
-	f.awaitState(old, pgcoord.Running)
+	f.awaitState(old, replicaset.Running)
 	next := f.start(nil, &recorder{name: "p"}, &recorder{name: "r"})
 	eventually(t, func() bool { return f.active(2) != 0 }, "they are never two")
 	assert.ElementsMatch(t, []uuid.UUID{old.id, next.id}, owners("p"))
@@ -75,7 +75,7 @@ func TestCheckpointsAreDeletedBeforeTheyAreRead(t *testing.T) {
 	handles("p")
 	handles("q")
 	for _, w := range workers {
-		f.awaitState(w, pgcoord.Running)
+		f.awaitState(w, replicaset.Running)
 	}
 
 	batch, err := f.pool.Begin(t.Context()) // for which the activation waits
@@ -112,7 +112,7 @@ func TestAPartitionThatLacksSlotsIsNotStarted(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	first := f.start(nil, &recorder{name: "p"})
-	f.awaitState(first, pgcoord.Running)
+	f.awaitState(first, replicaset.Running)
 	first.Leave()
 	first.awaitDone()
 	want := f.append("Order", 20)

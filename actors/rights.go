@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -30,7 +31,7 @@ func (w *worker) warnOfRight(log *slog.Logger, right *pgcoord.RightError) {
 }
 
 // endLeader ends the session of a frozen leader, if the worker may.
-func (e *execution) endLeader(ctx context.Context, db pgcoord.Conn, a endLeader) error {
+func (e *execution) endLeader(ctx context.Context, db pgcoord.Conn, a replicaset.EndLeader) error {
 	w := e.worker
 	err := w.Store.EndLeader(ctx, db, a.PID, a.Worker)
 	if right, ok := errors.AsType[*pgcoord.RightError](err); ok {

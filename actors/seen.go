@@ -3,8 +3,8 @@ package actors
 import (
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 // seen is what the coordinator has told people: it turns looks into metrics
@@ -12,7 +12,7 @@ import (
 // goroutine.
 type seen struct {
 	looked     bool // before
-	generation pgcoord.Generation
+	generation replicaset.Generation
 	leading    bool
 	stopBegan  time.Time // when the partitions were asked to stop; zero if they were not
 	pauseBegan time.Time // the same, until partitions start again
@@ -23,27 +23,27 @@ type seen struct {
 }
 
 // observe records what a look shows.
-func (s *seen) observe(k *coordinator, v pgcoord.View) {
+func (s *seen) observe(k *coordinator, v replicaset.View) {
 	m := k.worker.Metrics
 	states := map[string]int{}
 	for _, w := range v.Workers {
 		states[string(w.State)]++
 	}
-	states[string(pgcoord.Dead)] = v.Dead
+	states[string(replicaset.Dead)] = v.Dead
 	m.WorkerStates(states)
-	leads := acts(k.state, v)
+	leads := replicaset.Leads(k.state, v)
 	m.Leader(leads)
-	m.LeaderUnlocked(leadsUnlocked(k.state, v))
+	m.LeaderUnlocked(replicaset.LeadsUnlocked(k.state, v))
 	m.Generation(v.Generation.Number)
 	if leads != s.leading {
 		s.leading = leads
 		k.log.Info("leadership changed", "leading", leads)
 	}
 	g := v.Generation
-	if g.State == pgcoord.Active {
+	if g.State == replicaset.Active {
 		m.GenerationBlocked(false)
 	}
-	if g.State == pgcoord.Active && !s.looked { // it came about before this worker
+	if g.State == replicaset.Active && !s.looked { // it came about before this worker
 		k.log.Info("found a generation", "generation", g.Number, "members", len(g.Members), "active_for", g.ActiveFor)
 	} else {
 		s.changes(k, g)
@@ -52,13 +52,13 @@ func (s *seen) observe(k *coordinator, v pgcoord.View) {
 }
 
 // changes records what has become of the generation since the look before.
-func (s *seen) changes(k *coordinator, g pgcoord.Generation) {
+func (s *seen) changes(k *coordinator, g replicaset.Generation) {
 	m := k.worker.Metrics
 	another := g.Number != s.generation.Number && g.Number != 0
-	if another && g.State == pgcoord.Preparing {
+	if another && g.State == replicaset.Preparing {
 		k.log.Info("a new generation is in preparation", "generation", g.Number, "cause", g.Cause, "reason", g.Reason)
 	}
-	if g.State == pgcoord.Active && (another || s.generation.State != pgcoord.Active) {
+	if g.State == replicaset.Active && (another || s.generation.State != replicaset.Active) {
 		m.GenerationChanged(g.Cause) // who died or joined while it was prepared belongs to it, so it counts when it is complete
 		m.Coordination(metrics.PhasePrepare, g.Age-g.ActiveFor)
 		now := time.Now()

@@ -17,8 +17,8 @@ import (
 
 // What people are told of the generations that a worker sees: each change once, and none that is long past.
 func TestChangesOfGenerationAreToldOnce(t *testing.T) {
-	generation := func(number int64, state pgcoord.GenerationState) pgcoord.Generation {
-		return pgcoord.Generation{Number: number, State: state, Cause: replicaset.CauseLost, Reason: "a test", Age: time.Hour, ActiveFor: time.Minute}
+	generation := func(number int64, state replicaset.GenerationState) replicaset.Generation {
+		return replicaset.Generation{Number: number, State: state, Cause: replicaset.CauseLost, Reason: "a test", Age: time.Hour, ActiveFor: time.Minute}
 	}
 	const (
 		found       = "found a generation"
@@ -26,17 +26,17 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 		activation  = "a generation is active"
 	)
 	for name, test := range map[string]struct {
-		looks   []pgcoord.Generation
+		looks   []replicaset.Generation
 		told    []string
 		changes int
 	}{
-		"none":                         {[]pgcoord.Generation{{}, {}}, nil, 0},
-		"one that was there":           {[]pgcoord.Generation{generation(7, pgcoord.Active), generation(7, pgcoord.Active)}, []string{found}, 0},
-		"one in preparation":           {[]pgcoord.Generation{generation(7, pgcoord.Preparing), generation(7, pgcoord.Active)}, []string{preparation, activation}, 1},
-		"the first":                    {[]pgcoord.Generation{{}, generation(1, pgcoord.Preparing), generation(1, pgcoord.Active)}, []string{preparation, activation}, 1},
-		"one that was prepared unseen": {[]pgcoord.Generation{{}, generation(1, pgcoord.Active)}, []string{activation}, 1},
+		"none":                         {[]replicaset.Generation{{}, {}}, nil, 0},
+		"one that was there":           {[]replicaset.Generation{generation(7, replicaset.Active), generation(7, replicaset.Active)}, []string{found}, 0},
+		"one in preparation":           {[]replicaset.Generation{generation(7, replicaset.Preparing), generation(7, replicaset.Active)}, []string{preparation, activation}, 1},
+		"the first":                    {[]replicaset.Generation{{}, generation(1, replicaset.Preparing), generation(1, replicaset.Active)}, []string{preparation, activation}, 1},
+		"one that was prepared unseen": {[]replicaset.Generation{{}, generation(1, replicaset.Active)}, []string{activation}, 1},
 		"one after another": {
-			[]pgcoord.Generation{generation(7, pgcoord.Active), generation(8, pgcoord.Preparing), generation(8, pgcoord.Active), generation(9, pgcoord.Active)},
+			[]replicaset.Generation{generation(7, replicaset.Active), generation(8, replicaset.Preparing), generation(8, replicaset.Active), generation(9, replicaset.Active)},
 			[]string{found, preparation, activation, activation},
 			2,
 		},
@@ -45,10 +45,10 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 			log, registry := &logbook{}, prometheus.NewRegistry()
 			m, err := metrics.New(registry)
 			require.NoError(t, err)
-			k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: ann}, Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
+			k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
 			defer k.cancel()
 			for _, g := range test.looks {
-				k.seen.observe(k, pgcoord.View{Generation: g})
+				k.seen.observe(k, replicaset.View{Generation: g})
 			}
 			var told []string
 			for _, line := range log.find("") {
@@ -68,9 +68,9 @@ func TestTheDeadAreCounted(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m, err := metrics.New(registry)
 	require.NoError(t, err)
-	k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: ann}, Logger: slog.New(slog.DiscardHandler), Metrics: m.ReplicaSet("main")}})
+	k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: slog.New(slog.DiscardHandler), Metrics: m.ReplicaSet("main")}})
 	defer k.cancel()
-	k.seen.observe(k, pgcoord.View{Dead: 2, Workers: []pgcoord.Worker{{State: pgcoord.Running}, {State: pgcoord.Dead}}}) // a member that has just died
+	k.seen.observe(k, replicaset.View{Dead: 2, Workers: []replicaset.Worker{{State: replicaset.Running}, {State: replicaset.Dead}}}) // a member that has just died
 	assert.InDelta(t, 3, counted(t, registry, "workers"), 0)
 }
 
@@ -79,7 +79,7 @@ func TestHowLongAGenerationTook(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	r := f.start(nil, &recorder{name: "p"})
-	f.awaitState(r, pgcoord.Running)
+	f.awaitState(r, replicaset.Running)
 	took, err := time.ParseDuration(r.log.await(t, "a generation is active").attrs["took"])
 	require.NoError(t, err)
 	table := query[float64](f, `SELECT extract(epoch FROM activated_at - created_at)::float8 FROM orchestrator_generations`)
@@ -95,7 +95,7 @@ func TestADeathInAChangeIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	first := f.start(nil, &recorder{name: "p"})
-	f.awaitState(first, pgcoord.Running)
+	f.awaitState(first, replicaset.Running)
 	second := f.start(nil, &recorder{name: "p"})
 	eventually(t, func() bool { return f.active(2) != 0 }, "they are never two")
 	eventually(t, func() bool { return first.count("generation_changes_total", "cause", replicaset.CauseJoined) == 1 }, "the second is not counted")
@@ -112,7 +112,7 @@ func TestADeathInAChangeIsCountedOnce(t *testing.T) {
 	eventually(t, func() bool {
 		return query[string](f, `SELECT state FROM orchestrator_workers WHERE worker_id = $1`, second.id) == "dead"
 	}, "the second is not declared dead")
-	_, err := f.store.SetState(t.Context(), f.pool, third.ID, pgcoord.Ready, number)
+	_, err := f.store.SetState(t.Context(), f.pool, third.ID, replicaset.Ready, number)
 	require.NoError(t, err)
 	eventually(t, func() bool { return first.count("generation_changes_total", "cause", replicaset.CauseLost) == 1 }, "the loss is no cause")
 	assert.EqualValues(t, 1, first.count("workers_lost_total"))

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 // seeded makes the choices of a seed.
@@ -148,7 +148,7 @@ func (w *world) settle() {
 	switch {
 	case len(live) == 0:
 		return
-	case g == nil || g.state != pgcoord.Active:
+	case g == nil || g.state != replicaset.Active:
 		w.broken("no generation is active after %d quiet rounds: %+v", reached, g)
 		return
 	case !slices.Equal(g.members, live):
@@ -159,7 +159,7 @@ func (w *world) settle() {
 	}
 	for _, id := range live {
 		n, row := w.node(id), w.rows[id]
-		if n.run == nil || n.run.generation != g.number || n.run.stopping || row.state != pgcoord.Running || row.generation != g.number {
+		if n.run == nil || n.run.generation != g.number || n.run.stopping || row.state != replicaset.Running || row.generation != g.number {
 			w.broken("%s does not run generation %d: %+v, row %+v, coordinator %+v", n.name, g.number, n.run, row, n.k.state)
 		}
 	}
@@ -241,11 +241,11 @@ func TestReplicaSetKeepsItsPromises(t *testing.T) {
 func TestSimulationNotices(t *testing.T) {
 	for name, spoil := range map[string]func(*world){
 		"ready before drained": func(w *world) {
-			w.decide = func(s state, v pgcoord.View) (state, []action) {
-				s, actions := decide(s, v)
+			w.decide = func(s replicaset.State, v replicaset.View) (replicaset.State, []replicaset.Action) {
+				s, actions := replicaset.Decide(s, v)
 				for _, a := range actions {
-					if _, stops := a.(stopPartitions); stops && v.Generation.State == pgcoord.Preparing {
-						actions = append(actions, report{State: pgcoord.Ready, Generation: v.Generation.Number})
+					if _, stops := a.(replicaset.StopPartitions); stops && v.Generation.State == replicaset.Preparing {
+						actions = append(actions, replicaset.Report{State: replicaset.Ready, Generation: v.Generation.Number})
 					}
 				}
 				return s, actions
@@ -253,36 +253,36 @@ func TestSimulationNotices(t *testing.T) {
 		},
 		"Prepare without a look at the current generation": func(w *world) { w.unchecked = true },
 		"no new generation for the lost": func(w *world) {
-			w.decide = func(s state, v pgcoord.View) (state, []action) {
-				s, actions := decide(s, v)
-				return s, slices.DeleteFunc(actions, func(a action) bool {
-					p, ok := a.(prepare)
-					return ok && len(p.Change.Lost) > 0
+			w.decide = func(s replicaset.State, v replicaset.View) (replicaset.State, []replicaset.Action) {
+				s, actions := replicaset.Decide(s, v)
+				return s, slices.DeleteFunc(actions, func(a replicaset.Action) bool {
+					p, ok := a.(replicaset.Prepare)
+					return ok && len(p.Preparation.Lost) > 0
 				})
 			}
 		},
 		"a generation at every look": func(w *world) {
-			w.decide = func(s state, v pgcoord.View) (state, []action) {
-				s, actions := decide(s, v)
-				if g := v.Generation; v.Leading && g.State == pgcoord.Active && len(actions) == 0 && s.partitions == running {
-					actions = append(actions, prepare{Change: pgcoord.Change{From: g.Number, By: s.self}})
+			w.decide = func(s replicaset.State, v replicaset.View) (replicaset.State, []replicaset.Action) {
+				s, actions := replicaset.Decide(s, v)
+				if g := v.Generation; v.Leading && g.State == replicaset.Active && len(actions) == 0 && s.Partitions == replicaset.Handling {
+					actions = append(actions, replicaset.Prepare{Preparation: replicaset.Preparation{From: g.Number, By: s.Self}})
 				}
 				return s, actions
 			}
 		},
 		"ages on the database's clock": func(w *world) { w.databaseAges, w.steps = true, true },
 		"a stranger has the leader's lock, and nobody leads": func(w *world) {
-			w.decide = func(s state, v pgcoord.View) (state, []action) {
-				s.unled = nil
-				return decide(s, v)
+			w.decide = func(s replicaset.State, v replicaset.View) (replicaset.State, []replicaset.Action) {
+				s.LeaderlessSince = nil
+				return replicaset.Decide(s, v)
 			}
 		},
 		"a frozen leader is left alone": func(w *world) {
-			w.decide = func(s state, v pgcoord.View) (state, []action) {
-				s.unled = nil
-				s, actions := decide(s, v)
-				return s, slices.DeleteFunc(actions, func(a action) bool {
-					_, ok := a.(endLeader)
+			w.decide = func(s replicaset.State, v replicaset.View) (replicaset.State, []replicaset.Action) {
+				s.LeaderlessSince = nil
+				s, actions := replicaset.Decide(s, v)
+				return s, slices.DeleteFunc(actions, func(a replicaset.Action) bool {
+					_, ok := a.(replicaset.EndLeader)
 					return ok
 				})
 			}

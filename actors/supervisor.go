@@ -9,6 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
 
@@ -57,8 +58,8 @@ type supervisor struct {
 	connected              bool                     // the session
 	watched                bool                     // appends are, as the coordinator says
 	leaving                bool
-	abandoned              []messages.AbandonedHandler // as the coordinator was told
-	expiry                 *time.Timer                 // ends the lease while there is no heartbeat to do it
+	abandoned              []replicaset.AbandonedHandler // as the coordinator was told
+	expiry                 *time.Timer                   // ends the lease while there is no heartbeat to do it
 }
 
 // run is the life of one generation's partitions on this worker.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -61,7 +62,7 @@ func quietSystem() *actor.ActorSystem {
 
 func newBench(t *testing.T) *bench {
 	b := &bench{t: t, system: quietSystem(), said: make(chan any, 100), log: &logbook{}, done: make(chan struct{})}
-	w := &worker{Config: Config{EventStore: eventstore.New(eventstore.WithLogger(nil)), Logger: slog.New(b.log), Timing: Timing{Drain: time.Second, Stale: 6 * time.Second}, Batch: BatchConfig{Size: 10}}}
+	w := &worker{Config: Config{EventStore: eventstore.New(eventstore.WithLogger(nil)), Logger: slog.New(b.log), Timing: Timing{Timing: replicaset.Timing{Stale: 6 * time.Second}, Drain: time.Second}, Batch: BatchConfig{Size: 10}}}
 	w.handlers = NewHandlers(time.Minute, nil)
 	b.sup = newSupervisor(w, b.done)
 	probe := b.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
@@ -189,8 +190,8 @@ func TestStartAfterAnExpiredLeaseIsNoStop(t *testing.T) {
 			k.note(m.(messages.ToCoordinator))
 		}
 		require.NotNil(t, b.current())
-		assert.Equal(t, running, k.state.partitions)
-		assert.True(t, k.state.trusted)
+		assert.Equal(t, replicaset.Handling, k.state.Partitions)
+		assert.True(t, k.state.Trusted)
 	})
 }
 
@@ -300,8 +301,8 @@ func TestNewCoordinatorIsBriefed(t *testing.T) {
 		b.tell(lease, assignment(3), messages.Leave{})
 		assert.Equal(t, []messages.ToCoordinator{lease, messages.PartitionsRunning{Generation: 3}, messages.Leave{}}, told())
 		k := newCoordinator(b.sup.worker, told()...)
-		assert.Equal(t, running, k.state.partitions)
-		assert.EqualValues(t, 3, k.state.generation)
-		assert.True(t, k.state.trusted && k.state.leaving)
+		assert.Equal(t, replicaset.Handling, k.state.Partitions)
+		assert.EqualValues(t, 3, k.state.Generation)
+		assert.True(t, k.state.Trusted && k.state.Leaving)
 	})
 }

@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 func TestCrashedCoordinatorGoesOnWhereItWas(t *testing.T) {
@@ -17,7 +17,7 @@ func TestCrashedCoordinatorGoesOnWhereItWas(t *testing.T) {
 	p := &recorder{name: "p"}
 	first := f.start(nil, p)
 	f.awaitHandled("p", want)
-	f.awaitState(first, pgcoord.Running)
+	f.awaitState(first, replicaset.Running)
 	generation := f.active(1)
 
 	first.system.Root.Send(first.coordinatorPID(), (*looked)(nil))
@@ -32,24 +32,24 @@ func TestCrashedCoordinatorGoesOnWhereItWas(t *testing.T) {
 	// It knows what runs: it drains before it is ready for the next generation.
 	second := f.start(nil, &recorder{name: "p"})
 	eventually(t, func() bool { return f.active(2) > generation }, "no generation with both workers")
-	f.awaitState(first, pgcoord.Running)
-	f.awaitState(second, pgcoord.Running)
+	f.awaitState(first, replicaset.Running)
+	f.awaitState(second, replicaset.Running)
 	assert.Empty(t, first.log.find("dropped an assignment"))
 	first.Leave()
 	first.awaitDone()
-	f.awaitState(first, pgcoord.Stopped)
+	f.awaitState(first, replicaset.Stopped)
 }
 
 func TestLeaveWhileTheCoordinatorIsDown(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	r := f.start(nil, &recorder{name: "p"})
-	f.awaitState(r, pgcoord.Running)
+	f.awaitState(r, replicaset.Running)
 	r.system.Root.Send(r.coordinatorPID(), (*looked)(nil))
 	eventually(t, func() bool { return r.count("actor_panics_total", "actor", kindCoordinator) == 1 }, "it does not crash")
 	r.Leave()
 	r.awaitDone()
-	f.awaitState(r, pgcoord.Stopped)
+	f.awaitState(r, replicaset.Stopped)
 }
 
 func TestPanicOfTheSupervisorEndsTheWorker(t *testing.T) {
@@ -72,7 +72,7 @@ func TestCrashedHeartbeatKeepsTheLease(t *testing.T) {
 	p := &recorder{name: "p"}
 	r := f.start(nil, p)
 	f.awaitHandled("p", want)
-	f.awaitState(r, pgcoord.Running)
+	f.awaitState(r, replicaset.Running)
 	r.system.Root.Send(r.heartbeatPID(), (*beaten)(nil))
 	eventually(t, func() bool { return r.count("actor_respawns_total", "actor", kindHeartbeat) == 1 }, "it is not respawned")
 	beats := r.count("heartbeat_duration_seconds")
@@ -87,7 +87,7 @@ func TestStopPartitionsIsAlwaysAnswered(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	r := f.start(func(c *Config) { c.Timing.Observe, c.Timing.Follow = time.Hour, time.Hour }, &recorder{name: "p"})
-	f.awaitState(r, pgcoord.Running)
+	f.awaitState(r, replicaset.Running)
 	answers := func() float64 {
 		return r.count("actor_messages_total", "actor", kindCoordinator, "message", "PartitionsStopped")
 	}
@@ -100,7 +100,7 @@ func TestUnknownMessagesAreCountedAndLogged(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	r := f.start(nil, &recorder{name: "p"})
-	f.awaitState(r, pgcoord.Running)
+	f.awaitState(r, replicaset.Running)
 	type nonsense struct{}
 	for kind, pid := range map[string]func(){
 		kindSupervisor:  func() { r.system.Root.Send(r.top, nonsense{}) },

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // world is a replica set as the tables have it, and the workers that share it.
@@ -17,7 +17,7 @@ import (
 // as it is one transaction in PostgreSQL.
 type world struct {
 	choose   seeded
-	decide   func(state, pgcoord.View) (state, []action)
+	decide   func(replicaset.State, replicaset.View) (replicaset.State, []replicaset.Action)
 	timing   Timing
 	pollOnly bool
 
@@ -44,14 +44,14 @@ type world struct {
 // simGeneration is a row of the generations.
 type simGeneration struct {
 	number             int64
-	state              pgcoord.GenerationState
+	state              replicaset.GenerationState
 	members            []uuid.UUID
 	created, activated time.Duration
 }
 
 // simRow is a row of the workers, with its heartbeat.
 type simRow struct {
-	state      pgcoord.WorkerState
+	state      replicaset.WorkerState
 	generation int64
 	beat       time.Duration // on the database's clock, as all times in rows
 }
@@ -61,11 +61,11 @@ const strangerPID = -1
 
 func newWorld(c seeded, pollOnly bool) *world {
 	return &world{
-		choose: c, decide: decide, pollOnly: pollOnly, steps: c.intN(2) == 0, rights: c.intN(3) > 0, rows: map[uuid.UUID]*simRow{},
-		timing: Timing{
+		choose: c, decide: replicaset.Decide, pollOnly: pollOnly, steps: c.intN(2) == 0, rights: c.intN(3) > 0, rows: map[uuid.UUID]*simRow{},
+		timing: Timing{Timing: replicaset.Timing{
 			Stale: 1200 * time.Millisecond, Coordination: 2 * time.Second,
 			Settle: 150 * time.Millisecond, SessionGrace: 200 * time.Millisecond,
-		},
+		}},
 	}
 }
 
@@ -84,7 +84,7 @@ func (w *world) broken(format string, args ...any) {
 
 // current is the generation that is not superseded; nil if there is none.
 func (w *world) current() *simGeneration {
-	i := slices.IndexFunc(w.generations, func(g *simGeneration) bool { return g.state != pgcoord.Superseded })
+	i := slices.IndexFunc(w.generations, func(g *simGeneration) bool { return g.state != replicaset.Superseded })
 	if i < 0 {
 		return nil
 	}
@@ -92,10 +92,10 @@ func (w *world) current() *simGeneration {
 }
 
 // view is what node n sees: Store.Observe, or Store.Glance.
-func (w *world) view(n *node, glance bool) pgcoord.View {
-	v := pgcoord.View{SessionAge: w.now - n.connected, Session: fmt.Sprint(n.pid), ServerAge: time.Hour}
+func (w *world) view(n *node, glance bool) replicaset.View {
+	v := replicaset.View{SessionAge: w.now - n.connected, Session: fmt.Sprint(n.pid), ServerAge: time.Hour}
 	if glance {
-		v = pgcoord.View{Glance: true}
+		v = replicaset.View{Glance: true}
 	} else if !w.pollOnly {
 		if w.leader == 0 && n.k.mayLead() {
 			w.leader = n.pid
@@ -103,8 +103,8 @@ func (w *world) view(n *node, glance bool) pgcoord.View {
 		v.LeaderLocked, v.LeaderPID, v.Leading = w.leader != 0, w.leader, w.leader == n.pid
 	}
 	if g := w.current(); g != nil {
-		v.Generation = pgcoord.Generation{Number: g.number, State: g.state, Members: slices.Clone(g.members), Age: max(0, w.clock()-g.created)}
-		if g.state == pgcoord.Active {
+		v.Generation = replicaset.Generation{Number: g.number, State: g.state, Members: slices.Clone(g.members), Age: max(0, w.clock()-g.created)}
+		if g.state == replicaset.Active {
 			v.Generation.ActiveFor = max(0, w.clock()-g.activated)
 		}
 	}
@@ -113,7 +113,7 @@ func (w *world) view(n *node, glance bool) pgcoord.View {
 		if row == nil || (!alive(row) && other != n) {
 			continue
 		}
-		seen := pgcoord.Worker{
+		seen := replicaset.Worker{
 			ID: other.id, Name: other.name, State: row.state, Generation: row.generation,
 			HeartbeatAge: max(0, w.clock()-row.beat), Heartbeat: fmt.Sprint(row.beat), HasSession: !w.pollOnly,
 		}
@@ -122,7 +122,7 @@ func (w *world) view(n *node, glance bool) pgcoord.View {
 		}
 		v.Workers = append(v.Workers, seen)
 	}
-	slices.SortFunc(v.Workers, func(a, b pgcoord.Worker) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	slices.SortFunc(v.Workers, func(a, b replicaset.Worker) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	return v
 }
 
@@ -130,7 +130,7 @@ func (w *world) view(n *node, glance bool) pgcoord.View {
 func (w *world) clock() time.Duration { return w.now + w.offset }
 
 // alive says whether the row is one of a worker that is there.
-func alive(row *simRow) bool { return row.state != pgcoord.Dead && row.state != pgcoord.Stopped }
+func alive(row *simRow) bool { return row.state != replicaset.Dead && row.state != replicaset.Stopped }
 
 // node is the worker with the id.
 func (w *world) node(id uuid.UUID) *node {
@@ -139,40 +139,40 @@ func (w *world) node(id uuid.UUID) *node {
 
 // perform is one action's change of the tables, as pgcoord makes it. pid is the
 // backend that it runs on.
-func (w *world) perform(n *node, pid int, a action) {
+func (w *world) perform(n *node, pid int, a replicaset.Action) {
 	row := w.rows[n.id]
 	switch a := a.(type) {
-	case join:
+	case replicaset.Join:
 		if row == nil {
-			w.rows[n.id] = &simRow{state: pgcoord.Pending, beat: w.clock()}
+			w.rows[n.id] = &simRow{state: replicaset.Pending, beat: w.clock()}
 		}
-	case rejoin:
-		if row != nil && row.state == pgcoord.Dead {
-			row.state, row.generation, row.beat = pgcoord.Pending, 0, w.clock()
+	case replicaset.Rejoin:
+		if row != nil && row.state == replicaset.Dead {
+			row.state, row.generation, row.beat = replicaset.Pending, 0, w.clock()
 		}
-	case report:
+	case replicaset.Report:
 		if row != nil && alive(row) {
 			row.state, row.generation = a.State, a.Generation
 		}
-	case leave:
+	case replicaset.Leave:
 		if row != nil {
-			row.state = pgcoord.Stopped
+			row.state = replicaset.Stopped
 		}
 		if w.leader == pid {
 			w.leader = 0
 		}
-	case prepare:
-		w.prepare(a.Change)
-	case declareDead:
+	case replicaset.Prepare:
+		w.prepare(a.Preparation)
+	case replicaset.DeclareDead:
 		w.markDead(a.Losses)
-	case activate:
+	case replicaset.Activate:
 		w.activate(a.Activation)
-	case prune:
+	case replicaset.Prune:
 		w.prune()
-	case endLeader:
+	case replicaset.EndLeader:
 		switch holder := w.node(a.Worker); {
 		case !w.rights && n.k != nil:
-			n.k.state.refused, n.k.state.refusedAt = a.PID, n.k.view.At
+			n.k.state.Refused, n.k.state.RefusedAt = a.PID, n.k.view.At
 		case w.rights && holder.pid == a.PID && w.leader == a.PID:
 			w.endSession(holder)
 		}
@@ -180,24 +180,24 @@ func (w *world) perform(n *node, pid int, a action) {
 }
 
 // prepare is Store.Prepare.
-func (w *world) prepare(change pgcoord.Change) {
+func (w *world) prepare(change replicaset.Preparation) {
 	g := w.current()
 	number := int64(0)
 	if g != nil {
 		number = g.number
 	}
-	if !w.unchecked && (number != change.From || (g != nil && g.state != pgcoord.Active)) {
+	if !w.unchecked && (number != change.From || (g != nil && g.state != replicaset.Active)) {
 		return
 	}
 	if g != nil {
-		g.state = pgcoord.Superseded
+		g.state = replicaset.Superseded
 	}
 	w.markDead(change.Lost)
-	w.generations = append(w.generations, &simGeneration{number: change.From + 1, state: pgcoord.Preparing, created: w.clock()})
+	w.generations = append(w.generations, &simGeneration{number: change.From + 1, state: replicaset.Preparing, created: w.clock()})
 }
 
 // markDead is Store.MarkDead: the evidence is looked at again.
-func (w *world) markDead(losses []pgcoord.Loss) {
+func (w *world) markDead(losses []replicaset.Loss) {
 	for _, l := range losses {
 		row := w.rows[l.Worker]
 		if row == nil {
@@ -208,20 +208,20 @@ func (w *world) markDead(losses []pgcoord.Loss) {
 			gone = w.node(l.Worker).pid == 0
 		}
 		if alive(row) && gone {
-			row.state = pgcoord.Dead
+			row.state = replicaset.Dead
 		}
 	}
 }
 
 // activate is Store.Activate.
-func (w *world) activate(a pgcoord.Activation) {
+func (w *world) activate(a replicaset.Activation) {
 	g := w.current()
-	if g == nil || g.number != a.Number || g.state != pgcoord.Preparing {
+	if g == nil || g.number != a.Number || g.state != replicaset.Preparing {
 		return
 	}
 	var ready []uuid.UUID
 	for id, row := range w.rows {
-		if row.state == pgcoord.Ready && row.generation == a.Number {
+		if row.state == replicaset.Ready && row.generation == a.Number {
 			ready = append(ready, id)
 		}
 	}
@@ -234,12 +234,12 @@ func (w *world) activate(a pgcoord.Activation) {
 		if row == nil {
 			continue
 		}
-		w.node(id).excluded = row.state == pgcoord.Stopping
-		if alive(row) && row.state != pgcoord.Stopping && !slices.Contains(ready, id) {
-			row.state = pgcoord.Dead
+		w.node(id).excluded = row.state == replicaset.Stopping
+		if alive(row) && row.state != replicaset.Stopping && !slices.Contains(ready, id) {
+			row.state = replicaset.Dead
 		}
 	}
-	g.state, g.members, g.activated = pgcoord.Active, ready, w.clock()
+	g.state, g.members, g.activated = replicaset.Active, ready, w.clock()
 	w.owners, w.ownedIn = ready, g.number
 }
 
@@ -264,7 +264,7 @@ func (w *world) endSession(n *node) {
 func (w *world) check() {
 	current := 0
 	for i, g := range w.generations {
-		if g.state != pgcoord.Superseded {
+		if g.state != replicaset.Superseded {
 			current++
 		}
 		if i > 0 && g.number <= w.generations[i-1].number {
@@ -284,7 +284,7 @@ func (w *world) check() {
 				w.broken("%s runs generation %d, %s still runs %d", other.name, other.run.generation, n.name, n.run.generation)
 			}
 		}
-		if row.state == pgcoord.Ready && row.generation > n.run.generation {
+		if row.state == replicaset.Ready && row.generation > n.run.generation {
 			w.broken("%s is ready for generation %d, and runs %d", n.name, row.generation, n.run.generation)
 		}
 	}

@@ -1,8 +1,7 @@
 package messages
 
 import (
-	"github.com/google/uuid"
-
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -76,22 +75,10 @@ type Fenced struct {
 // that of the message before. Coordinator → supervisor → partitions → processors.
 type CheckpointsSetBack struct{ Number int64 }
 
-// AbandonedHandler is a call of a handler that did not return when it was to stop. The
-// worker has stopped waiting for it, and handles no partition of its projection until
-// the call has returned.
-type AbandonedHandler struct {
-	Projection string
-	Partition  slot.Partition
-	Generation int64
-	// Position and EventID are of the event that it is at.
-	Position int64
-	EventID  uuid.UUID
-}
-
 // HandlersAbandoned says which handlers of this worker are abandoned, ordered by
 // projection, generation and partition. Supervisor → coordinator, when it has changed,
 // and before the PartitionsStopped of the generation in which it did.
-type HandlersAbandoned struct{ Handlers []AbandonedHandler }
+type HandlersAbandoned struct{ Handlers []replicaset.AbandonedHandler }
 
 // HandlersChanged says that a handler was abandoned, or that an abandoned one has
 // returned: look which. From the record of running handlers → supervisor.

@@ -3,7 +3,6 @@ package pgcoord
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,19 +10,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
-
-// AbandonedHandler is a call of a handler that did not return when it was to stop,
-// and that its worker has stopped waiting for.
-type AbandonedHandler struct {
-	Projection string
-	Partition  slot.Partition
-	Generation int64
-	// Position and EventID are of the event that it is at.
-	Position int64
-	EventID  uuid.UUID
-}
 
 const sqlForgetAbandoned = `
 DELETE FROM {{schema}}orchestrator_abandoned_handlers AS a
@@ -42,7 +29,7 @@ ON CONFLICT DO NOTHING`
 // SetAbandoned makes the table name exactly these abandoned handlers of the worker.
 // A worker that is ready must have recorded its own before: Activate gives it no
 // partition of their projections.
-func (s *Store) SetAbandoned(ctx context.Context, db Conn, worker uuid.UUID, handlers []AbandonedHandler) error {
+func (s *Store) SetAbandoned(ctx context.Context, db Conn, worker uuid.UUID, handlers []replicaset.AbandonedHandler) error {
 	projections, events := []string{}, []string{}
 	generations, positions := []int64{}, []int64{}
 	keys, totals := []int32{}, []int32{}
@@ -68,38 +55,6 @@ func (s *Store) SetAbandoned(ctx context.Context, db Conn, worker uuid.UUID, han
 const abandonedColumn = `
        ARRAY(SELECT a.projection FROM {{schema}}orchestrator_abandoned_handlers AS a
              WHERE a.worker_id = w.worker_id ORDER BY a.projection COLLATE "C")`
-
-// LeavesOut says whether the generation that is active leaves out other projections
-// for the worker than those of which it has abandoned handlers: another one is needed.
-func (w Worker) LeavesOut() bool {
-	return !slices.Equal(slices.Compact(slices.Clone(w.Abandoned)), w.LeftOut)
-}
-
-// leaveOut takes the projections of a member's abandoned handlers from those that it
-// runs. abandoned is ordered.
-func (m *Member) leaveOut(abandoned []string) {
-	m.LeftOut = slices.Compact(abandoned)
-	m.Projections = slices.DeleteFunc(m.Projections, func(p string) bool { return slices.Contains(m.LeftOut, p) })
-}
-
-// leavingOut is which projections members leave out, and which of those nobody is left to handle.
-func leavingOut(members []Member) (changes []replicaset.Change) {
-	var unhandled []string
-	for _, m := range members {
-		for _, p := range m.LeftOut {
-			if !slices.Contains(unhandled, p) && !slices.ContainsFunc(members, func(m Member) bool { return m.runs(p) }) {
-				unhandled = append(unhandled, p)
-			}
-		}
-		if len(m.LeftOut) > 0 {
-			changes = append(changes, replicaset.Change{Worker: m.ID, Name: m.Name, Kind: replicaset.LeftOut, Projections: m.LeftOut})
-		}
-	}
-	if len(unhandled) > 0 {
-		changes = append(changes, replicaset.Change{Kind: replicaset.Unhandled, Projections: unhandled})
-	}
-	return changes
-}
 
 // endTimeout bounds the statement that ends an abandoned batch's backend, and the
 // farewell on its connection.

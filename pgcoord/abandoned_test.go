@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestAbandonedHandlersGoWithTheirWorker(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
-	handlers := []AbandonedHandler{{Projection: "orders", Partition: slot.Partition{Total: 1}, Generation: 1, Position: 7, EventID: uuid.New()}}
+	handlers := []replicaset.AbandonedHandler{{Projection: "orders", Partition: slot.Partition{Total: 1}, Generation: 1, Position: 7, EventID: uuid.New()}}
 	here, dead, left := o.worker, join(t, o.Store, o.pool, "orders"), join(t, o.Store, o.pool, "orders")
 	for _, w := range []uuid.UUID{here, dead, left} {
 		require.NoError(t, o.SetAbandoned(t.Context(), o.pool, w, handlers))

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 const sqlReadyWorkers = `
@@ -69,94 +69,92 @@ SET partition_keys = CASE WHEN jsonb_typeof(w.partition_keys) = 'object' THEN w.
 FROM unnest($1::text[]::uuid[], $2::text[], $3::text[]) AS new (worker_id, keys, left_out)
 WHERE w.worker_id = new.worker_id`
 
-// Activation is the request to activate a generation in preparation.
-type Activation struct {
-	Number int64
-	By     uuid.UUID
-	// Exclude are workers that are not ready and are not waited for any longer;
-	// Detail says why, for people.
-	Exclude []uuid.UUID
-	Detail  string
-	// Began, unless nil, is told which backend the activation runs in, before it
-	// waits for anybody: Blockers finds whom it waits for.
-	Began func(pid int)
-	// Noticed, unless nil, is told of each projection whose checkpoints somebody has
-	// deleted or moved, in words for people. The generation's reason has them too.
-	Noticed func(what string)
-	// Died, unless nil, is told how many of Exclude the activation has declared dead, when that is committed.
-	Died func(workers int)
+// Activated is what has come of an Activation.
+type Activated struct {
+	// Active says that the generation was activated.
+	Active bool
+	// Died is how many of the excluded workers it has declared dead.
+	Died int
+	// Noticed is what was changed by hand, and what was done about it. The
+	// generation's reason says it too.
+	Noticed []replicaset.Change
+
+	renumbered bool
 }
 
 // Activate divides the projections among the workers that are ready and makes
 // the generation active. It waits for batches in flight, whose rows it
 // rewrites. Slots of a projection of theirs whose checkpoints were deleted begin again at
-// the beginning of the stream. Of workers that came or went since it was prepared, its cause and its reason speak from
-// then on too. It returns false if the generation is not in preparation any more,
-// or if nobody is ready.
+// the beginning of the stream. Its changes are completed by the workers that came or went since it was
+// prepared. It does nothing if the generation is not in preparation any more, or if nobody is ready.
 //
-// It also returns false if a row has come from another replica set with a generation that is not lower. The number is a fencing token, which must not
-// go back for a projection. So another generation with a number above that is put in preparation in its place.
-func (s *Store) Activate(ctx context.Context, db Conn, a Activation) (bool, error) {
-	activated, renumbered, died := false, false, 0
+// It does not activate the generation either if a row has come from another replica set with a generation that is not lower. The number
+// is a fencing token, which must not go back for a projection. So another generation with a number above that is put in preparation in
+// its place.
+//
+// began, unless nil, is told which backend the activation runs in, before it waits for anybody: Blockers finds whom it waits for.
+func (s *Store) Activate(ctx context.Context, db Conn, a replicaset.Activation, began func(pid int)) (Activated, error) {
+	var result Activated
 	err := s.inTransaction(ctx, db, a.By, func(tx pgx.Tx, pid int) (err error) {
-		if a.Began != nil {
-			a.Began(pid)
+		if began != nil {
+			began(pid)
 		}
-		activated, renumbered, died, err = s.activate(ctx, tx, a)
+		result, err = s.activate(ctx, tx, a)
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("activating generation %d of replica set %q: %w", a.Number, s.replicaSet, err)
+		return Activated{}, fmt.Errorf("activating generation %d of replica set %q: %w", a.Number, s.replicaSet, err)
 	}
-	if a.Died != nil {
-		a.Died(died)
-	}
-	if activated || renumbered {
+	if result.Active || result.renumbered {
 		s.tell(ctx, db, NotifyGeneration, a.By)
 	}
-	return activated, nil
+	return result, nil
 }
 
-func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activated, renumbered bool, died int, err error) {
+func (s *Store) activate(ctx context.Context, tx pgx.Tx, a replicaset.Activation) (result Activated, err error) {
 	current, state, err := s.lockCurrent(ctx, tx)
-	if err != nil || current != a.Number || state != Preparing {
-		return false, false, 0, err
+	if err != nil || current != a.Number || state != replicaset.Preparing {
+		return result, err
 	}
 	members, turnover, err := s.readyMembers(ctx, tx, a.Number)
 	if err != nil || len(members) == 0 {
-		return false, false, 0, err
+		return result, err
 	}
 	stored, elsewhere, err := s.lockCheckpoints(ctx, tx, members)
 	if err != nil {
-		return false, false, 0, err
+		return result, err
 	}
 	if highest := highestGeneration(stored); highest >= a.Number {
 		if _, err := tx.Exec(ctx, s.q(sqlRenumber), s.replicaSet, a.Number, highest, a.By); err != nil {
-			return false, false, 0, fmt.Errorf("giving it a number above %d, which a checkpoint has: %w", highest, err)
+			return result, fmt.Errorf("giving it a number above %d, which a checkpoint has: %w", highest, err)
 		}
-		return false, true, 0, nil
+		return Activated{renumbered: true}, nil
 	}
-	old, members, noticed := mend(stored, members, elsewhere)
-	if a.Noticed != nil {
-		for _, what := range noticed {
-			a.Noticed(what.String())
-		}
-	}
-	planned, err := Plan(old, members)
+	repaired, members, noticed := replicaset.Repair(stored, members, elsewhere)
+	planned, err := replicaset.Plan(repaired, members)
 	if err != nil {
-		return false, false, 0, err
+		return result, err
 	}
 	if err := s.rewrite(ctx, tx, a.Number, stored, planned); err != nil {
-		return false, false, 0, err
+		return result, err
 	}
+	changes := slices.Concat(turnover.complete(members, a), noticed, replicaset.LeftOutBy(members))
+	died, err := s.recordActive(ctx, tx, a, turnover.first, members, planned, changes)
+	return Activated{Active: true, Died: died, Noticed: noticed}, err
+}
+
+// recordActive makes the generation active, and writes into the members' rows what they have of it. It declares the
+// excluded workers dead, and returns how many those were.
+func (s *Store) recordActive(ctx context.Context, tx pgx.Tx, a replicaset.Activation, first bool, members []replicaset.Member,
+	planned []replicaset.Checkpoint, changes []replicaset.Change,
+) (died int, err error) {
 	ids, keys, leftOut, err := membersInColumns(members, planned)
 	if err != nil {
-		return false, false, 0, err
+		return 0, err
 	}
-	changes := slices.Concat(turnover.complete(ids, a), noticed, leavingOut(members))
-	cause, encoded, reason, err := changeColumns(turnover.first, changes)
+	cause, encoded, reason, err := changeColumns(first, changes)
 	if err != nil {
-		return false, false, 0, err
+		return 0, err
 	}
 	var batch pgx.Batch
 	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys, leftOut)
@@ -166,16 +164,16 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a Activation) (activate
 	})
 	batch.Queue(s.q(sqlActivate), s.replicaSet, a.Number, texts(ids), cause, encoded, reason)
 	if err := tx.SendBatch(ctx, &batch).Close(); err != nil {
-		return false, false, 0, fmt.Errorf("recording it: %w", err)
+		return 0, fmt.Errorf("recording it: %w", err)
 	}
-	return true, false, died, nil
+	return died, nil
 }
 
 // membersInColumns is the members' ids, and what their rows are to say, as JSON: the
 // partition numbers that they have, and the projections that they leave out.
-func membersInColumns(members []Member, planned []Checkpoint) (ids []uuid.UUID, keys, leftOut []string, err error) {
+func membersInColumns(members []replicaset.Member, planned []replicaset.Checkpoint) (ids []uuid.UUID, keys, leftOut []string, err error) {
 	for _, m := range members {
-		encoded, err := json.Marshal(keysOf(planned, m.ID))
+		encoded, err := json.Marshal(replicaset.Keys(planned, m.ID))
 		if err != nil {
 			return nil, nil, nil, fmt.Errorf("encoding the partition numbers of worker %s: %w", m.ID, err)
 		}
@@ -191,7 +189,7 @@ func membersInColumns(members []Member, planned []Checkpoint) (ids []uuid.UUID, 
 // readyMembers is the workers that are ready for the generation. Their rows are
 // locked, so that none leaves before its partitions are its own. In the same round
 // trip it reads who came and went.
-func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) ([]Member, turnover, error) {
+func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) ([]replicaset.Member, turnover, error) {
 	var t turnover
 	var batch pgx.Batch
 	batch.Queue(s.q(sqlReadyWorkers), s.replicaSet, generation)
@@ -202,13 +200,13 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 	if err != nil {
 		return nil, t, fmt.Errorf("reading the ready workers: %w", err)
 	}
-	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m Member, err error) {
+	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m replicaset.Member, err error) {
 		var keys string
 		var abandoned []string
 		if err := row.Scan(&m.ID, &m.Name, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &abandoned); err != nil {
 			return m, err
 		}
-		m.leaveOut(abandoned)
+		m.LeaveOut(abandoned)
 		if json.Unmarshal([]byte(keys), &m.Keys) != nil { // they are only a preference, and must not stop everybody
 			m.Keys = nil
 		}
@@ -229,10 +227,10 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 // lockCheckpoints reads the replica set's checkpoints and locks them, after
 // every batch in flight has ended. In the same round trip, but later, it reads which
 // of the members' projections have checkpoints in other replica sets.
-func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx, members []Member) ([]Checkpoint, map[string]string, error) {
+func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx, members []replicaset.Member) ([]replicaset.Checkpoint, map[string]string, error) {
 	var batch pgx.Batch
 	batch.Queue(s.q(sqlLockCheckpoints), s.replicaSet)
-	batch.Queue(s.q(sqlElsewhere), projectionsOf(members), s.replicaSet)
+	batch.Queue(s.q(sqlElsewhere), replicaset.Projections(members), s.replicaSet)
 	results := tx.SendBatch(ctx, &batch)
 	defer func() { _ = results.Close() }()
 	rows, err := results.Query()
@@ -255,8 +253,8 @@ func (s *Store) lockCheckpoints(ctx context.Context, tx pgx.Tx, members []Member
 
 // rewrite replaces the old checkpoints by the planned ones. Ranges that stay
 // keep their row.
-func (s *Store) rewrite(ctx context.Context, tx pgx.Tx, generation int64, old, planned []Checkpoint) error {
-	gone, kept, added := compare(old, planned)
+func (s *Store) rewrite(ctx context.Context, tx pgx.Tx, generation int64, old, planned []replicaset.Checkpoint) error {
+	gone, kept, added := replicaset.Compare(old, planned)
 	var batch pgx.Batch
 	if len(gone) > 0 {
 		c := columnsOf(gone)
@@ -280,40 +278,12 @@ func (s *Store) rewrite(ctx context.Context, tx pgx.Tx, generation int64, old, p
 	return nil
 }
 
-func highestGeneration(checkpoints []Checkpoint) int64 {
+func highestGeneration(checkpoints []replicaset.Checkpoint) int64 {
 	highest := int64(0)
 	for _, c := range checkpoints {
 		highest = max(highest, c.Generation)
 	}
 	return highest
-}
-
-// compare sorts the rows of a change: those whose range is gone, those whose
-// range stays, with their new owner, and those whose range is new.
-func compare(old, planned []Checkpoint) (gone, kept, added []Checkpoint) {
-	type key struct {
-		projection string
-		slots      slot.Range
-	}
-	stays := map[key]bool{}
-	had := map[key]bool{}
-	for _, c := range old {
-		had[key{c.Projection, c.Range}] = true
-	}
-	for _, c := range planned {
-		k := key{c.Projection, c.Range}
-		if stays[k] = had[k]; had[k] {
-			kept = append(kept, c)
-		} else {
-			added = append(added, c)
-		}
-	}
-	for _, c := range old {
-		if !stays[key{c.Projection, c.Range}] {
-			gone = append(gone, c)
-		}
-	}
-	return gone, kept, added
 }
 
 // columns is checkpoints turned into one array a column, for unnest.
@@ -325,7 +295,7 @@ type columns struct {
 	key, total []*int32
 }
 
-func columnsOf(checkpoints []Checkpoint) columns {
+func columnsOf(checkpoints []replicaset.Checkpoint) columns {
 	var c columns
 	for i := range checkpoints {
 		row := &checkpoints[i]

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -17,10 +18,10 @@ func TestActivationWaitsForABatchAndSeesWhereItEnds(t *testing.T) {
 	o := newOwner(t)
 	b := o.begin(t, whole(0), 10)
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
-	setState(t, o.Store, o.pool, o.worker, Ready, number)
+	setState(t, o.Store, o.pool, o.worker, replicaset.Ready, number)
 	second := join(t, o.Store, o.pool, "orders")
-	setState(t, o.Store, o.pool, second, Ready, number)
-	activation := activating(o.Store, o.pool, Activation{Number: number})
+	setState(t, o.Store, o.pool, second, replicaset.Ready, number)
+	activation := activating(o.Store, o.pool, replicaset.Activation{Number: number})
 	awaitBlockedBy(t, o.pool, b.conn.Conn().PgConn().PID())
 	require.NoError(t, b.Commit(t.Context(), 7))
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))
@@ -56,9 +57,9 @@ func TestBatchBehindAnActivationIsFenced(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
-	setState(t, o.Store, o.pool, o.worker, Ready, number)
+	setState(t, o.Store, o.pool, o.worker, replicaset.Ready, number)
 	h := hold(t, o.pool)
-	activation := activating(o.Store, h, Activation{Number: number})
+	activation := activating(o.Store, h, replicaset.Activation{Number: number})
 	pid := await(t, h.reached, "the activation")
 	batch := async(func() error { return o.attempt(context.Background(), o.pool, o.fence, whole(0), 10) })
 	awaitBlockedBy(t, o.pool, pid)
@@ -76,7 +77,7 @@ func TestBatchesAndActivationsTakeTheRowsInOneOrder(t *testing.T) {
 		o := newOwner(t)
 		pieces := o.cut(t, 0, 0, 0)
 		number := prepare(t, o.Store, o.pool, o.fence.Generation)
-		setState(t, o.Store, o.pool, o.worker, Ready, number)
+		setState(t, o.Store, o.pool, o.worker, replicaset.Ready, number)
 		blocker, err := o.pool.Begin(t.Context())
 		require.NoError(t, err)
 		defer func() { _ = blocker.Rollback(context.Background()) }()
@@ -91,7 +92,7 @@ func TestBatchesAndActivationsTakeTheRowsInOneOrder(t *testing.T) {
 			return b.Commit(context.Background(), 10)
 		}
 		activation := func() error {
-			_, err := o.Activate(context.Background(), o.pool, Activation{Number: number})
+			_, err := o.Activate(context.Background(), o.pool, replicaset.Activation{Number: number}, nil)
 			return err
 		}
 		first, second := batch, activation
@@ -122,8 +123,8 @@ func TestBatchesAndActivationsNeverDeadlock(t *testing.T) {
 		o.fence.Generation = current
 		pieces := o.cut(t, 1, 2, 3, 4, 5, 6, 7, 8)
 		number := prepare(t, o.Store, o.pool, current)
-		setState(t, o.Store, o.pool, o.worker, Ready, number)
-		done := activating(o.Store, o.pool, Activation{Number: number})
+		setState(t, o.Store, o.pool, o.worker, replicaset.Ready, number)
+		done := activating(o.Store, o.pool, replicaset.Activation{Number: number})
 		reached := int64(0)
 		for fenced := false; !fenced; {
 			b, err := o.BeginBatch(t.Context(), o.pool, o.fence, slot.Lift(pieces, reached), reached+20, BatchSettings{})
@@ -150,16 +151,16 @@ func TestMembersWaitForTheActivation(t *testing.T) {
 	o := newOwner(t)
 	batch := o.begin(t, whole(0), 10)
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
-	setState(t, o.Store, o.pool, o.worker, Ready, number)
+	setState(t, o.Store, o.pool, o.worker, replicaset.Ready, number)
 	leader := dial(t, o.pool)
-	activation := activating(o.Store, leader, Activation{Number: number})
+	activation := activating(o.Store, leader, replicaset.Activation{Number: number})
 	awaitBlocked(t, o.pool, leader.PgConn().PID())
 	left := async(func() error { return o.Stop(context.Background(), o.pool, o.worker, "leaves") })
 	awaitBlockedBy(t, o.pool, leader.PgConn().PID())
 	require.NoError(t, batch.Commit(t.Context(), 10))
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))
 	require.NoError(t, await(t, left, "the departure"))
-	assert.Equal(t, Stopped, stateOf(t, o.pool, o.worker))
+	assert.Equal(t, replicaset.Stopped, stateOf(t, o.pool, o.worker))
 }
 
 func TestActivateIsRefused(t *testing.T) {
@@ -171,26 +172,26 @@ func TestActivateIsRefused(t *testing.T) {
 	foreign := join(t, stranger, pool, "letters")
 	refused := func(number int64, why string) {
 		t.Helper()
-		activated, err := s.Activate(t.Context(), pool, Activation{Number: number, Exclude: []uuid.UUID{other}})
+		activated, err := isActive(s.Activate(t.Context(), pool, replicaset.Activation{Number: number, Exclude: []uuid.UUID{other}}, nil))
 		require.NoError(t, err)
 		assert.False(t, activated, why)
 	}
 	refused(0, "there is no generation")
 	refused(1, "there is no generation")
 	number := prepare(t, s, pool, 0)
-	setState(t, stranger, pool, foreign, Ready, number)
+	setState(t, stranger, pool, foreign, replicaset.Ready, number)
 	refused(number, "nobody is ready")
-	setState(t, s, pool, w, Ready, number-1)
+	setState(t, s, pool, w, replicaset.Ready, number-1)
 	refused(number, "the worker is ready for another generation")
-	setState(t, s, pool, w, Running, number)
+	setState(t, s, pool, w, replicaset.Running, number)
 	refused(number, "the worker runs")
-	setState(t, s, pool, w, Ready, number)
-	setState(t, s, pool, other, Ready, number+1)
+	setState(t, s, pool, w, replicaset.Ready, number)
+	setState(t, s, pool, other, replicaset.Ready, number+1)
 	refused(number+1, "that one is not in preparation")
-	setState(t, s, pool, other, Pending, 0)
+	setState(t, s, pool, other, replicaset.Pending, 0)
 	assert.Equal(t, "preparing", value[string](t, pool, `SELECT state FROM orchestrator_generations`))
-	assert.Equal(t, Pending, stateOf(t, pool, other), "who refuses excludes nobody")
-	activated, err := s.Activate(t.Context(), pool, Activation{Number: number})
+	assert.Equal(t, replicaset.Pending, stateOf(t, pool, other), "who refuses excludes nobody")
+	activated, err := isActive(s.Activate(t.Context(), pool, replicaset.Activation{Number: number}, nil))
 	require.NoError(t, err)
 	require.True(t, activated)
 	refused(number, "it is active already")
@@ -202,11 +203,11 @@ func TestOfTwoLeadersOneActivates(t *testing.T) {
 		s, pool := newStore(t)
 		w := join(t, s, pool, "orders")
 		number := prepare(t, s, pool, 0)
-		setState(t, s, pool, w, Ready, number)
+		setState(t, s, pool, w, replicaset.Ready, number)
 		h := hold(t, pool)
-		first := activating(s, h, Activation{Number: number})
+		first := activating(s, h, replicaset.Activation{Number: number})
 		pid := await(t, h.reached, "the first leader")
-		second := activating(s, pool, Activation{Number: number})
+		second := activating(s, pool, replicaset.Activation{Number: number})
 		awaitBlockedBy(t, pool, pid)
 		h.end <- commits
 		await(t, first, "the first leader")
@@ -219,16 +220,16 @@ func TestActivateExcludesWhoIsNotReady(t *testing.T) {
 	s, pool := newStore(t)
 	number := prepare(t, s, pool, 0)
 	states := []struct {
-		state      WorkerState
+		state      replicaset.WorkerState
 		generation int64
-		want       WorkerState
+		want       replicaset.WorkerState
 	}{
-		{Ready, number, Ready},
-		{Pending, 0, Dead},
-		{Ready, number - 1, Dead},
-		{Running, number, Dead},
-		{Stopping, number, Stopping},
-		{Stopped, number, Stopped},
+		{replicaset.Ready, number, replicaset.Ready},
+		{replicaset.Pending, 0, replicaset.Dead},
+		{replicaset.Ready, number - 1, replicaset.Dead},
+		{replicaset.Running, number, replicaset.Dead},
+		{replicaset.Stopping, number, replicaset.Stopping},
+		{replicaset.Stopped, number, replicaset.Stopped},
 	}
 	workers := make([]uuid.UUID, len(states))
 	for i, w := range states {
@@ -238,19 +239,19 @@ func TestActivateExcludesWhoIsNotReady(t *testing.T) {
 	unnamed := join(t, s, pool, "orders")
 	stranger := open(t, pool, "stranger")
 	foreign := join(t, stranger, pool, "letters")
-	activated, err := s.Activate(t.Context(), pool, Activation{
+	activated, err := s.Activate(t.Context(), pool, replicaset.Activation{
 		Number: number, Exclude: slices.Concat(workers, []uuid.UUID{foreign}), Detail: "did not stop within 1m",
-	})
+	}, nil)
 	require.NoError(t, err)
-	require.True(t, activated)
+	require.True(t, activated.Active)
 	for i, w := range states {
 		assert.Equal(t, w.want, stateOf(t, pool, workers[i]), "%s for %d", w.state, w.generation)
-		if w.want == Dead {
+		if w.want == replicaset.Dead {
 			assert.Equal(t, "did not stop within 1m", detailOf(t, pool, workers[i]))
 		}
 	}
-	assert.Equal(t, Pending, stateOf(t, pool, unnamed))
-	assert.Equal(t, Pending, stateOf(t, pool, foreign))
+	assert.Equal(t, replicaset.Pending, stateOf(t, pool, unnamed))
+	assert.Equal(t, replicaset.Pending, stateOf(t, pool, foreign))
 	v, err := s.Observe(t.Context(), pool, workers[0], false)
 	require.NoError(t, err)
 	assert.Equal(t, workers[:1], v.Generation.Members)
@@ -282,14 +283,29 @@ func TestActivationThatIsRolledBackChangesNothing(t *testing.T) {
 	o := newOwner(t)
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
 	late, other := join(t, o.Store, o.pool, "orders"), join(t, o.Store, o.pool, "orders")
-	setState(t, o.Store, o.pool, other, Ready, number)
+	setState(t, o.Store, o.pool, other, replicaset.Ready, number)
 	h := hold(t, o.pool)
-	activation := activating(o.Store, h, Activation{Number: number, Exclude: []uuid.UUID{late}})
+	activation := activating(o.Store, h, replicaset.Activation{Number: number, Exclude: []uuid.UUID{late}})
 	await(t, h.reached, "the activation")
 	h.end <- false
 	require.ErrorIs(t, await(t, activation, "the activation").err, errNotCommitted)
 	assert.Equal(t, whole(0), o.pieces(t))
-	assert.Equal(t, Pending, stateOf(t, o.pool, late))
+	assert.Equal(t, replicaset.Pending, stateOf(t, o.pool, late))
+}
+
+// bySlot is the position of every slot; -1 where there is none, -2 where there are several.
+func bySlot(rows []replicaset.Checkpoint) []int64 {
+	positions := slices.Repeat([]int64{-1}, slot.Count)
+	for _, row := range rows {
+		for s := row.From; s < row.To; s++ {
+			if positions[s] != -1 {
+				positions[s] = -2
+				continue
+			}
+			positions[s] = row.Position
+		}
+	}
+	return positions
 }
 
 // Positions go through any sequence of Ns without a replay and without a gap,
@@ -301,16 +317,16 @@ func TestPositionsSurviveEveryNumberOfWorkers(t *testing.T) {
 	for range 5 {
 		workers = append(workers, join(t, s, pool, "orders"))
 	}
-	current, want := int64(0), claimed("orders")
+	current, want := int64(0), []replicaset.Checkpoint{{Piece: slot.Piece{Range: slot.All()}}}
 	for round, n := range []int{1, 3, 2, 5, 4, 1, 5} {
 		current = generation(t, s, pool, current, workers[:n]...)
-		var rows []Checkpoint
+		var rows []replicaset.Checkpoint
 		for _, w := range workers[:n] {
 			own, err := s.Assignment(t.Context(), pool, w, current)
 			require.NoError(t, err)
 			rows = append(rows, own...)
 		}
-		require.Equal(t, positions(t, want, "orders"), positions(t, rows, "orders"))
+		require.Equal(t, bySlot(want), bySlot(rows))
 		f := Fence{Projection: "orders", Partition: rows[0].Partition, Generation: current, Worker: rows[0].Owner}
 		pieces, err := s.Pieces(t.Context(), pool, f)
 		require.NoError(t, err)
@@ -325,7 +341,7 @@ func TestPositionsSurviveEveryNumberOfWorkers(t *testing.T) {
 			}
 		}
 		for _, w := range workers {
-			setState(t, s, pool, w, Pending, 0)
+			setState(t, s, pool, w, replicaset.Pending, 0)
 		}
 	}
 }

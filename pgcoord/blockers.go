@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // A worker's backend is recognized by the advisory locks that it holds: the worker's session lock, or the one that its transactions
@@ -65,7 +67,7 @@ type Blocker struct {
 	PID int
 	// Worker is the worker of this replica set that the backend works for; uuid.Nil if it is nobody's.
 	Worker uuid.UUID
-	State  WorkerState
+	State  replicaset.WorkerState
 	// Role and Application describe the session to people.
 	Role, Application string
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // named opens a connection with an application_name.
@@ -63,7 +65,7 @@ func TestBlockersFindsTheReplicaSetsBackends(t *testing.T) {
 		assert.NotEmpty(t, b.Role)
 	}
 	assert.Len(t, found, len(holders))
-	assert.ElementsMatch(t, []Blocker{{PID: pidOf(own), Worker: own, State: Pending}, {PID: pidOf(dead), Worker: dead, State: Dead}}, workers)
+	assert.ElementsMatch(t, []Blocker{{PID: pidOf(own), Worker: own, State: replicaset.Pending}, {PID: pidOf(dead), Worker: dead, State: replicaset.Dead}}, workers)
 
 	for _, w := range []uuid.UUID{foreign, own} { // neither is the other's
 		for name, conn := range holders {
@@ -101,17 +103,19 @@ func checkBlockersAreEnded(t *testing.T, o owner) {
 	backend := value[int](t, frozen.Tx(), `SELECT pg_backend_pid()`)
 	other := join(t, o.Store, o.pool, "orders")
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
-	setState(t, o.Store, o.pool, other, Ready, number)
+	setState(t, o.Store, o.pool, other, replicaset.Ready, number)
 	began := make(chan int, 1)
-	activation := activating(o.Store, o.pool, Activation{
-		Number: number, Exclude: []uuid.UUID{o.worker}, Began: func(pid int) { began <- pid },
+	activation := async(func() (out outcome) {
+		a := replicaset.Activation{Number: number, Exclude: []uuid.UUID{o.worker}}
+		out.activated, out.err = isActive(o.Activate(context.Background(), o.pool, a, func(pid int) { began <- pid }))
+		return out
 	})
 	pid := await(t, began, "the activation to begin")
 	awaitBlocked(t, o.pool, uint32(pid))
 	blockers, err := o.Blockers(t.Context(), o.pool, pid)
 	require.NoError(t, err)
 	require.Len(t, blockers, 1)
-	require.Equal(t, []any{backend, o.worker, Running}, []any{blockers[0].PID, blockers[0].Worker, blockers[0].State})
+	require.Equal(t, []any{backend, o.worker, replicaset.Running}, []any{blockers[0].PID, blockers[0].Worker, blockers[0].State})
 	require.NoError(t, o.EndBackend(t.Context(), o.pool, blockers[0].PID, blockers[0].Worker))
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))
 	require.Error(t, frozen.Commit(t.Context(), 10))

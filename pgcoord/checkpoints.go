@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -19,7 +20,7 @@ ORDER BY projection, slot_from`
 
 // Assignment reads the checkpoints that the worker owns in the generation,
 // ordered by projection and slot.
-func (s *Store) Assignment(ctx context.Context, db DB, worker uuid.UUID, generation int64) ([]Checkpoint, error) {
+func (s *Store) Assignment(ctx context.Context, db DB, worker uuid.UUID, generation int64) ([]replicaset.Checkpoint, error) {
 	rows, err := db.Query(ctx, s.q(sqlAssignment), s.replicaSet, generation, worker)
 	if err != nil {
 		return nil, fmt.Errorf("reading the assignment of worker %s in generation %d: %w", worker, generation, err)
@@ -57,15 +58,15 @@ func (s *Store) Pieces(ctx context.Context, db DB, f Fence) ([]slot.Piece, error
 	return pieces, nil
 }
 
-func scanCheckpoint(row pgx.CollectableRow) (Checkpoint, error) {
+func scanCheckpoint(row pgx.CollectableRow) (replicaset.Checkpoint, error) {
 	var (
-		c          Checkpoint
+		c          replicaset.Checkpoint
 		owner      *uuid.UUID
 		key, total *int
 	)
 	err := row.Scan(&c.Projection, &c.From, &c.To, &c.Position, &owner, &key, &total, &c.Generation)
 	if err != nil {
-		return Checkpoint{}, err
+		return replicaset.Checkpoint{}, err
 	}
 	if owner != nil && key != nil && total != nil {
 		c.Owner, c.Partition = *owner, slot.Partition{Key: *key, Total: *total}

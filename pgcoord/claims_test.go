@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // claimant is the replica set that has the projection.
@@ -148,10 +150,10 @@ func TestClaimDuringAnActivation(t *testing.T) {
 		number := prepare(t, o.Store, o.pool, o.fence.Generation)
 		second := join(t, o.Store, o.pool, "orders")
 		for _, w := range []uuid.UUID{o.worker, second} {
-			setState(t, o.Store, o.pool, w, Ready, number)
+			setState(t, o.Store, o.pool, w, replicaset.Ready, number)
 		}
 		h := hold(t, o.pool)
-		activation := activating(o.Store, h, Activation{Number: number})
+		activation := activating(o.Store, h, replicaset.Activation{Number: number})
 		await(t, h.reached, "the activation")
 		claims := make(chan error, 2)
 		go func() { claims <- stranger.Claim(context.Background(), o.pool, []string{"orders"}) }()

@@ -1,6 +1,7 @@
 // Package pgcoord is the coordination of a replica set in PostgreSQL: its
 // workers and their heartbeats, its generations, and the checkpoints of its
-// projections. It is the only package that knows the coordination tables.
+// projections. It is the only package that knows the coordination tables. What
+// follows from what they say is decided in internal/replicaset.
 //
 // # What is where
 //
@@ -8,7 +9,8 @@
 //   - workers.go: joining, states, heartbeats, leaving
 //   - view.go: what a coordinator sees of its replica set, in one statement
 //   - generations.go, activation.go: the two transitions of the Recreate strategy
-//   - plan.go: the new assignment, a pure function
+//   - changes.go: what a generation was made for
+//   - repair.go: checkpoints that people have deleted, moved or entered
 //   - checkpoints.go: reading checkpoints
 //   - rewinds.go: the floor of a fresh horizon, and when positions went back below it
 //   - batch.go: the fence: one batch of events in one transaction
@@ -24,7 +26,7 @@
 //
 // A batch is one transaction whose first statement locks its checkpoint rows and
 // compares all that the worker believes: generation, worker and position. Its last
-// one before COMMIT lifts them.
+// one before COMMIT advances them.
 // A new generation rewrites the same rows. So it waits for a batch in flight and
 // sees its final position, and a later batch of the old generation updates
 // nothing. There is no clock in it and no window between check and use.

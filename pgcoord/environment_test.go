@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // The timeouts of a role do not cut a transition short that waits for a batch: each attempt would begin to wait again.
@@ -17,7 +18,7 @@ func TestTransitionsDoNotKnowTheRolesTimeouts(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
-	setState(t, o.Store, o.pool, o.worker, Ready, number)
+	setState(t, o.Store, o.pool, o.worker, replicaset.Ready, number)
 	batch := o.begin(t, whole(0), 10)
 	config := o.pool.Config()
 	config.ConnConfig.RuntimeParams["lock_timeout"] = "50ms"
@@ -30,7 +31,7 @@ func TestTransitionsDoNotKnowTheRolesTimeouts(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	activation := async(func() error {
-		_, err := o.Activate(ctx, hostile, Activation{Number: number, Began: func(pid int) { began <- pid }})
+		_, err := o.Activate(ctx, hostile, replicaset.Activation{Number: number}, func(pid int) { began <- pid })
 		return err
 	})
 	pid := await(t, began, "the activation")
@@ -60,7 +61,7 @@ func TestNumbersGoOnWhenGenerationsAreDeleted(t *testing.T) {
 	o := newOwner(t)
 	generation(t, o.Store, o.pool, 1, o.worker)
 	exec(t, o.pool, `DELETE FROM orchestrator_generations`)
-	number, err := o.Prepare(t.Context(), o.pool, change(0))
+	number, err := numberOf(o.Prepare(t.Context(), o.pool, change(0)))
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, number)
 }
@@ -120,7 +121,7 @@ func TestHiddenRowsOfTheCoordinationTablesAreAnError(t *testing.T) {
 			_, glanced := o.Glance(ctx, conn, o.worker)
 			_, missing := o.Missing(ctx, conn, []string{"orders"}, 1)
 			_, prepared := o.Prepare(ctx, conn, change(1))
-			_, activated := o.Activate(ctx, conn, Activation{Number: 1})
+			_, activated := o.Activate(ctx, conn, replicaset.Activation{Number: 1}, nil)
 			for name, err := range map[string]error{
 				"Observe": observed, "Glance": glanced, "Missing": missing, "Prepare": prepared, "Activate": activated,
 				"CheckEntered": o.CheckEntered(ctx, conn, []string{"orders"}),

@@ -14,31 +14,6 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// Change is the request for a new generation.
-type Change struct {
-	// From is the current generation's number as the leader saw it, 0 for none.
-	From int64
-	// Changes say why.
-	Changes []replicaset.Change
-	// By is the worker that prepares it.
-	By uuid.UUID
-	// Lost are workers to be declared dead with it.
-	Lost []Loss
-	// Died, unless nil, is told how many of them the change has declared dead, when that is committed.
-	Died func(workers int)
-}
-
-// Loss is a worker that the leader holds for dead.
-type Loss struct {
-	Worker uuid.UUID
-	// Detail says why, for people.
-	Detail string
-	// SessionGone says that the evidence is the missing session lock; otherwise
-	// it is that the last heartbeat is still Heartbeat, as Worker has it.
-	SessionGone bool
-	Heartbeat   string
-}
-
 const sqlCurrent = `
 SELECT number, state FROM {{schema}}orchestrator_generations
 WHERE replica_set = $1 AND state <> 'superseded' LIMIT {{all rows}} FOR UPDATE`
@@ -69,44 +44,49 @@ WHERE w.worker_id = $1 AND w.state NOT IN ('stopped', 'dead')
         SELECT extract(epoch FROM h.last_heartbeat)::text FROM {{schema}}orchestrator_heartbeats AS h
         WHERE h.worker_id = w.worker_id), '') END`
 
-// Prepare supersedes the generation change.From and enters the next one,
-// preparing. It returns 0 if somebody else changed the generation first: the
-// current generation's row is locked, so of two leaders one wins.
-func (s *Store) Prepare(ctx context.Context, db Conn, change Change) (int64, error) {
-	number, died := int64(0), 0
-	cause, changes, reason, err := changeColumns(change.From == 0, change.Changes)
+// Prepared is what has come of a Preparation.
+type Prepared struct {
+	// Number is the new generation's; 0 if somebody else changed the generation first.
+	Number int64
+	// Died is how many of the lost workers it has declared dead.
+	Died int
+}
+
+// Prepare supersedes the generation p.From and enters the next one, in preparation. It does
+// nothing if somebody else changed the generation first: the current generation's row is
+// locked, so of two leaders one wins.
+func (s *Store) Prepare(ctx context.Context, db Conn, p replicaset.Preparation) (Prepared, error) {
+	var result Prepared
+	cause, changes, reason, err := changeColumns(p.From == 0, p.Changes)
 	if err != nil {
-		return 0, fmt.Errorf("preparing the generation after %d of replica set %q: %w", change.From, s.replicaSet, err)
+		return Prepared{}, fmt.Errorf("preparing the generation after %d of replica set %q: %w", p.From, s.replicaSet, err)
 	}
-	err = s.inTransaction(ctx, db, change.By, func(tx pgx.Tx, _ int) error {
+	err = s.inTransaction(ctx, db, p.By, func(tx pgx.Tx, _ int) error {
 		current, state, err := s.lockCurrent(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if current != change.From || (current != 0 && state != Active) {
+		if current != p.From || (current != 0 && state != replicaset.Active) {
 			return nil
 		}
 		if _, err := tx.Exec(ctx, s.q(sqlSupersede), s.replicaSet, current); err != nil {
 			return fmt.Errorf("superseding it: %w", err)
 		}
-		if died, err = s.MarkDead(ctx, tx, change.Lost); err != nil {
+		if result.Died, err = s.MarkDead(ctx, tx, p.Lost); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, s.q(sqlPrepare), s.replicaSet, cause, changes, reason, change.By).Scan(&number)
+		return tx.QueryRow(ctx, s.q(sqlPrepare), s.replicaSet, cause, changes, reason, p.By).Scan(&result.Number)
 	})
 	if isUniqueViolation(err) { // nobody had a row to lock: the other inserted the first generation
-		return 0, nil
+		return Prepared{}, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("preparing the generation after %d of replica set %q: %w", change.From, s.replicaSet, err)
+		return Prepared{}, fmt.Errorf("preparing the generation after %d of replica set %q: %w", p.From, s.replicaSet, err)
 	}
-	if change.Died != nil {
-		change.Died(died)
+	if result.Number != 0 {
+		s.tell(ctx, db, NotifyGeneration, p.By)
 	}
-	if number != 0 {
-		s.tell(ctx, db, NotifyGeneration, change.By)
-	}
-	return number, nil
+	return result, nil
 }
 
 // sqlTransitionSettings bound the time for which a leader that freezes within a
@@ -151,7 +131,7 @@ func (s *Store) inTransaction(ctx context.Context, db Conn, by uuid.UUID, run fu
 }
 
 // lockCurrent locks the row of the current generation; 0 if there is none.
-func (s *Store) lockCurrent(ctx context.Context, tx pgx.Tx) (number int64, state GenerationState, err error) {
+func (s *Store) lockCurrent(ctx context.Context, tx pgx.Tx) (number int64, state replicaset.GenerationState, err error) {
 	err = tx.QueryRow(ctx, s.q(sqlCurrent), s.replicaSet).Scan(&number, &state)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, "", nil
@@ -163,7 +143,7 @@ func (s *Store) lockCurrent(ctx context.Context, tx pgx.Tx) (number int64, state
 }
 
 // MarkDead declares workers dead for which the evidence still holds, and returns how many it has declared dead.
-func (s *Store) MarkDead(ctx context.Context, db DB, losses []Loss) (died int, err error) {
+func (s *Store) MarkDead(ctx context.Context, db DB, losses []replicaset.Loss) (died int, err error) {
 	for _, l := range losses {
 		tag, err := db.Exec(ctx, s.q(sqlMarkDead), l.Worker, l.Detail, l.SessionGone, l.Heartbeat)
 		if err != nil {

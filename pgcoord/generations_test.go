@@ -16,8 +16,8 @@ import (
 )
 
 // change asks for the generation after from.
-func change(from int64, lost ...Loss) Change {
-	return Change{From: from, Changes: aTest, By: uuid.New(), Lost: lost}
+func change(from int64, lost ...replicaset.Loss) replicaset.Preparation {
+	return replicaset.Preparation{From: from, Changes: aTest, By: uuid.New(), Lost: lost}
 }
 
 // held is a connection whose transaction stops before its commit.
@@ -67,17 +67,17 @@ type outcome struct {
 }
 
 // preparing runs Prepare in a goroutine.
-func preparing(s *Store, db Conn, c Change) <-chan outcome {
+func preparing(s *Store, db Conn, c replicaset.Preparation) <-chan outcome {
 	return async(func() (out outcome) {
-		out.number, out.err = s.Prepare(context.Background(), db, c)
+		out.number, out.err = numberOf(s.Prepare(context.Background(), db, c))
 		return out
 	})
 }
 
 // activating runs Activate in a goroutine.
-func activating(s *Store, db Conn, a Activation) <-chan outcome {
+func activating(s *Store, db Conn, a replicaset.Activation) <-chan outcome {
 	return async(func() (out outcome) {
-		out.activated, out.err = s.Activate(context.Background(), db, a)
+		out.activated, out.err = isActive(s.Activate(context.Background(), db, a, nil))
 		return out
 	})
 }
@@ -87,31 +87,31 @@ func TestPrepareSupersedesTheGenerationBefore(t *testing.T) {
 	s, pool := newStore(t)
 	w := join(t, s, pool, "orders")
 	by := uuid.New()
-	number, err := s.Prepare(t.Context(), pool, Change{Changes: []replicaset.Change{{Kind: replicaset.Joined, Name: "ann", Worker: by}}, By: by})
+	number, err := numberOf(s.Prepare(t.Context(), pool, replicaset.Preparation{Changes: []replicaset.Change{{Kind: replicaset.Joined, Name: "ann", Worker: by}}, By: by}))
 	require.NoError(t, err)
 	assert.Equal(t, int64(1), number)
 	v, err := s.Observe(t.Context(), pool, w, false)
 	require.NoError(t, err)
-	assert.Equal(t, Preparing, v.Generation.State)
+	assert.Equal(t, replicaset.Preparing, v.Generation.State)
 	assert.Equal(t, replicaset.CauseFirst, v.Generation.Cause)
 	assert.Equal(t, replicaset.Called("ann", by)+" joined", v.Generation.Reason)
 	assert.Equal(t, by, value[uuid.UUID](t, pool, `SELECT prepared_by FROM orchestrator_generations`))
 
 	for _, from := range []int64{0, 1, 2} {
-		number, err = s.Prepare(t.Context(), pool, change(from))
+		number, err = numberOf(s.Prepare(t.Context(), pool, change(from)))
 		require.NoError(t, err)
 		assert.Zero(t, number, "a generation in preparation is not superseded (from %d)", from)
 	}
-	setState(t, s, pool, w, Ready, 1)
-	activated, err := s.Activate(t.Context(), pool, Activation{Number: 1})
+	setState(t, s, pool, w, replicaset.Ready, 1)
+	activated, err := isActive(s.Activate(t.Context(), pool, replicaset.Activation{Number: 1}, nil))
 	require.NoError(t, err)
 	require.True(t, activated)
 	for _, from := range []int64{0, 2} {
-		number, err = s.Prepare(t.Context(), pool, change(from))
+		number, err = numberOf(s.Prepare(t.Context(), pool, change(from)))
 		require.NoError(t, err)
 		assert.Zero(t, number, "the current generation is not %d", from)
 	}
-	number, err = s.Prepare(t.Context(), pool, change(1))
+	number, err = numberOf(s.Prepare(t.Context(), pool, change(1)))
 	require.NoError(t, err)
 	assert.Equal(t, int64(2), number)
 	assert.Equal(t, "superseded", value[string](t, pool, `SELECT state FROM orchestrator_generations WHERE number = 1 AND superseded_at IS NOT NULL`))
@@ -125,10 +125,10 @@ func TestPrepareThatComesTooLateDeclaresNobodyDead(t *testing.T) {
 	w := join(t, s, pool, "orders")
 	number := generation(t, s, pool, 0, w)
 	number = generation(t, s, pool, number, w)
-	prepared, err := s.Prepare(t.Context(), pool, change(number-1, Loss{Worker: w, SessionGone: true}))
+	prepared, err := numberOf(s.Prepare(t.Context(), pool, change(number-1, replicaset.Loss{Worker: w, SessionGone: true})))
 	require.NoError(t, err)
 	require.Zero(t, prepared)
-	assert.Equal(t, Running, stateOf(t, pool, w))
+	assert.Equal(t, replicaset.Running, stateOf(t, pool, w))
 }
 
 // The first leader's transaction is held open, the second waits behind it.
@@ -172,14 +172,14 @@ func checkManyLeaders(t *testing.T, pool *pgxpool.Pool) {
 	for from := range int64(rounds) {
 		var won, activations numbers
 		race(leaders, func() {
-			number, err := s.Prepare(context.Background(), pool, change(from))
+			number, err := numberOf(s.Prepare(context.Background(), pool, change(from)))
 			assert.NoError(t, err)
 			won.add(number)
 		})
 		require.Equal(t, from+1, won.sum(), "one wins, the others get 0")
-		setState(t, s, pool, w, Ready, from+1)
+		setState(t, s, pool, w, replicaset.Ready, from+1)
 		race(leaders, func() {
-			activated, err := s.Activate(context.Background(), pool, Activation{Number: from + 1})
+			activated, err := isActive(s.Activate(context.Background(), pool, replicaset.Activation{Number: from + 1}, nil))
 			assert.NoError(t, err)
 			if activated {
 				activations.add(1)
@@ -227,22 +227,22 @@ func TestGenerationsAreNotified(t *testing.T) {
 	require.NoError(t, s.Join(ctx, pool, m))
 	assert.Equal(t, "joined "+m.ID.String(), hears(t, listener))
 	c := change(0)
-	number, err := s.Prepare(ctx, pool, c)
+	number, err := numberOf(s.Prepare(ctx, pool, c))
 	require.NoError(t, err)
 	assert.Equal(t, "generation "+c.By.String(), hears(t, listener))
 	require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		exec(t, tx, `UPDATE orchestrator_generations SET created_at = now()`)
-		setState(t, s, tx, m.ID, Ready, number) // at once, which nobody is told
+		setState(t, s, tx, m.ID, replicaset.Ready, number) // at once, which nobody is told
 		return nil
 	}))
 	exec(t, pool, `UPDATE orchestrator_generations SET created_at = created_at - interval '100 ms'`)
-	setState(t, s, pool, m.ID, Ready, number)
+	setState(t, s, pool, m.ID, replicaset.Ready, number)
 	assert.Equal(t, "ready "+m.ID.String(), hears(t, listener), "the leader looks seldom by now")
-	_, err = s.Activate(ctx, pool, Activation{Number: number, By: m.ID})
+	_, err = s.Activate(ctx, pool, replicaset.Activation{Number: number, By: m.ID}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, "generation "+m.ID.String(), hears(t, listener))
-	setState(t, s, pool, m.ID, Running, number)
-	markDead(t, s, pool, []Loss{stale(t, pool, m.ID)})
+	setState(t, s, pool, m.ID, replicaset.Running, number)
+	markDead(t, s, pool, []replicaset.Loss{stale(t, pool, m.ID)})
 	require.NoError(t, s.Rejoin(ctx, pool, m.ID))
 	assert.Equal(t, "joined "+m.ID.String(), hears(t, listener), "running and dead are not told")
 	require.NoError(t, s.Stop(ctx, pool, m.ID, ""))
@@ -279,9 +279,9 @@ func TestConnectionsDefaultsDoNotMatter(t *testing.T) {
 	require.Equal(t, outcome{number: number}, await(t, leader, "the leader"))
 	require.Equal(t, outcome{}, await(t, other, "the other leader"))
 
-	setState(t, o.Store, o.pool, o.worker, Ready, number)
+	setState(t, o.Store, o.pool, o.worker, replicaset.Ready, number)
 	last := o.begin(t, whole(10), 20)
-	activation := activating(o.Store, pool, Activation{Number: number})
+	activation := activating(o.Store, pool, replicaset.Activation{Number: number})
 	awaitBlockedBy(t, o.pool, last.conn.Conn().PgConn().PID())
 	require.NoError(t, last.Commit(t.Context(), 20))
 	require.Equal(t, outcome{activated: true}, await(t, activation, "the activation"))

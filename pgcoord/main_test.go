@@ -79,7 +79,7 @@ func join(t testing.TB, s *Store, db DB, projections ...string) uuid.UUID {
 }
 
 // setState records a state that the worker must be able to take.
-func setState(t testing.TB, s *Store, db DB, worker uuid.UUID, state WorkerState, generation int64) {
+func setState(t testing.TB, s *Store, db DB, worker uuid.UUID, state replicaset.WorkerState, generation int64) {
 	t.Helper()
 	ok, err := s.SetState(t.Context(), db, worker, state, generation)
 	require.NoError(t, err)
@@ -95,7 +95,7 @@ var aTest = []replicaset.Change{{Kind: "a test"}}
 // prepare prepares the generation after from and returns its number.
 func prepare(t testing.TB, s *Store, db Conn, from int64) int64 {
 	t.Helper()
-	number, err := s.Prepare(t.Context(), db, Change{From: from, Changes: aTest, By: uuid.New()})
+	number, err := numberOf(s.Prepare(t.Context(), db, replicaset.Preparation{From: from, Changes: aTest, By: uuid.New()}))
 	require.NoError(t, err)
 	require.Equal(t, from+1, number)
 	return number
@@ -106,19 +106,19 @@ func generation(t testing.TB, s *Store, db Conn, from int64, workers ...uuid.UUI
 	t.Helper()
 	number := prepare(t, s, db, from)
 	for _, w := range workers {
-		setState(t, s, db, w, Ready, number)
+		setState(t, s, db, w, replicaset.Ready, number)
 	}
-	activated, err := s.Activate(t.Context(), db, Activation{Number: number, By: uuid.New()})
+	activated, err := isActive(s.Activate(t.Context(), db, replicaset.Activation{Number: number, By: uuid.New()}, nil))
 	require.NoError(t, err)
 	require.True(t, activated)
 	for _, w := range workers {
-		setState(t, s, db, w, Running, number)
+		setState(t, s, db, w, replicaset.Running, number)
 	}
 	return number
 }
 
 // markDead declares workers dead, and returns how many died.
-func markDead(t testing.TB, s *Store, db DB, losses []Loss) int {
+func markDead(t testing.TB, s *Store, db DB, losses []replicaset.Loss) int {
 	t.Helper()
 	died, err := s.MarkDead(t.Context(), db, losses)
 	require.NoError(t, err)
@@ -319,9 +319,9 @@ func hears(t testing.TB, conn *pgx.Conn) string {
 }
 
 // stateOf is the worker's state as the table has it.
-func stateOf(t testing.TB, db DB, worker uuid.UUID) WorkerState {
+func stateOf(t testing.TB, db DB, worker uuid.UUID) replicaset.WorkerState {
 	t.Helper()
-	return WorkerState(value[string](t, db, `SELECT state FROM orchestrator_workers WHERE worker_id = $1`, worker))
+	return replicaset.WorkerState(value[string](t, db, `SELECT state FROM orchestrator_workers WHERE worker_id = $1`, worker))
 }
 
 // detailOf is what happened to the worker last.
@@ -329,3 +329,9 @@ func detailOf(t testing.TB, db DB, worker uuid.UUID) string {
 	t.Helper()
 	return value[string](t, db, `SELECT detail FROM orchestrator_workers WHERE worker_id = $1`, worker)
 }
+
+// numberOf is the number of the generation that was prepared.
+func numberOf(p Prepared, err error) (int64, error) { return p.Number, err }
+
+// isActive says whether the generation was activated.
+func isActive(a Activated, err error) (bool, error) { return a.Active, err }

@@ -105,12 +105,12 @@ func checkAssignments(t *testing.T, s *Store, pool *pgxpool.Pool, first, second 
 	t.Helper()
 	v, err := s.Observe(t.Context(), pool, first, false)
 	require.NoError(t, err)
-	assert.Equal(t, Active, v.Generation.State)
+	assert.Equal(t, replicaset.Active, v.Generation.State)
 	assert.ElementsMatch(t, []uuid.UUID{first, second}, v.Generation.Members)
 	require.Len(t, v.Workers, 2)
 	w, ok := v.Worker(first)
 	require.True(t, ok)
-	assert.Equal(t, Running, w.State)
+	assert.Equal(t, replicaset.Running, w.State)
 	assert.Equal(t, []string{"ord'ers", `"q"`, "{a,b}", "NULL", ""}, w.Projections)
 	assert.Equal(t, []string{`"q"`, "NULL"}, w.Unpartitioned)
 	assert.True(t, w.HasSession)
@@ -125,22 +125,22 @@ func checkAssignments(t *testing.T, s *Store, pool *pgxpool.Pool, first, second 
 func changeAndLeave(t *testing.T, s *Store, pool *pgxpool.Pool, number int64, dead, stays uuid.UUID) {
 	t.Helper()
 	ctx := t.Context()
-	next, err := s.Prepare(ctx, pool, Change{
+	prepared, err := s.Prepare(ctx, pool, replicaset.Preparation{
 		From: number, Changes: []replicaset.Change{{Kind: replicaset.Lost, Name: "o'hara \\", Detail: "it's {\"x\"}"}}, By: stays,
-		Lost: []Loss{{Worker: dead, Detail: "it's gone", SessionGone: true}, {Worker: stays, Heartbeat: "0.000000"}},
+		Lost: []replicaset.Loss{{Worker: dead, Detail: "it's gone", SessionGone: true}, {Worker: stays, Heartbeat: "0.000000"}},
 	})
 	require.NoError(t, err)
-	require.Equal(t, number+1, next)
-	setState(t, s, pool, stays, Ready, next)
+	require.Equal(t, number+1, prepared.Number)
+	setState(t, s, pool, stays, replicaset.Ready, prepared.Number)
 	require.NoError(t, s.Rejoin(ctx, pool, dead))
-	activated, err := s.Activate(ctx, pool, Activation{Number: next, By: stays, Exclude: []uuid.UUID{dead}, Detail: "it's late"})
+	activated, err := isActive(s.Activate(ctx, pool, replicaset.Activation{Number: prepared.Number, By: stays, Exclude: []uuid.UUID{dead}, Detail: "it's late"}, nil))
 	require.NoError(t, err)
 	require.True(t, activated)
 	v, err := s.Observe(ctx, pool, dead, false)
 	require.NoError(t, err)
 	assert.Equal(t, []uuid.UUID{stays}, v.Generation.Members)
 	w, _ := v.Worker(dead)
-	assert.Equal(t, Dead, w.State)
+	assert.Equal(t, replicaset.Dead, w.State)
 	blockers, err := s.Blockers(ctx, pool, 1)
 	require.NoError(t, err)
 	assert.Empty(t, blockers)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -56,17 +57,17 @@ func TestAFullQueueOfNotificationsChangesNothingElse(t *testing.T) {
 			failed(1)
 			number := generation(t, s, db, from, w)
 			failed(2)
-			require.NoError(t, s.Contest(t.Context(), db, w))
-			assert.Equal(t, Pending, stateOf(t, pool, w))
+			require.NoError(t, s.RequestGeneration(t.Context(), db, w))
+			assert.Equal(t, replicaset.Pending, stateOf(t, pool, w))
 			bury(t, s, pool, w)
 			untold.Store(0)
 			require.NoError(t, s.Rejoin(t.Context(), db, w))
-			assert.Equal(t, Pending, stateOf(t, pool, w))
+			assert.Equal(t, replicaset.Pending, stateOf(t, pool, w))
 			exec(t, pool, `UPDATE orchestrator_generations SET created_at = now() - interval '1 hour' WHERE number = $1`, number)
-			setState(t, s, db, w, Ready, number)
+			setState(t, s, db, w, replicaset.Ready, number)
 			s.AnnounceAppends(t.Context(), db, w)
 			require.NoError(t, s.Stop(t.Context(), db, w, ""))
-			assert.Equal(t, Stopped, stateOf(t, pool, w))
+			assert.Equal(t, replicaset.Stopped, stateOf(t, pool, w))
 			failed(4)
 			w = join(t, s.Notifying(false, func(context.Context, error) { untold.Add(1) }), db, "orders")
 			failed(0)

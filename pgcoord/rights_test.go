@@ -10,6 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // newRole creates a role that may log in and use the tables, with a suffix to its name. It is dropped when the test ends.
@@ -191,24 +193,24 @@ func TestObserveReadsWhateverStandsThere(t *testing.T) {
 		whole := observe(t, o.Store, o.pool, o.worker, false)
 		glance, err := o.Glance(t.Context(), o.pool, o.worker)
 		require.NoError(t, err)
-		for _, v := range []View{whole, glance} {
+		for _, v := range []replicaset.View{whole, glance} {
 			assert.Equal(t, []uuid.UUID{o.worker}, v.Generation.Members)
 			require.Len(t, v.Workers, 2)
 			for _, w := range v.Workers {
 				assert.Equal(t, []string{"orders"}, w.Projections)
 				assert.Empty(t, w.Unpartitioned)
 				assert.GreaterOrEqual(t, w.HeartbeatAge, 0*w.HeartbeatAge)
-				assert.Equal(t, when == "infinity" || when == "-infinity" || when == "4713-01-01 BC", w.HeartbeatAge == NoHeartbeat, when)
+				assert.Equal(t, when == "infinity" || when == "-infinity" || when == "4713-01-01 BC", w.HeartbeatAge == replicaset.NoHeartbeat, when)
 			}
 		}
 		w, _ := whole.Worker(lost)
-		markDead(t, o.Store, o.pool, []Loss{{Worker: lost, Heartbeat: w.Heartbeat}})
-		require.Equal(t, Dead, stateOf(t, o.pool, lost), when)
+		markDead(t, o.Store, o.pool, []replicaset.Loss{{Worker: lost, Heartbeat: w.Heartbeat}})
+		require.Equal(t, replicaset.Dead, stateOf(t, o.pool, lost), when)
 		exec(t, o.pool, `UPDATE orchestrator_workers SET state = 'pending' WHERE worker_id = $1`, lost)
 	}
 	exec(t, o.pool, `DELETE FROM orchestrator_heartbeats WHERE worker_id = $1`, lost)
 	w, _ := observe(t, o.Store, o.pool, o.worker, false).Worker(lost)
-	assert.Equal(t, NoHeartbeat, w.HeartbeatAge, "missing means old")
-	markDead(t, o.Store, o.pool, []Loss{{Worker: lost, Heartbeat: w.Heartbeat}})
-	assert.Equal(t, Dead, stateOf(t, o.pool, lost))
+	assert.Equal(t, replicaset.NoHeartbeat, w.HeartbeatAge, "missing means old")
+	markDead(t, o.Store, o.pool, []replicaset.Loss{{Worker: lost, Heartbeat: w.Heartbeat}})
+	assert.Equal(t, replicaset.Dead, stateOf(t, o.pool, lost))
 }

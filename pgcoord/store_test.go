@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 )
@@ -122,7 +123,7 @@ func TestPiecesAreThoseOfThePartition(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, rows, 3)
 	for i, row := range rows {
-		assert.Equal(t, Checkpoint{Projection: "orders", Piece: pieces[i], Owner: o.worker, Partition: o.fence.Partition, Generation: o.fence.Generation}, row)
+		assert.Equal(t, replicaset.Checkpoint{Projection: "orders", Piece: pieces[i], Owner: o.worker, Partition: o.fence.Partition, Generation: o.fence.Generation}, row)
 	}
 }
 

@@ -4,114 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
-	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// GenerationState is the phase of a generation.
-type GenerationState string
-
-// The phases of a generation.
-const (
-	Preparing  GenerationState = "preparing"  // the workers stop and report ready
-	Active     GenerationState = "active"     // its members handle their partitions
-	Superseded GenerationState = "superseded" // over
-)
-
-// Generation is the replica set's current configuration.
-type Generation struct {
-	Number  int64 // 0 before the first
-	State   GenerationState
-	Cause   string
-	Reason  string
-	Members []uuid.UUID
-	// Age is how long ago it was prepared, ActiveFor how long it has been
-	// active; 0 if it is not.
-	Age, ActiveFor time.Duration
-}
-
-// Worker is another worker, or oneself, as the tables show it.
-type Worker struct {
-	ID            uuid.UUID
-	Name          string
-	State         WorkerState
-	Generation    int64
-	Projections   []string
-	Unpartitioned []string
-	Partitions    int
-	// Abandoned is the projections of its abandoned handlers, one for each, in order.
-	// LeftOut is the projections that the generation it was last a member of gave it no
-	// partition of for that reason, in order.
-	Abandoned, LeftOut []string
-	// StateAge is how long it has been in its state.
-	StateAge time.Duration
-	// HeartbeatAge is the time since the last heartbeat, at least 0. It is NoHeartbeat if the worker has
-	// no heartbeat, or an infinite one. Heartbeat is the time of the last heartbeat, as the row has it.
-	HeartbeatAge time.Duration
-	Heartbeat    string
-	// HasSession says whether the worker announced a session lock at all, and
-	// SessionPID which backend holds it now; 0 if none does.
-	HasSession bool
-	SessionPID int
-}
-
-// NoHeartbeat is the HeartbeatAge of a worker that has no heartbeat: it is older than any.
-const NoHeartbeat = time.Duration(math.MaxInt64)
-
-// View is what a coordinator sees at one moment.
-type View struct {
-	// Generation is the current one; its Number is 0 if there is none.
-	Generation Generation
-	// Workers are those that have neither left nor been declared dead, the
-	// generation's members, the leader, and oneself in any case, ordered by id.
-	Workers []Worker
-	// LeaderPID is the backend that holds the replica set's advisory lock; 0 if
-	// none does.
-	LeaderPID int
-	// Leading says whether it is the backend that was asked.
-	Leading bool
-	// LeaderLocked says whether anybody holds that lock. A prepared transaction does so without a backend.
-	LeaderLocked bool
-	// SessionAge is how long the backend that was asked has been connected, and
-	// ServerAge how long the server has been up. Session and Server change when they begin.
-	SessionAge, ServerAge time.Duration
-	Session, Server       string
-	// At is when it was seen, on a clock of the caller's, who sets it.
-	At time.Duration
-	// Clock is the database's clock at the look, as the time since 1970: what
-	// all workers can agree on, to take turns.
-	Clock time.Duration
-	// Glance says that the view is of Store.Glance, which does not look at locks:
-	// nothing is known of leadership and sessions.
-	Glance bool
-	// Dead is how many workers were declared dead whose rows are kept.
-	Dead int
-	// Positions has the sum of the positions of the worker's own checkpoints, for each projection. It never falls
-	// unless somebody sets a checkpoint back, deletes one, or the generation changes.
-	Positions map[string]int64
-	// Contradicting has the worker's projections whose checkpoints are not as the active generation has divided them, in order: somebody
-	// has moved, deleted or entered some. It is empty unless the worker has reported that it runs the generation.
-	Contradicting []string
-	// Drawn is the highest position of the events table that was drawn, and so
-	// changes when events are appended; 0 if it cannot be seen.
-	Drawn int64
-}
-
-// Worker is the worker with the id; ok is false if the view has none.
-func (v View) Worker(id uuid.UUID) (w Worker, ok bool) {
-	for _, w := range v.Workers {
-		if w.ID == id {
-			return w, true
-		}
-	}
-	return Worker{}, false
-}
-
-// viewColumns are a generation g, and a worker w with its heartbeat h, as scan takes
+// viewColumns are a generation g, and a worker w with its heartbeat h, as scanView takes
 // them.
 const viewColumns = `
        coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(array_remove(g.members, NULL), '{}'),
@@ -189,9 +89,9 @@ LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 WHERE ` + dbguard.Primary + `
 ORDER BY w.worker_id LIMIT {{all rows}}`
 
-// Glance reads what Observe reads, but for leadership, sessions and Drawn, whose
+// Glance reads what Observe reads, but for leadership, sessions and LastAllocated, whose
 // fields stay zero.
-func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (View, error) {
+func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset.View, error) {
 	v, err := s.view(ctx, db, s.q(sqlGlance), s.replicaSet, worker)
 	v.Glance = true
 	return v, err
@@ -200,32 +100,32 @@ func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (View, erro
 // Observe reads the state of the replica set as worker sees it. With lead it
 // also takes the leader's lock if that is free; db must be the worker's own
 // session then, since the lock lasts as long as the session.
-func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (View, error) {
+func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (replicaset.View, error) {
 	return s.view(ctx, db, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead, s.sequence)
 }
 
 // view runs sqlObserve or sqlGlance.
-func (s *Store) view(ctx context.Context, db DB, sql string, args ...any) (View, error) {
+func (s *Store) view(ctx context.Context, db DB, sql string, args ...any) (replicaset.View, error) {
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {
-		return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
+		return replicaset.View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 	}
 	defer rows.Close()
-	var v View
+	var v replicaset.View
 	for rows.Next() {
-		if err := v.scan(rows.Scan); err != nil {
-			return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
+		if err := scanView(&v, rows.Scan); err != nil {
+			return replicaset.View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
+		return replicaset.View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 	}
 	return v, nil
 }
 
-// scan takes one row of either statement: the replica set's state, repeated, and one
+// scanView takes one row of either statement: the replica set's state, repeated, and one
 // worker, or NULLs if there is none.
-func (v *View) scan(scan func(...any) error) error {
+func scanView(v *replicaset.View, scan func(...any) error) error {
 	var (
 		sessionAge, serverAge  float64
 		clock                  float64
@@ -236,12 +136,12 @@ func (v *View) scan(scan func(...any) error) error {
 		state, generationState *string
 		generation             *int64
 		partitions             *int
-		w                      Worker
+		w                      replicaset.Worker
 		positions              string
 		contradicting          []string
 	)
 	g := &v.Generation
-	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.Drawn,
+	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
 		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &positions, &contradicting, &w.SessionPID)
@@ -257,11 +157,11 @@ func (v *View) scan(scan func(...any) error) error {
 	if len(contradicting) > 0 {
 		v.Contradicting = contradicting
 	}
-	g.State, g.Age, g.ActiveFor = GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
+	g.State, g.Age, g.ActiveFor = replicaset.GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
 	if id == nil {
 		return nil
 	}
-	w.ID, w.Name, w.State, w.Generation, w.Partitions = *id, *name, WorkerState(*state), *generation, *partitions
+	w.ID, w.Name, w.State, w.Generation, w.Partitions = *id, *name, replicaset.WorkerState(*state), *generation, *partitions
 	w.StateAge, w.HeartbeatAge = milliseconds(stateAge), milliseconds(heartbeatAge)
 	v.Workers = append(v.Workers, w)
 	return nil

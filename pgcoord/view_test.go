@@ -10,11 +10,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // observe is the view of a worker.
-func observe(t testing.TB, s *Store, db DB, w uuid.UUID, lead bool) View {
+func observe(t testing.TB, s *Store, db DB, w uuid.UUID, lead bool) replicaset.View {
 	t.Helper()
 	v, err := s.Observe(t.Context(), db, w, lead)
 	require.NoError(t, err)
@@ -22,7 +23,7 @@ func observe(t testing.TB, s *Store, db DB, w uuid.UUID, lead bool) View {
 }
 
 // ids is the workers that a view shows.
-func ids(v View) []uuid.UUID {
+func ids(v replicaset.View) []uuid.UUID {
 	var all []uuid.UUID
 	for _, w := range v.Workers {
 		all = append(all, w.ID)
@@ -44,7 +45,7 @@ func TestObserveAnEmptyReplicaSet(t *testing.T) {
 	assert.InDelta(t, float64(time.Now().UnixNano()), float64(v.Clock), float64(time.Minute))
 	v.SessionAge, v.ServerAge, v.Clock = 0, 0, 0
 	v.Session, v.Server = "", ""
-	assert.Equal(t, View{Generation: Generation{Members: []uuid.UUID{}}}, v)
+	assert.Equal(t, replicaset.View{Generation: replicaset.Generation{Members: []uuid.UUID{}}}, v)
 	_, ok := v.Worker(uuid.New())
 	assert.False(t, ok)
 }
@@ -124,8 +125,8 @@ func TestObserveMeasuresAges(t *testing.T) {
 	prepare(t, s, pool, 0)
 	g := observe(t, s, pool, w, false).Generation
 	assert.Zero(t, g.ActiveFor, "it is not active")
-	setState(t, s, pool, w, Ready, 1)
-	_, err := s.Activate(t.Context(), pool, Activation{Number: 1})
+	setState(t, s, pool, w, replicaset.Ready, 1)
+	_, err := s.Activate(t.Context(), pool, replicaset.Activation{Number: 1}, nil)
 	require.NoError(t, err)
 	exec(t, pool, `UPDATE orchestrator_generations SET created_at = now() - interval '3 minutes', activated_at = now() - interval '2 minutes'`)
 	exec(t, pool, `UPDATE orchestrator_workers SET state_changed_at = now() - interval '4 minutes'`)
@@ -161,7 +162,7 @@ func TestObserveShowsTheLivingMembersLeaderAndOneself(t *testing.T) {
 	assert.IsIncreasing(t, texts(ids(v)))
 	w, ok := v.Worker(own)
 	assert.True(t, ok)
-	assert.Equal(t, Dead, w.State)
+	assert.Equal(t, replicaset.Dead, w.State)
 	assert.ElementsMatch(t, []uuid.UUID{member, alive, leader}, ids(observe(t, s, pool, alive, false)))
 	assert.NotContains(t, ids(observe(t, s, pool, foreign, false)), foreign, "it is another replica set's")
 }
@@ -172,9 +173,9 @@ func TestObserveSumsPositionsAndCountsTheDead(t *testing.T) {
 	o := newOwner(t)
 	o.cut(t, 10, 20, 9)
 	other := join(t, o.Store, o.pool, "orders")
-	for name, look := range map[string]func(worker uuid.UUID) (View, error){
-		"look":   func(worker uuid.UUID) (View, error) { return o.Observe(t.Context(), o.pool, worker, false) },
-		"glance": func(worker uuid.UUID) (View, error) { return o.Glance(t.Context(), o.pool, worker) },
+	for name, look := range map[string]func(worker uuid.UUID) (replicaset.View, error){
+		"look":   func(worker uuid.UUID) (replicaset.View, error) { return o.Observe(t.Context(), o.pool, worker, false) },
+		"glance": func(worker uuid.UUID) (replicaset.View, error) { return o.Glance(t.Context(), o.pool, worker) },
 	} {
 		v, err := look(o.worker)
 		require.NoError(t, err)
@@ -199,19 +200,19 @@ func TestMarkDeadLooksAtItsEvidenceAgain(t *testing.T) {
 	require.NoError(t, s.Join(t.Context(), pool, polls))
 	holdSession(t, s, dial(t, pool), back)
 	holdSession(t, s, dial(t, pgtest.NewDatabase(t)), lost) // which is another lock
-	evidence := []Loss{stale(t, pool, fresh), stale(t, pool, late), stale(t, pool, gone)}
+	evidence := []replicaset.Loss{stale(t, pool, fresh), stale(t, pool, late), stale(t, pool, gone)}
 	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = last_heartbeat + interval '1 microsecond' WHERE worker_id = $1`, fresh)
 	require.NoError(t, s.Stop(t.Context(), pool, gone, "left"))
-	assert.Equal(t, 2, markDead(t, s, pool, append(evidence, []Loss{
+	assert.Equal(t, 2, markDead(t, s, pool, append(evidence, []replicaset.Loss{
 		{Worker: back, SessionGone: true},
 		{Worker: lost, SessionGone: true, Detail: "no session"},
 		{Worker: polls.ID, SessionGone: true},
 	}...)))
-	for w, want := range map[uuid.UUID]WorkerState{back: Pending, lost: Dead, polls.ID: Pending, fresh: Pending, late: Dead, gone: Stopped} {
+	for w, want := range map[uuid.UUID]replicaset.WorkerState{back: replicaset.Pending, lost: replicaset.Dead, polls.ID: replicaset.Pending, fresh: replicaset.Pending, late: replicaset.Dead, gone: replicaset.Stopped} {
 		assert.Equal(t, want, stateOf(t, pool, w))
 	}
 	assert.Equal(t, "no session", detailOf(t, pool, lost))
-	assert.Zero(t, markDead(t, s, pool, []Loss{{Worker: lost, SessionGone: true, Detail: "again"}}))
+	assert.Zero(t, markDead(t, s, pool, []replicaset.Loss{{Worker: lost, SessionGone: true, Detail: "again"}}))
 	assert.Equal(t, "no session", detailOf(t, pool, lost), "one dies once")
 }
 
@@ -220,36 +221,33 @@ func TestPrepareDeclaresTheLostDead(t *testing.T) {
 	s, pool := newStore(t)
 	lost, alive := join(t, s, pool, "a"), join(t, s, pool, "a")
 	holdSession(t, s, dial(t, pool), alive)
-	c := change(0, Loss{Worker: lost, SessionGone: true}, Loss{Worker: alive, SessionGone: true})
-	died := 0
-	c.Died = func(n int) { died += n }
-	number, err := s.Prepare(t.Context(), pool, c)
+	c := change(0, replicaset.Loss{Worker: lost, SessionGone: true}, replicaset.Loss{Worker: alive, SessionGone: true})
+	prepared, err := s.Prepare(t.Context(), pool, c)
 	require.NoError(t, err)
-	assert.Equal(t, int64(1), number)
-	assert.Equal(t, Dead, stateOf(t, pool, lost))
-	assert.Equal(t, Pending, stateOf(t, pool, alive))
-	assert.Equal(t, 1, died)
-	_, err = s.Prepare(t.Context(), pool, c) // somebody was faster
+	assert.Equal(t, Prepared{Number: 1, Died: 1}, prepared)
+	assert.Equal(t, replicaset.Dead, stateOf(t, pool, lost))
+	assert.Equal(t, replicaset.Pending, stateOf(t, pool, alive))
+	prepared, err = s.Prepare(t.Context(), pool, c) // somebody was faster
 	require.NoError(t, err)
-	assert.Equal(t, 1, died)
+	assert.Zero(t, prepared)
 }
 
-// Drawn changes with the first number, before anything is visible.
-func TestObserveShowsHowFarPositionsAreDrawn(t *testing.T) {
+// LastAllocated changes with the first number, before anything is visible.
+func TestObserveShowsTheLastAllocatedPosition(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	assert.False(t, s.SeesAppends(), "the events table has no positions")
 	exec(t, pool, `ALTER TABLE events ADD COLUMN global_position bigserial PRIMARY KEY`)
 	s = open(t, pool, "main")
 	require.True(t, s.SeesAppends())
-	assert.Zero(t, observe(t, s, pool, uuid.New(), false).Drawn)
+	assert.Zero(t, observe(t, s, pool, uuid.New(), false).LastAllocated)
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
 	exec(t, tx, `INSERT INTO events VALUES (DEFAULT), (DEFAULT), (DEFAULT)`)
-	assert.EqualValues(t, 3, observe(t, s, pool, uuid.New(), false).Drawn)
+	assert.EqualValues(t, 3, observe(t, s, pool, uuid.New(), false).LastAllocated)
 	require.NoError(t, tx.Rollback(t.Context()))
 	exec(t, pool, `DROP TABLE events`)
-	assert.Zero(t, observe(t, s, pool, uuid.New(), false).Drawn, "looking at the replica set goes on")
+	assert.Zero(t, observe(t, s, pool, uuid.New(), false).LastAllocated, "looking at the replica set goes on")
 }
 
 func TestAnnounceAppends(t *testing.T) {
@@ -271,7 +269,7 @@ func TestGlance(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	other := join(t, o.Store, o.pool, "orders")
-	setState(t, o.Store, o.pool, o.worker, Running, 1)
+	setState(t, o.Store, o.pool, o.worker, replicaset.Running, 1)
 	holdSession(t, o.Store, dial(t, o.pool), o.worker)
 	gone := join(t, o.Store, o.pool, "orders")
 	require.NoError(t, o.Stop(t.Context(), o.pool, gone, "a test"))

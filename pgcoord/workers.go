@@ -11,19 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
-)
-
-// WorkerState is what a worker is doing.
-type WorkerState string
-
-// The states of a worker.
-const (
-	Pending  WorkerState = "pending"  // joined; waits for a generation that includes it
-	Ready    WorkerState = "ready"    // handles nothing; waits for the generation to be activated
-	Running  WorkerState = "running"  // handles its partitions
-	Stopping WorkerState = "stopping" // finishes its batches and leaves
-	Stopped  WorkerState = "stopped"  // left
-	Dead     WorkerState = "dead"     // declared dead by the leader
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // Membership is how a worker describes itself when it joins.
@@ -147,9 +135,9 @@ SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), EXISTS (
 // looks often enough by itself. A worker that is stopping gives up leadership if
 // it has it: its handlers may take their time, and somebody must lead meanwhile. It
 // returns false, and changes no row, if the worker has been declared dead or has left.
-func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state WorkerState, generation int64) (bool, error) {
+func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state replicaset.WorkerState, generation int64) (bool, error) {
 	var leadership *int64
-	if key := s.leaderKey(); state == Stopping {
+	if key := s.leaderKey(); state == replicaset.Stopping {
 		leadership = &key
 	}
 	var released, changed int
@@ -158,7 +146,7 @@ func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state Wor
 	if err != nil {
 		return false, fmt.Errorf("recording that worker %s is %s: %w", worker, state, err)
 	}
-	if changed == 1 && awaited && state == Ready {
+	if changed == 1 && awaited && state == replicaset.Ready {
 		s.tell(ctx, db, NotifyReady, worker)
 	}
 	return changed == 1, nil
@@ -176,17 +164,17 @@ WITH changed AS (
 )
 SELECT count(*) FROM changed`
 
-const sqlContest = `
+const sqlRequestGeneration = `
 UPDATE {{schema}}orchestrator_workers
 SET state = 'pending', state_changed_at = now(), detail = 'its checkpoints were changed by somebody else'
 WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')`
 
-// Contest makes a member of the active generation pending, which asks the leader
+// RequestGeneration makes a member of the active generation pending, which asks the leader
 // for a new one; Activate mends what it can. The caller must have stopped all its processors.
-func (s *Store) Contest(ctx context.Context, db DB, worker uuid.UUID) error {
-	tag, err := db.Exec(ctx, s.q(sqlContest), worker)
+func (s *Store) RequestGeneration(ctx context.Context, db DB, worker uuid.UUID) error {
+	tag, err := db.Exec(ctx, s.q(sqlRequestGeneration), worker)
 	if err != nil {
-		return fmt.Errorf("contesting the generation as worker %s: %w", worker, err)
+		return fmt.Errorf("requesting another generation as worker %s: %w", worker, err)
 	}
 	if tag.RowsAffected() == 1 {
 		s.tell(ctx, db, NotifyJoined, worker)
@@ -259,7 +247,7 @@ func (s *Store) Stop(ctx context.Context, db DB, worker uuid.UUID, detail string
 func milliseconds(ms float64) time.Duration {
 	const most = float64(math.MaxInt64 / int64(time.Millisecond))
 	if ms >= most {
-		return NoHeartbeat
+		return replicaset.NoHeartbeat
 	}
 	return time.Duration(max(ms, 0) * float64(time.Millisecond))
 }

@@ -10,20 +10,22 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // stale is a loss with the evidence that the heartbeat is what it is now.
-func stale(t testing.TB, db DB, w uuid.UUID) Loss {
+func stale(t testing.TB, db DB, w uuid.UUID) replicaset.Loss {
 	t.Helper()
-	return Loss{Worker: w, Detail: "stale", Heartbeat: value[string](t, db, `SELECT coalesce((
+	return replicaset.Loss{Worker: w, Detail: "stale", Heartbeat: value[string](t, db, `SELECT coalesce((
 		SELECT extract(epoch FROM last_heartbeat)::text FROM orchestrator_heartbeats WHERE worker_id = $1), '')`, w)}
 }
 
 // bury declares a worker dead, whatever the evidence.
 func bury(t testing.TB, s *Store, db DB, w uuid.UUID) {
 	t.Helper()
-	markDead(t, s, db, []Loss{stale(t, db, w)})
-	require.Equal(t, Dead, stateOf(t, db, w))
+	markDead(t, s, db, []replicaset.Loss{stale(t, db, w)})
+	require.Equal(t, replicaset.Dead, stateOf(t, db, w))
 }
 
 func TestTenWorkersJoinAtOnce(t *testing.T) {
@@ -42,7 +44,7 @@ func TestTenWorkersJoinAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, v.Workers, 10)
 	for _, w := range v.Workers {
-		assert.Equal(t, Pending, w.State)
+		assert.Equal(t, replicaset.Pending, w.State)
 		assert.Less(t, w.HeartbeatAge, time.Minute, "it has a heartbeat")
 	}
 	assert.Equal(t, 2, value[int](t, pool, `SELECT count(*) FROM orchestrator_checkpoints`))
@@ -66,8 +68,8 @@ func TestJoinEntersWhatTheWorkerSays(t *testing.T) {
 	assert.Positive(t, w.StateAge)
 	assert.NotEmpty(t, w.Heartbeat)
 	w.HeartbeatAge, w.StateAge, w.Heartbeat = 0, 0, ""
-	assert.Equal(t, Worker{
-		ID: m.ID, Name: "a worker", State: Pending, Projections: []string{"a", "b"}, Unpartitioned: []string{"b"}, Partitions: 3,
+	assert.Equal(t, replicaset.Worker{
+		ID: m.ID, Name: "a worker", State: replicaset.Pending, Projections: []string{"a", "b"}, Unpartitioned: []string{"b"}, Partitions: 3,
 		Abandoned: []string{}, LeftOut: []string{},
 	}, w)
 	require.Error(t, s.Join(t.Context(), pool, m), "an id is used once")
@@ -112,10 +114,10 @@ func TestSetStateOfWhoHasLeftChangesNothing(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	listener := listen(t, s, pool)
-	for _, gone := range []WorkerState{Stopped, Dead} {
+	for _, gone := range []replicaset.WorkerState{replicaset.Stopped, replicaset.Dead} {
 		w := join(t, s, pool, "orders")
 		exec(t, pool, `UPDATE orchestrator_workers SET state = $1, generation = 5, detail = 'why' WHERE worker_id = $2`, string(gone), w)
-		changed, err := s.SetState(t.Context(), pool, w, Ready, 7)
+		changed, err := s.SetState(t.Context(), pool, w, replicaset.Ready, 7)
 		require.NoError(t, err)
 		assert.False(t, changed)
 		assert.Equal(t, gone, stateOf(t, pool, w))
@@ -127,9 +129,9 @@ func TestSetStateOfWhoHasLeftChangesNothing(t *testing.T) {
 		assert.Equal(t, "joined "+w.String(), hears(t, listener))
 	}
 	w := join(t, s, pool, "orders")
-	setState(t, s, pool, w, Running, 7)
+	setState(t, s, pool, w, replicaset.Running, 7)
 	assert.Equal(t, "joined "+w.String(), hears(t, listener), "nobody was told of a readiness that is none")
-	changed, err := s.SetState(t.Context(), pool, uuid.New(), Running, 7)
+	changed, err := s.SetState(t.Context(), pool, uuid.New(), replicaset.Running, 7)
 	require.NoError(t, err)
 	assert.False(t, changed)
 }
@@ -168,16 +170,16 @@ func TestRejoinIsForWhoIsGone(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	w := join(t, s, pool, "orders")
-	setState(t, s, pool, w, Running, 3)
+	setState(t, s, pool, w, replicaset.Running, 3)
 	require.NoError(t, s.Rejoin(t.Context(), pool, w))
-	assert.Equal(t, Running, stateOf(t, pool, w), "it lives")
+	assert.Equal(t, replicaset.Running, stateOf(t, pool, w), "it lives")
 
 	bury(t, s, pool, w)
 	exec(t, pool, `UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '1 hour'`)
 	require.NoError(t, s.Rejoin(t.Context(), pool, w))
 	v, err := s.Observe(t.Context(), pool, w, false)
 	require.NoError(t, err)
-	assert.Equal(t, Pending, v.Workers[0].State)
+	assert.Equal(t, replicaset.Pending, v.Workers[0].State)
 	assert.Zero(t, v.Workers[0].Generation)
 	assert.Less(t, v.Workers[0].HeartbeatAge, time.Minute)
 	assert.Equal(t, "rejoined after: stale", detailOf(t, pool, w))
@@ -187,7 +189,7 @@ func TestRejoinIsForWhoIsGone(t *testing.T) {
 
 	require.NoError(t, s.Stop(t.Context(), pool, w, "left"))
 	require.NoError(t, s.Rejoin(t.Context(), pool, w))
-	assert.Equal(t, Pending, stateOf(t, pool, w))
+	assert.Equal(t, replicaset.Pending, stateOf(t, pool, w))
 	assert.Equal(t, "rejoined after: left", detailOf(t, pool, w))
 }
 
@@ -207,7 +209,7 @@ func TestStopGivesUpLeadershipBeforeItTells(t *testing.T) {
 	v, err := s.Observe(t.Context(), listener, w, true)
 	require.NoError(t, err)
 	assert.True(t, v.Leading)
-	assert.Equal(t, Stopped, stateOf(t, pool, w))
+	assert.Equal(t, replicaset.Stopped, stateOf(t, pool, w))
 	assert.Equal(t, "left gracefully", detailOf(t, pool, w))
 
 	require.NoError(t, s.Stop(t.Context(), session, w, "again"))
@@ -227,7 +229,7 @@ func TestStopOfAFollowerLeavesTheLeaderAlone(t *testing.T) {
 	var notices []string
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Message) }
 	follower := dialWith(t, config)
-	setState(t, s, follower, follows, Stopping, 0)
+	setState(t, s, follower, follows, replicaset.Stopping, 0)
 	require.NoError(t, s.Stop(t.Context(), follower, follows, ""))
 	assert.Empty(t, notices, "it released a lock that it did not hold")
 	v, err := s.Observe(t.Context(), leader, leads, false)
@@ -241,21 +243,21 @@ func TestStopOfTheDeadIsRecorded(t *testing.T) {
 	w := join(t, s, pool, "orders")
 	bury(t, s, pool, w)
 	require.NoError(t, s.Stop(t.Context(), pool, w, "left"))
-	assert.Equal(t, Stopped, stateOf(t, pool, w))
+	assert.Equal(t, replicaset.Stopped, stateOf(t, pool, w))
 }
 
 // A worker whose checkpoints were changed by hand asks for a new generation.
-func TestContestAsksForAnotherGeneration(t *testing.T) {
+func TestRequestGenerationAsksForAnother(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	listener := listen(t, o.Store, o.pool)
-	require.NoError(t, o.Contest(t.Context(), o.pool, o.worker))
+	require.NoError(t, o.RequestGeneration(t.Context(), o.pool, o.worker))
 	assert.Equal(t, "joined "+o.worker.String(), hears(t, listener))
-	assert.Equal(t, Pending, stateOf(t, o.pool, o.worker))
+	assert.Equal(t, replicaset.Pending, stateOf(t, o.pool, o.worker))
 
-	for _, gone := range []WorkerState{Dead, Stopped} {
+	for _, gone := range []replicaset.WorkerState{replicaset.Dead, replicaset.Stopped} {
 		exec(t, o.pool, `UPDATE orchestrator_workers SET state = $1`, string(gone))
-		require.NoError(t, o.Contest(t.Context(), o.pool, o.worker))
+		require.NoError(t, o.RequestGeneration(t.Context(), o.pool, o.worker))
 		assert.Equal(t, gone, stateOf(t, o.pool, o.worker))
 	}
 }

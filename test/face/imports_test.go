@@ -21,9 +21,9 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                   {"internal/handling", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "migrations", "pgcoord", "projection", "internal/slot", "es"},
+	".":                   {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "migrations", "pgcoord", "projection", "internal/slot", "es"},
 	"actors":              {"internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "metrics", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
-	"pgcoord":             {"internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "messages", "internal/slot", "es"},
+	"pgcoord":             {"internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "es"},
 	"projection":          {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},
 	"eventstore":          {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es"},
 	"internal/eventread":  {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
@@ -37,12 +37,12 @@ var mayImport = map[string][]string{
 	"internal/dbrights":   {"internal/dbfault"},
 	"internal/batchtx":    {"internal/dbfault", "internal/dbguard"},
 	"internal/pooler":     {"internal/dbfault", "internal/dbguard"},
-	"messages":            {"internal/packed", "internal/slot", "es"},
+	"messages":            {"internal/packed", "internal/replicaset", "internal/slot", "es"},
 	"internal/packed":     {"es"},
 	"metrics":             {"internal/slot", "es"},
 	"internal/slot":       {},
 	"internal/wakeup":     {},
-	"internal/replicaset": {},
+	"internal/replicaset": {"internal/slot"},
 	"es":                  {},
 }
 
@@ -73,16 +73,17 @@ func TestImportsPointDownwards(t *testing.T) {
 
 func TestWrongImportsAreFound(t *testing.T) {
 	for directory, path := range map[string]string{
-		"es":            typecheck.Module + "/eventstore",
-		"eventstore":    typecheck.Module + "/pgcoord",
-		"projection":    typecheck.Module + "/pgcoord",
-		"pgcoord":       typecheck.Module + "/actors",
-		"actors":        typecheck.Module,
-		"messages":      driver,
-		"metrics":       driver + "/pgxpool",
-		".":             actorLibrary + "/actor",
-		"internal/slot": typecheck.Module + "/test/pgtest",
-		"new":           typecheck.Module + "/es",
+		"es":                  typecheck.Module + "/eventstore",
+		"eventstore":          typecheck.Module + "/pgcoord",
+		"projection":          typecheck.Module + "/pgcoord",
+		"pgcoord":             typecheck.Module + "/actors",
+		"actors":              typecheck.Module,
+		"messages":            driver,
+		"metrics":             driver + "/pgxpool",
+		".":                   actorLibrary + "/actor",
+		"internal/slot":       typecheck.Module + "/test/pgtest",
+		"internal/replicaset": driver,
+		"new":                 typecheck.Module + "/es",
 	} {
 		assert.Equal(t, []string{path}, wrongImports(directory, []string{"context", path, "github.com/google/uuid"}), directory)
 	}

@@ -4,7 +4,7 @@ package main
 var countingGuards = []guard{
 	{
 		Name: "losses-are-counted-when-committed", File: "pgcoord/generations.go",
-		Old: "if change.Died != nil {\n\t\tchange.Died(died)", New: "if change.Died != nil {\n\t\tchange.Died(max(died, len(change.Lost)))",
+		Old: "return result, nil\n}\n\n// sqlTransition", New: "result.Died = len(p.Lost)\n\treturn result, nil\n}\n\n// sqlTransition",
 		Test: "TestPrepareDeclaresTheLostDead", Promise: "a death is counted once, and only if it was declared",
 	},
 	{

@@ -9,12 +9,12 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "prepare-compares", File: "pgcoord/generations.go",
-		Old: "if current != change.From || (current != 0 && state != Active) {", New: "if current == -1 && state != Active {",
+		Old: "if current != p.From || (current != 0 && state != replicaset.Active) {", New: "if current == -1 && state != replicaset.Active {",
 		Test: "TestPrepareThatComesTooLateDeclaresNobodyDead", Promise: "a leader with an old view changes nothing",
 	},
 	{
 		Name: "activate-compares", File: "pgcoord/activation.go",
-		Old: "if err != nil || current != a.Number || state != Preparing {", New: "if err != nil || state == \"\" || current == -1 {",
+		Old: "if err != nil || current != a.Number || state != replicaset.Preparing {", New: "if err != nil || state == \"\" || current == -1 {",
 		Test: "TestActivateIsRefused", Promise: "a generation is activated once, and only the one in preparation",
 	},
 	{
@@ -38,22 +38,22 @@ var generationGuards = []guard{
 		Test: "TestObserveShowsWhatContradictsTheGeneration", Promise: "a projection that is another replica set's in part is given up",
 	},
 	{
-		Name: "contradictions-are-contested", File: "actors/decide.go",
-		Old: "if s.partitions == running && s.generation == g.Number && len(v.Contradicting) > 0 {", New: "if s.partitions == running && s.generation == g.Number && v.Contradicting == nil && me.Generation < 0 {",
+		Name: "contradictions-call-for-a-generation", File: "internal/replicaset/decide.go",
+		Old: "if s.Partitions == Handling && s.Generation == g.Number && len(v.Contradicting) > 0 {", New: "if s.Partitions == Handling && s.Generation == g.Number && v.Contradicting == nil && me.Generation < 0 {",
 		Test: "TestChangesByHandOnAQuietStream", Package: "test/face", Promise: "checkpoints that were changed by hand do not stand still on a quiet stream",
 	},
 	{
-		Name: "deleted-checkpoints-begin-again", File: "pgcoord/mend.go",
+		Name: "deleted-checkpoints-begin-again", File: "internal/replicaset/repair.go",
 		Old: "all = append(all, Checkpoint{", New: "_ = append(all, Checkpoint{",
-		Test: "TestDeletedCheckpointsBeginAgain", Promise: "no slot of a projection that a worker runs is handled by nobody, and nothing else stops for it",
+		Test: "TestDeletedCheckpointsBeginAgain", Package: "pgcoord", Promise: "no slot of a projection that a worker runs is handled by nobody, and nothing else stops for it",
 	},
 	{
-		Name: "moved-projections-stay-away", File: "pgcoord/mend.go",
+		Name: "moved-projections-stay-away", File: "internal/replicaset/repair.go",
 		Old: "if other, is := elsewhere[projection]; is {", New: "if other, is := elsewhere[projection]; is && other == \"\" {",
-		Test: "TestProjectionThatWasMovedStopsNobody", Promise: "what is moved to another replica set is not taken back, and nothing else stops for it",
+		Test: "TestProjectionThatWasMovedStopsNobody", Package: "pgcoord", Promise: "what is moved to another replica set is not taken back, and nothing else stops for it",
 	},
 	{
-		Name: "missing-is-contested", File: "actors/execution.go",
+		Name: "missing-calls-for-a-generation", File: "actors/execution.go",
 		Old: "e.result.incomplete = len(missing) > 0 ||", New: "e.result.incomplete = len(missing) > len(w.Membership.Projections) ||",
 		Test: "TestCheckpointsAreDeletedBeforeTheyAreRead", Promise: "and a worker notices if there is one when it starts",
 	},

@@ -8,7 +8,7 @@ var hungGuards = []guard{
 		Test: "TestAHandlerThatHangsIsAbandoned", Promise: "a handler that never returns uses up no worker and holds up no change of generation",
 	},
 	{
-		Name: "abandoned-projections-are-left-out", File: "pgcoord/abandoned.go",
+		Name: "abandoned-projections-are-left-out", File: "internal/replicaset/member.go",
 		Old: "m.LeftOut = slices.Compact(abandoned)", New: "m.LeftOut = slices.Compact(abandoned)[:0]",
 		Test: "TestTheOnlyWorkerLeavesOutWhatHangs", Package: "actors", Promise: "while a handler hangs its worker takes no partition of the projection",
 	},
@@ -23,9 +23,9 @@ var hungGuards = []guard{
 		Test: "TestAStatementThatHangsIsEnded", Package: "actors", Promise: "a statement of an abandoned handler does not go on in the server",
 	},
 	{
-		Name: "returned-handlers-count-again", File: "actors/lead.go",
-		Old: "g.State == pgcoord.Active && w.LeavesOut():", New: "g.State == pgcoord.Active && w.LeavesOut() && len(w.Abandoned) > 0:",
-		Test: "TestAHandlerThatHangsIsAbandoned", Promise: "a worker takes part in the projection again once its handler has returned",
+		Name: "returned-handlers-count-again", File: "internal/replicaset/lead.go",
+		Old: "g.State == Active && w.LeavesOut():", New: "g.State == Active && w.LeavesOut() && len(w.Abandoned) > 0:",
+		Test: "TestAHandlerThatHangsIsAbandoned", Package: "actors", Promise: "a worker takes part in the projection again once its handler has returned",
 	},
 	{
 		Name: "processors-are-told-one-horizon", File: "actors/partition.go",

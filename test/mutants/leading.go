@@ -3,18 +3,18 @@ package main
 // leadingGuards keep a replica set led whoever holds the leader's lock, whatever the roles may do and the clocks show.
 var leadingGuards = []guard{
 	{
-		Name: "somebody-leads-without-the-lock", File: "actors/lead.go",
-		Old: "return v.Leading || leadsUnlocked(s, v)", New: "return v.Leading",
+		Name: "somebody-leads-without-the-lock", File: "internal/replicaset/lead.go",
+		Old: "return v.Leading || LeadsUnlocked(s, v)", New: "return v.Leading",
 		Test: "TestTheLeastLiveLeadsWhereNobodyWhoLivesHasTheLock", Promise: "a lock that is no live worker's holds up nobody",
 	},
 	{
-		Name: "a-live-leader-is-left-alone", File: "actors/lead.go",
+		Name: "a-live-leader-is-left-alone", File: "internal/replicaset/lead.go",
 		Old: "if live(s, w) && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {", New: "if w.SessionPID < 0 {",
 		Test: "TestTheLeastLiveLeadsWhereNobodyWhoLivesHasTheLock", Promise: "beside a live leader nobody else leads",
 	},
 	{
-		Name: "refused-sessions-rest", File: "actors/lead.go",
-		Old: "if w.SessionPID == s.refused && v.At-s.refusedAt < s.timing.Stale {", New: "if w.SessionPID == s.refused && v.At-s.refusedAt < 0 {",
+		Name: "refused-sessions-rest", File: "internal/replicaset/lead.go",
+		Old: "if w.SessionPID == s.Refused && v.At-s.RefusedAt < s.Timing.Stale {", New: "if w.SessionPID == s.Refused && v.At-s.RefusedAt < 0 {",
 		Test: "TestAFrozenLeadersSessionIsTriedAgainLater", Promise: "a session that may not be ended is not tried at every look",
 	},
 	{
@@ -43,7 +43,7 @@ var leadingGuards = []guard{
 		Test: "TestPatienceCountsFromTheGeneration", Promise: "an activation that is repeated does not begin to wait again",
 	},
 	{
-		Name: "ages-on-the-workers-clock", File: "actors/ages.go",
+		Name: "ages-on-the-workers-clock", File: "internal/replicaset/ages.go",
 		Old: "return own\n", New: "return databases\n",
 		Test: "TestAgesAreMeasuredOnTheWorkersClock", Promise: "a database clock that is set holds up no change and declares nobody dead",
 	},

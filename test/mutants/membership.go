@@ -3,56 +3,56 @@ package main
 // membershipGuards keep the leader from acting on what proves nothing, and a worker from handling events untrusted.
 var membershipGuards = []guard{
 	{
-		Name: "grace-after-a-restart", File: "actors/lead.go",
-		Old: "return v.ServerAge >= s.timing.SessionGrace &&", New: "return v.ServerAge >= 0 &&",
-		Test: "TestMissingSessionsCount", Promise: "right after a restart of the database nobody is held for dead",
+		Name: "grace-after-a-restart", File: "internal/replicaset/lead.go",
+		Old: "return v.ServerAge >= s.Timing.SessionGrace &&", New: "return v.ServerAge >= 0 &&",
+		Test: "TestMissingSessionsCount", Promise: "right after a restart of the database nobody is declared dead",
 	},
 	{
-		Name: "grace-after-reconnecting", File: "actors/lead.go",
-		Old: "|| v.SessionAge >= s.timing.SessionGrace)", New: "|| v.SessionAge >= 0)",
+		Name: "grace-after-reconnecting", File: "internal/replicaset/lead.go",
+		Old: "|| v.SessionAge >= s.Timing.SessionGrace)", New: "|| v.SessionAge >= 0)",
 		Test: "TestMissingSessionsCount", Promise: "what ended one's own session may have ended all",
 	},
 	{
-		Name: "absence-needs-two-looks", File: "actors/lead.go",
+		Name: "absence-needs-two-looks", File: "internal/replicaset/lead.go",
 		Old: "case missing && v.At-since >= absenceInterval:", New: "case missing && v.At >= since:",
 		Test: "TestMissingSessionsCount", Promise: "a session that only broke is back by the second look",
 	},
 	{
-		Name: "activation-waits-for-all", File: "actors/lead.go",
+		Name: "activation-waits-for-all", File: "internal/replicaset/lead.go",
 		Old: "if !anyReady || (len(late) > 0 && !timedOut) {", New: "if !anyReady || (len(late) > 0 && !timedOut && g.Number < 0) {",
 		Test: "TestLeaderActivates", Promise: "a generation waits until the living have stopped what they had",
 	},
 	{
-		Name: "declares-dead-before-activating", File: "actors/lead.go",
-		Old:  "func finishPreparing(s state, v pgcoord.View, lost []pgcoord.Loss) []action {\n\tif len(lost) > 0 {",
-		New:  "func finishPreparing(s state, v pgcoord.View, lost []pgcoord.Loss) []action {\n\tif len(lost) > len(v.Workers) {",
+		Name: "declares-dead-before-activating", File: "internal/replicaset/lead.go",
+		Old:  "func finishPreparing(s State, v View, lost []Loss) []Action {\n\tif len(lost) > 0 {",
+		New:  "func finishPreparing(s State, v View, lost []Loss) []Action {\n\tif len(lost) > len(v.Workers) {",
 		Test: "TestLeaderActivates", Promise: "a worker that is lost while a generation is in preparation is declared dead first",
 	},
 	{
-		Name: "frozen-leader-only", File: "actors/lead.go",
-		Old: "if w.HeartbeatAge >= s.timing.Stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {", New: "if w.SessionPID != 0 && w.SessionPID == v.LeaderPID {",
+		Name: "frozen-leader-only", File: "internal/replicaset/lead.go",
+		Old: "if w.HeartbeatAge >= s.Timing.Stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {", New: "if w.SessionPID != 0 && w.SessionPID == v.LeaderPID {",
 		Test: "TestFrozenLeadersSessionIsEndedByTheLeastLive", Promise: "only a leader whose heartbeat is stale loses its session",
 	},
 	{
-		Name: "drain-before-ready", File: "actors/decide.go",
-		Old:  "func decidePreparing(s state, g pgcoord.Generation, me pgcoord.Worker) (state, []action) {\n\tif s.partitions != idle {",
-		New:  "func decidePreparing(s state, g pgcoord.Generation, me pgcoord.Worker) (state, []action) {\n\tif s.partitions == running {",
+		Name: "drain-before-ready", File: "internal/replicaset/decide.go",
+		Old:  "func decidePreparing(s State, g Generation, me Worker) (State, []Action) {\n\tif s.Partitions != Idle {",
+		New:  "func decidePreparing(s State, g Generation, me Worker) (State, []Action) {\n\tif s.Partitions == Handling {",
 		Test: "TestDecideOwn", Promise: "a worker is ready only when nothing of it runs",
 	},
 	{
-		Name: "drain-before-rejoin", File: "actors/decide.go",
-		Old: "if !present(me) {\n\t\tif s.partitions != idle {", New: "if !present(me) {\n\t\tif s.partitions == running {",
+		Name: "drain-before-rejoin", File: "internal/replicaset/decide.go",
+		Old: "if !me.Present() {\n\t\tif s.Partitions != Idle {", New: "if !me.Present() {\n\t\tif s.Partitions == Handling {",
 		Test: "TestDecideOwn", Promise: "a worker that was declared dead rejoins only when nothing of it runs",
 	},
 	{
-		Name: "drain-before-leaving", File: "actors/decide.go",
-		Old:  "func decideLeaving(s state, me pgcoord.Worker) (state, []action) {\n\tif s.partitions == idle {",
-		New:  "func decideLeaving(s state, me pgcoord.Worker) (state, []action) {\n\tif s.partitions != running {",
+		Name: "drain-before-leaving", File: "internal/replicaset/decide.go",
+		Old:  "func decideLeaving(s State, me Worker) (State, []Action) {\n\tif s.Partitions == Idle {",
+		New:  "func decideLeaving(s State, me Worker) (State, []Action) {\n\tif s.Partitions != Handling {",
 		Test: "TestDecideOwn", Promise: "a worker has left only when nothing of it runs",
 	},
 	{
-		Name: "starts-only-trusted", File: "actors/decide.go",
-		Old: "case s.partitions == idle && s.trusted:", New: "case s.partitions == idle:",
+		Name: "starts-only-trusted", File: "internal/replicaset/decide.go",
+		Old: "case s.Partitions == Idle && s.Trusted:", New: "case s.Partitions == Idle:",
 		Test: "TestDecideOwn", Promise: "a worker without a lease asks for no partitions",
 	},
 	{
@@ -63,7 +63,7 @@ var membershipGuards = []guard{
 	{
 		Name: "trust-ends-before-others-give-up", File: "actors/config.go",
 		Old: "return t.Stale - t.Stale/6 }", New: "return t.Stale + t.Stale/6 }",
-		Test: "TestTrustEndsBeforeOthersGiveUp", Promise: "a worker stops by itself before others may hold it for dead",
+		Test: "TestTrustEndsBeforeOthersGiveUp", Promise: "a worker stops by itself before others may declare it dead",
 	},
 	{
 		Name: "trust-from-the-start-of-a-heartbeat", File: "actors/heartbeat.go",
@@ -97,7 +97,7 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "stopped-of-before-is-no-stop", File: "actors/coordinator.go",
-		Old: "if m.Generation >= k.state.generation {", New: "if m.Generation >= 0 {",
+		Old: "if m.Generation >= k.state.Generation {", New: "if m.Generation >= 0 {",
 		Test: "TestStoppedOfAnEarlierGenerationIsNoStop", Promise: "a report of an earlier generation does not hide what runs",
 	},
 	{
@@ -116,7 +116,7 @@ var membershipGuards = []guard{
 		Test: "TestSessionLeavesOtherDatabasesAlone", Promise: "a session of another database is never ended",
 	},
 	{
-		Name: "a-glance-forgets-nobody", File: "actors/lead.go",
+		Name: "a-glance-forgets-nobody", File: "internal/replicaset/lead.go",
 		Old: "\tif v.Glance {\n\t\treturn s.absent\n\t}\n", New: "",
 		Test: "TestAGlanceDecidesNothingForOthers", Promise: "who was missing at a look still was after a glance",
 	},
@@ -132,7 +132,7 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "late-ready-is-notified", File: "pgcoord/workers.go",
-		Old: "if changed == 1 && awaited && state == Ready {", New: "if changed == 1 && awaited && state == Dead {",
+		Old: "if changed == 1 && awaited && state == replicaset.Ready {", New: "if changed == 1 && awaited && state == replicaset.Dead {",
 		Test: "TestGenerationsAreNotified", Promise: "the leader hears of who is ready late at once",
 	},
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -60,7 +59,7 @@ ORDER BY projection LIMIT {{all rows}}`
 
 // CheckEntered returns an error wrapping ErrCheckpointsIncomplete for a projection that no
 // generation has divided yet, and whose checkpoints, entered by a person, leave slots out:
-// mending them would handle again what a worker before has handled.
+// repairing them would handle again what a worker before has handled.
 func (s *Store) CheckEntered(ctx context.Context, db DB, projections []string) error {
 	rows, err := db.Query(ctx, s.q(sqlEntered), projections, s.replicaSet)
 	var entered map[string][]slot.Piece
@@ -101,47 +100,4 @@ func collectElsewhere(rows pgx.Rows) (map[string]string, error) {
 		return nil
 	})
 	return elsewhere, err
-}
-
-// mend is the checkpoints with those that are missing, at the beginning of the stream,
-// and the members without the projections that have checkpoints in another replica set,
-// which elsewhere names: such a projection is not divided, since slots that are missing here
-// may be there. noticed is what was repaired. It is a pure function.
-func mend(stored []Checkpoint, members []Member, elsewhere map[string]string) (all []Checkpoint, running []Member, noticed []replicaset.Change) {
-	all = slices.Clone(stored)
-	pieces := map[string][]slot.Piece{}
-	for _, c := range stored {
-		pieces[c.Projection] = append(pieces[c.Projection], c.Piece)
-	}
-	for _, projection := range projectionsOf(members) {
-		if other, is := elsewhere[projection]; is {
-			noticed = append(noticed, replicaset.Change{Kind: replicaset.Elsewhere, Projections: []string{projection}, Detail: other})
-			continue
-		}
-		missing := slot.Gaps(pieces[projection])
-		for _, slots := range missing {
-			all = append(all, Checkpoint{Projection: projection, Piece: slot.Piece{Range: slots}})
-		}
-		if len(missing) > 0 {
-			noticed = append(noticed, replicaset.Change{Kind: replicaset.Repaired, Projections: []string{projection}, Detail: fmt.Sprint(missing)})
-		}
-	}
-	running = slices.Clone(members)
-	for i := range running {
-		running[i].Projections = slices.DeleteFunc(slices.Clone(running[i].Projections), func(projection string) bool {
-			_, is := elsewhere[projection]
-			return is
-		})
-	}
-	return all, running, noticed
-}
-
-// projectionsOf is what any of the members runs.
-func projectionsOf(members []Member) []string {
-	names := []string{}
-	for _, m := range members {
-		names = append(names, m.Projections...)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }

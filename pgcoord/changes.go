@@ -44,9 +44,9 @@ func (t *turnover) collect(rows pgx.Rows) error {
 		if id == nil {
 			return nil
 		}
-		is := WorkerState(*state)
+		is := replicaset.WorkerState(*state)
 		t.workers = append(t.workers, replicaset.Participant{
-			ID: *id, Name: *name, Was: slices.Contains(before, *id), Dead: is == Dead, Left: is == Stopped || is == Stopping, Detail: *detail,
+			ID: *id, Name: *name, Was: slices.Contains(before, *id), Dead: is == replicaset.Dead, Left: is == replicaset.Stopped || is == replicaset.Stopping, Detail: *detail,
 		})
 		return nil
 	})
@@ -59,9 +59,9 @@ func (t *turnover) collect(rows pgx.Rows) error {
 }
 
 // complete is all changes of the generation, when its members are known.
-func (t *turnover) complete(members []uuid.UUID, a Activation) []replicaset.Change {
+func (t *turnover) complete(members []replicaset.Member, a replicaset.Activation) []replicaset.Change {
 	for i := range t.workers {
-		t.workers[i].Is = slices.Contains(members, t.workers[i].ID)
+		t.workers[i].Is = slices.ContainsFunc(members, func(m replicaset.Member) bool { return m.ID == t.workers[i].ID })
 	}
 	return replicaset.Complete(t.prepared, t.workers, a.Exclude, a.Detail)
 }

@@ -1,20 +1,18 @@
-package actors
+package replicaset
 
 import (
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
-
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// ages measures how long what the looks show has stood, on the worker's own clock. The database's clock may be set while workers run:
+// Ages measures how long what the looks show has stood, on the worker's own clock. The database's clock may be set while workers run:
 // back, and for as long nothing would seem to get old; or ahead, and everything would be old at once. Its ages count only for what was
 // there before the first look.
 //
 // It belongs to the coordinator's goroutine.
-type ages struct {
+type Ages struct {
 	at    time.Duration // of the look before
 	stood map[standing]since
 }
@@ -34,10 +32,10 @@ type since struct {
 	at    time.Duration
 }
 
-// measure returns the view with ages on the worker's clock. at is when it was seen, on the same clock.
-func (a *ages) measure(v pgcoord.View, at time.Duration) pgcoord.View {
+// Measure returns the view with ages on the worker's clock. at is when it was seen, on the same clock.
+func (a *Ages) Measure(v View, at time.Duration) View {
 	before := *a
-	*a = ages{at: at, stood: map[standing]since{}}
+	*a = Ages{at: at, stood: map[standing]since{}}
 	age := func(what string, id uuid.UUID, value string, databases time.Duration) time.Duration {
 		key := standing{what, id}
 		stood, known := before.stood[key]
@@ -69,14 +67,14 @@ func (a *ages) measure(v pgcoord.View, at time.Duration) pgcoord.View {
 	g := &v.Generation
 	number := strconv.FormatInt(g.Number, 10)
 	g.Age = age("generation", uuid.Nil, number, g.Age)
-	if g.State == pgcoord.Active {
+	if g.State == Active {
 		g.ActiveFor = age("active", uuid.Nil, number, g.ActiveFor)
 	}
-	v.Workers = append([]pgcoord.Worker(nil), v.Workers...)
+	v.Workers = append([]Worker(nil), v.Workers...)
 	for i := range v.Workers {
 		w := &v.Workers[i]
 		w.StateAge = age("state", w.ID, string(w.State), w.StateAge)
-		if w.HeartbeatAge != pgcoord.NoHeartbeat {
+		if w.HeartbeatAge != NoHeartbeat {
 			w.HeartbeatAge = age("heartbeat", w.ID, w.Heartbeat, w.HeartbeatAge)
 		}
 	}

@@ -1,7 +1,6 @@
-package pgcoord
+package replicaset
 
 import (
-	"bytes"
 	"slices"
 	"testing"
 
@@ -183,10 +182,9 @@ func TestPlanRefusesBrokenCheckpoints(t *testing.T) {
 func TestCompareTouchesOnlyWhatChanges(t *testing.T) {
 	t.Parallel()
 	ids := workerIDs(2)
-	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	one, err := Plan(claimed("a"), []Member{{ID: ids[0], Projections: []string{"a"}, Partitions: 1}})
 	require.NoError(t, err)
-	gone, kept, added := compare(claimed("a"), one)
+	gone, kept, added := Compare(claimed("a"), one)
 	require.Empty(t, gone)
 	require.Empty(t, added)
 	require.Len(t, kept, 1)
@@ -196,7 +194,7 @@ func TestCompareTouchesOnlyWhatChanges(t *testing.T) {
 		{ID: ids[1], Projections: []string{"a"}, Partitions: 1},
 	})
 	require.NoError(t, err)
-	gone, kept, added = compare(one, two)
+	gone, kept, added = Compare(one, two)
 	require.Len(t, gone, 1)
 	require.Empty(t, kept)
 	require.Len(t, added, 2)

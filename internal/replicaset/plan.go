@@ -1,4 +1,4 @@
-package pgcoord
+package replicaset
 
 import (
 	"bytes"
@@ -24,24 +24,6 @@ type Checkpoint struct {
 	// Generation is the one in which the row was last assigned.
 	Generation int64
 }
-
-// Member is a worker as the plan sees it.
-type Member struct {
-	ID            uuid.UUID
-	Name          string
-	Projections   []string
-	Unpartitioned []string
-	Partitions    int
-	// LeftOut is the projections that the worker runs and takes no part in, because it
-	// has abandoned handlers of theirs. They are not in Projections.
-	LeftOut []string
-	// Keys is the partition numbers that the worker, or one of its name before
-	// it, had when there were so many partitions.
-	Keys map[int][]int
-}
-
-// runs says whether the member runs the projection.
-func (m Member) runs(projection string) bool { return slices.Contains(m.Projections, projection) }
 
 // Plan divides every projection among the members that run it and returns the
 // new checkpoints, ordered by projection and slot. Every slot keeps its
@@ -185,9 +167,9 @@ func assignKeys(members []Member, preferred map[uuid.UUID][]int) []uuid.UUID {
 	return owners
 }
 
-// keysOf is the partition numbers of a worker in a plan, by the number of
+// Keys is the partition numbers of a worker in a plan, by the number of
 // partitions, for Member.Keys of later plans.
-func keysOf(planned []Checkpoint, worker uuid.UUID) map[int][]int {
+func Keys(planned []Checkpoint, worker uuid.UUID) map[int][]int {
 	keys := map[int][]int{}
 	for _, c := range planned {
 		if n := c.Partition.Total; c.Owner == worker && n > 1 && !slices.Contains(keys[n], c.Partition.Key) {
@@ -220,4 +202,32 @@ func divide(projection string, rows []Checkpoint, owners []uuid.UUID) ([]Checkpo
 		}
 	}
 	return divided, nil
+}
+
+// Compare sorts the rows of a change: those whose range is gone, those whose
+// range stays, with their new owner, and those whose range is new.
+func Compare(old, planned []Checkpoint) (gone, kept, added []Checkpoint) {
+	type key struct {
+		projection string
+		slots      slot.Range
+	}
+	stays := map[key]bool{}
+	had := map[key]bool{}
+	for _, c := range old {
+		had[key{c.Projection, c.Range}] = true
+	}
+	for _, c := range planned {
+		k := key{c.Projection, c.Range}
+		if stays[k] = had[k]; had[k] {
+			kept = append(kept, c)
+		} else {
+			added = append(added, c)
+		}
+	}
+	for _, c := range old {
+		if !stays[key{c.Projection, c.Range}] {
+			gone = append(gone, c)
+		}
+	}
+	return gone, kept, added
 }

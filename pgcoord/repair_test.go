@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // heirs is a replica set of two workers, each with half of the projections "letters" and "orders", both at position 10.
@@ -27,11 +27,14 @@ func (o owner) next(t *testing.T, workers ...uuid.UUID) (noticed []string) {
 	t.Helper()
 	number := prepare(t, o.Store, o.pool, o.fence.Generation)
 	for _, w := range workers {
-		setState(t, o.Store, o.pool, w, Ready, number)
+		setState(t, o.Store, o.pool, w, replicaset.Ready, number)
 	}
-	activated, err := o.Activate(t.Context(), o.pool, Activation{Number: number, Noticed: func(what string) { noticed = append(noticed, what) }})
+	activated, err := o.Activate(t.Context(), o.pool, replicaset.Activation{Number: number}, nil)
 	require.NoError(t, err)
-	require.True(t, activated)
+	require.True(t, activated.Active)
+	for _, change := range activated.Noticed {
+		noticed = append(noticed, change.String())
+	}
 	o.fence.Generation = number
 	reason := value[string](t, o.pool, `SELECT reason FROM orchestrator_generations WHERE number = $1`, number)
 	for _, what := range noticed {
@@ -99,20 +102,20 @@ func TestActivationWaitsForAChangeByHand(t *testing.T) {
 			t.Parallel()
 			o, workers := heirs(t)
 			number := prepare(t, o.Store, o.pool, o.fence.Generation)
-			setState(t, o.Store, o.pool, workers[0], Ready, number)
+			setState(t, o.Store, o.pool, workers[0], replicaset.Ready, number)
 			change, err := o.pool.Begin(t.Context())
 			require.NoError(t, err)
 			defer func() { _ = change.Rollback(context.Background()) }()
 			for _, sql := range tt.changes {
 				exec(t, change, sql)
 			}
-			activation := activating(o.Store, o.pool, Activation{Number: number})
+			activation := activating(o.Store, o.pool, replicaset.Activation{Number: number})
 			awaitBlockedBy(t, o.pool, change.Conn().PgConn().PID())
 			require.NoError(t, change.Commit(t.Context()))
 			err = await(t, activation, "the activation").err
 			if tt.fails {
 				require.Equal(t, "23505", sqlState(err), "what was entered meanwhile is not overwritten: %v", err)
-				_, err = o.Activate(t.Context(), o.pool, Activation{Number: number})
+				_, err = o.Activate(t.Context(), o.pool, replicaset.Activation{Number: number}, nil)
 			}
 			require.NoError(t, err)
 			if tt.orders != "" {
@@ -178,7 +181,7 @@ func TestObserveShowsWhatContradictsTheGeneration(t *testing.T) {
 			t.Parallel()
 			o, workers := heirs(t)
 			for _, w := range workers {
-				setState(t, o.Store, o.pool, w, Running, o.fence.Generation)
+				setState(t, o.Store, o.pool, w, replicaset.Running, o.fence.Generation)
 			}
 			for _, sql := range tt.changes {
 				exec(t, o.pool, sql)
@@ -226,14 +229,5 @@ func TestEnteredCheckpointsMustBeComplete(t *testing.T) {
 	w := join(t, s, pool, "orders")
 	generation(t, s, pool, 0, w)
 	exec(t, pool, `DELETE FROM orchestrator_checkpoints WHERE projection = 'orders' AND slot_from = 0`)
-	require.NoError(t, s.CheckEntered(t.Context(), pool, []string{"orders"}), "what was divided before is mended")
-}
-
-func TestMendLeavesAloneWhatNobodyRuns(t *testing.T) {
-	t.Parallel()
-	half := Checkpoint{Projection: "letters", Piece: slot.Piece{Range: slot.Range{From: 0, To: 10}, Position: 7}}
-	all, running, noticed := mend([]Checkpoint{half}, []Member{{Projections: []string{"orders"}}}, map[string]string{"letters": "other"})
-	assert.Equal(t, []Checkpoint{half, {Projection: "orders", Piece: slot.Piece{Range: slot.All()}}}, all)
-	assert.Equal(t, []Member{{Projections: []string{"orders"}}}, running)
-	assert.Len(t, noticed, 1)
+	require.NoError(t, s.CheckEntered(t.Context(), pool, []string{"orders"}), "what was divided before is repaired")
 }

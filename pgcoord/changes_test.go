@@ -42,25 +42,24 @@ func TestReasonNamesAllWhoCameAndWent(t *testing.T) {
 	gus := named("gus")
 	prepared := []replicaset.Change{left("dan", dan), joined("eve", eve), joined("fay", fay)}
 	require.NoError(t, s.Stop(t.Context(), pool, dan, "left gracefully"))
-	next, err := s.Prepare(t.Context(), pool, Change{From: number, Changes: prepared, By: ann})
+	next, err := numberOf(s.Prepare(t.Context(), pool, replicaset.Preparation{From: number, Changes: prepared, By: ann}))
 	require.NoError(t, err)
 	require.Equal(t, number+1, next)
 	assert.Equal(t, prepared, changes(t, pool))
 
 	hal := named("hal")
 	for _, w := range []uuid.UUID{ann, eve, gus, hal} {
-		setState(t, s, pool, w, Ready, next)
+		setState(t, s, pool, w, replicaset.Ready, next)
 	}
 	require.NoError(t, s.Stop(t.Context(), pool, cid, "left gracefully"))
 	require.NoError(t, s.Stop(t.Context(), pool, fay, "left gracefully"))
 	late := named("late") // to be a member it would have to be ready
-	died := 0
-	activated, err := s.Activate(t.Context(), pool, Activation{
-		Number: next, By: ann, Exclude: []uuid.UUID{bob, late}, Detail: "did not stop", Died: func(n int) { died += n },
-	})
+	activated, err := s.Activate(t.Context(), pool, replicaset.Activation{
+		Number: next, By: ann, Exclude: []uuid.UUID{bob, late}, Detail: "did not stop",
+	}, nil)
 	require.NoError(t, err)
-	require.True(t, activated)
-	assert.Equal(t, 2, died, "bob and late")
+	require.True(t, activated.Active)
+	assert.Equal(t, 2, activated.Died, "bob and late")
 	v, err := s.Glance(t.Context(), pool, ann)
 	require.NoError(t, err)
 	assert.Equal(t, replicaset.CauseLost, v.Generation.Cause, "one of many things is that bob was lost")
@@ -81,8 +80,8 @@ func TestChangesThatWereEditedByHand(t *testing.T) {
 		require.NoError(t, err)
 		next := prepare(t, s, pool, v.Generation.Number)
 		exec(t, pool, `UPDATE orchestrator_generations SET changes = '`+edited+`' WHERE state = 'preparing'`)
-		setState(t, s, pool, ann, Ready, next)
-		activated, err := s.Activate(t.Context(), pool, Activation{Number: next, By: ann})
+		setState(t, s, pool, ann, replicaset.Ready, next)
+		activated, err := isActive(s.Activate(t.Context(), pool, replicaset.Activation{Number: next, By: ann}, nil))
 		require.NoError(t, err, edited)
 		assert.True(t, activated, edited)
 	}

@@ -1,0 +1,165 @@
+package replicaset
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Decide is what follows from what the coordinator sees: its next state and
+// what to do. It is a pure function.
+func Decide(s State, v View) (State, []Action) {
+	me, known := v.Worker(s.Self)
+	if !known {
+		if s.Leaving {
+			return s, []Action{Leave{}}
+		}
+		if s.Partitions != Idle {
+			return stopping(s, true, "the worker's row is gone")
+		}
+		return s, []Action{Join{}}
+	}
+	s.absent = missingSince(s, v)
+	if s.LeaderlessSince = leaderlessSince(s, v); s.LeaderlessSince == nil {
+		s.warned = false
+	}
+	s, actions := DecideOwn(s, v, me)
+	actions = append(actions, decideLeader(s, v)...)
+	if len(actions) == 0 && prunes(s, v) {
+		s.pruned = v.Generation.Number
+		actions = append(actions, Prune{})
+	}
+	if !s.Leaving && !s.warned && LeadsUnlocked(s, v) {
+		s.warned = true
+		actions = append([]Action{WarnOfLockHolder{}}, actions...)
+	}
+	s, forAppends := onAppends(s, v)
+	return s, append(actions, forAppends...)
+}
+
+// onAppends is what follows from positions that were drawn since the last look.
+// The looks at the replica set stand in for looks at the events: after a while
+// without events a worker's horizon hardly looks by itself. The leader, which
+// looks most often, tells the others when events begin to come; while they do, the
+// others see it themselves. The wake-up trigger does not make that needless: a
+// transaction that was to notify may have been rolled back.
+func onAppends(s State, v View) (State, []Action) {
+	if v.Glance {
+		return s, nil
+	}
+	began := !s.changed
+	s.changed = v.LastAllocated != s.lastAllocated
+	s.lastAllocated = v.LastAllocated
+	switch {
+	case !s.changed:
+		return s, nil
+	case began && Leads(s, v) && len(v.Workers) > 1:
+		return s, []Action{WakeHorizon{}, AnnounceAppends{}}
+	default:
+		return s, []Action{WakeHorizon{}}
+	}
+}
+
+// stopping asks for the partitions to be stopped, once.
+func stopping(s State, now bool, reason string) (State, []Action) {
+	if s.Partitions == Draining {
+		return s, nil
+	}
+	s.Partitions = Draining
+	return s, []Action{StopPartitions{Generation: s.Generation, Now: now, Reason: reason}}
+}
+
+// DecideOwn is what the worker does about itself: follow the generation.
+func DecideOwn(s State, v View, me Worker) (State, []Action) {
+	if s.Leaving {
+		return decideLeaving(s, me)
+	}
+	if !me.Present() {
+		if s.Partitions != Idle {
+			return stopping(s, true, "the worker was declared dead")
+		}
+		return s, []Action{Rejoin{}}
+	}
+	switch g := v.Generation; {
+	case g.State == Preparing:
+		return decidePreparing(s, g, me)
+	case g.State == Active && slices.Contains(g.Members, s.Self):
+		return decideMember(s, v, me)
+	case s.Partitions != Idle:
+		return stopping(s, true, "the worker is not a member of the active generation")
+	case me.State != Pending:
+		return s, []Action{Report{State: Pending}}
+	}
+	return s, nil
+}
+
+// decideLeaving finishes what is in flight, then says goodbye.
+func decideLeaving(s State, me Worker) (State, []Action) {
+	if s.Partitions == Idle {
+		return s, append(unrecorded(s, me), Leave{})
+	}
+	s, actions := stopping(s, false, "the worker is leaving")
+	if me.State != Stopping && me.State != Dead {
+		actions = append(actions, Report{State: Stopping, Generation: s.Generation})
+	}
+	return s, actions
+}
+
+// decidePreparing drains before it reports ready: what is reported is true.
+func decidePreparing(s State, g Generation, me Worker) (State, []Action) {
+	if s.Partitions != Idle {
+		return stopping(s, false, fmt.Sprintf("generation %d is in preparation: %s", g.Number, g.Reason))
+	}
+	actions := unrecorded(s, me) // before it is ready
+	if me.State == Ready && me.Generation == g.Number {
+		return s, actions
+	}
+	return s, append(actions, Report{State: Ready, Generation: g.Number})
+}
+
+// decideMember starts the partitions of the active generation.
+func decideMember(s State, v View, me Worker) (State, []Action) {
+	g := v.Generation
+	if s.Partitions == Handling && s.Generation == g.Number && len(v.Contradicting) > 0 {
+		s.Fenced = true // its batches may miss nothing
+	}
+	switch {
+	case s.Partitions == Handling && (s.Generation != g.Number || s.Fenced):
+		return stopping(s, true, "the partitions are of another generation")
+	case s.Partitions == Handling && (me.State != Running || me.Generation != g.Number):
+		return s, append(unrecorded(s, me), Report{State: Running, Generation: g.Number})
+	case s.Partitions == Handling:
+		return s, unrecorded(s, me)
+	case s.Partitions == Idle && s.Fenced && s.Generation == g.Number:
+		if me.State == Pending {
+			return s, nil
+		}
+		return s, []Action{RequestGeneration{Projections: v.Contradicting}}
+	case s.Partitions == Idle && s.Trusted && !leftOut(s, me):
+		return s, unrecorded(s, me) // which asks the leader for a generation that leaves it out
+	case s.Partitions == Idle && s.Trusted:
+		return s, append(unrecorded(s, me), StartPartitions{Generation: g.Number})
+	}
+	return s, nil
+}
+
+// unrecorded is what to do so that the table says which handlers the worker has abandoned.
+func unrecorded(s State, me Worker) []Action {
+	projections := make([]string, len(s.Abandoned))
+	for i, h := range s.Abandoned {
+		projections[i] = h.Projection
+	}
+	// A projection is left out while a handler of it is abandoned, so the same projections
+	// are the same handlers.
+	if slices.Equal(projections, me.Abandoned) {
+		return nil
+	}
+	return []Action{RecordAbandoned{Handlers: s.Abandoned}}
+}
+
+// leftOut says whether the generation leaves out for the worker every projection of which
+// it has an abandoned handler.
+func leftOut(s State, me Worker) bool {
+	return !slices.ContainsFunc(s.Abandoned, func(h AbandonedHandler) bool {
+		return !slices.Contains(me.LeftOut, h.Projection)
+	})
+}

@@ -10,10 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
-	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 // Option changes an Orchestrator from its defaults. New returns an error that
@@ -281,51 +278,3 @@ func validName(name string) bool {
 // for reading, one for the horizon, a generation change, or a handler that uses
 // the pool.
 const minimumConnections = 3
-
-// timing is the intervals and bounds of the worker that follow from the options.
-func (c *config) timing() actors.Timing {
-	return actors.Timing{
-		Timing: replicaset.Timing{
-			Stale:        c.staleWorkerTimeout,
-			Coordination: c.coordinationTimeout,
-			Poll:         c.pollInterval,
-			Observe:      250 * time.Millisecond,
-			Follow:       700 * time.Millisecond,
-			Settle:       400 * time.Millisecond,
-			Replace:      400 * time.Millisecond,
-			SessionGrace: 2 * time.Second,
-		},
-		Heartbeat: c.heartbeatInterval,
-		Drain:     min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
-		Grace:     min(c.shutdownTimeout/16, 250*time.Millisecond),
-		History:   c.history,
-	}
-}
-
-// hardStop is how long the worker has at most to end without a goodbye, at the
-// end of the shutdown timeout.
-const hardStop = 500 * time.Millisecond
-
-// shutdown divides the shutdown timeout: for a worker that leaves in good order,
-// and for one that is stopped since it has not.
-func (c *config) shutdown() (soft, hard time.Duration) {
-	hard = min(hardStop, c.shutdownTimeout/4)
-	return c.shutdownTimeout - hard, hard
-}
-
-// batch is how events are handled, as it follows from the options.
-func (c *config) batch() actors.BatchConfig {
-	return actors.BatchConfig{
-		Size: c.batchSize,
-		Time: 50 * time.Millisecond,
-		Settings: pgcoord.BatchSettings{
-			IdleTimeout:       max(c.staleWorkerTimeout, c.coordinationTimeout),
-			SynchronousCommit: c.synchronousCommit,
-		},
-		RetryFirst: c.retryFirst,
-		RetryMax:   c.retryMax,
-		HangAfter:  10 * time.Second,
-		FlushAfter: time.Second,
-		FlushEvery: 10_000,
-	}
-}

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
@@ -125,7 +122,7 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 		return fmt.Errorf("running replica set %q: drawing the worker's id: %w", o.replicaSet, err)
 	}
 	o.warnOfStandbys(ctx)
-	opened, err := o.open(ctx, d)
+	checked, err := o.check(ctx, d)
 	switch {
 	case errors.Is(err, ErrNeverReached):
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
@@ -134,67 +131,7 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	case err != nil:
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
-	return o.work(ctx, o.workerConfig(id, opened, d, recorder))
-}
-
-// work keeps a worker running until ctx ends. A worker ends before only if its
-// supervisor panicked; another takes its place.
-func (o *Orchestrator) work(ctx context.Context, cfg actors.Config) error {
-	log := cfg.Logger
-	log.InfoContext(ctx, "joining the replica set", "projections", cfg.Membership.Projections, "version", cfg.Membership.Version)
-	connections := o.db.Config().MaxConns
-	if atOnce, most := actors.BatchesAtOnce(connections), mostBatches(cfg.Membership); atOnce < most && cfg.Membership.Partitions > 1 {
-		log.WarnContext(ctx, "the pool has too few connections for all batches at once: handlers that are slow hold up others",
-			"pool_connections", connections, "batches_at_once", atOnce, "batches_possible", most)
-	}
-	cfg.Handlers = actors.NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
-	for {
-		w, err := actors.Start(cfg)
-		if err != nil {
-			return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
-		}
-		select {
-		case <-ctx.Done():
-			return o.leave(w, cfg)
-		case <-w.Done():
-			log.ErrorContext(ctx, "the worker ended unexpectedly and is started anew")
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// leave asks the worker to go and waits for it: first softly, then hard.
-func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
-	cfg.Logger.Info("leaving the replica set")
-	w.Leave()
-	soft, hard := o.config.shutdown()
-	patience := time.NewTimer(soft)
-	defer patience.Stop()
-	select {
-	case <-w.Done():
-		if busy := w.Busy(); len(busy) > 0 {
-			return fmt.Errorf("leaving replica set %q: %w: handlers were abandoned, which do not heed their context; what they do is rolled back: %s",
-				o.replicaSet, ErrNotStopped, strings.Join(busy, "; "))
-		}
-		cfg.Logger.Info("left the replica set")
-		return nil
-	case <-patience.C:
-	}
-	busy := w.Busy()
-	w.Stop()
-	patience.Reset(hard)
-	select {
-	case <-w.Done():
-	case <-patience.C:
-	}
-	if len(busy) == 0 {
-		return fmt.Errorf("leaving replica set %q: %w: the goodbye could not be written within %s; the others will notice by themselves", o.replicaSet, ErrNotStopped, soft)
-	}
-	return fmt.Errorf("leaving replica set %q: %w: after %s handlers were still running: %s", o.replicaSet, ErrNotStopped, soft, strings.Join(busy, "; "))
+	return o.work(ctx, o.configure(id, checked, d, recorder))
 }
 
 // MetricsHandler serves the metrics in Prometheus' text format: those of the

@@ -23,7 +23,7 @@ var connectionGuards = []guard{
 		Test: "TestTheSessionRunsAsTheRoleOfThePool", Package: "test/face", Promise: "the session runs as the role of the pool",
 	},
 	{
-		Name: "session-rights", File: "start.go",
+		Name: "session-rights", File: "check.go",
 		Old: "	if session != nil {\n		if err := o.checkSession", New: "	if false {\n		if err := o.checkSession",
 		Test: "TestRunNamesTheRightsThatTheSessionLacks", Package: "test/face", Promise: "rights are checked as the role that uses them",
 	},

@@ -58,7 +58,7 @@ var generationGuards = []guard{
 		Test: "TestCheckpointsAreDeletedBeforeTheyAreRead", Promise: "and a worker notices if there is one when it starts",
 	},
 	{
-		Name: "entered-checkpoints-are-complete", File: "start.go",
+		Name: "entered-checkpoints-are-complete", File: "check.go",
 		Old: "return stores{coordination: store, events: events}, store.CheckEntered(ctx, db, d.names)", New: "return stores{coordination: store, events: events}, nil",
 		Test: "TestCheckpointsThatLeaveSlotsOut", Package: "test/face", Promise: "what was handled before is not handled again because somebody forgot to enter a checkpoint",
 	},

@@ -20,7 +20,7 @@ var readingGuards = []guard{
 	},
 	{
 		Name:    "run-resolves-the-store",
-		File:    "start.go",
+		File:    "check.go",
 		Old:     `return stores{coordination: store, events: events}`,
 		New:     `return stores{coordination: store, events: o.eventStore}`,
 		Test:    "TestASearchPathThatIsLeftBehindMisleadsNobody",

@@ -24,7 +24,7 @@ var rightsGuards = []guard{
 		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "the manual runner names the GRANT that is missing",
 	},
 	{
-		Name: "run-names-the-grant", File: "start.go",
+		Name: "run-names-the-grant", File: "check.go",
 		Old: "if err := dbrights.Check(ctx, db, pgcoord.Needs(schema, events.EventsTable())); err != nil {", New: "if err := ctx.Err(); err != nil {",
 		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "Run names the GRANT that is missing, as an ErrNotGranted",
 	},

@@ -4,22 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -69,18 +65,18 @@ type stores struct {
 	events       *eventstore.Store
 }
 
-// open checks that the database is as the library needs it, and claims the
+// check checks that the database is as the library needs it, and claims the
 // projections. It tries until the database answers, or ctx ends. The error is ErrNeverReached
 // if ctx ended after an attempt had failed.
-func (o *Orchestrator) open(ctx context.Context, d described) (stores, error) {
+func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
 	var last error // why the attempt before failed
 	for failures := 1; ; failures++ {
-		opened, err := o.check(ctx, d)
+		checked, err := o.checkOnce(ctx, d)
 		switch {
 		case err != nil && ctx.Err() != nil && last != nil:
 			return stores{}, fmt.Errorf("%w: %w", ErrNeverReached, last)
 		case err == nil || ctx.Err() != nil || !dbguard.MayPass(err, configurationFaults...):
-			return opened, err
+			return checked, err
 		}
 		last = err
 		delay := startBackoff.After(failures)
@@ -99,13 +95,14 @@ var startBackoff = dbfault.Backoff{First: 100 * time.Millisecond, Max: 5 * time.
 // checkTimeout bounds one attempt to check the database.
 const checkTimeout = 30 * time.Second
 
-// check is one attempt. What a missing right may have caused is explained by it.
-func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
-	opened, err := o.checkOnce(ctx, d)
-	return opened, dbrights.Explain(ctx, o.db, err, pgcoord.Needs(o.config.schema, o.eventStore.EventsTable()))
+// checkOnce is one attempt. What a missing right may have caused is explained by it.
+func (o *Orchestrator) checkOnce(ctx context.Context, d described) (stores, error) {
+	checked, err := o.checkDatabase(ctx, d)
+	return checked, dbrights.Explain(ctx, o.db, err, pgcoord.Needs(o.config.schema, o.eventStore.EventsTable()))
 }
 
-func (o *Orchestrator) checkOnce(ctx context.Context, d described) (stores, error) {
+// checkDatabase goes from the way to the database to the projections' checkpoints.
+func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	var session pgcoord.Connect // none is needed to poll
@@ -159,61 +156,4 @@ func (o *Orchestrator) checkOnce(ctx context.Context, d described) (stores, erro
 var configurationFaults = []error{
 	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoStatements, ErrNoTransactions, ErrNoParameter,
 	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer, ErrMigrationsChanged,
-}
-
-// workerConfig is what the worker's actors need.
-func (o *Orchestrator) workerConfig(id uuid.UUID, opened stores, d described, recorder *metrics.ReplicaSet) actors.Config {
-	hostname, _ := os.Hostname()
-	cfg := actors.Config{
-		Pool:        o.db,
-		EventStore:  opened.events,
-		Store:       opened.coordination,
-		Projections: d.projections,
-		Membership: pgcoord.Membership{
-			ID:            id,
-			Name:          o.config.workerName,
-			Projections:   d.names,
-			Unpartitioned: d.unpartitioned,
-			Partitions:    o.config.partitions,
-			HasSession:    !o.config.pollOnly,
-			Hostname:      hostname,
-			ProcessID:     os.Getpid(),
-			Version:       version(),
-		},
-		Timing:  o.config.timing(),
-		Batch:   o.config.batch(),
-		Logger:  o.config.logger.With("replica_set", o.replicaSet, "worker", id.String(), "worker_name", o.config.workerName),
-		Metrics: recorder,
-	}
-	if !o.config.pollOnly {
-		cfg.Connect = func(ctx context.Context) (*pgx.Conn, error) { return o.connect(ctx, id) }
-	}
-	return cfg
-}
-
-// mostBatches is how many batches a worker could handle at once, had it the
-// connections: one for each partition of each projection.
-func mostBatches(m pgcoord.Membership) int {
-	whole := len(m.Unpartitioned)
-	return (len(m.Projections)-whole)*m.Partitions + whole
-}
-
-// modulePath is the library's own, as builds record it.
-const modulePath = "github.com/getpup/pupsourcing-orchestrator/v2"
-
-// version is the library's version, as the build recorded it.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if info.Main.Path == modulePath {
-		return info.Main.Version
-	}
-	for _, dep := range info.Deps {
-		if dep.Path == modulePath {
-			return dep.Version
-		}
-	}
-	return "unknown"
 }

@@ -1,0 +1,103 @@
+package orchestrator
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// configure returns what the worker's actors need.
+func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, recorder *metrics.ReplicaSet) actors.Config {
+	hostname, _ := os.Hostname()
+	cfg := actors.Config{
+		Pool:        o.db,
+		EventStore:  checked.events,
+		Store:       checked.coordination,
+		Projections: d.projections,
+		Membership: pgcoord.Membership{
+			ID:            id,
+			Name:          o.config.workerName,
+			Projections:   d.names,
+			Unpartitioned: d.unpartitioned,
+			Partitions:    o.config.partitions,
+			HasSession:    !o.config.pollOnly,
+			Hostname:      hostname,
+			ProcessID:     os.Getpid(),
+			Version:       version(),
+		},
+		Timing:  o.config.timing(),
+		Batch:   o.config.batch(),
+		Logger:  o.config.logger.With("replica_set", o.replicaSet, "worker", id.String(), "worker_name", o.config.workerName),
+		Metrics: recorder,
+	}
+	if !o.config.pollOnly {
+		cfg.Connect = func(ctx context.Context) (*pgx.Conn, error) { return o.connect(ctx, id) }
+	}
+	return cfg
+}
+
+// timing is the intervals and bounds of the worker that follow from the options.
+func (c *config) timing() actors.Timing {
+	return actors.Timing{
+		Timing: replicaset.Timing{
+			Stale:        c.staleWorkerTimeout,
+			Coordination: c.coordinationTimeout,
+			Poll:         c.pollInterval,
+			Observe:      250 * time.Millisecond,
+			Follow:       700 * time.Millisecond,
+			Settle:       400 * time.Millisecond,
+			Replace:      400 * time.Millisecond,
+			SessionGrace: 2 * time.Second,
+		},
+		Heartbeat: c.heartbeatInterval,
+		Drain:     min(c.shutdownTimeout/2, c.coordinationTimeout/2, 5*time.Second),
+		Grace:     min(c.shutdownTimeout/16, 250*time.Millisecond),
+		History:   c.history,
+	}
+}
+
+// batch is how events are handled, as it follows from the options.
+func (c *config) batch() actors.BatchConfig {
+	return actors.BatchConfig{
+		Size: c.batchSize,
+		Time: 50 * time.Millisecond,
+		Settings: pgcoord.BatchSettings{
+			IdleTimeout:       max(c.staleWorkerTimeout, c.coordinationTimeout),
+			SynchronousCommit: c.synchronousCommit,
+		},
+		RetryFirst: c.retryFirst,
+		RetryMax:   c.retryMax,
+		HangAfter:  10 * time.Second,
+		FlushAfter: time.Second,
+		FlushEvery: 10_000,
+	}
+}
+
+// modulePath is the library's own, as builds record it.
+const modulePath = "github.com/getpup/pupsourcing-orchestrator/v2"
+
+// version is the library's version, as the build recorded it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if info.Main.Path == modulePath {
+		return info.Main.Version
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == modulePath {
+			return dep.Version
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,94 @@
+package orchestrator
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// work keeps a worker running until ctx ends. A worker ends before only if its
+// supervisor panicked; another takes its place.
+func (o *Orchestrator) work(ctx context.Context, cfg actors.Config) error {
+	log := cfg.Logger
+	log.InfoContext(ctx, "joining the replica set", "projections", cfg.Membership.Projections, "version", cfg.Membership.Version)
+	o.warnOfFewConnections(ctx, cfg)
+	cfg.Handlers = actors.NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
+	for {
+		w, err := actors.Start(cfg)
+		if err != nil {
+			return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
+		}
+		select {
+		case <-ctx.Done():
+			return o.leave(w, cfg)
+		case <-w.Done():
+			log.ErrorContext(ctx, "the worker ended unexpectedly and is started again")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// warnOfFewConnections warns where the pool does not allow all batches of a worker with several partitions at once.
+func (o *Orchestrator) warnOfFewConnections(ctx context.Context, cfg actors.Config) {
+	connections := o.db.Config().MaxConns
+	if atOnce, most := actors.BatchesAtOnce(connections), mostBatches(cfg.Membership); atOnce < most && cfg.Membership.Partitions > 1 {
+		cfg.Logger.WarnContext(ctx, "the pool has too few connections for all batches at once: handlers that are slow hold up others",
+			"pool_connections", connections, "batches_at_once", atOnce, "batches_possible", most)
+	}
+}
+
+// mostBatches is how many batches a worker could handle at once, had it the
+// connections: one for each partition of each projection.
+func mostBatches(m pgcoord.Membership) int {
+	whole := len(m.Unpartitioned)
+	return (len(m.Projections)-whole)*m.Partitions + whole
+}
+
+// leave asks the worker to go and waits for it: first softly, then hard.
+func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
+	cfg.Logger.Info("leaving the replica set")
+	w.Leave()
+	soft, hard := o.config.shutdown()
+	patience := time.NewTimer(soft)
+	defer patience.Stop()
+	select {
+	case <-w.Done():
+		if busy := w.Busy(); len(busy) > 0 {
+			return fmt.Errorf("leaving replica set %q: %w: handlers were abandoned, which do not heed their context; what they do is rolled back: %s",
+				o.replicaSet, ErrNotStopped, strings.Join(busy, "; "))
+		}
+		cfg.Logger.Info("left the replica set")
+		return nil
+	case <-patience.C:
+	}
+	busy := w.Busy()
+	w.Stop()
+	patience.Reset(hard)
+	select {
+	case <-w.Done():
+	case <-patience.C:
+	}
+	if len(busy) == 0 {
+		return fmt.Errorf("leaving replica set %q: %w: the goodbye could not be written within %s; the others will notice by themselves", o.replicaSet, ErrNotStopped, soft)
+	}
+	return fmt.Errorf("leaving replica set %q: %w: after %s handlers were still running: %s", o.replicaSet, ErrNotStopped, soft, strings.Join(busy, "; "))
+}
+
+// hardStop is how long the worker has at most to end without a goodbye, at the
+// end of the shutdown timeout.
+const hardStop = 500 * time.Millisecond
+
+// shutdown divides the shutdown timeout: for a worker that leaves in good order,
+// and for one that is stopped since it has not.
+func (c *config) shutdown() (soft, hard time.Duration) {
+	hard = min(hardStop, c.shutdownTimeout/4)
+	return c.shutdownTimeout - hard, hard
+}

@@ -71,11 +71,21 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 // again. WithSchema is the only option that it looks at; the schema is created
 // if it does not exist.
 //
-// It waits for locks that other sessions hold, on the tables or to migrate, without a
-// bound, and no context ends that: a lock_timeout of the pool's connections does, as
-// in postgres://…?lock_timeout=10s, and migrations.Run takes a context.
+// It waits indefinitely for locks that other sessions hold, on the tables or to
+// migrate. RunMigrationsContext bounds that, or a lock_timeout of the pool's
+// connections, as in postgres://…?lock_timeout=10s.
 func RunMigrations(db *pgxpool.Pool, options ...Option) error {
-	if db == nil {
+	return RunMigrationsContext(context.Background(), db, options...)
+}
+
+// RunMigrationsContext is RunMigrations with a context. When ctx ends before it is done, it
+// returns an error that wraps ctx.Err(). Each migration is applied as a whole or not at all,
+// and a later call carries on from there. ctx must not be nil.
+func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, options ...Option) error {
+	switch {
+	case ctx == nil:
+		return errors.New("running the migrations: ctx must not be nil")
+	case db == nil:
 		return errors.New("running the migrations: the pool must not be nil")
 	}
 	c := defaults()
@@ -85,7 +95,7 @@ func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 		}
 		option(&c)
 	}
-	if err := migrations.Run(context.Background(), db, c.schema); err != nil {
+	if err := migrations.Run(ctx, db, c.schema); err != nil {
 		return fmt.Errorf("running the migrations: %w", err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -23,9 +24,9 @@ var migrationFiles embed.FS
 // does no harm elsewhere. It can be repeated, and run by any number of processes
 // at once. Take the same options as for New.
 //
-// It waits for locks that other sessions hold, on the tables or to migrate, without
-// a bound, and there is no context to interrupt it. A lock_timeout of the pool's
-// connections, as in postgres://…?lock_timeout=10s, bounds each wait.
+// It waits indefinitely for locks that other sessions hold, on the tables or to
+// migrate. RunMigrationsContext bounds that, or a lock_timeout of the pool's
+// connections, as in postgres://…?lock_timeout=10s.
 //
 // Without WithSchema all tables are in one schema of the connection's search_path: that of
 // the version table, or else that of an events table that is there, or else the one that new tables go to. It is an error if
@@ -39,11 +40,21 @@ var migrationFiles embed.FS
 // several stores can share a schema. Where that name is too long, or is taken by the orchestrator's or a default store's
 // migrations, it is eventstore_<hash>_schema_version.
 func RunMigrations(db *pgxpool.Pool, opts ...Option) error {
+	return RunMigrationsContext(context.Background(), db, opts...)
+}
+
+// RunMigrationsContext is RunMigrations with a context. When ctx ends before it is done, it
+// returns an error that wraps ctx.Err(). Each migration is applied as a whole or not at all,
+// and a later call carries on from there. ctx must not be nil.
+func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, opts ...Option) error {
+	if ctx == nil {
+		return errors.New("creating the event store's tables: ctx must not be nil")
+	}
 	s := New(opts...)
 	if err := s.usable("creating the event store's tables", db); err != nil {
 		return err
 	}
-	if err := s.migrate(context.Background(), db); err != nil {
+	if err := s.migrate(ctx, db); err != nil {
 		return fmt.Errorf("creating the event store's tables: %w", err)
 	}
 	return nil

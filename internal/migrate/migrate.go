@@ -135,6 +135,12 @@ func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Co
 		ran, err = act(ctx, tx, p, version)
 		return err
 	})
+	if ended := ctx.Err(); err != nil && ended != nil {
+		if !errors.Is(err, ended) { // the pool may have the server cancel statements, whose error is returned then
+			err = fmt.Errorf("%w: %w", ended, err)
+		}
+		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), r.explain(ctx, db, err))
 	}

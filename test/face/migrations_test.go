@@ -1,0 +1,62 @@
+package face
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+// Somebody migrates and does not end. Both functions wait for that until their context ends, whatever the pool does about contexts.
+func TestMigrationsEndWithTheirContext(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewDatabase(t)
+	asked := db.Config()
+	asked.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Minute}
+	}
+	cancelling, err := pgxpool.NewWithConfig(t.Context(), asked)
+	require.NoError(t, err)
+	t.Cleanup(cancelling.Close)
+	other, err := db.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = other.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = other.Exec(t.Context(), "SELECT pg_advisory_xact_lock(x'7075706d69677261'::bigint)")
+	require.NoError(t, err)
+
+	for name, migrate := range map[string]func(context.Context, *pgxpool.Pool) error{
+		"orchestrator": func(ctx context.Context, db *pgxpool.Pool) error { return orchestrator.RunMigrationsContext(ctx, db) },
+		"eventstore": func(ctx context.Context, db *pgxpool.Pool) error {
+			return eventstore.RunMigrationsContext(ctx, db, eventstore.WithLogger(nil))
+		},
+	} {
+		require.ErrorContains(t, migrate(nil, db), "ctx must not be nil", name) //nolint:staticcheck // what a caller gets for it
+		for _, pool := range []*pgxpool.Pool{db, cancelling} {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- migrate(ctx, pool) }()
+			eventually(t, func() bool {
+				var waits bool
+				require.NoError(t, other.QueryRow(t.Context(), "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)").Scan(&waits))
+				return waits
+			}, func() string { return name + " does not wait for the lock" })
+			cancel()
+			require.ErrorIs(t, await(t, ended, name), context.Canceled)
+		}
+	}
+	require.NoError(t, other.Rollback(t.Context()))
+	var tables int
+	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace").Scan(&tables))
+	assert.Zero(t, tables)
+	require.NoError(t, eventstore.RunMigrationsContext(t.Context(), db, eventstore.WithLogger(nil)))
+	require.NoError(t, orchestrator.RunMigrationsContext(t.Context(), db))
+}

@@ -308,7 +308,7 @@ func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
 			h.epoch++
 		}
 		h.known, h.position, h.moved = true, r.Position, time.Now()
-		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Epoch: h.epoch})
+		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Table: r.Table, Epoch: h.epoch})
 	}
 	blockedFor := h.watch(r)
 	h.worker.Metrics.Horizon(r.Position, r.LastValue, blockedFor, r.Holders)

@@ -39,6 +39,7 @@ type reader struct {
 	events *eventread.Reader
 
 	horizon int64
+	table   uint32 // of which it is the horizon
 	epoch   uint64
 	reads   []*statement // the window's, on their way: at most two, the second after the first
 	chunk   int          // events of a chunk
@@ -143,7 +144,7 @@ func (r *reader) advance(c actor.Context, m messages.HorizonAdvanced) {
 		r.dropReads()
 		r.waiting = nil // their processors ask again
 	}
-	r.horizon = max(r.horizon, m.Position)
+	r.horizon, r.table = max(r.horizon, m.Position), m.Table
 	r.readOn(c)
 }
 
@@ -258,7 +259,7 @@ func (r *reader) read(c actor.Context, s *statement, limit int, db eventread.DB)
 	r.reads = append(r.reads, s)
 	root, self, size := c.ActorSystem().Root, c.Self(), r.chunk
 	query := eventread.Query{
-		Pieces: r.union.piecesAfter(s.after), UpTo: s.upTo, Limit: limit, MaxBytes: mostReadBytes,
+		Pieces: r.union.piecesAfter(s.after), UpTo: s.upTo, Table: r.table, Limit: limit, MaxBytes: mostReadBytes,
 		AggregateTypes: r.union.scope.AggregateTypes, BoundedContexts: r.union.scope.BoundedContexts,
 		WithSlots: r.union.severalSlots,
 	}
@@ -330,7 +331,7 @@ func (r *reader) readAlone(c actor.Context) {
 		r.queue = r.queue[1:]
 		r.alone++
 		query := eventread.Query{
-			Pieces: q.Pieces, UpTo: r.aloneUpTo(q.Pieces), Limit: min(r.sizing.limit, readLimit(r.worker, firstEvents)), MaxBytes: mostReadBytes,
+			Pieces: q.Pieces, UpTo: r.aloneUpTo(q.Pieces), Table: r.table, Limit: min(r.sizing.limit, readLimit(r.worker, firstEvents)), MaxBytes: mostReadBytes,
 			AggregateTypes: q.AggregateTypes, BoundedContexts: q.BoundedContexts,
 		}
 		go func() {

@@ -7,6 +7,8 @@ type HorizonAdvanced struct {
 	// Position never goes back within an epoch. It is 0, in a new one, while the
 	// horizon is not known.
 	Position int64
+	// Table is the oid of the events table of which this is the horizon.
+	Table uint32
 	// Epoch changes when the server may have crashed or been replaced: events
 	// that were read before and not handled must be read again.
 	Epoch uint64

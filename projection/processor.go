@@ -120,6 +120,7 @@ type runner struct {
 	ready    bool         // they were read before
 	scanned  int64        // how far the stream has been looked through, at or above the lowest row
 	horizon  int64        // how far the stream may be looked through now
+	table    uint32       // of which it is the horizon
 	epoch    uint64       // of the horizon
 	probed   time.Time    // when the horizon was known to be of that epoch
 	size     int          // of the next page: less than BatchSize after a failure
@@ -286,6 +287,7 @@ func (r *runner) read(ctx context.Context) (eventread.Page, error) {
 	return r.events.Read(limited, r.db, eventread.Query{
 		Pieces:          slot.Lift(piecesOf(r.own), r.scanned),
 		UpTo:            r.horizon,
+		Table:           r.table,
 		AggregateTypes:  r.scope.AggregateTypes,
 		BoundedContexts: r.scope.BoundedContexts,
 		Limit:           r.size,
@@ -309,7 +311,7 @@ func (r *runner) advance(ctx context.Context) error {
 			return fmt.Errorf("comparing the checkpoint with the sequence: %w", &horizon.RewoundError{Reached: reached, LastValue: reading.LastValue, Floor: true})
 		}
 	}
-	r.horizon = reading.Position
+	r.horizon, r.table = reading.Position, reading.Table
 	if b := reading.Blocker; b != nil {
 		r.log.DebugContext(ctx, "a transaction holds the horizon back", "horizon", reading.Position, "last_value", reading.LastValue,
 			"pid", b.PID, "application_name", b.Application, "age", b.Age, "prepared_gid", b.PreparedGID)

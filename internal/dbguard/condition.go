@@ -16,6 +16,7 @@ import (
 const (
 	standbyParameter     = "pupsourcing.server_is_a_standby"
 	rowSecurityParameter = "pupsourcing.row_level_security_hides_rows"
+	replacedParameter    = "pupsourcing.another_table_has_the_name"
 
 	undefinedObject = "42704"
 )
@@ -26,6 +27,10 @@ const (
 	primarySQL = `(SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.current_setting('` + standbyParameter + `') ELSE '' END) IS NOT NULL`
 	allRowsSQL = `(SELECT CASE WHEN pg_catalog.row_security_active(%s::pg_catalog.oid) THEN pg_catalog.current_setting('` + rowSecurityParameter + `') ELSE '' END) IS NOT NULL`
 	limitSQL   = `CASE WHEN pg_catalog.row_security_active(%s::pg_catalog.oid) THEN pg_catalog.current_setting('` + rowSecurityParameter + `')::pg_catalog.int8 ELSE %s END`
+
+	// to_regclass looks the name up when the statement is executed, while the statement has its lock on the table that it reads.
+	limitOfSQL = `CASE WHEN pg_catalog.to_regclass(%s)::pg_catalog.oid IS DISTINCT FROM %d::pg_catalog.oid ` +
+		`THEN pg_catalog.current_setting('` + replacedParameter + `')::pg_catalog.int8 ELSE %s END`
 )
 
 // Primary is a condition that holds on a primary. On a standby the statement fails with an error for which [IsStandby] holds.
@@ -46,6 +51,15 @@ func SelectAllRows(table pgx.Identifier) string {
 // is evaluated before the first row, whatever the planner makes of the rest.
 func LimitAllRows(table pgx.Identifier, limit string) string {
 	return fmt.Sprintf(limitSQL, regclass(table), limit)
+}
+
+// LimitAllRowsOf is LimitAllRows for a statement that must read the table with this oid. Where another table has the name by now, the
+// statement fails with an error for which [IsReplaced] holds. With an oid of 0 it reads any table of the name.
+func LimitAllRowsOf(table pgx.Identifier, oid uint32, limit string) string {
+	if oid == 0 {
+		return LimitAllRows(table, limit)
+	}
+	return fmt.Sprintf(limitOfSQL, Literal(table.Sanitize()), oid, LimitAllRows(table, limit))
 }
 
 // regclass is the table as a constant, which the server resolves when it parses the statement.
@@ -72,6 +86,11 @@ func IsStandby(err error) bool {
 		return true
 	}
 	return false
+}
+
+// IsReplaced says whether err is the failure of [LimitAllRowsOf]: another table has the name.
+func IsReplaced(err error) bool {
+	return dbfault.Code(err) == undefinedObject && names(err, replacedParameter)
 }
 
 // HidesRows says whether err is the failure of [SelectAllRows] or [LimitAllRows].

@@ -28,7 +28,7 @@ type store struct {
 
 // of is the store with its statements.
 func of(s *eventstore.Store) *store {
-	return &store{Store: s, statements: newStatements(s.EventsTable())}
+	return &store{Store: s, statements: newStatements(s.EventsTable(), 0)}
 }
 
 // quiet is a store that logs nothing.

@@ -16,6 +16,9 @@ type Query struct {
 	Pieces []slot.Piece
 	// UpTo is the last position that may be read: the horizon.
 	UpTo int64
+	// Table is the oid of the table for which the horizon was found. The read fails where another table has the name by now: events of the
+	// first that it lacks would be skipped. 0 reads any.
+	Table uint32
 	// AggregateTypes are the wanted types. Empty means all.
 	AggregateTypes []string
 	// BoundedContexts are the wanted contexts. Empty means all.

@@ -3,6 +3,7 @@ package eventread
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -30,16 +31,16 @@ type Source interface {
 // Where the scope index is there and quicker, it reads by it: it measures which part of the positions
 // that it passes over is wanted. It may be used by several goroutines.
 type Reader struct {
-	source     Source
-	statements *statements
-	log        *slog.Logger
-	now        func() time.Time
+	source Source
+	log    *slog.Logger
+	now    func() time.Time
 
-	mu        sync.Mutex
-	has       bool      // the index
-	looked    time.Time // when it was last looked for
-	told      time.Time // when it was last logged that a statement was cut short
-	densities map[string]*density
+	mu         sync.Mutex
+	statements *statements
+	has        bool      // the index
+	looked     time.Time // when it was last looked for
+	told       time.Time // when it was last logged that a statement was cut short
+	densities  map[string]*density
 }
 
 const (
@@ -54,7 +55,7 @@ const (
 // connection's search_path decides which table is read.
 func New(source Source, log *slog.Logger) *Reader {
 	return &Reader{
-		source: source, statements: newStatements(source.EventsTable()), log: log,
+		source: source, statements: newStatements(source.EventsTable(), 0), log: log,
 		now: time.Now, densities: map[string]*density{},
 	}
 }
@@ -74,7 +75,7 @@ func (r *Reader) Read(ctx context.Context, db DB, q Query) (Page, error) {
 // repeated over fewer positions.
 func (r *Reader) Next(ctx context.Context, db DB, q Query) (Part, error) {
 	if len(q.Pieces) == 0 {
-		return Part{}, r.statements.stream(ctx, db, q, q.Limit, func(Part) {}) // which says what is wrong
+		return Part{}, r.statementsFor(q).stream(ctx, db, q, q.Limit, func(Part) {}) // which says what is wrong
 	}
 	for {
 		var found Part
@@ -95,7 +96,7 @@ func (r *Reader) Next(ctx context.Context, db DB, q Query) (Part, error) {
 // database for the index first.
 func (r *Reader) Stream(ctx context.Context, db DB, q Query, size int, take func(Part)) error {
 	if len(q.Pieces) == 0 {
-		return r.statements.stream(ctx, db, q, size, take) // which says what is wrong
+		return r.statementsFor(q).stream(ctx, db, q, size, take) // which says what is wrong
 	}
 	for {
 		done, err := r.step(ctx, db, q, size, take)
@@ -121,13 +122,14 @@ func (r *Reader) step(ctx context.Context, db DB, q Query, size int, take func(P
 	if q.byScopeIndex, err = r.byIndex(ctx, db, q); err != nil {
 		return done, err
 	}
+	statements := r.statementsFor(q)
 	after, upTo := slot.Lowest(q.Pieces), q.UpTo
 	r.mu.Lock()
 	q.UpTo = r.density(q).span(q).end(after, q.UpTo)
 	r.mu.Unlock()
 	done.upTo = after
 	began := r.now()
-	err = r.statements.stream(ctx, db, q, size, func(p Part) {
+	err = statements.stream(ctx, db, q, size, func(p Part) {
 		done.upTo = p.UpTo
 		done.events += p.Events.Len()
 		done.bytes += p.size
@@ -138,12 +140,22 @@ func (r *Reader) step(ctx context.Context, db DB, q Query, size int, take func(P
 		return done, err
 	}
 	// Nothing was found. There may be no positions at all, as where the sequence was advanced by hand.
-	next, err := r.statements.next(ctx, db, done.upTo, upTo)
+	next, err := statements.next(ctx, db, done.upTo, upTo)
 	if err == nil && next > done.upTo {
 		done.upTo = next
 		take(Part{UpTo: next})
 	}
 	return done, err
+}
+
+// statementsFor are those that read the table that q names. They are made again only when that is another one.
+func (r *Reader) statementsFor(q Query) *statements {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.statements.table != q.Table {
+		r.statements = newStatements(r.source.EventsTable(), q.Table)
+	}
+	return r.statements
 }
 
 // progress is what statements have handed over.
@@ -166,6 +178,8 @@ func (r *Reader) learn(ctx context.Context, q Query, done progress, took time.Du
 	case errors.Is(err, dbguard.ErrNoAnswer):
 		d.span(q).cut(q.UpTo-after, took)
 		return err
+	case dbguard.IsReplaced(err):
+		return fmt.Errorf("another table has the name of the events table; it is read once a horizon is known of it: %w", err)
 	case !dbfault.IsCutShort(err) || ctx.Err() != nil:
 		return err
 	}

@@ -20,15 +20,16 @@ type DB = interface {
 // statements is the SQL of the reads of one events table. Every text is made once, so that pgx
 // prepares it once per connection.
 type statements struct {
+	table     uint32 // its oid; 0 for whichever has the name
 	nextEvent string
 	filtered  [shapes]string
 }
 
-func newStatements(events pgx.Identifier) *statements {
+func newStatements(events pgx.Identifier, oid uint32) *statements {
 	table := strings.NewReplacer("{{events}}", events.Sanitize(),
-		"{{guarded limit}}", dbguard.LimitAllRows(events, "$3::bigint"),
-		"{{guarded one}}", dbguard.LimitAllRows(events, "1::bigint"))
-	s := &statements{nextEvent: table.Replace(nextSQL)}
+		"{{guarded limit}}", dbguard.LimitAllRowsOf(events, oid, "$3::bigint"),
+		"{{guarded one}}", dbguard.LimitAllRowsOf(events, oid, "1::bigint"))
+	s := &statements{table: oid, nextEvent: table.Replace(nextSQL)}
 	for f := range s.filtered {
 		s.filtered[f] = table.Replace(shape(f).sql())
 	}

@@ -50,7 +50,7 @@ func (p *Prober) countOn(ctx context.Context, lastValue, position int64) (int64,
 
 // withoutHole returns up to where the events above one position, up to another, are visible without a hole.
 func (p *Prober) withoutHole(ctx context.Context, after, upTo int64) (end int64, err error) {
-	if err := p.db.QueryRow(ctx, sqlWithoutHole(p.target.tableName), after, p.count.span, upTo).Scan(&end); err != nil {
+	if err := p.db.QueryRow(ctx, sqlWithoutHole(p.target.tableName, p.target.table), after, p.count.span, upTo).Scan(&end); err != nil {
 		return 0, p.target.hidden(fmt.Errorf("looking for a hole above position %d: %w", after, err))
 	}
 	return end, nil
@@ -59,7 +59,7 @@ func (p *Prober) withoutHole(ctx context.Context, after, upTo int64) (end int64,
 // countVisible is how many events are visible above one position, up to and
 // including another, but no more than countLimit.
 func (p *Prober) countVisible(ctx context.Context, after, upTo int64) (visible int64, err error) {
-	if err := p.db.QueryRow(ctx, sqlCountVisible(p.target.tableName), after, upTo, int64(countLimit)).Scan(&visible); err != nil {
+	if err := p.db.QueryRow(ctx, sqlCountVisible(p.target.tableName, p.target.table), after, upTo, int64(countLimit)).Scan(&visible); err != nil {
 		return 0, p.target.hidden(fmt.Errorf("counting the events above position %d: %w", after, err))
 	}
 	return visible, nil

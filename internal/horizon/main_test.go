@@ -139,10 +139,13 @@ func newProber(t *testing.T, pool *pgxpool.Pool, floor int64) (*Prober, *checkpo
 	return NewProber(dial(t, pool), events, c, Options{BlockerAfter: time.Nanosecond, RewindsEvery: time.Nanosecond}), c
 }
 
+// probe is a reading of the table that the prober has found.
 func probe(t *testing.T, p *Prober) Reading {
 	t.Helper()
 	r, err := p.Probe(t.Context())
 	require.NoError(t, err)
+	require.Equal(t, p.target.table, r.Table)
+	r.Table = 0
 	return r
 }
 

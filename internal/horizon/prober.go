@@ -63,6 +63,8 @@ type Reading struct {
 	// there are any, new events can become visible without another sign. It is not
 	// counted, and 0, while no number has been drawn since all were settled.
 	Holders int
+	// Table is the oid of the events table. Read up to Position from that one only.
+	Table uint32
 	// Epoch counts how often the prober started afresh: 1 at its first probe,
 	// then more after an error, or where it could not rule out that the server
 	// crashed or was replaced by another one. Events that were read under an
@@ -179,7 +181,7 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 		quiet, err := p.quiet(ctx)
 		if err != nil || quiet {
 			position := p.tracker.Horizon()
-			return Reading{Position: position, LastValue: position, Epoch: p.epoch}, quiet, err
+			return Reading{Position: position, LastValue: position, Table: p.target.table, Epoch: p.epoch}, quiet, err
 		}
 	}
 	if outdated, err := p.outdated(ctx); err != nil || outdated {
@@ -199,7 +201,7 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	if position, steady, err = p.afterRewind(ctx, seen.lastValue(), position); err != nil || !steady {
 		return Reading{}, false, err
 	}
-	reading = Reading{Position: position, LastValue: seen.lastValue(), Holders: len(seen.names), Epoch: p.epoch}
+	reading = Reading{Position: position, LastValue: seen.lastValue(), Holders: len(seen.names), Table: p.target.table, Epoch: p.epoch}
 	reading.Blocker, err = p.blocker(ctx, reading, seen)
 	return reading, err == nil, err
 }

@@ -109,7 +109,7 @@ func sqlExtent(events pgx.Identifier) string {
 }
 
 // sqlWithoutHole reads up to where the positions above $1 are visible without a hole. It reads at most $2 rows.
-func sqlWithoutHole(events pgx.Identifier) string {
+func sqlWithoutHole(events pgx.Identifier, oid uint32) string {
 	return fmt.Sprintf(`
 SELECT coalesce(pg_catalog.max(global_position), $1::pg_catalog.int8) FROM (
     SELECT global_position, pg_catalog.row_number() OVER (ORDER BY global_position) AS n FROM (
@@ -117,16 +117,16 @@ SELECT coalesce(pg_catalog.max(global_position), $1::pg_catalog.int8) FROM (
         ORDER BY global_position LIMIT %s
     ) AS above
 ) AS numbered
-WHERE global_position = $1::pg_catalog.int8 + n`, events.Sanitize(), dbguard.LimitAllRows(events, "$2::pg_catalog.int8"))
+WHERE global_position = $1::pg_catalog.int8 + n`, events.Sanitize(), dbguard.LimitAllRowsOf(events, oid, "$2::pg_catalog.int8"))
 }
 
 // sqlCountVisible counts the events in ($1, $2], up to $3 of them.
-func sqlCountVisible(events pgx.Identifier) string {
+func sqlCountVisible(events pgx.Identifier, oid uint32) string {
 	return fmt.Sprintf(`
 SELECT pg_catalog.count(*) FROM (
     SELECT FROM %s WHERE global_position > $1::pg_catalog.int8 AND global_position <= $2::pg_catalog.int8 AND `+dbguard.Primary+`
     ORDER BY global_position LIMIT %s
-) AS found`, events.Sanitize(), dbguard.LimitAllRows(events, "$3::pg_catalog.int8"))
+) AS found`, events.Sanitize(), dbguard.LimitAllRowsOf(events, oid, "$3::pg_catalog.int8"))
 }
 
 // sqlBlocker describes the oldest of some transactions, given as names ($1) and

@@ -35,7 +35,8 @@ type world struct {
 	store *eventstore.Store
 	logs  *logs
 
-	workers *pgxpool.Pool // what workers use; nil for db
+	workers  *pgxpool.Pool // what workers use; nil for db
+	troubled bool          // the test breaks what the library depends on
 }
 
 // newWorld makes the tables. That an event is entered once per projection is
@@ -51,7 +52,7 @@ func newWorld(t *testing.T) *world {
 		PRIMARY KEY (projection, position))`)
 	t.Cleanup(func() {
 		for _, trouble := range []string{"the database failed", "unexpectedly", "panicked and"} {
-			assert.NotContains(t, w.logs.String(), trouble, "nothing in this test breaks the database or an actor")
+			assert.True(t, w.troubled || !strings.Contains(w.logs.String(), trouble), "nothing in this test breaks the database or an actor, but the log has: %s", trouble)
 		}
 		if t.Failed() {
 			t.Logf("the library's log:\n%s", w.logs.String())

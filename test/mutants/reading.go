@@ -47,7 +47,7 @@ var readingGuards = []guard{
 	{
 		Name:    "reads-fail-behind-row-security",
 		File:    "internal/eventread/statements.go",
-		Old:     `dbguard.LimitAllRows(events, "$3::bigint")`,
+		Old:     `dbguard.LimitAllRowsOf(events, oid, "$3::bigint")`,
 		New:     `"$3::bigint"`,
 		Test:    "TestNothingIsReadBehindRowSecurity",
 		Promise: "not taking rows that a policy hides for rows that are not there",

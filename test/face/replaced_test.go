@@ -1,0 +1,72 @@
+package face
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+// appendLarge appends n events of 1 MiB each, so that a worker reads only some of them ahead.
+func (w *world) appendLarge(n int) {
+	w.t.Helper()
+	large := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
+	require.NoError(w.t, pgx.BeginFunc(w.t.Context(), w.db, func(tx pgx.Tx) error {
+		events := make([]es.Event, n)
+		for i := range events {
+			events[i] = es.Event{BoundedContext: "Identity", AggregateType: "User", AggregateID: "ada", EventType: "Something", Payload: large}
+		}
+		_, err := w.store.Append(w.t.Context(), tx, es.Any(), events)
+		return err
+	}))
+}
+
+// The events table is replaced by an empty one, which draws from the same sequence, while a worker has read only some of the events and
+// knows that it may read the others. It passes over none of them.
+func TestAnotherTableOfTheNameEndsReads(t *testing.T) {
+	const events = 24
+	w := newWorld(t)
+	w.troubled = true
+	w.appendLarge(events)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var once, open sync.Once
+	r := recorder{name: "users", before: func(ctx context.Context, _ es.PersistedEvent) error {
+		once.Do(func() { close(began) })
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}}
+	t.Cleanup(func() { open.Do(func() { close(goOn) }) })
+	start(t, w.orchestrator("set"), r)
+	await(t, began, "the first event")
+
+	// While the horizon cannot start afresh, the worker goes on by the one that it knows.
+	lock := w.locked("orchestrator_horizons")
+	w.exec(`CREATE TABLE replacement (LIKE events INCLUDING ALL);
+		ALTER TABLE events RENAME TO former; ALTER TABLE replacement RENAME TO events`)
+	open.Do(func() { close(goOn) })
+	w.logs.await(t, "another_table_has_the_name")
+	w.exec(`ALTER TABLE events RENAME TO replacement; ALTER TABLE former RENAME TO events`)
+	require.NoError(t, lock.Rollback(t.Context()))
+	w.awaitHandled("users", events)
+}
+
+// locked locks a table until the transaction ends.
+func (w *world) locked(table string) pgx.Tx {
+	w.t.Helper()
+	pgtest.SkipBehindPooler(w.t, "the table is locked in a transaction")
+	tx, err := w.db.Begin(w.t.Context())
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = tx.Rollback(context.Background()) })
+	_, err = tx.Exec(w.t.Context(), "LOCK TABLE "+table)
+	require.NoError(w.t, err)
+	return tx
+}

@@ -35,7 +35,7 @@ type databaseSeries struct {
 
 // horizonFaultReasons are the values of the label reason of horizon_fault, as package horizon has them.
 var horizonFaultReasons = []string{
-	"standby", "table", "sequence", "privilege", "row_security", "position", "sequence_behind", "sequence_regression",
+	"standby", "table", "sequence", "privilege", "row_security", "position", "sequence_behind", "sequence_regression", "replaced",
 }
 
 // horizonMetrics are the gauges of a probe.

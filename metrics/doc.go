@@ -99,6 +99,7 @@
 //	reason     position             an event has a position that is not above 0
 //	reason     sequence_behind      the sequence stands below a stored event
 //	reason     sequence_regression  the sequence stands below a checkpoint, and a person must decide
+//	reason     replaced             the events table holds other events than before
 //	operation  batch                handling a batch of events
 //	operation  checkpoint           reading the checkpoints
 //	operation  configuration        anything that fails until a person acts; the log names the remedy

@@ -26,6 +26,7 @@ const sqlKnown = `
 SELECT %s,
        coalesce(r.number, 0), coalesce(r.last_position, 0), coalesce(r.settled, false),
        coalesce(h.term, 1), coalesce(h.position, 0), coalesce(h.sequence, 0), coalesce(h.filenode, 0),
+       coalesce(h.table_oid, 0), coalesce(h.last_event_position, 0), coalesce(h.last_event_id::pg_catalog.text, ''),
        coalesce(h.updated_at BETWEEN pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 1) AND pg_catalog.clock_timestamp(), false)
 FROM (VALUES (1)) AS one
 LEFT JOIN (
@@ -52,7 +53,8 @@ func (r Rewinds) Latest(ctx context.Context) (horizon.Rewind, horizon.Stored, er
 func (r Rewinds) read(ctx context.Context, highest string) (k horizon.Known, err error) {
 	err = r.db.QueryRow(ctx, r.store.q(fmt.Sprintf(sqlKnown, highest)), r.store.events).Scan(&k.Checkpoint,
 		&k.Rewind.Number, &k.Rewind.Low, &k.Rewind.Settled,
-		&k.Stored.Term, &k.Stored.Position, &k.Stored.Sequence, &k.Stored.Filenode, &k.Stored.Fresh)
+		&k.Stored.Term, &k.Stored.Position, &k.Stored.Sequence, &k.Stored.Filenode,
+		&k.Stored.Table, &k.Stored.Event.Position, &k.Stored.Event.ID, &k.Stored.Fresh)
 	if err != nil {
 		return horizon.Known{}, fmt.Errorf("reading the checkpoints, the latest rewind and the stored horizon of %s: %w", r.store.events, err)
 	}
@@ -63,8 +65,10 @@ func (r Rewinds) read(ctx context.Context, highest string) (k horizon.Known, err
 // nothing if that is settled: a checkpoint may have passed the low since, rightly.
 const sqlRewound = `
 WITH void AS (
-    UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1
-    WHERE events_table = $1::text AND term = $4::bigint AND position > $3::bigint
+    UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1,
+        last_event_id = CASE WHEN last_event_position <= $3::bigint THEN last_event_id END,
+        last_event_position = CASE WHEN last_event_position <= $3::bigint THEN last_event_position END
+    WHERE events_table = $1::text AND term = $4::bigint AND greatest(position, last_event_position) > $3::bigint
 )
 INSERT INTO {{schema}}orchestrator_rewinds AS r (events_table, number, last_position, checkpoint)
 SELECT $1::text, $2::bigint, $3::bigint, max(position) FROM {{schema}}orchestrator_checkpoints
@@ -74,7 +78,7 @@ SET last_position = least(r.last_position, excluded.last_position), checkpoint =
 WHERE r.settled_at IS NULL`
 
 // Rewound takes down the rewind of that number, or how low the sequence stood in
-// it, if a checkpoint is above, and voids a horizon that is stored above it under the term.
+// it, if a checkpoint is above, and voids what is stored above it under the term.
 func (r Rewinds) Rewound(ctx context.Context, number, low, term int64) error {
 	if _, err := r.db.Exec(ctx, r.store.q(sqlRewound), r.store.events, number, low, term); err != nil {
 		return fmt.Errorf("recording rewind %d of %s: %w", number, r.store.events, err)
@@ -97,23 +101,25 @@ func (r Rewinds) Settle(ctx context.Context, w horizon.Rewind) error {
 // sqlStoreHorizon advances the stored horizon. A row that somebody else has locked is left to them. The row of an events table is
 // made by sqlFirstHorizon.
 const sqlStoreHorizon = `
-UPDATE {{schema}}orchestrator_horizons SET position = $6::bigint, sequence = $7::bigint, filenode = $8::bigint, updated_at = clock_timestamp()
+UPDATE {{schema}}orchestrator_horizons AS h SET position = $6::bigint, sequence = $7::bigint, filenode = $8::bigint, table_oid = $9::bigint,
+    last_event_position = coalesce(nullif($10::bigint, 0), h.last_event_position),
+    last_event_id = coalesce(nullif($11::text, '')::uuid, h.last_event_id), updated_at = clock_timestamp()
 WHERE events_table = (
     SELECT events_table FROM {{schema}}orchestrator_horizons
-    WHERE events_table = $4 AND term = $5 AND position < $6::bigint AND (position = 0 OR sequence = $7::bigint AND filenode = $8::bigint)
+    WHERE events_table = $4 AND term = $5 AND position < $6::bigint AND (position = 0 OR sequence = $7::bigint AND filenode = $8::bigint AND table_oid = $9::bigint)
       AND NOT updated_at BETWEEN clock_timestamp() - interval '1 second' AND clock_timestamp() AND ` + horizon.SQLSameRun + `
     FOR NO KEY UPDATE SKIP LOCKED)`
 
 const sqlFirstHorizon = `
-INSERT INTO {{schema}}orchestrator_horizons (events_table, term, position, sequence, filenode)
-SELECT $4::text, $5::bigint, $6::bigint, $7::bigint, $8::bigint WHERE $5::bigint = 1 AND ` + horizon.SQLSameRun + `
+INSERT INTO {{schema}}orchestrator_horizons (events_table, term, position, sequence, filenode, table_oid, last_event_position, last_event_id)
+SELECT $4::text, $5::bigint, $6::bigint, $7::bigint, $8::bigint, $9::bigint, nullif($10::bigint, 0), nullif($11::text, '')::uuid WHERE $5::bigint = 1 AND ` + horizon.SQLSameRun + `
 ON CONFLICT DO NOTHING`
 
 // Store stores a horizon, as [horizon.Checkpoints] says.
 func (r Rewinds) Store(ctx context.Context, s horizon.Stored, run horizon.Run) (bool, error) {
 	for _, sql := range []string{sqlStoreHorizon, sqlFirstHorizon} {
 		tag, err := r.db.Exec(ctx, r.store.q(sql), run.Started, run.At, run.Statistics,
-			r.store.events, s.Term, s.Position, int64(s.Sequence), int64(s.Filenode))
+			r.store.events, s.Term, s.Position, int64(s.Sequence), int64(s.Filenode), int64(s.Table), s.Event.Position, s.Event.ID)
 		if err != nil {
 			return false, fmt.Errorf("storing the horizon %d of %s: %w", s.Position, r.store.events, err)
 		}
@@ -125,12 +131,12 @@ func (r Rewinds) Store(ctx context.Context, s horizon.Stored, run horizon.Run) (
 }
 
 const sqlVoid = `
-UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1, sequence = $3, filenode = $4
+UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1, sequence = $3, filenode = $4, table_oid = $5
 WHERE events_table = $1 AND term = $2`
 
 // Void voids the stored horizon of the term.
 func (r Rewinds) Void(ctx context.Context, s horizon.Stored) error {
-	if _, err := r.db.Exec(ctx, r.store.q(sqlVoid), r.store.events, s.Term, int64(s.Sequence), int64(s.Filenode)); err != nil {
+	if _, err := r.db.Exec(ctx, r.store.q(sqlVoid), r.store.events, s.Term, int64(s.Sequence), int64(s.Filenode), int64(s.Table)); err != nil {
 		return fmt.Errorf("voiding the stored horizon of %s: %w", r.store.events, err)
 	}
 	return nil

@@ -91,7 +91,8 @@ func TestTheHorizonIsStoredByWhoeverKnowsIt(t *testing.T) {
 		return done
 	}
 	before := value[time.Time](t, pool, `SELECT backend_start - interval '1 second' FROM pg_stat_activity WHERE pid = pg_backend_pid()`)
-	first := horizon.Stored{Term: 1, Position: 10, Sequence: 7, Filenode: 8}
+	last := horizon.Event{Position: 9, ID: "0198a1b2-0000-7000-8000-000000000001"}
+	first := horizon.Stored{Term: 1, Position: 10, Sequence: 7, Filenode: 8, Table: 3, Event: last}
 	assert.False(t, store(first, horizon.Run{Started: run.Started.Add(-time.Hour), At: run.At}), "another server")
 	assert.False(t, store(first, horizon.Run{Started: run.Started, At: before}), "the server may have crashed since")
 	stale := first
@@ -114,6 +115,9 @@ func TestTheHorizonIsStoredByWhoeverKnowsIt(t *testing.T) {
 	other := next
 	other.Filenode = 9
 	assert.False(t, store(other, run), "of another sequence")
+	other = next
+	other.Table = 4
+	assert.False(t, store(other, run), "of another table")
 	assert.False(t, store(next, horizon.Run{Started: run.Started, At: before}))
 	reset := value[time.Time](t, pool, `SELECT pg_stat_get_bgwriter_stat_reset_time()`)
 	wrong := reset.Add(-time.Second)
@@ -127,17 +131,18 @@ func TestTheHorizonIsStoredByWhoeverKnowsIt(t *testing.T) {
 	require.NoError(t, r.Rewound(t.Context(), 1, 5, 1))
 	assert.Equal(t, int64(2), storedHorizon(t, r).Term)
 	assert.Zero(t, storedHorizon(t, r).Position)
+	assert.Zero(t, storedHorizon(t, r).Event, "its position may be given again")
 	age()
 	next.Position = 30
 	assert.False(t, store(next, run), "what was found before it went back")
 	next.Term = 2
 	next.Filenode = 10
 	assert.True(t, store(next, run), "nothing is stored of another sequence")
-	require.NoError(t, r.Void(t.Context(), horizon.Stored{Term: 2, Sequence: 7, Filenode: 11}))
+	require.NoError(t, r.Void(t.Context(), horizon.Stored{Term: 2, Sequence: 7, Filenode: 11, Table: 5}))
 	require.NoError(t, r.Void(t.Context(), horizon.Stored{Term: 2, Sequence: 7, Filenode: 12}))
 	void := storedHorizon(t, r)
 	void.Fresh = false
-	assert.Equal(t, horizon.Stored{Term: 3, Sequence: 7, Filenode: 11}, void)
+	assert.Equal(t, horizon.Stored{Term: 3, Sequence: 7, Filenode: 11, Table: 5, Event: last}, void)
 }
 
 // Somebody has locked the row by hand. That must not keep a probe waiting.

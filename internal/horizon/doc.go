@@ -60,12 +60,18 @@
 //     sequence at H or above. A prober must not write what it found before a crash after it, however, and the statement that stores
 //     H therefore demands the same evidence that the server has not crashed as a probe does.
 //   - The sequence is altered, replaced or restored. It has another file then, or is another sequence. Both are stored with H, and
-//     compared.
+//     compared. So is the oid of the events table: where another table takes its name, H says nothing of transactions that insert into that one.
 //   - The sequence is set back with setval. A prober that sees it below H, or below what it saw before, takes H back to 0 under a new
 //     term. What was found under an earlier term is not stored any more, and probers that see a new term start afresh.
 //
 // A higher floor only makes a start among open transactions faster. With a floor of 0 it waits until those have ended, or for what counting shows.
 // The manual processor has no table for H: it knows what its own prober found before, while the evidence holds.
+//
+// # The table
+//
+// Another table may take the events table's name. With H the id of the last event up to it is stored. A table that lacks it, or has another event at
+// its position, is not a continuation of the one before: checkpoints say nothing about it, and Probe returns a [ReplacedError]. Events may
+// be deleted, so one that is missing proves something only where the table's oid is another.
 //
 // # Checkpoints ahead of the sequence
 //

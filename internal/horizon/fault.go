@@ -20,11 +20,12 @@ const (
 	ReasonPosition   Reason = "position"            // an event is stored at a position that is not above 0
 	ReasonBehind     Reason = "sequence_behind"     // the sequence stands below a stored event: see [BehindError]
 	ReasonRegression Reason = "sequence_regression" // the sequence stands below a checkpoint: see [RewoundError]
+	ReasonReplaced   Reason = "replaced"            // the events table holds other events than before: see [ReplacedError]
 )
 
 // Reasons are all of them.
 func Reasons() []Reason {
-	return []Reason{ReasonStandby, ReasonTable, ReasonSequence, ReasonPrivilege, ReasonRLS, ReasonPosition, ReasonBehind, ReasonRegression}
+	return []Reason{ReasonStandby, ReasonTable, ReasonSequence, ReasonPrivilege, ReasonRLS, ReasonPosition, ReasonBehind, ReasonRegression, ReasonReplaced}
 }
 
 // Fault is a precondition of the horizon that is not met.
@@ -65,6 +66,9 @@ func ReasonsOf(err error) []Reason {
 	}
 	if _, ok := errors.AsType[*BehindError](err); ok {
 		return []Reason{ReasonBehind}
+	}
+	if _, ok := errors.AsType[*ReplacedError](err); ok {
+		return []Reason{ReasonReplaced}
 	}
 	if back, ok := errors.AsType[*RewoundError](err); ok && back.Floor {
 		return []Reason{ReasonRegression}

@@ -23,7 +23,7 @@ const insertEvent = `INSERT INTO events (body) VALUES ('x') RETURNING global_pos
 func newEvents(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	pool := pgtest.NewDatabase(t)
-	exec(t, pool, `CREATE TABLE events (global_position bigserial PRIMARY KEY, body text)`)
+	exec(t, pool, `CREATE TABLE events (global_position bigserial PRIMARY KEY, body text, event_id uuid NOT NULL DEFAULT gen_random_uuid())`)
 	return pool
 }
 
@@ -74,11 +74,11 @@ type checkpoint struct {
 	at     atomic.Int64
 	stored atomic.Int64 // -1: as at
 	term   atomic.Int64
-	table  *facts // of the sequence that the stored horizon speaks of
+	of     *Stored // the sequence, the table and the event of the stored horizon
 }
 
 func newCheckpoint(at int64) *checkpoint {
-	c := &checkpoint{table: &facts{}}
+	c := &checkpoint{of: &Stored{}}
 	c.at.Store(at)
 	c.stored.Store(-1)
 	c.term.Store(1)
@@ -104,13 +104,15 @@ func (c *checkpoint) there() Stored {
 	if position < 0 {
 		position = c.at.Load()
 	}
-	return Stored{Term: c.term.Load(), Position: position, Sequence: c.table.sequence, Filenode: c.table.filenode}
+	there := *c.of
+	there.Term, there.Position = c.term.Load(), position
+	return there
 }
 
 // Store stores it.
 func (c *checkpoint) Store(_ context.Context, s Stored, _ Run) (bool, error) {
 	c.stored.Store(s.Position)
-	c.table.sequence, c.table.filenode = s.Sequence, s.Filenode
+	*c.of = s
 	return true, nil
 }
 
@@ -119,6 +121,9 @@ func (c *checkpoint) Rewound(ctx context.Context, number, low, term int64) error
 	if there := c.there(); there.Term == term && there.Position > low {
 		c.stored.Store(0)
 		c.term.Add(1)
+		if c.of.Event.Position > low {
+			c.of.Event = Event{}
+		}
 	}
 	return c.Checkpoints.Rewound(ctx, number, low, term)
 }
@@ -127,7 +132,8 @@ func (c *checkpoint) Rewound(ctx context.Context, number, low, term int64) error
 func (c *checkpoint) Void(_ context.Context, s Stored) error {
 	c.stored.Store(0)
 	c.term.Add(1)
-	c.table.sequence, c.table.filenode = s.Sequence, s.Filenode
+	s.Event = c.of.Event
+	*c.of = s
 	return nil
 }
 
@@ -152,6 +158,6 @@ func probe(t *testing.T, p *Prober) Reading {
 // knowsSequence has the stored horizon speak of the sequence as it is.
 func knowsSequence(t *testing.T, pool *pgxpool.Pool, c *checkpoint) {
 	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), `SELECT oid, relfilenode FROM pg_class WHERE oid = 'events_global_position_seq'::regclass`).
-		Scan(&c.table.sequence, &c.table.filenode))
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT oid, relfilenode, 'events'::regclass::oid FROM pg_class WHERE oid = 'events_global_position_seq'::regclass`).
+		Scan(&c.of.Sequence, &c.of.Filenode, &c.of.Table))
 }

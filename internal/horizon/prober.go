@@ -99,6 +99,7 @@ type Prober struct {
 	asked   time.Time // when that was
 	noticed *int64    // how low the sequence stood, until that is taken down
 	mine    mine
+	last    Stored // what was to be stored last, with its event
 	store   storing
 }
 

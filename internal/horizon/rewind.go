@@ -33,7 +33,8 @@ type Checkpoints interface {
 	Latest(ctx context.Context) (Rewind, Stored, error)
 	// Rewound takes down a rewind, if a checkpoint is above low: that of the given
 	// number, or the low of that one, if there is one and it stands. If it is
-	// settled, what is reported was a part of it, and nothing happens. If a horizon above low is stored under the given term, it becomes void as by Void.
+	// settled, what is reported was a part of it, and nothing happens. If a horizon or an event above low is stored under the given term, the horizon
+	// becomes void as by Void, and such an event is forgotten, since its position may be given again.
 	Rewound(ctx context.Context, number, low, term int64) error
 	// Settle ends a rewind that stands as it is given.
 	Settle(ctx context.Context, r Rewind) error
@@ -41,7 +42,7 @@ type Checkpoints interface {
 	// surely not crashed since the run. It says whether it has stored it.
 	// It waits for nobody who is storing at the same time.
 	Store(ctx context.Context, s Stored, run Run) (bool, error)
-	// Void replaces what is stored under the term of s by 0, for the sequence of s, under the next term.
+	// Void replaces what is stored under the term of s by 0, for the sequence and the table of s, under the next term.
 	Void(ctx context.Context, s Stored) error
 }
 
@@ -141,7 +142,7 @@ func (p *Prober) rewound(ctx context.Context, err error) error {
 	if p.noticed == nil || back.LastValue < *p.noticed {
 		p.noticed = &back.LastValue
 	}
-	p.mine = mine{} // positions up to it may be given again
+	p.mine, p.last = mine{}, Stored{} // positions up to it may be given again
 	if back.Floor && p.known.Rewind.stands() {
 		err = p.standing(0)
 	}

@@ -15,8 +15,18 @@ type Stored struct {
 	// Sequence and Filenode say which sequence it speaks of. ALTER SEQUENCE gives a sequence another filenode, and so do TRUNCATE with
 	// RESTART IDENTITY and a restore.
 	Sequence, Filenode uint32
+	// Table is the oid of the events table of which it was found, and Event the last event up to Position. Both stay when the position turns
+	// out to be void: by them a table that takes the name is recognized.
+	Table uint32
+	Event Event
 	// Fresh says that it was stored within the last second.
 	Fresh bool
+}
+
+// Event is an event that was stored at a position. The zero value is none.
+type Event struct {
+	Position int64
+	ID       string
 }
 
 // Known is what Probers with the same Checkpoints know, as of one moment.
@@ -50,16 +60,21 @@ const (
 	storeRest = time.Minute
 )
 
-// rememberMine keeps the horizon over a start where the server that was seen is surely still of the run in which it was found.
+// rememberMine keeps the horizon and the last event over a start where the server that was seen is surely still of the run in which they were
+// found.
 func (p *Prober) rememberMine(ctx context.Context, seen sight) error {
-	if p.mine.position == 0 {
+	if p.mine.position == 0 && p.last == (Stored{}) {
 		return nil
 	}
 	same, err := p.sameRun(ctx, seen.server)
 	if err != nil {
 		return err
 	}
-	if !same || seen.facts.sequence != p.mine.stored.Sequence || seen.facts.filenode != p.mine.stored.Filenode {
+	if !same {
+		p.last = Stored{}
+	}
+	of := p.mine.stored
+	if !same || seen.facts.sequence != of.Sequence || seen.facts.filenode != of.Filenode || seen.facts.table != of.Table {
 		p.mine = mine{}
 	}
 	return nil
@@ -71,8 +86,11 @@ func (p *Prober) floor(ctx context.Context) (int64, error) {
 	if err := p.readKnown(ctx); err != nil {
 		return 0, err
 	}
+	if err := p.verifyTable(ctx); err != nil {
+		return 0, err
+	}
 	stored := &p.known.Stored
-	if stored.Position > 0 && (stored.Sequence != p.facts.sequence || stored.Filenode != p.facts.filenode) {
+	if stored.Position > 0 && (stored.Sequence != p.facts.sequence || stored.Filenode != p.facts.filenode || stored.Table != p.facts.table) {
 		if err := p.void(ctx); err != nil {
 			return 0, err
 		}
@@ -93,7 +111,7 @@ func (p *Prober) floor(ctx context.Context) (int64, error) {
 // read once more, since another Prober may have been first.
 func (p *Prober) void(ctx context.Context) error {
 	void := p.known.Stored
-	void.Position, void.Sequence, void.Filenode = 0, p.facts.sequence, p.facts.filenode
+	void.Position, void.Sequence, void.Filenode, void.Table = 0, p.facts.sequence, p.facts.filenode, p.facts.table
 	if err := p.checkpoints.Void(ctx, void); err != nil {
 		return fmt.Errorf("taking the stored horizon back: %w", err)
 	}
@@ -109,7 +127,7 @@ func (p *Prober) storeHorizon(ctx context.Context, position int64, began time.Ti
 	if p.known.Rewind.stands() {
 		return nil
 	}
-	stored := Stored{Term: p.known.Stored.Term, Position: position, Sequence: p.facts.sequence, Filenode: p.facts.filenode}
+	stored := Stored{Term: p.known.Stored.Term, Position: position, Sequence: p.facts.sequence, Filenode: p.facts.filenode, Table: p.facts.table}
 	p.mine = mine{position: position, stored: stored}
 	now := time.Now()
 	if position <= p.known.Stored.Position || now.Before(p.store.next) {
@@ -141,6 +159,11 @@ func (p *Prober) storeNow(ctx context.Context, stored Stored, began time.Time) e
 	case there.Term != stored.Term || there.Fresh:
 		return nil // the next probe that looks finds out what it means
 	case there.Position < stored.Position:
+		var err error
+		if stored.Event, err = p.target.lastEvent(ctx, p.db, stored.Position); err != nil {
+			return err
+		}
+		p.last = stored
 		done, err := p.checkpoints.Store(ctx, stored, p.server.run())
 		if err != nil || !done {
 			return err

@@ -70,3 +70,44 @@ func (w *world) locked(table string) pgx.Tx {
 	require.NoError(w.t, err)
 	return tx
 }
+
+// swap gives the name of the events table to the table next.
+const swap = "ALTER TABLE events RENAME TO former; ALTER TABLE next RENAME TO events"
+
+// The events table becomes a partitioned one while workers run and events are appended: all are handled, once.
+func TestTheEventsTableIsPartitionedWhileWorkersRun(t *testing.T) {
+	w := newWorld(t)
+	for range 2 {
+		start(t, w.orchestrator("set"), recorder{name: "users"})
+	}
+	w.append("ada", 3)
+	w.awaitHandled("users", 3)
+	w.exec(`BEGIN; LOCK TABLE events;
+		CREATE TABLE next (LIKE events INCLUDING DEFAULTS INCLUDING STORAGE, PRIMARY KEY (global_position)) PARTITION BY RANGE (global_position);
+		CREATE TABLE low PARTITION OF next FOR VALUES FROM (1) TO (3); CREATE TABLE high PARTITION OF next DEFAULT;
+		INSERT INTO next SELECT * FROM events; ` + swap + `; COMMIT`)
+	w.append("ada", 3)
+	w.append("grace", 3)
+	w.awaitHandled("users", 9)
+	w.requireOrder("users")
+}
+
+// An empty table gets the name, with the same sequence. Workers handle nothing and say what a person can do; here they accept the table.
+func TestTheEventsTableIsReplacedByAnother(t *testing.T) {
+	w := newWorld(t)
+	w.troubled = true
+	orch := w.orchestrator("set")
+	start(t, orch, recorder{name: "users"})
+	w.append("ada", 3)
+	w.awaitHandled("users", 3)
+	w.await("3", "SELECT last_event_position FROM orchestrator_horizons")
+	w.exec("CREATE TABLE next (LIKE events INCLUDING ALL); " + swap)
+	w.append("grace", 3)
+	const fault = `horizon_fault{reason="replaced",replica_set="set"}`
+	w.logs.await(t, "is not the one that was handled so far")
+	awaitMetric(t, orch, "1", fault)
+	require.Equal(t, "3", w.value("SELECT count(*) FROM handled"))
+	w.exec("DELETE FROM orchestrator_horizons WHERE events_table = 'public.events'")
+	w.awaitHandled("users", 6)
+	awaitMetric(t, orch, "0", fault)
+}

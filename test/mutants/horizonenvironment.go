@@ -39,7 +39,7 @@ var horizonEnvironmentGuards = []guard{
 	},
 	{
 		Name: "own-horizon-of-the-sequence", File: "internal/horizon/stored.go",
-		Old: "seen.facts.filenode != p.mine.stored.Filenode", New: "p.epoch == 0",
+		Old: "seen.facts.filenode != of.Filenode", New: "p.epoch == 0",
 		Test: "TestAProberRemembersItsHorizon", Promise: "what was found of another sequence settles nothing",
 	},
 	{

@@ -1,6 +1,7 @@
 package replicaset
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -29,24 +30,23 @@ func claimed(projections ...string) []Checkpoint {
 	return rows
 }
 
-// positions is the position of every slot of a projection.
-func positions(t require.TestingT, rows []Checkpoint, projection string) []int64 {
-	all := make([]int64, slot.Count)
-	for i := range all {
-		all[i] = -1
-	}
+// positions is the position of every slot of a projection, which all have one: the ranges between which it differs, in order.
+func positions(t require.TestingT, rows []Checkpoint, projection string) []slot.Piece {
+	rows = slices.DeleteFunc(slices.Clone(rows), func(row Checkpoint) bool { return row.Projection != projection })
+	slices.SortFunc(rows, func(a, b Checkpoint) int { return cmp.Compare(a.From, b.From) })
+	var all []slot.Piece
+	at := 0
 	for _, row := range rows {
-		if row.Projection != projection {
-			continue
+		require.Equal(t, at, row.From, "a slot of %s is not covered, or twice", projection)
+		require.Less(t, row.From, row.To)
+		if last := len(all) - 1; last >= 0 && all[last].Position == row.Position {
+			all[last].To = row.To
+		} else {
+			all = append(all, row.Piece)
 		}
-		for s := row.From; s < row.To; s++ {
-			if all[s] != -1 {
-				require.Failf(t, "covered twice", "slot %d of %s", s, projection)
-			}
-			all[s] = row.Position
-		}
+		at = row.To
 	}
-	require.Equal(t, -1, slices.Index(all, -1), "a slot is not covered")
+	require.Equal(t, slot.Count, at, "the last slots of %s are not covered", projection)
 	return all
 }
 

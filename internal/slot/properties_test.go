@@ -1,6 +1,7 @@
 package slot_test
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -29,15 +30,32 @@ func covers() *rapid.Generator[[]slot.Piece] {
 	})
 }
 
-// positions is the position of every slot, computed slot by slot.
-func positions(pieces []slot.Piece) []int64 {
-	at := make([]int64, slot.Count)
-	for _, p := range pieces {
-		for s := p.From; s < p.To; s++ {
-			at[s] = p.Position
+// positions is the position of every slot: the ranges between which it differs, in order.
+func positions(pieces []slot.Piece) []slot.Piece {
+	pieces = slices.SortedFunc(slices.Values(pieces), func(a, b slot.Piece) int { return cmp.Compare(a.From, b.From) })
+	all := pieces[:1]
+	for _, p := range pieces[1:] {
+		if last := &all[len(all)-1]; last.To == p.From && last.Position == p.Position {
+			last.To = p.To
+		} else {
+			all = append(all, p)
 		}
 	}
-	return at
+	return all
+}
+
+// raised returns the pieces cut at the range's ends, with those within it at a position or above.
+func raised(pieces []slot.Piece, own slot.Range, position int64) []slot.Piece {
+	var all []slot.Piece
+	for _, p := range pieces {
+		borders := []int{p.From, min(max(own.From, p.From), p.To), min(max(own.To, p.From), p.To), p.To}
+		for i, at := range []int64{p.Position, max(p.Position, position), p.Position} {
+			if borders[i] < borders[i+1] {
+				all = append(all, piece(borders[i], borders[i+1], at))
+			}
+		}
+	}
+	return all
 }
 
 // checkCut fails unless cut is what Recut promises for total partitions.
@@ -95,7 +113,6 @@ func TestPropertyLiftMovesOnlyItsPartition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		pieces := covers().Draw(t, "pieces")
 		for range rapid.IntRange(1, 5).Draw(t, "generations") {
-			want := positions(pieces)
 			total := totals().Draw(t, "total")
 			cut, err := slot.Recut(pieces, total)
 			if err != nil {
@@ -103,10 +120,7 @@ func TestPropertyLiftMovesOnlyItsPartition(t *testing.T) {
 			}
 			k := rapid.IntRange(0, total-1).Draw(t, "partition")
 			up := rapid.Int64Range(0, 8).Draw(t, "up to")
-			own := slot.Partition{Key: k, Total: total}.Range()
-			for s := own.From; s < own.To; s++ {
-				want[s] = max(want[s], up)
-			}
+			want := positions(raised(pieces, slot.Partition{Key: k, Total: total}.Range(), up))
 			cut[k] = slot.Lift(cut[k], up)
 			pieces = slices.Concat(cut...)
 			if !slices.Equal(want, positions(pieces)) {

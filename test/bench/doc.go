@@ -5,9 +5,10 @@
 // is measured runs in processes of its own, this program started again: nothing else uses the measured process's memory or
 // processor. All settings of the library are its defaults, but for what a figure names; a worker's pool has 12 connections.
 //
-// Variables of the environment: ONLY=NAME,NAME measures only these; EVENTS=N fills the table with N events; ROUNDS=N replaces the
-// five rounds of each figure; SECONDS=N replaces the 20 s of each figure that is measured over a time; PROFILE=DIR has the measured
-// processes write their profiles there; VERBOSE=1 shows each round. The exit code is 1 if something could not be measured, not if
+// Variables of the environment: ONLY=NAME,NAME measures only these, and catchup all whose names begin with catchup/; EVENTS=N fills
+// the table with N events; ROUNDS=N replaces the five rounds of each figure; SECONDS=N replaces the 20 s of each figure that is
+// measured over a time; PROFILE=DIR has the measured processes write their profiles there; VERBOSE=1 shows each round. The exit code
+// is 1 if something could not be measured, not if
 // a goal was missed.
 //
 // # Ratios

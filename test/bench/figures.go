@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/measure"
 )
 
 // Units of figures.
@@ -162,7 +164,7 @@ func (r *report) summarise() []summary {
 	for _, d := range catalogue {
 		if ratios := r.ratios[d.name]; len(ratios) > 0 {
 			all = append(all, summary{
-				d, median(r.values[d.name]), median(ratios),
+				d, measure.Median(r.values[d.name]), measure.Median(ratios),
 				slices.Min(ratios), slices.Max(ratios), len(ratios),
 			})
 		}
@@ -181,8 +183,8 @@ func (s summary) line() string {
 
 // printSummaries prints the table and the lines for scripts.
 func printSummaries(w io.Writer, all []summary) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "figure\twhat\tvalue\tunit\tratio\tto\trange\trounds\tgoal\tmet")
+	var rows [][]string
+	var lines []string
 	for _, s := range all {
 		ratio, spread, bound := "", "", ""
 		if s.of != "" {
@@ -194,17 +196,10 @@ func printSummaries(w io.Writer, all []summary) error {
 		if s.goal.sign != "" {
 			bound = fmt.Sprintf("%s %g", s.goal.sign, s.goal.bound)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", s.name, s.what, short(s.value), s.unit, ratio, s.of, spread, s.n, bound, s.goal.verdict(s.ratio))
+		rows = append(rows, []string{s.name, s.what, short(s.value), s.unit, ratio, s.of, spread, strconv.Itoa(s.n), bound, s.goal.verdict(s.ratio)})
+		lines = append(lines, s.line())
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	for _, s := range all {
-		if _, err := fmt.Fprintln(w, s.line()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return measure.Print(w, []string{"figure", "what", "value", "unit", "ratio", "to", "range", "rounds", "goal", "met"}, rows, lines)
 }
 
 // short is a number with about three digits that count.

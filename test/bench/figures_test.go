@@ -1,7 +1,6 @@
 package main
 
 import (
-	"math"
 	"strings"
 	"testing"
 
@@ -37,21 +36,6 @@ func TestAFigureIsTheMedianOfItsRounds(t *testing.T) {
 	assert.Contains(t, text.String(), "0.5–2")
 	assert.Contains(t, text.String(), all[1].line()+"\n")
 	assert.Panics(t, func() { r.add("no such figure", 1) })
-}
-
-func TestMediansAndPercentiles(t *testing.T) {
-	t.Parallel()
-	assert.True(t, math.IsNaN(median(nil)))
-	assert.True(t, math.IsNaN(percentile(nil, 99)))
-	assert.InDelta(t, 2.5, median([]float64{4, 1, 3, 2}), 0)
-	assert.InDelta(t, 3, median([]float64{9, 3, 1}), 0)
-	hundred := make([]float64, 100)
-	for i := range hundred {
-		hundred[i] = float64(100 - i)
-	}
-	assert.InDelta(t, 99, percentile(hundred, 99), 0)
-	assert.InDelta(t, 50, percentile(hundred, 50), 0)
-	assert.InDelta(t, 7, percentile([]float64{7}, 99), 0)
 }
 
 func TestNumbersAreShort(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/measure"
 )
 
 // settling is how long a worker that has caught up is left alone before it is held for idle.
@@ -95,8 +97,8 @@ func measureLatency(ctx context.Context, b *bench) error {
 			if err != nil {
 				return fmt.Errorf("measuring %s: %w", figure, err)
 			}
-			b.report.add(figure, percentile(late, 99))
-			b.report.add(figure+"/p50", percentile(late, 50))
+			b.report.add(figure, measure.Percentile(late, 99))
+			b.report.add(figure+"/p50", measure.Percentile(late, 50))
 		}
 	}
 	return nil
@@ -136,7 +138,7 @@ func (b *bench) latencies(ctx context.Context, d *database, figure string, rate 
 		late = append(late, max(0, float64(at-m.At)/float64(time.Millisecond)))
 	}
 	b.tell("%s: %d events, %.0f/s; median %.2f ms, p99 %.2f ms, worst %.2f ms", figure, len(late), appended.rate(),
-		percentile(late, 50), percentile(late, 99), percentile(late, 100))
+		measure.Percentile(late, 50), measure.Percentile(late, 99), measure.Percentile(late, 100))
 	return late, nil
 }
 

@@ -39,7 +39,7 @@ func main() {
 		os.Exit(1)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err = measure(ctx, env)
+	err = playAll(ctx, env)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -47,8 +47,8 @@ func main() {
 	}
 }
 
-// measure plays the scenarios that were asked for. One that fails does not keep the others from being played.
-func measure(ctx context.Context, env settings) (err error) {
+// playAll plays the scenarios that were asked for. One that fails does not keep the others from being played.
+func playAll(ctx context.Context, env settings) (err error) {
 	b, err := newBench(ctx, env)
 	defer func() { err = errors.Join(err, b.close()) }()
 	if err != nil {

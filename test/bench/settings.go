@@ -1,16 +1,14 @@
 package main
 
 import (
-	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/measure"
 )
 
 // settings is what the environment asks for.
 type settings struct {
-	only    []string      // figures; empty means all
+	only    measure.Only  // figures
 	events  int           // in the table
 	rounds  int           // of each figure that is compared
 	seconds time.Duration // of each figure that is measured over a time
@@ -21,40 +19,19 @@ type settings struct {
 // readSettings reads the variables ONLY, EVENTS, ROUNDS, SECONDS, PROFILE and VERBOSE.
 func readSettings(lookup func(string) string) (settings, error) {
 	s := settings{events: 1_000_000, rounds: 5, seconds: 20 * time.Second, profile: lookup("PROFILE")}
-	for name := range strings.FieldsFuncSeq(lookup("ONLY"), func(r rune) bool { return r == ',' || r == ' ' }) {
-		if !slices.Contains(mainFigures(), name) {
-			return s, fmt.Errorf("ONLY names %q; there are %s", name, strings.Join(mainFigures(), ", "))
-		}
-		s.only = append(s.only, name)
-	}
+	env := measure.Environment{Lookup: lookup}
+	s.only = env.Names("ONLY", mainFigures())
+	env.Int("EVENTS", &s.events, 10_000)
+	env.Int("ROUNDS", &s.rounds, 1)
 	seconds := int(s.seconds / time.Second)
-	for _, number := range []struct {
-		name  string
-		field *int
-		least int
-	}{{"EVENTS", &s.events, 10_000}, {"ROUNDS", &s.rounds, 1}, {"SECONDS", &seconds, 1}} {
-		text := lookup(number.name)
-		if text == "" {
-			continue
-		}
-		n, err := strconv.Atoi(text)
-		if err != nil || n < number.least {
-			return s, fmt.Errorf("%s must be a number of at least %d, got %q", number.name, number.least, text)
-		}
-		*number.field = n
-	}
+	env.Int("SECONDS", &seconds, 1)
 	s.seconds = time.Duration(seconds) * time.Second
-	if text := lookup("VERBOSE"); text != "" {
-		var err error
-		if s.verbose, err = strconv.ParseBool(text); err != nil {
-			return s, fmt.Errorf("VERBOSE must be 0 or 1, got %q", text)
-		}
-	}
-	return s, nil
+	env.Bool("VERBOSE", &s.verbose)
+	return s, env.Err()
 }
 
 // wants says whether the figure was asked for.
-func (s settings) wants(name string) bool { return len(s.only) == 0 || slices.Contains(s.only, name) }
+func (s settings) wants(name string) bool { return s.only.Wants(name) }
 
 // wantsAny says whether one of the figures was asked for.
-func (s settings) wantsAny(names []string) bool { return slices.ContainsFunc(names, s.wants) }
+func (s settings) wantsAny(names []string) bool { return s.only.Wants(names...) }

@@ -27,6 +27,10 @@ func TestTheEnvironmentSaysWhatIsMeasured(t *testing.T) {
 	assert.Equal(t, settings{only: []string{"catchup/1x8", "idle"}, events: 20000, rounds: 3, seconds: 2 * time.Second, profile: "p", verbose: true}, s)
 	assert.True(t, s.wantsAny([]string{"raw", "catchup/1x8"}))
 	assert.False(t, s.wants("raw"))
+
+	s, err = readSettings(environment(map[string]string{"ONLY": "write,catchup,scoped"}))
+	require.NoError(t, err, "the first part of figures' names")
+	assert.ElementsMatch(t, []string{"write/row", "write/batch", "catchup/1x1", "catchup/1x8", "catchup/4w", "catchup/4p", "scoped", "scoped/index"}, s.only)
 }
 
 func TestWhatTheEnvironmentMustNotSayIsNamed(t *testing.T) {

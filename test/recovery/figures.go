@@ -5,9 +5,11 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/measure"
 )
 
 // Units of figures.
@@ -51,12 +53,12 @@ var catalogue = []definition{
 	{"kill-detected", "kill", "  until it was declared dead", unitMS, none},
 	{"kill-leader", "kill", "  where it led", unitMS, none},
 	{"kill-follower", "kill", "  where it followed", unitMS, none},
-	{"freeze", "", "SIGSTOP of one of 4 until all is handled again", unitMS, ms(freezeStale + time.Second)},
+	{"freeze", "", "SIGSTOP of one of 4 until all is handled again", unitMS, measure.Milliseconds(freezeStale + time.Second)},
 	{"freeze-in-batch", "freeze", "  where it held row locks in a batch", unitMS, none},
 	{"freeze-outside", "freeze", "  where it was anywhere", unitMS, none},
 	{"freeze-rows", "freeze", "  rows that it changed after SIGCONT", unitRows, 0},
 	{"freeze-rejoin", "freeze", "  SIGCONT until it handles events again", unitMS, none},
-	{"host-gone", "", "a host vanishes until all is handled again", unitMS, ms(defaultStale + time.Second)},
+	{"host-gone", "", "a host vanishes until all is handled again", unitMS, measure.Milliseconds(defaultStale + time.Second)},
 	{"host-gone-rows", "host-gone", "  rows that it changed when it was back", unitRows, 0},
 	{"host-gone-rejoin", "host-gone", "  back until it handles events again", unitMS, none},
 	{"host-vanished", "", "a host's link goes down until all is handled again", unitMS, 6000},
@@ -76,9 +78,6 @@ var catalogue = []definition{
 	{"many-single", "many", "  statements of an idle worker alone in its set", unitStatements, 5},
 	{"many-connections", "many", "  connections of a worker with a pool of 4", unitConnections, 5},
 }
-
-// ms is a duration in milliseconds.
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // mainFigures are the names that ONLY knows.
 func mainFigures() []string {
@@ -108,17 +107,7 @@ func (r *report) add(name string, value float64) {
 }
 
 // addTime adds a repetition's duration to a figure.
-func (r *report) addTime(name string, d time.Duration) { r.add(name, ms(d)) }
-
-// percentile is the least of the values that p percent of them do not exceed (the nearest rank); NaN without values.
-func percentile(values []float64, p float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	rank := int(math.Ceil(p / 100 * float64(len(sorted))))
-	return sorted[min(max(rank, 1), len(sorted))-1]
-}
+func (r *report) addTime(name string, d time.Duration) { r.add(name, measure.Milliseconds(d)) }
 
 // summary is a figure with what was measured.
 type summary struct {
@@ -136,7 +125,7 @@ func (r *report) summarise(s settings) []summary {
 			d.goal = none
 		}
 		if values := r.values[d.name]; len(values) > 0 && s.wants(d) {
-			all = append(all, summary{d, percentile(values, 50), percentile(values, 99), slices.Max(values), len(values)})
+			all = append(all, summary{d, measure.Percentile(values, 50), measure.Percentile(values, 99), slices.Max(values), len(values)})
 		}
 	}
 	return all
@@ -164,22 +153,20 @@ func (s summary) line() string {
 
 // printSummaries prints the table and the lines for scripts.
 func printSummaries(w io.Writer, all []summary) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "figure\twhat\tp50\tp99\tworst\tn\tunit\tgoal\tmet")
+	var rows [][]string
+	var lines []string
 	for _, s := range all {
 		goal := ""
 		if !math.IsNaN(s.goal) {
 			goal = fmt.Sprintf("≤ %g", s.goal)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%.1f\t%.1f\t%.1f\t%d\t%s\t%s\t%s\n", s.name, strings.TrimRight(s.what, " "), s.p50, s.p99, s.worst, s.n, s.unit, goal, s.verdict())
+		rows = append(rows, []string{
+			s.name, strings.TrimRight(s.what, " "), one(s.p50), one(s.p99), one(s.worst), strconv.Itoa(s.n), s.unit, goal, s.verdict(),
+		})
+		lines = append(lines, s.line())
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	for _, s := range all {
-		if _, err := fmt.Fprintln(w, s.line()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return measure.Print(w, []string{"figure", "what", "p50", "p99", "worst", "n", "unit", "goal", "met"}, rows, lines)
 }
+
+// one is a number with one digit behind the point.
+func one(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }

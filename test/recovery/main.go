@@ -41,14 +41,14 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := measure(ctx, env); err != nil {
+	if err := playAll(ctx, env); err != nil {
 		stop()
 		os.Exit(1)
 	}
 }
 
-// measure plays the scenarios that were asked for. One that fails does not keep the others from being played.
-func measure(ctx context.Context, env settings) error {
+// playAll plays the scenarios that were asked for. One that fails does not keep the others from being played.
+func playAll(ctx context.Context, env settings) error {
 	fmt.Printf("seed %d; the same figures again with SEED=%d\n", env.seed, env.seed)
 	var r report
 	var failed error

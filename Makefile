@@ -19,8 +19,11 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: test
+# Many tests wait, for time-outs or for the server: three packages at a time keep two processors busy. The race detector holds a
+# process up for a second when it ends, which goleak's check makes unnecessary; the tests start some hundred processes.
+test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
-	$(PGTEST) run -- go test -race -count=1 -timeout 15m $(FLAGS) $(PACKAGES)
+	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 15m $(FLAGS) $(PACKAGES)
 
 # The packages whose tests, or programs, start a server.
 OF_SERVERS = $(shell go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "$(shell go list -m)/test/pgtest"}}{{$$p}}{{end}}{{end}}' ./...)

@@ -1,3 +1,7 @@
+DROP TABLE {{schema}}orchestrator_sequence_regressions;
+DROP TABLE {{schema}}orchestrator_horizons;
+DROP TABLE {{schema}}orchestrator_turns;
+DROP TABLE {{schema}}orchestrator_abandoned_handlers;
 DROP TABLE {{schema}}orchestrator_dead_letters;
 DROP TABLE {{schema}}orchestrator_checkpoints;
 DROP TABLE {{schema}}orchestrator_heartbeats;

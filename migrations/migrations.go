@@ -10,6 +10,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -28,6 +29,15 @@ var files embed.FS
 //
 //go:embed tables.txt
 var shapes string
+
+// set is migrations, and what the tables are made of after the last.
+type set struct {
+	files  fs.FS
+	shapes string
+}
+
+// embedded is the library's.
+var embedded = set{files, shapes}
 
 var (
 	// ErrMissing says that the coordination tables are not there, or not in the
@@ -49,7 +59,11 @@ var (
 // ErrNewer if the tables are newer than this program, and ErrChanged if they are not as the migrations made them. It waits for locks that other
 // sessions hold, on the tables or to migrate, until ctx ends.
 func Run(ctx context.Context, db *pgxpool.Pool, schema string) error {
-	runner, err := newRunner(schema)
+	return embedded.run(ctx, db, schema)
+}
+
+func (s set) run(ctx context.Context, db *pgxpool.Pool, schema string) error {
+	runner, err := s.runner(schema)
 	if err != nil {
 		return err
 	}
@@ -60,7 +74,7 @@ func Run(ctx context.Context, db *pgxpool.Pool, schema string) error {
 // tables that they made; at the first one, all checkpoints. Steps must be at
 // least 1; more than were applied means all. No worker may be running.
 func Down(ctx context.Context, db *pgxpool.Pool, schema string, steps int) error {
-	runner, err := newRunner(schema)
+	runner, err := embedded.runner(schema)
 	if err != nil {
 		return err
 	}
@@ -83,7 +97,11 @@ func Check(ctx context.Context, db DB, schema string) error {
 // Locate checks the tables as [Check] does and returns the schema that they are in. Without a given schema, that is the one of the version
 // table, wherever in the connection's search_path it is.
 func Locate(ctx context.Context, db DB, schema string) (string, error) {
-	runner, err := newRunner(schema)
+	return embedded.locate(ctx, db, schema)
+}
+
+func (s set) locate(ctx context.Context, db DB, schema string) (string, error) {
+	runner, err := s.runner(schema)
 	if err != nil {
 		return "", err
 	}
@@ -118,19 +136,19 @@ func judge(version, latest int, schema string) error {
 
 // Latest is the version that Run migrates to.
 func Latest() int {
-	runner, err := newRunner("")
+	runner, err := embedded.runner("")
 	if err != nil {
 		panic(err) // The embedded files are wrong; the package's tests find that.
 	}
 	return runner.Latest()
 }
 
-func newRunner(schema string) (*migrate.Runner, error) {
-	tables, err := migrate.ParseTables(shapes)
+func (s set) runner(schema string) (*migrate.Runner, error) {
+	tables, err := migrate.ParseTables(s.shapes)
 	if err != nil {
 		return nil, fmt.Errorf("the orchestrator's tables: %w", err)
 	}
-	runner, err := migrate.New(migrate.Config{Files: files, Schema: schema, VersionTable: VersionTable, Tables: tables})
+	runner, err := migrate.New(migrate.Config{Files: s.files, Schema: schema, VersionTable: VersionTable, Tables: tables})
 	if err != nil {
 		return nil, fmt.Errorf("the orchestrator's migrations: %w", err)
 	}

@@ -2,8 +2,10 @@ package migrations
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -58,19 +60,38 @@ func TestEverythingIsMadeInTheSchema(t *testing.T) {
 	assert.Zero(t, outside)
 }
 
+// next is the library's migrations and one more.
+func next(t *testing.T) set {
+	t.Helper()
+	all := fstest.MapFS{}
+	entries, err := files.ReadDir(".")
+	require.NoError(t, err)
+	for _, entry := range entries {
+		data, err := files.ReadFile(entry.Name())
+		require.NoError(t, err)
+		all[entry.Name()] = &fstest.MapFile{Data: data}
+	}
+	number := fmt.Sprintf("%06d", Latest()+1)
+	all[number+"_next.up.sql"] = &fstest.MapFile{Data: []byte("ALTER TABLE {{schema}}orchestrator_workers ADD next int")}
+	all[number+"_next.down.sql"] = &fstest.MapFile{Data: []byte("ALTER TABLE {{schema}}orchestrator_workers DROP next")}
+	return set{all, strings.Replace(shapes, "table orchestrator_workers\n", "table orchestrator_workers\ncolumn next integer\n", 1)}
+}
+
 // Who has the tables of an earlier version is told, and keeps what they say.
 func TestAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewDatabase(t)
 	require.NoError(t, Run(t.Context(), db, ""))
-	require.NoError(t, Down(t.Context(), db, "", Latest()-1))
 	_, err := db.Exec(t.Context(), `
 		INSERT INTO orchestrator_workers (worker_id, replica_set, name, state, projections, hostname, process_id, library_version)
 		VALUES (gen_random_uuid(), 'set', 'w', 'pending', '{}', 'h', 1, 'v')`)
 	require.NoError(t, err)
-	require.ErrorIs(t, Check(t.Context(), db, ""), ErrOutdated)
-	require.NoError(t, Run(t.Context(), db, ""))
-	require.NoError(t, Check(t.Context(), db, ""))
+	_, err = next(t).locate(t.Context(), db, "")
+	require.ErrorIs(t, err, ErrOutdated)
+	require.NoError(t, next(t).run(t.Context(), db, ""))
+	_, err = next(t).locate(t.Context(), db, "")
+	require.NoError(t, err)
+	require.ErrorIs(t, Check(t.Context(), db, ""), ErrNewer)
 	var kept int
 	require.NoError(t, db.QueryRow(t.Context(), "SELECT count(*) FROM orchestrator_workers").Scan(&kept))
 	assert.Equal(t, 1, kept)

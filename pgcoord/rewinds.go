@@ -30,7 +30,7 @@ SELECT %s,
        coalesce(h.updated_at BETWEEN pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => 1) AND pg_catalog.clock_timestamp(), false)
 FROM (VALUES (1)) AS one
 LEFT JOIN (
-    SELECT number, last_position, settled_at IS NOT NULL AS settled FROM {{schema}}orchestrator_rewinds
+    SELECT number, last_position, settled_at IS NOT NULL AS settled FROM {{schema}}orchestrator_sequence_regressions
     WHERE events_table = $1 ORDER BY number DESC LIMIT 1
 ) AS r ON true
 LEFT JOIN {{schema}}orchestrator_horizons AS h ON h.events_table = $1
@@ -70,7 +70,7 @@ WITH void AS (
         last_event_position = CASE WHEN last_event_position <= $3::bigint THEN last_event_position END
     WHERE events_table = $1::text AND term = $4::bigint AND greatest(position, last_event_position) > $3::bigint
 )
-INSERT INTO {{schema}}orchestrator_rewinds AS r (events_table, number, last_position, checkpoint)
+INSERT INTO {{schema}}orchestrator_sequence_regressions AS r (events_table, number, last_position, checkpoint)
 SELECT $1::text, $2::bigint, $3::bigint, max(position) FROM {{schema}}orchestrator_checkpoints
 WHERE events_table = $1::text HAVING max(position) > $3::bigint
 ON CONFLICT (events_table, number) DO UPDATE
@@ -87,7 +87,7 @@ func (r Rewinds) Rewound(ctx context.Context, number, low, term int64) error {
 }
 
 const sqlSettle = `
-UPDATE {{schema}}orchestrator_rewinds SET settled_at = now()
+UPDATE {{schema}}orchestrator_sequence_regressions SET settled_at = now()
 WHERE events_table = $1 AND number = $2 AND last_position = $3 AND settled_at IS NULL`
 
 // Settle ends a rewind, unless it was settled or found to be deeper meanwhile.

@@ -47,7 +47,7 @@ func TestRewindsAreTakenDownOnce(t *testing.T) {
 	require.NoError(t, r.Rewound(t.Context(), 1, 5, 1), "another saw it lower")
 	require.NoError(t, r.Rewound(t.Context(), 1, 7, 1))
 	assert.Equal(t, horizon.Rewind{Number: 1, Low: 5}, latestRewind(t, r))
-	assert.Equal(t, int64(8), value[int64](t, o.pool, `SELECT checkpoint FROM orchestrator_rewinds WHERE events_table = 'public.events'`))
+	assert.Equal(t, int64(8), value[int64](t, o.pool, `SELECT checkpoint FROM orchestrator_sequence_regressions WHERE events_table = 'public.events'`))
 
 	require.NoError(t, r.Settle(t.Context(), horizon.Rewind{Number: 1, Low: 6}))
 	assert.Equal(t, horizon.Rewind{Number: 1, Low: 5}, latestRewind(t, r), "who settles it does not know how low the sequence stood")

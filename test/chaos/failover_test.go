@@ -192,8 +192,8 @@ func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 		f.append(5)
 		f.awaitDrained()
 	}
-	assert.Equal(t, 1, f.number("SELECT count(*) FROM orchestrator_rewinds WHERE settled_at IS NOT NULL"))
-	assert.Equal(t, 1, f.number("SELECT count(*) FROM orchestrator_rewinds"))
+	assert.Equal(t, 1, f.number("SELECT count(*) FROM orchestrator_sequence_regressions WHERE settled_at IS NOT NULL"))
+	assert.Equal(t, 1, f.number("SELECT count(*) FROM orchestrator_sequence_regressions"))
 	f.prove()
 }
 

@@ -39,7 +39,7 @@ func TestMigrationsEndWithTheirContext(t *testing.T) {
 			return eventstore.RunMigrationsContext(ctx, db, eventstore.WithLogger(nil))
 		},
 	} {
-		require.ErrorContains(t, migrate(nil, db), "ctx must not be nil", name) //nolint:staticcheck // what a caller gets for it
+		require.ErrorContains(t, migrate(nil, db), "ctx must not be nil", name)
 		for _, pool := range []*pgxpool.Pool{db, cancelling} {
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)

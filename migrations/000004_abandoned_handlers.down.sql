@@ -1,2 +1,0 @@
-ALTER TABLE {{schema}}orchestrator_workers DROP COLUMN left_out;
-DROP TABLE {{schema}}orchestrator_abandoned_handlers;

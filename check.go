@@ -154,6 +154,6 @@ func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, 
 
 // configurationFaults end Run, besides what the database answers: see dbguard.MayPass.
 var configurationFaults = []error{
-	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoStatements, ErrNoTransactions, ErrNoParameter,
+	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoPreparedStatements, ErrNoTransactions, ErrNoStartupParameters,
 	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer, ErrMigrationsChanged,
 }

@@ -45,18 +45,18 @@ var (
 	// through a pooler that keeps no sessions, and WithPollOnly was not given.
 	ErrNoSession = pgcoord.ErrNoSession
 
-	// ErrNoStatements is wrapped by what Run returns if the pool prepares
+	// ErrNoPreparedStatements is wrapped by what Run returns if the pool prepares
 	// statements, as pgx does by default, and a pooler loses them. The text says
 	// which setting of the pool helps.
-	ErrNoStatements = pgcoord.ErrNoStatements
+	ErrNoPreparedStatements = pgcoord.ErrNoPreparedStatements
 
 	// ErrNoTransactions is wrapped by what Run returns if a pooler refuses
 	// transactions.
 	ErrNoTransactions = pgcoord.ErrNoTransactions
 
-	// ErrNoParameter is wrapped by what Run returns if a pooler refuses parameters
+	// ErrNoStartupParameters is wrapped by what Run returns if a pooler refuses parameters
 	// that the pool's connections set as they start. The text names them.
-	ErrNoParameter = pgcoord.ErrNoParameter
+	ErrNoStartupParameters = pgcoord.ErrNoStartupParameters
 
 	// ErrNotStopped is wrapped by what Run returns if handlers did not return
 	// within the shutdown timeout, or if the goodbye could not be written. The

@@ -14,23 +14,23 @@ var (
 	// transaction to another backend, so locks and LISTEN do not last.
 	ErrNoSession = pooler.ErrNoSession
 
-	// ErrNoStatements says that a statement that was prepared on a connection is
+	// ErrNoPreparedStatements says that a statement that was prepared on a connection is
 	// not there when it is to be executed: another backend does that.
-	ErrNoStatements = pooler.ErrNoStatements
+	ErrNoPreparedStatements = pooler.ErrNoPreparedStatements
 
 	// ErrNoTransactions says that each statement goes to another backend.
 	ErrNoTransactions = pooler.ErrNoTransactions
 
-	// ErrNoParameter says that a pooler refuses a parameter that connections set as
+	// ErrNoStartupParameters says that a pooler refuses a parameter that connections set as
 	// they start.
-	ErrNoParameter = pooler.ErrNoParameter
+	ErrNoStartupParameters = pooler.ErrNoStartupParameters
 )
 
 // Connect opens a connection of its own.
 type Connect = pooler.Connect
 
-// CheckPooler returns an error wrapping ErrNoTransactions, ErrNoStatements or
-// ErrNoParameter if the pool reaches the database through a pooler that a worker cannot work with
+// CheckPooler returns an error wrapping ErrNoTransactions, ErrNoPreparedStatements or
+// ErrNoStartupParameters if the pool reaches the database through a pooler that a worker cannot work with
 // at all, and one wrapping ErrNoSession if the connections that session opens are
 // not sessions. session is nil for a worker that needs none.
 func CheckPooler(ctx context.Context, pool *pgxpool.Pool, session Connect) error {

@@ -54,7 +54,7 @@ func TestProcessorRefusesAPoolerThatLosesStatements(t *testing.T) {
 	bounced, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(bounced.Close)
-	require.ErrorIs(t, untilError(t, configFor(bounced, store, recorder("orders"))), pooler.ErrNoStatements)
+	require.ErrorIs(t, untilError(t, configFor(bounced, store, recorder("orders"))), pooler.ErrNoPreparedStatements)
 	assert.Empty(t, handledPositions(t, pool))
 }
 

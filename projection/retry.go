@@ -44,7 +44,7 @@ func (e *passingError) Unwrap() error { return e.error }
 // finalErrors end Run, besides what the database answers: see dbguard.MayPass.
 var finalErrors = []error{
 	ErrHandlerRunning, ErrCheckpointGone, ErrCheckpointsContradict,
-	pooler.ErrNoStatements, pooler.ErrNoTransactions, pooler.ErrNoParameter,
+	pooler.ErrNoPreparedStatements, pooler.ErrNoTransactions, pooler.ErrNoStartupParameters,
 }
 
 // transient says whether trying again can help.

@@ -64,7 +64,7 @@ func TestTransient(t *testing.T) {
 		"the checkpoint is gone":            {fmt.Errorf("reading: %w", ErrCheckpointGone), false},
 		"checkpoints contradict":            {fmt.Errorf("reading: %w", ErrCheckpointsContradict), false},
 		"a handler hangs":                   {fmt.Errorf("handling: %w", ErrHandlerRunning), false},
-		"a pooler loses statements":         {fmt.Errorf("checking: %w", pooler.ErrNoStatements), false},
+		"a pooler loses statements":         {fmt.Errorf("checking: %w", pooler.ErrNoPreparedStatements), false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tt.want, transient(tt.err)) })

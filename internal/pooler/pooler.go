@@ -18,9 +18,9 @@ var (
 	// transaction to another backend, so locks and LISTEN do not last.
 	ErrNoSession = errors.New("the database is reached through a pooler that keeps no sessions (PgBouncer in transaction mode?): use WithPollOnly, or connect without it")
 
-	// ErrNoStatements says that a statement that was prepared on a connection is
+	// ErrNoPreparedStatements says that a statement that was prepared on a connection is
 	// not there when it is to be executed: another backend does that.
-	ErrNoStatements = errors.New("the database is reached through a pooler that loses prepared statements (PgBouncer in transaction mode?): put default_query_exec_mode=exec into the pool's connection string")
+	ErrNoPreparedStatements = errors.New("the database is reached through a pooler that loses prepared statements (PgBouncer in transaction mode?): put default_query_exec_mode=exec into the pool's connection string")
 
 	// ErrNoTransactions says that each statement goes to another backend.
 	ErrNoTransactions = errors.New("the database is reached through a pooler that refuses transactions (PgBouncer in statement mode?): set its pool_mode to transaction or session, or connect without it")
@@ -35,8 +35,8 @@ var transaction = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.Rea
 // sqlNotify sends a notification.
 const sqlNotify = `SELECT pg_catalog.pg_notify($1, $2)`
 
-// Check returns an error wrapping ErrNoTransactions, ErrNoStatements or
-// ErrNoParameter if the pool reaches the database through a pooler that nothing of the library can work with,
+// Check returns an error wrapping ErrNoTransactions, ErrNoPreparedStatements or
+// ErrNoStartupParameters if the pool reaches the database through a pooler that nothing of the library can work with,
 // and one wrapping ErrNoSession if the connections that session opens are
 // not sessions. session is nil for a caller that needs none. It costs a round
 // trip where there is no pooler: its client sees another process id than the
@@ -136,7 +136,7 @@ func checkStatements(ctx context.Context, pool *pgxpool.Pool) error {
 	defer closeConn(conn)
 	err = prove(ctx, conn, pool)
 	if errors.Is(err, ErrNoSession) {
-		return fmt.Errorf("statements are described in one round trip and executed in the next: %w", ErrNoStatements)
+		return fmt.Errorf("statements are described in one round trip and executed in the next: %w", ErrNoPreparedStatements)
 	}
 	return err
 }
@@ -168,7 +168,7 @@ func proveStatements(ctx context.Context, conn *pgx.Conn, pool *pgxpool.Pool) er
 	lost, answered := errors.AsType[*pgconn.PgError](err)
 	switch {
 	case answered && (lost.Code == undefinedStatement || lost.Code == duplicateStatement):
-		return fmt.Errorf("executing a prepared statement: %w: the database says %q", ErrNoStatements, lost.Message)
+		return fmt.Errorf("executing a prepared statement: %w: the database says %q", ErrNoPreparedStatements, lost.Message)
 	case err != nil && (answered || waiting.Err() == nil || ctx.Err() != nil):
 		return fmt.Errorf("executing a prepared statement: %w", err)
 	}

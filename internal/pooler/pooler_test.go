@@ -149,7 +149,7 @@ func TestPoolerWithoutAServerIsNoMode(t *testing.T) {
 	require.NotErrorIs(t, err, ErrNoTransactions)
 	err = Check(t.Context(), poolOf(t, b.DSN("postgres")+"&application_name=shop", pgx.QueryExecModeExec), nil)
 	require.Error(t, err)
-	require.NotErrorIs(t, err, ErrNoParameter)
+	require.NotErrorIs(t, err, ErrNoStartupParameters)
 }
 
 // Which of pgx's modes work in transaction mode. That prepared statements do is
@@ -163,14 +163,14 @@ func TestExecModesInTransactionMode(t *testing.T) {
 			require.NoError(t, Check(t.Context(), inMode(t, pool, mode), nil), mode.String())
 		}
 		err := Check(t.Context(), inMode(t, pool, pgx.QueryExecModeDescribeExec), nil)
-		require.ErrorIs(t, err, ErrNoStatements)
+		require.ErrorIs(t, err, ErrNoPreparedStatements)
 		require.ErrorContains(t, err, "default_query_exec_mode=exec")
 
 		preparing := inMode(t, pool, pgx.QueryExecModeCacheStatement)
 		if loses := losesStatements(t, preparing); loses == nil {
 			require.NoError(t, Check(t.Context(), preparing, nil))
 		} else {
-			require.ErrorIs(t, Check(t.Context(), preparing, nil), ErrNoStatements, "%v", loses)
+			require.ErrorIs(t, Check(t.Context(), preparing, nil), ErrNoPreparedStatements, "%v", loses)
 		}
 	}
 }

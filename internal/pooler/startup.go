@@ -13,9 +13,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// ErrNoParameter says that a pooler refuses a parameter that connections set as
+// ErrNoStartupParameters says that a pooler refuses a parameter that connections set as
 // they start.
-var ErrNoParameter = errors.New("the database is reached through a pooler that refuses a startup parameter (PgBouncer?): leave it out of the pool's connection string and set it with ALTER ROLE or ALTER DATABASE, or name it in the pooler's ignore_startup_parameters")
+var ErrNoStartupParameters = errors.New("the database is reached through a pooler that refuses a startup parameter (PgBouncer?): leave it out of the pool's connection string and set it with ALTER ROLE or ALTER DATABASE, or name it in the pooler's ignore_startup_parameters")
 
 // explained adds to the error of a connection which of its startup parameters the
 // pooler refuses, if it does. PgBouncer answers with the same SQLSTATE to much
@@ -44,7 +44,7 @@ func explained(ctx context.Context, pool *pgxpool.Pool, err error) error {
 	if len(names) == 0 || dialed(ctx, own, nil) != nil { // it may turn everybody away by now
 		return err
 	}
-	return fmt.Errorf("connecting: %w: it refuses %s", ErrNoParameter, strings.Join(names, " and "))
+	return fmt.Errorf("connecting: %w: it refuses %s", ErrNoStartupParameters, strings.Join(names, " and "))
 }
 
 // refused says whether a connection was turned away as PgBouncer does it.

@@ -69,7 +69,7 @@ func TestRunThroughAPoolerThatKeepsSessions(t *testing.T) {
 func TestRunSaysWhichExecModeHelps(t *testing.T) {
 	w := bounced(t, pgtest.TransactionMode, pgx.QueryExecModeDescribeExec)
 	err := refused(t, w, orchestrator.WithPollOnly())
-	require.ErrorIs(t, err, orchestrator.ErrNoStatements)
+	require.ErrorIs(t, err, orchestrator.ErrNoPreparedStatements)
 	require.ErrorContains(t, err, "default_query_exec_mode=exec")
 }
 
@@ -94,7 +94,7 @@ func TestRunNamesTheParametersThatAPoolerRefuses(t *testing.T) {
 	t.Cleanup(w.db.Close)
 	for _, options := range [][]orchestrator.Option{nil, {orchestrator.WithPollOnly()}} {
 		err := refused(t, w, options...)
-		require.ErrorIs(t, err, orchestrator.ErrNoParameter)
+		require.ErrorIs(t, err, orchestrator.ErrNoStartupParameters)
 		require.ErrorContains(t, err, "refuses statement_timeout and work_mem")
 		require.ErrorContains(t, err, "ignore_startup_parameters")
 		require.NotContains(t, err.Error(), "shop")

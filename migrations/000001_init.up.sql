@@ -160,15 +160,21 @@ CREATE TABLE {{schema}}orchestrator_turns (
 -- The position up to which no event can still appear, as workers have found it. Only
 -- workers write it: one that starts relies on it for transactions that it finds open.
 CREATE TABLE {{schema}}orchestrator_horizons (
-    events_table text        PRIMARY KEY,
+    events_table        text        PRIMARY KEY,
     -- How often the position had to be taken back, because the sequence was set back or
     -- replaced. A worker that found its position before that must not store it.
-    term         bigint      NOT NULL CHECK (term > 0),
-    position     bigint      NOT NULL CHECK (position >= 0),
+    term                bigint      NOT NULL CHECK (term > 0),
+    position            bigint      NOT NULL CHECK (position >= 0),
     -- The sequence that it was found for, by its oid and its file.
-    sequence     bigint      NOT NULL,
-    filenode     bigint      NOT NULL,
-    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp()
+    sequence            bigint      NOT NULL,
+    filenode            bigint      NOT NULL,
+    -- The table that it was found for, by its oid, and the last event up to it. By them
+    -- workers notice that another table has the events table's name: they handle nothing
+    -- while that lacks the event. Delete the row to have them go on with the table as it is.
+    table_oid           bigint      NOT NULL DEFAULT 0,
+    last_event_position bigint,
+    last_event_id       uuid,
+    updated_at          timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (fillfactor = 50);
 
 -- When the sequence of positions was found below a checkpoint. Events that get the positions

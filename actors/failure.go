@@ -1,11 +1,14 @@
 package actors
 
 import (
+	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
 // personInterval is how often an error is logged that only a person can end.
@@ -26,6 +29,24 @@ func remedyOf(err error) string {
 	return ""
 }
 
+// rightsTimeout bounds looking up which rights are missing. The actor that looks waits for it, once a minute at most.
+const rightsTimeout = time.Second
+
+// remedyFor is remedyOf, with the GRANT that is missing where the role lacks a right.
+func (w *worker) remedyFor(err error) string {
+	remedy := remedyOf(err)
+	if !dbrights.IsRefusal(err) {
+		return remedy
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), rightsTimeout)
+	defer cancel()
+	missing, lookErr := w.Store.MissingGrants(ctx, w.db, w.EventStore.EventsTable())
+	if lookErr != nil || len(missing) == 0 {
+		return remedy
+	}
+	return strings.Join(missing, "; ")
+}
+
 // databaseFailed logs a failure of an operation that is tried again. One that only a person can end is an error, which is counted, and
 // logged once a minute.
 func (w *worker) databaseFailed(log *slog.Logger, operation string, err error, attrs ...any) {
@@ -37,7 +58,7 @@ func (w *worker) databaseFailed(log *slog.Logger, operation string, err error, a
 	}
 	w.Metrics.DatabaseError("configuration")
 	if w.notices.due("person "+operation+" "+dbfault.Code(err), personInterval) {
-		log.Error("the database refuses what the worker needs, and a person must act; it is tried again until then", append(attrs, "remedy", remedy)...)
+		log.Error("the database refuses what the worker needs, and a person must act; it is tried again until then", append(attrs, "remedy", w.remedyFor(err))...)
 	}
 }
 
@@ -53,7 +74,7 @@ func (w *worker) recordFailed(log *slog.Logger, err error) {
 	}
 	const says = "the record of failed events (orchestrator_dead_letters) cannot be kept; handling goes on, and it is tried again"
 	if remedy != "" {
-		log.Error(says, "error", err, "remedy", remedy)
+		log.Error(says, "error", err, "remedy", w.remedyFor(err))
 		return
 	}
 	log.Warn(says, "error", err)

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ func TestWhatOnlyAPersonCanEndIsAnError(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "every role becomes one there")
 	for name, test := range map[string]struct{ spoil, repair, remedy string }{
-		"a right is revoked": {`REVOKE ALL ON orchestrator_%s FROM {role}`, `GRANT ALL ON orchestrator_%s TO {role}`, "GRANT"},
+		"a right is revoked": {`REVOKE ALL ON orchestrator_%s FROM {role}`, `GRANT ALL ON orchestrator_%s TO {role}`, "GRANT DELETE, INSERT, SELECT, UPDATE ON public.orchestrator_%s TO {role}"},
 		"a table is renamed": {`ALTER TABLE orchestrator_%s RENAME TO away`, `ALTER TABLE away RENAME TO orchestrator_%s`, "its name"},
 	} {
 		for _, table := range []string{"workers", "checkpoints"} {
@@ -41,7 +42,7 @@ func TestWhatOnlyAPersonCanEndIsAnError(t *testing.T) {
 				eventually(t, func() bool { return r.count("database_errors_total", "operation", "configuration") >= 2 }, "no metric says so")
 				line := r.log.await(t, "a person must act")
 				assert.Equal(t, slog.LevelError, line.level)
-				assert.Contains(t, line.attrs["remedy"], test.remedy)
+				assert.Contains(t, strings.ReplaceAll(fmt.Sprint(line.attrs["remedy"]), `"`, ""), fill(test.remedy))
 				f.exec(fill(test.repair))
 				eventually(t, func() bool { return len(f.handled("p")) >= len(want) }, "it does not go on")
 				assert.LessOrEqual(t, len(r.log.find("a person must act")), 3, "it is logged all the time")

@@ -15,7 +15,7 @@ import (
 // several goroutines at once.
 type refusals struct {
 	mu    sync.Mutex
-	found map[databaseName]*refusal
+	found map[refused]*refusal
 }
 
 // refusal is what was missing at a time; nil if nothing was, or that could not be looked up. A goroutine
@@ -26,8 +26,14 @@ type refusal struct {
 	missing error
 }
 
+// refused is what was refused to whom.
+type refused struct {
+	databaseName
+	reading bool // only
+}
+
 // of returns what was found for a database and role.
-func (r *refusals) of(name databaseName) *refusal {
+func (r *refusals) of(name refused) *refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.found[name] == nil {
@@ -36,14 +42,39 @@ func (r *refusals) of(name databaseName) *refusal {
 	return r.found[name]
 }
 
-// explain adds to the failure of an append what the role lacks. The transaction is aborted, so that is looked up on another connection.
+// explainRead adds to the failure of a read what the role lacks.
+func (s *Store) explainRead(ctx context.Context, db DB, err error) error {
+	if tx, ok := db.(pgx.Tx); ok {
+		return s.explainIn(ctx, tx, err, true)
+	}
+	return dbrights.Explain(ctx, db, err, s.needs(true))
+}
+
+// needs is the rights that appends need, or reads only.
+func (s *Store) needs(reading bool) []dbrights.Need {
+	if reading {
+		return []dbrights.Need{dbrights.On(s.EventsTable(), "SELECT")}
+	}
+	return []dbrights.Need{
+		dbrights.On(s.EventsTable(), "SELECT", "INSERT"), dbrights.OnSequence(s.EventsTable(), "USAGE"),
+		dbrights.On(s.AggregateHeadsTable(), "SELECT", "INSERT", "UPDATE"),
+	}
+}
+
+// explain adds to the failure of an append what the role lacks.
 func (s *Store) explain(ctx context.Context, tx pgx.Tx, err error) error {
+	return s.explainIn(ctx, tx, err, false)
+}
+
+// explainIn adds to the failure of an append or a read what the role lacks. The transaction is aborted, so that is looked up on another connection.
+// Its role is the one that logs in, which the error says: that the transaction has another since SET ROLE does not show any more.
+func (s *Store) explainIn(ctx context.Context, tx pgx.Tx, err error, reading bool) error {
 	conn := tx.Conn()
 	if !dbrights.IsRefusal(err) || conn == nil {
 		return err
 	}
 	cfg := conn.Config()
-	known := s.refusals.of(databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User})
+	known := s.refusals.of(refused{databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}, reading})
 	select {
 	case known.looking <- struct{}{}:
 		defer func() { <-known.looking }()
@@ -51,16 +82,16 @@ func (s *Store) explain(ctx context.Context, tx pgx.Tx, err error) error {
 		return err
 	}
 	if time.Since(known.at) >= keysKeep {
-		known.missing, known.at = s.lookUpRights(ctx, cfg), time.Now()
+		known.missing, known.at = s.lookUpRights(ctx, cfg, reading), time.Now()
 	}
 	if known.missing == nil {
 		return err
 	}
-	return fmt.Errorf("%w (%w)", known.missing, err)
+	return fmt.Errorf("%w; that is what the role that logs in lacks, so after SET ROLE grant it to the other (%w)", known.missing, err)
 }
 
-// lookUpRights returns what an append lacks, nil if nothing or if that cannot be looked up.
-func (s *Store) lookUpRights(ctx context.Context, cfg *pgx.ConnConfig) error {
+// lookUpRights returns what an append or a read lacks, nil if nothing or if that cannot be looked up.
+func (s *Store) lookUpRights(ctx context.Context, cfg *pgx.ConnConfig, reading bool) error {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, cfg)
@@ -68,10 +99,7 @@ func (s *Store) lookUpRights(ctx context.Context, cfg *pgx.ConnConfig) error {
 		return nil // the refusal itself is returned
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	missing, err := dbrights.Missing(ctx, conn, []dbrights.Need{
-		dbrights.On(s.EventsTable(), "SELECT", "INSERT"), dbrights.OnSequence(s.EventsTable(), "USAGE"),
-		dbrights.On(s.AggregateHeadsTable(), "SELECT", "INSERT", "UPDATE"),
-	})
+	missing, err := dbrights.Missing(ctx, conn, s.needs(reading))
 	if err != nil || len(missing) == 0 {
 		return nil
 	}

@@ -15,7 +15,7 @@ func TestAnAppendDoesNotWaitForAnothersLookup(t *testing.T) {
 	s, pool := newStore(t)
 	tx := begin(t, pool, pgx.TxOptions{})
 	cfg := tx.Conn().Config()
-	s.refusals.of(databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}).looking <- struct{}{} // and never back
+	s.refusals.of(refused{databaseName: databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}}).looking <- struct{}{} // and never back
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	refused := &pgconn.PgError{Code: "42501"}

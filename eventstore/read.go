@@ -30,11 +30,11 @@ func (s *Store) ReadEvents(ctx context.Context, db DB, fromPosition int64, limit
 	}
 	rows, err := db.Query(ctx, s.sql.readAll, fromPosition, int64(limit))
 	if err != nil {
-		return nil, fmt.Errorf("reading events after position %d: %w", fromPosition, err)
+		return nil, fmt.Errorf("reading events after position %d: %w", fromPosition, s.explainRead(ctx, db, err))
 	}
 	events, err := collect(rows, limit)
 	if err != nil {
-		return nil, fmt.Errorf("reading events after position %d: %w", fromPosition, err)
+		return nil, fmt.Errorf("reading events after position %d: %w", fromPosition, s.explainRead(ctx, db, err))
 	}
 	return events, nil
 }
@@ -55,11 +55,11 @@ func (s *Store) ReadAggregateStream(ctx context.Context, db DB, boundedContext, 
 	}
 	rows, err := db.Query(ctx, s.sql.stream, boundedContext, aggregateType, aggregateID, from, to)
 	if err != nil {
-		return es.Stream{}, fmt.Errorf("reading %s: %w", aggregate(boundedContext, aggregateType, aggregateID), err)
+		return es.Stream{}, fmt.Errorf("reading %s: %w", aggregate(boundedContext, aggregateType, aggregateID), s.explainRead(ctx, db, err))
 	}
 	events, err := collect(rows, 0)
 	if err != nil {
-		return es.Stream{}, fmt.Errorf("reading %s: %w", aggregate(boundedContext, aggregateType, aggregateID), err)
+		return es.Stream{}, fmt.Errorf("reading %s: %w", aggregate(boundedContext, aggregateType, aggregateID), s.explainRead(ctx, db, err))
 	}
 	return es.Stream{BoundedContext: boundedContext, AggregateType: aggregateType, AggregateID: aggregateID, Events: events}, nil
 }
@@ -72,7 +72,7 @@ func (s *Store) LatestPosition(ctx context.Context, db DB) (int64, error) {
 	}
 	var position int64
 	if err := db.QueryRow(ctx, s.sql.latest).Scan(&position); err != nil {
-		return 0, fmt.Errorf("reading the latest position: %w", err)
+		return 0, fmt.Errorf("reading the latest position: %w", s.explainRead(ctx, db, err))
 	}
 	return position, nil
 }

@@ -58,7 +58,7 @@ func New(opts ...Option) *Store {
 	s.invalid = s.checkNames()
 	s.sql = newStatements(s.EventsTable(), s.AggregateHeadsTable())
 	s.keys = newKeyCache(s.EventsTable())
-	s.refusals = &refusals{found: map[databaseName]*refusal{}}
+	s.refusals = &refusals{found: map[refused]*refusal{}}
 	return s
 }
 

@@ -30,6 +30,11 @@ func Needs(schema string, events pgx.Identifier) []dbrights.Need {
 	return needs
 }
 
+// MissingGrants returns the statements that grant what the role lacks of what a worker needs.
+func (s *Store) MissingGrants(ctx context.Context, db DB, events pgx.Identifier) ([]string, error) {
+	return dbrights.Missing(ctx, db, Needs(s.schema, events))
+}
+
 // sqlHiddenTables is the tables where row-level security is active for the role.
 const sqlHiddenTables = `
 SELECT coalesce(array_agg(relation ORDER BY relation) FILTER (WHERE row_security_active(relation)), '{}')

@@ -143,25 +143,25 @@ func (s *Session) run(ctx context.Context) {
 
 // sqlSessionSettings keeps from the session what the role's defaults would do to it, whatever they are. Statements and
 // transactions end by their contexts, or by the idle timeout if the worker is frozen. It fails on a standby. pg_catalog
-// comes first in the search_path, so nobody's function takes the place of the server's.
+// comes first in the search_path, so nobody's function takes the place of the server's. The settings that there are not in this version of the
+// server are null. pg_settings would not fit into a small work_mem, and a role may have no temporary files.
 const sqlSessionSettings = `
-SELECT pg_catalog.set_config(s.name, v.setting, false)
+SELECT pg_catalog.set_config(v.name, v.setting, false)
 FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'), ('transaction_timeout', '0'), ('idle_session_timeout', '0'),
              ('idle_in_transaction_session_timeout', '20s'), ('default_transaction_read_only', 'off'),
              ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off'),
              ('row_security', 'off'), ('search_path', 'pg_catalog, pg_temp'), ('client_encoding', 'UTF8'),
              ('standard_conforming_strings', 'on'), ('datestyle', 'ISO'), ('bytea_output', 'hex'),
-             ('extra_float_digits', '1')) AS v (name, setting)
-JOIN pg_catalog.pg_settings AS s ON pg_catalog.lower(s.name) = v.name
-WHERE ` + dbguard.Primary + ` AND pg_catalog.current_setting(s.name) IS DISTINCT FROM v.setting`
+             ('extra_float_digits', '1'), ('work_mem', '4MB')) AS v (name, setting)
+WHERE ` + dbguard.Primary + ` AND pg_catalog.current_setting(v.name, true) <> v.setting`
 
 // sqlKeepAlive lets the server notice soon that the worker is gone. Where the platform has no such setting, it is left
 // out or refused.
 const sqlKeepAlive = `
-SELECT pg_catalog.set_config(s.name, v.setting, false)
+SELECT pg_catalog.set_config(v.name, v.setting, false)
 FROM (VALUES ('tcp_keepalives_idle', '2'), ('tcp_keepalives_interval', '1'), ('tcp_keepalives_count', '2'),
              ('tcp_user_timeout', '4000'), ('client_connection_check_interval', '2000')) AS v (name, setting)
-JOIN pg_catalog.pg_settings AS s ON s.name = v.name`
+WHERE pg_catalog.current_setting(v.name, true) IS NOT NULL`
 
 // sqlEndHolder ends the worker's own previous session, which the server has not
 // noticed to be broken.

@@ -300,6 +300,29 @@ func TestPatienceGrows(t *testing.T) {
 	assert.Positive(t, failed)
 }
 
+// Where the server may write no temporary files, and has little memory, the library's own statements fail.
+func TestMemoryThatDoesNotSufficeIsNamed(t *testing.T) {
+	db := pgtest.NewDatabase(t)
+	for _, setting := range []struct {
+		memory, files string
+		refused       bool
+	}{{"64kB", "0", true}, {"64kB", "100kB", true}, {"1MB", "0", false}, {"64kB", "-1", false}, {"64kB", "10MB", false}} {
+		config := db.Config()
+		config.ConnConfig.RuntimeParams["work_mem"], config.ConnConfig.RuntimeParams["temp_file_limit"] = setting.memory, setting.files
+		own, err := pgxpool.NewWithConfig(t.Context(), config)
+		require.NoError(t, err)
+		err = dbguard.CheckSettings(t.Context(), own)
+		own.Close()
+		if !setting.refused {
+			require.NoError(t, err, "%+v", setting)
+			continue
+		}
+		require.ErrorIs(t, err, dbfault.ErrConfiguration, "%+v", setting)
+		require.ErrorContains(t, err, "work_mem=64kB")
+		require.ErrorContains(t, err, "temp_file_limit="+setting.files)
+	}
+}
+
 func TestSettingsThatChangeWhatIsReadAreNamed(t *testing.T) {
 	db := pgtest.NewDatabase(t)
 	texts := []pgx.QueryExecMode{pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol}

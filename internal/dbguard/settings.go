@@ -29,7 +29,16 @@ func CheckConn(conn *pgx.Conn) error {
 	return nil
 }
 
-// CheckSettings returns an error as [CheckConn] does, also for settings that the server does not report by itself.
+// leastMemory is what the largest of the library's statements need of work_mem, unless the server may write temporary files.
+const leastMemory = 1 << 20
+
+// sqlMemory reads the settings of memory, and whether the library's statements fit.
+const sqlMemory = `
+SELECT memory, files, files <> '-1' AND pg_catalog.pg_size_bytes(memory) < $1 AND pg_catalog.pg_size_bytes(files) < $1
+FROM (SELECT pg_catalog.current_setting('work_mem') AS memory, pg_catalog.current_setting('temp_file_limit') AS files OFFSET 0) AS s`
+
+// CheckSettings returns an error as [CheckConn] does, also for settings that the server does not report by itself, and for a work_mem that is too
+// small where temp_file_limit allows no files in its place.
 func CheckSettings(ctx context.Context, pool *pgxpool.Pool) error {
 	guarded := New(pool)
 	conn, err := guarded.Acquire(ctx)
@@ -41,6 +50,14 @@ func CheckSettings(ctx context.Context, pool *pgxpool.Pool) error {
 		err = conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('bytea_output')").Scan(&format)
 		if err == nil && format != "hex" {
 			err = wrongSetting("bytea_output", format, "hex", fmt.Sprintf("pgx cannot read payloads in the mode %s", mode))
+		}
+	}
+	if err == nil {
+		var memory, files string
+		var short bool
+		err = conn.QueryRow(ctx, sqlMemory, int64(leastMemory)).Scan(&memory, &files, &short)
+		if err == nil && short {
+			err = wrongSetting("work_mem", memory, "1MB", "what does not fit would be written to temporary files, which temp_file_limit="+files+" forbids")
 		}
 	}
 	Release(conn, err)

@@ -78,6 +78,16 @@ func TestErrorsNameTheGrantThatIsMissing(t *testing.T) {
 		"INSERT ON aggregate_heads", "UPDATE ON aggregate_heads", "SELECT ON aggregate_heads", "USAGE ON SEQUENCE events_global_position_seq", "USAGE ON SCHEMA public"), appendOne)
 	require.NoError(t, appendOne())
 
+	read := func(db eventstore.DB) error {
+		_, err := eventstore.New().ReadAggregateStream(t.Context(), db, "Identity", "User", "ada", nil, nil)
+		return err
+	}
+	reads := []string{"SELECT ON events", "USAGE ON SCHEMA public"}
+	eachRight(t, w, writer, reads, func() error { return read(appending) })
+	eachRight(t, w, writer, reads, func() error {
+		return pgx.BeginFunc(t.Context(), w.as(writer), func(tx pgx.Tx) error { return read(tx) })
+	})
+
 	w.workers = w.as(worker)
 	run := func() error {
 		err := w.orchestrator("set").Run(t.Context(), []projection.Projection{recorder{name: "users"}})

@@ -33,4 +33,19 @@ var rightsGuards = []guard{
 		Old: "FROM tables WHERE NOT pg_catalog.has_schema_privilege(schema_oid, 'USAGE')", New: "FROM tables WHERE false",
 		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "a schema that the role may not use is not taken for one without tables",
 	},
+	{
+		Name: "reads-name-the-grant", File: "eventstore/appendrights.go",
+		Old: "	return dbrights.Explain(ctx, db, err, s.needs(true))", New: "	return err",
+		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "a read of events names the GRANT that is missing",
+	},
+	{
+		Name: "running-workers-name-the-grant", File: "actors/failure.go",
+		Old: `	return strings.Join(missing, "; ")`, New: `	return remedy`,
+		Test: "TestWhatOnlyAPersonCanEndIsAnError", Promise: "a worker names the GRANT of a right that is taken away while it runs",
+	},
+	{
+		Name: "memory-that-does-not-suffice", File: "internal/dbguard/settings.go",
+		Old: "		if err == nil && short {", New: "		if err == nil && files == \"\" {",
+		Test: "TestMemoryThatDoesNotSufficeIsNamed", Promise: "a role for which statements do not fit into memory is refused by name",
+	},
 }

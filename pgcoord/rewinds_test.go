@@ -150,7 +150,7 @@ func TestStoringTheHorizonWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
 	r := open(t, pool, "main").Rewinds(pool)
-	exec(t, pool, `INSERT INTO orchestrator_horizons VALUES ('public.events', 1, 5, 7, 8, now() - interval '1 hour')`)
+	exec(t, pool, `INSERT INTO orchestrator_horizons (events_table, term, position, sequence, filenode, updated_at) VALUES ('public.events', 1, 5, 7, 8, now() - interval '1 hour')`)
 	run := horizon.Run{Started: value[time.Time](t, pool, `SELECT pg_postmaster_start_time()`), At: time.Now().Add(time.Hour)}
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)

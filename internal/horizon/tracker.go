@@ -40,7 +40,7 @@ func (e *RewoundError) Error() string {
 	case e.Reused > 0:
 		return fmt.Sprintf("the sequence of global positions stood at %d when a checkpoint had reached %d, and %d events have got positions in between since, "+
 			"which would be skipped: set the checkpoints back to %[1]d, or, if they were restored with their positions and handled before, set settled_at in the last row of "+
-			"the events table in orchestrator_rewinds", e.LastValue, e.Reached, e.Reused)
+			"the events table in orchestrator_sequence_regressions", e.LastValue, e.Reached, e.Reused)
 	case e.Floor:
 		return fmt.Sprintf("the sequence of global positions stood at %d, but a checkpoint has reached %d: "+
 			"events were lost, or the sequence was set back; set the checkpoints back to %[1]d, or advance the sequence to %[3]d with setval before anything is appended",

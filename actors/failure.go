@@ -25,6 +25,8 @@ func remedyOf(err error) string {
 			"a restart names every right that is missing"
 	case "42P01", "42703", "3F000": // undefined table, column, schema
 		return "give the table back its name or restore it; a restart names what is missing, and RunMigrations makes tables that are not there"
+	case "23503", "42P10": // a foreign key, or ON CONFLICT without its constraint: another table has the name of one of the orchestrator's
+		return "give the orchestrator's tables back their names and constraints; a restart names what is not as the migrations made it"
 	}
 	return ""
 }

@@ -71,7 +71,8 @@ WITH worker AS (
         ORDER BY before.started_at DESC LIMIT 1), '{}'))
     RETURNING worker_id
 )
-INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker`
+INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker
+ON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()`
 
 // Join claims the projections for the replica set and enters the worker, state
 // pending. It returns a *ClaimedError if a projection belongs to another

@@ -4,7 +4,7 @@ package main
 var coordinationGuards = []guard{
 	{
 		Name: "notifications-stand-apart", File: "pgcoord/workers.go",
-		Old: "INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker`", New: "INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker RETURNING pg_notify('x', 'y')`",
+		Old: "SELECT worker_id FROM worker\nON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()`", New: "SELECT worker_id FROM worker\nON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now() RETURNING pg_notify('x', 'y')`",
 		Test: "TestAFullQueueOfNotificationsChangesNothingElse", Promise: "a full queue of notifications keeps nobody from joining",
 	},
 	{

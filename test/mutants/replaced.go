@@ -34,4 +34,13 @@ var replacedGuards = []guard{
 		Test:    "TestTheHorizonIsStoredByWhoeverKnowsIt",
 		Promise: "going on once a sequence that went back is settled, though another event is at a position",
 	},
+	{
+		Name:    "heartbeats-without-workers",
+		File:    "pgcoord/workers.go",
+		Old:     "SELECT worker_id FROM worker\nON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()`",
+		New:     "SELECT worker_id FROM worker`",
+		Test:    "TestTheWorkersTablesAreReplaced",
+		Package: "test/face",
+		Promise: "a worker whose row is gone joins again, though its heartbeat is there",
+	},
 }

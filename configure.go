@@ -10,13 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 // configure returns what the worker's actors need.
-func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, recorder *metrics.ReplicaSet) actors.Config {
+func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, recorder *measure.ReplicaSet) actors.Config {
 	hostname, _ := os.Hostname()
 	cfg := actors.Config{
 		Pool:        o.db,

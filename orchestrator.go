@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -23,7 +24,7 @@ type Orchestrator struct {
 	eventStore *eventstore.Store
 	replicaSet string
 	config     config
-	metrics    *metrics.Metrics    // nil if disabled
+	metrics    *measure.Metrics    // nil if disabled
 	gatherer   prometheus.Gatherer // nil if there is none to serve
 	running    atomic.Bool
 }
@@ -165,7 +166,7 @@ func (o *Orchestrator) registerMetrics() error {
 		registerer = prometheus.NewRegistry()
 	}
 	o.gatherer, _ = registerer.(prometheus.Gatherer)
-	m, err := metrics.New(registerer)
+	m, err := measure.New(registerer)
 	if err != nil {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -32,7 +32,7 @@ type Config struct {
 	Batch   BatchConfig
 	Logger  *slog.Logger
 	// Metrics may be nil.
-	Metrics *metrics.ReplicaSet
+	Metrics *measure.ReplicaSet
 	// Handlers is shared by the workers that follow each other in one process, so that
 	// each knows of the handlers that those before have abandoned. Nil makes one.
 	Handlers *Handlers

@@ -9,10 +9,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -276,7 +276,7 @@ func (e *execution) activate(ctx context.Context, a replicaset.Activate) error {
 		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", change.String())
 	}
 	if activated.Active {
-		w.Metrics.Coordination(metrics.PhaseActivate, time.Since(began))
+		w.Metrics.Coordination(measure.PhaseActivate, time.Since(began))
 		e.log.Debug("activated a generation", "generation", a.Activation.Number, "activation_took", time.Since(began),
 			"excluded", idsOf(a.Activation.Exclude)) // the reason is complete in the next look
 	}

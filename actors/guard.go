@@ -9,7 +9,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 )
 
 // crash is what a panic in an actor becomes: the library drops the stack.
@@ -25,7 +25,7 @@ func (c *crash) Error() string { return fmt.Sprintf("panic in %s: %v", c.Message
 // guard is every actor's outermost receiver middleware: it measures, counts
 // panics and gives them a stack. A panic in an actor that is ending is counted
 // and swallowed, since it would hang the parent's stop for ever.
-func guard(kind, name string, m *metrics.ReplicaSet) actor.ReceiverMiddleware {
+func guard(kind, name string, m *measure.ReplicaSet) actor.ReceiverMiddleware {
 	return func(next actor.ReceiverFunc) actor.ReceiverFunc {
 		return func(c actor.ReceiverContext, env *actor.MessageEnvelope) {
 			ending := false
@@ -57,7 +57,7 @@ func guard(kind, name string, m *metrics.ReplicaSet) actor.ReceiverMiddleware {
 
 // properties is the actor's props: its guard and its measured mailbox. name is
 // never used twice.
-func properties(kind, name string, m *metrics.ReplicaSet, produce actor.Producer, options ...actor.PropsOption) *actor.Props {
+func properties(kind, name string, m *measure.ReplicaSet, produce actor.Producer, options ...actor.PropsOption) *actor.Props {
 	options = append([]actor.PropsOption{
 		actor.WithReceiverMiddleware(guard(kind, name, m)),
 		actor.WithMailbox(func() actor.Mailbox {

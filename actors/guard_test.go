@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
 
 func TestMessageName(t *testing.T) {
@@ -45,7 +45,7 @@ func TestGuard(t *testing.T) {
 	} {
 		t.Run(messageName(test.message), func(t *testing.T) {
 			registry := prometheus.NewRegistry()
-			m, err := metrics.New(registry)
+			m, err := measure.New(registry)
 			require.NoError(t, err)
 			recorder := m.ReplicaSet("main")
 			recorder.RegisterMailbox("kind", "name", func() int { return 3 })

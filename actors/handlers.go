@@ -12,9 +12,9 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -23,7 +23,7 @@ import (
 // It is the only thing that a worker's actors share.
 type Handlers struct {
 	every   time.Duration // how often a handler that does not return is logged
-	metrics *metrics.ReplicaSet
+	metrics *measure.ReplicaSet
 	// pause is how long a projection is still left out after an abandoned handler of it
 	// has returned. The first time it is not: only handlers that hang again and again
 	// would otherwise cause one change of generation after the other.
@@ -41,7 +41,7 @@ const abandonedWindow = 10 * time.Minute
 
 // NewHandlers makes an empty record. A handler that does not return is logged every so
 // often. m may be nil.
-func NewHandlers(every time.Duration, m *metrics.ReplicaSet) *Handlers {
+func NewHandlers(every time.Duration, m *measure.ReplicaSet) *Handlers {
 	return &Handlers{
 		every: every, metrics: m, pause: dbfault.Backoff{First: 5 * time.Second, Max: time.Minute},
 		active: map[*handlerWatch]struct{}{}, abandoned: map[*handlerWatch]replicaset.AbandonedHandler{}, past: map[string]*crashes{},

@@ -23,6 +23,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
@@ -102,7 +103,7 @@ type testWorker struct {
 func (f *fixture) start(change func(*Config), projections ...projection.Projection) *testWorker {
 	f.t.Helper()
 	r := &testWorker{t: f.t, id: uuid.New(), log: &logbook{}, registry: prometheus.NewRegistry()}
-	m, err := metrics.New(r.registry)
+	m, err := measure.New(r.registry)
 	require.NoError(f.t, err)
 	names := make([]string, len(projections))
 	described := make([]handling.Description, len(projections))

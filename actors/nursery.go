@@ -9,7 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 )
 
 // childSpec says how to make a child.
@@ -38,7 +38,7 @@ type respawn struct{ key string }
 // *respawn, and calls close in Stopping.
 type nursery struct {
 	log     *slog.Logger
-	metrics *metrics.ReplicaSet
+	metrics *measure.ReplicaSet
 	backoff dbfault.Backoff
 	// budget is how many crashes within the window are a crash loop: it is
 	// logged as an error, and goes on at the longest backoff.
@@ -58,7 +58,7 @@ type pendingChild struct {
 	timer *time.Timer
 }
 
-func newNursery(log *slog.Logger, m *metrics.ReplicaSet) nursery {
+func newNursery(log *slog.Logger, m *measure.ReplicaSet) nursery {
 	return nursery{
 		log: log, metrics: m,
 		backoff: dbfault.Backoff{First: 50 * time.Millisecond, Max: 30 * time.Second},

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 )
 
 func TestCrashesAreForgottenAfterTheWindow(t *testing.T) {
@@ -68,7 +68,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	h := &house{t: t, system: quietSystem(), log: &logbook{}, registry: prometheus.NewRegistry()}
-	m, err := metrics.New(h.registry)
+	m, err := measure.New(h.registry)
 	require.NoError(t, err)
 	recorder := m.ReplicaSet("main")
 	h.brood = &brood{nursery: newNursery(slog.New(h.log), recorder), ended: make(chan struct{})}

@@ -3,8 +3,8 @@ package actors
 import (
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
 
 // seen is what the coordinator has told people: it turns looks into metrics
@@ -60,7 +60,7 @@ func (s *seen) changes(k *coordinator, g replicaset.Generation) {
 	}
 	if g.State == replicaset.Active && (another || s.generation.State != replicaset.Active) {
 		m.GenerationChanged(g.Cause) // who died or joined while it was prepared belongs to it, so it counts when it is complete
-		m.Coordination(metrics.PhasePrepare, g.Age-g.ActiveFor)
+		m.Coordination(measure.PhasePrepare, g.Age-g.ActiveFor)
 		now := time.Now()
 		s.prepared, s.active = now.Add(-g.Age), now.Add(-g.ActiveFor)
 		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "took", g.Age-g.ActiveFor,
@@ -77,18 +77,18 @@ func (s *seen) stopping() {
 }
 
 // drained says that nothing is handled any more.
-func (s *seen) drained(m *metrics.ReplicaSet) {
+func (s *seen) drained(m *measure.ReplicaSet) {
 	if !s.stopBegan.IsZero() {
-		m.Coordination(metrics.PhaseStop, time.Since(s.stopBegan))
+		m.Coordination(measure.PhaseStop, time.Since(s.stopBegan))
 		s.stopBegan = time.Time{}
 	}
 }
 
 // started says that partitions handle events again.
-func (s *seen) started(m *metrics.ReplicaSet) {
+func (s *seen) started(m *measure.ReplicaSet) {
 	if !s.active.IsZero() {
-		m.Coordination(metrics.PhaseStart, time.Since(s.active))
-		m.Coordination(metrics.PhaseTotal, time.Since(s.prepared))
+		m.Coordination(measure.PhaseStart, time.Since(s.active))
+		m.Coordination(measure.PhaseTotal, time.Since(s.prepared))
 		s.prepared, s.active = time.Time{}, time.Time{}
 	}
 	if !s.pauseBegan.IsZero() {

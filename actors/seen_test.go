@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -43,7 +43,7 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log, registry := &logbook{}, prometheus.NewRegistry()
-			m, err := metrics.New(registry)
+			m, err := measure.New(registry)
 			require.NoError(t, err)
 			k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
 			defer k.cancel()
@@ -66,7 +66,7 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 // Who was declared dead is counted as long as the row is kept, so that an alert can see it.
 func TestTheDeadAreCounted(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	m, err := metrics.New(registry)
+	m, err := measure.New(registry)
 	require.NoError(t, err)
 	k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: slog.New(slog.DiscardHandler), Metrics: m.ReplicaSet("main")}})
 	defer k.cancel()

@@ -1,10 +1,9 @@
-// Package metrics is what an orchestrator shows to Prometheus: its collectors,
-// and a handler that serves them.
+// Package metrics is what an orchestrator shows to Prometheus: the list of its
+// metrics, and a handler that serves them.
 //
-// New registers the collectors with a Registerer of the caller's choice. Several
-// orchestrators of one process may share it: every series carries the label
-// replica_set. Each orchestrator records through its own ReplicaSet, and deletes
-// its series with Forget when it ends. A nil ReplicaSet records nothing.
+// orchestrator.New registers them with the Registerer of WithMetricsRegisterer.
+// Several orchestrators of one process may share it: every series carries the label
+// replica_set, and is deleted when Run returns.
 //
 // # What there is
 //
@@ -62,7 +61,7 @@
 // # Labels
 //
 // All labels are bounded. projection is a projection's name, partition is k/N
-// and goes with the partition (ForgetPartition), actor is the kind of an actor,
+// and its series are deleted with the partition, actor is the kind of an actor,
 // and message the type of a message. The others are words; at most 100 values of
 // each are told apart. These words have their
 // series from the start, so that an alert on an increase sees the first one:

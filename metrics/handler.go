@@ -9,7 +9,7 @@ import (
 
 // Handler serves everything that g gathers, in the text format or, to a scraper
 // that asks for it, as OpenMetrics. g is usually the registry that was given to
-// New and must not be nil.
+// orchestrator.WithMetricsRegisterer and must not be nil.
 //
 // If gathering fails, even in part, the answer is HTTP 500 with the error as its
 // body. Serving what could be gathered would hide the fault: an alert on a

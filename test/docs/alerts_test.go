@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
 
@@ -30,7 +31,7 @@ type shown map[string]map[string][]string
 func newShown(t *testing.T) shown {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	m, err := metrics.New(registry)
+	m, err := measure.New(registry)
 	require.NoError(t, err)
 	set := m.ReplicaSet("set")
 	set.ShowPartition("users", "0/1")

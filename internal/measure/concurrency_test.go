@@ -1,4 +1,4 @@
-package metrics_test
+package measure_test
 
 import (
 	"fmt"

@@ -1,4 +1,4 @@
-package metrics_test
+package measure_test
 
 import (
 	"net/http"
@@ -11,33 +11,34 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
 
 // newRegistry returns metrics on a registry of their own. It is a pedantic one,
 // which finds metrics that are not as they were described.
-func newRegistry(t testing.TB) (*prometheus.Registry, *metrics.Metrics) {
+func newRegistry(t testing.TB) (*prometheus.Registry, *measure.Metrics) {
 	t.Helper()
 	reg := prometheus.NewPedanticRegistry()
-	m, err := metrics.New(reg)
+	m, err := measure.New(reg)
 	require.NoError(t, err)
 	return reg, m
 }
 
 // recordEverything calls every method that records.
-func recordEverything(r *metrics.ReplicaSet) {
+func recordEverything(r *measure.ReplicaSet) {
 	r.WorkerStates(map[string]int{"running": 2})
 	r.Leader(true)
 	r.Generation(1)
 	r.GenerationChanged("joined")
 	r.Partitions(1)
-	r.Coordination(metrics.PhaseStop, time.Millisecond)
+	r.Coordination(measure.PhaseStop, time.Millisecond)
 	r.Paused(time.Second)
 	r.Heartbeat(time.Millisecond, true)
 	r.LeaseExpired()
 	r.BackendTerminated()
 	r.EventsHandled("users", 1)
-	r.HandlerError("users", metrics.KindError)
+	r.HandlerError("users", measure.KindError)
 	r.Batch("users", 1, time.Millisecond)
 	r.Fenced()
 	r.Position("users", "0/1", 1)
@@ -78,7 +79,7 @@ func samples(t testing.TB, g prometheus.Gatherer) []sample {
 		name, rest, ok := strings.Cut(line, "{")
 		labels, value, found := strings.Cut(rest, "} ")
 		require.True(t, ok && found, "a sample without labels: %s", line)
-		all = append(all, sample{strings.TrimPrefix(name, metrics.Prefix), "{" + labels + "}", strings.TrimSpace(value)})
+		all = append(all, sample{strings.TrimPrefix(name, measure.Prefix), "{" + labels + "}", strings.TrimSpace(value)})
 	}
 	return all
 }

@@ -1,4 +1,4 @@
-package metrics
+package measure
 
 // Kinds are the types that the documentation gives to the metrics, by full name.
 func Kinds() map[string]string {

@@ -1,4 +1,4 @@
-package metrics_test
+package measure_test
 
 import (
 	"strconv"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 )
 
 func TestActorsAreCountedByKind(t *testing.T) {
@@ -127,7 +127,7 @@ func BenchmarkActorMessage(b *testing.B) {
 		})
 	})
 	b.Run("disabled", func(b *testing.B) {
-		var none *metrics.ReplicaSet
+		var none *measure.ReplicaSet
 		for b.Loop() {
 			none.ActorMessage("processor", "Message3", 3*time.Microsecond)
 		}

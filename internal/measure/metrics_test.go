@@ -1,4 +1,4 @@
-package metrics_test
+package measure_test
 
 import (
 	"strings"
@@ -8,20 +8,20 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 )
 
 func TestNewRefusesWhatCannotBeRegistered(t *testing.T) {
 	t.Parallel()
-	_, err := metrics.New(nil)
+	_, err := measure.New(nil)
 	require.ErrorContains(t, err, "registerer must not be nil")
 
 	reg := prometheus.NewRegistry()
 	foreign := func(name string) prometheus.Collector {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: metrics.Prefix + name, Help: "Somebody else's."})
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: measure.Prefix + name, Help: "Somebody else's."})
 	}
 	require.NoError(t, reg.Register(foreign("leader")))
-	_, err = metrics.New(reg)
+	_, err = measure.New(reg)
 	require.ErrorContains(t, err, "registering the metrics")
 	require.NoError(t, reg.Register(foreign("workers")), "the failed attempt must have left nothing behind")
 }
@@ -29,7 +29,7 @@ func TestNewRefusesWhatCannotBeRegistered(t *testing.T) {
 func TestTwoReplicaSetsShareARegistry(t *testing.T) {
 	t.Parallel()
 	reg, first := newRegistry(t)
-	second, err := metrics.New(reg)
+	second, err := measure.New(reg)
 	require.NoError(t, err)
 	require.Same(t, first, second)
 
@@ -42,13 +42,13 @@ func TestWrappedRegistererIsShared(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
 	wrapped := prometheus.WrapRegistererWith(prometheus.Labels{"application": "shop"}, reg)
-	first, err := metrics.New(wrapped)
+	first, err := measure.New(wrapped)
 	require.NoError(t, err)
-	second, err := metrics.New(wrapped)
+	second, err := measure.New(wrapped)
 	require.NoError(t, err)
 	require.Same(t, first, second)
 
-	other, err := metrics.New(prometheus.WrapRegistererWith(prometheus.Labels{"application": "bank"}, reg))
+	other, err := measure.New(prometheus.WrapRegistererWith(prometheus.Labels{"application": "bank"}, reg))
 	require.NoError(t, err)
 	require.NotSame(t, first, other)
 	first.ReplicaSet("a").Leader(true)
@@ -64,7 +64,7 @@ func TestNewLeavesTheDefaultRegistryAlone(t *testing.T) {
 	families, err := prometheus.DefaultGatherer.Gather()
 	require.NoError(t, err)
 	for _, family := range families {
-		require.NotContains(t, family.GetName(), metrics.Prefix)
+		require.NotContains(t, family.GetName(), measure.Prefix)
 	}
 }
 
@@ -81,8 +81,8 @@ func TestEverythingIsGatheredUnderItsNameAndLintsClean(t *testing.T) {
 		names = append(names, family.GetName())
 		kinds[family.GetName()] = strings.ToLower(family.GetType().String())
 	}
-	require.ElementsMatch(t, metrics.Names(), names)
-	require.Equal(t, metrics.Kinds(), kinds)
+	require.ElementsMatch(t, measure.Names(), names)
+	require.Equal(t, measure.Kinds(), kinds)
 
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	require.NoError(t, err)
@@ -156,7 +156,7 @@ func TestTwoWorkersOfOneReplicaSetShareItsSeries(t *testing.T) {
 
 func TestNilRecordsNothing(t *testing.T) {
 	t.Parallel()
-	var m *metrics.Metrics
+	var m *measure.Metrics
 	r := m.ReplicaSet("a")
 	require.Nil(t, r)
 	require.NotPanics(t, func() {

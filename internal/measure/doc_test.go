@@ -1,4 +1,4 @@
-package metrics
+package measure
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ import (
 // registered.
 func TestDocumentationListsEveryMetric(t *testing.T) {
 	t.Parallel()
-	file, err := parser.ParseFile(token.NewFileSet(), "doc.go", nil, parser.ParseComments)
+	file, err := parser.ParseFile(token.NewFileSet(), "../../metrics/doc.go", nil, parser.ParseComments)
 	require.NoError(t, err)
 	blocks := codeBlocks(file.Doc.Text())
 	require.Len(t, blocks, 3, "the table of metrics, the values of labels and the table of buckets")

@@ -1,4 +1,4 @@
-package metrics_test
+package measure_test
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 )
 
@@ -39,7 +40,7 @@ func TestHandlerServesTheRegistry(t *testing.T) {
 	require.Contains(t, rsp.Header.Get("Content-Type"), "text/plain")
 	require.Contains(t, body, "# TYPE pupsourcing_orchestrator_leader gauge\n"+
 		`pupsourcing_orchestrator_leader{replica_set="main-projections"} 1`+"\n")
-	for _, name := range metrics.Names() {
+	for _, name := range measure.Names() {
 		require.Contains(t, body, "# HELP "+name+" ")
 	}
 

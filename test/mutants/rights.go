@@ -40,7 +40,7 @@ var rightsGuards = []guard{
 	},
 	{
 		Name: "running-workers-name-the-grant", File: "actors/failure.go",
-		Old: `	return strings.Join(missing, "; ")`, New: `	return remedy`,
+		Old: `	if lookErr != nil || len(missing) == 0 {`, New: `	if lookErr != nil || len(missing) > 0 {`,
 		Test: "TestWhatOnlyAPersonCanEndIsAnError", Promise: "a worker names the GRANT of a right that is taken away while it runs",
 	},
 	{

@@ -97,7 +97,7 @@ func newHorizon(w *worker, life uint64) *horizonActor {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &horizonActor{
 		worker: w, log: w.logger(kindHorizon), ctx: ctx, cancel: cancel,
-		prober: horizon.NewProber(w.db, w.EventStore.EventsTable(), w.Store.Rewinds(w.db.InTransactions()), horizon.Options{BlockerAfter: horizonBlockedAfter}),
+		prober: horizon.NewProber(w.db, w.EventStore.EventsTable(), w.Store.Regressions(w.db.InTransactions()), horizon.Options{BlockerAfter: horizonBlockedAfter}),
 		epoch:  life << 32,
 		known:  true, // an earlier life may have left one behind
 		moved:  time.Now(),
@@ -270,8 +270,8 @@ func (h *horizonActor) failed(err error) time.Duration {
 	if reasons := horizon.ReasonsOf(err); len(reasons) > 0 {
 		h.worker.Metrics.HorizonFaults(reasonNames(reasons))
 		attrs := []any{"error", err, "reasons", reasons, "next_try", next}
-		if rewound, ok := errors.AsType[*horizon.RewoundError](err); ok {
-			attrs = append(attrs, "checkpoint", rewound.Reached, "last_position", rewound.LastValue)
+		if regressed, ok := errors.AsType[*horizon.RegressionError](err); ok {
+			attrs = append(attrs, "checkpoint", regressed.Reached, "last_position", regressed.LastValue)
 		}
 		h.log.Error("the horizon cannot be found: nothing is handled until a person acts", attrs...)
 		return next

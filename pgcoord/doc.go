@@ -12,7 +12,7 @@
 //   - changes.go: what a generation was made for
 //   - repair.go: checkpoints that people have deleted, moved or entered
 //   - checkpoints.go: reading checkpoints
-//   - rewinds.go: the floor of a fresh horizon, and when positions went back below it
+//   - regressions.go: the floor of a fresh horizon, and when positions went back below it
 //   - batch.go: the fence: one batch of events in one transaction
 //   - turns.go: batches of a projection that are in each other's way
 //   - deadletters.go: the events that a handler failed on

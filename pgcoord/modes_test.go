@@ -78,7 +78,7 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	}
 	_, err = s.BeginBatch(ctx, pool, f, []slot.Piece{rows[0].Piece}, 11, BatchSettings{})
 	require.ErrorIs(t, err, ErrMoved)
-	checkRewinds(t, s.Rewinds(pool), 6)
+	checkRegressions(t, s.Regressions(pool), 6)
 
 	event := es.PersistedEvent{GlobalPosition: 7, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
 	attempts, err := s.RecordFailure(ctx, dbguard.New(pool).InTransactions(), f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"})

@@ -80,7 +80,7 @@ func TestFloorIsTheHighestCheckpointOfTheEventsTable(t *testing.T) {
 	floor := func(replicaSet string, events ...string) int64 {
 		s, err := Open(t.Context(), o.pool, "", replicaSet, events)
 		require.NoError(t, err)
-		known, err := s.Rewinds(o.pool).Known(t.Context())
+		known, err := s.Regressions(o.pool).Known(t.Context())
 		require.NoError(t, err)
 		return known.Checkpoint
 	}

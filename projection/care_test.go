@@ -246,10 +246,10 @@ func TestCheckpointMovedAboveTheSequenceWhileItRuns(t *testing.T) {
 			if appended {
 				appendEvents(t, pool, store, "Order", 1)
 			}
-			var rewound *horizon.RewoundError
-			require.ErrorAs(t, <-result, &rewound)
-			assert.Equal(t, positions[4]+100, rewound.Reached)
-			assert.True(t, rewound.Floor)
+			var regressed *horizon.RegressionError
+			require.ErrorAs(t, <-result, &regressed)
+			assert.Equal(t, positions[4]+100, regressed.Reached)
+			assert.True(t, regressed.Floor)
 		})
 	}
 }

@@ -64,7 +64,7 @@ func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
 //     before it are committed with the checkpoint, the failed one is rolled back. Calling
 //     Run again tries it again. An event also fails if what was written for it violates a constraint at COMMIT, if its handler ends the transaction by
 //     SQL, or if the connection is lost three times in a row while it is handled;
-//   - wrapping [*horizon.RewoundError] if the checkpoint is ahead of the events, also if somebody moves it there later;
+//   - wrapping [*horizon.RegressionError] if the checkpoint is ahead of the events, also if somebody moves it there later;
 //   - wrapping [ErrCheckpointsContradict] or [ErrCheckpointGone] if the checkpoint's rows were changed by hand so that nobody knows what is meant;
 //   - wrapping [ErrHandlerRunning] if a handler has not returned 10s after ctx ended.
 //
@@ -308,7 +308,7 @@ func (r *runner) advance(ctx context.Context) error {
 			return err
 		}
 		if reached := highest(r.own); reached > reading.LastValue {
-			return fmt.Errorf("comparing the checkpoint with the sequence: %w", &horizon.RewoundError{Reached: reached, LastValue: reading.LastValue, Floor: true})
+			return fmt.Errorf("comparing the checkpoint with the sequence: %w", &horizon.RegressionError{Reached: reached, LastValue: reading.LastValue, Floor: true})
 		}
 	}
 	r.horizon, r.table = reading.Position, reading.Table

@@ -397,9 +397,9 @@ func TestProcessorRefusesACheckpointAheadOfTheEvents(t *testing.T) {
 	positions := appendEvents(t, pool, store, "Order", 3)
 	_, err := pool.Exec(t.Context(), `INSERT INTO projection_checkpoints VALUES ('orders', $1)`, positions[2]+1)
 	require.NoError(t, err)
-	var rewound *horizon.RewoundError
-	require.ErrorAs(t, untilError(t, configFor(pool, store, recorder("orders"))), &rewound)
-	assert.True(t, rewound.Floor)
+	var regressed *horizon.RegressionError
+	require.ErrorAs(t, untilError(t, configFor(pool, store, recorder("orders"))), &regressed)
+	assert.True(t, regressed.Floor)
 }
 
 func TestProcessorStopsWhileHandling(t *testing.T) {

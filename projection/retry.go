@@ -52,8 +52,8 @@ func transient(err error) bool {
 	if errors.Is(err, ErrProjectionStopped) {
 		return false
 	}
-	if rewound, ok := errors.AsType[*horizon.RewoundError](err); ok {
-		return !rewound.Floor
+	if regressed, ok := errors.AsType[*horizon.RegressionError](err); ok {
+		return !regressed.Floor
 	}
 	_, passing := errors.AsType[*passingError](err)
 	return passing || dbguard.MayPass(err, finalErrors...)

@@ -13,7 +13,7 @@ const (
 	countSpan = 50_000
 	// leastSpan is how few rows it reads at least, where the server cuts longer statements short.
 	leastSpan = 100
-	// countLimit is up to how many events are counted for a RewoundError.
+	// countLimit is up to how many events are counted for a RegressionError.
 	countLimit = 10_000
 )
 
@@ -37,12 +37,12 @@ func (p *Prober) countOn(ctx context.Context, lastValue, position int64) (int64,
 	switch {
 	case dbfault.IsCutShort(err):
 		c.span = max(c.span/4, leastSpan)
-		c.next = time.Now().Add(p.opts.RewindsEvery)
+		c.next = time.Now().Add(p.opts.RegressionsEvery)
 		return position, nil
 	case err != nil:
 		return 0, err
 	case upTo < min(c.from+c.span, lastValue):
-		c.next = time.Now().Add(p.opts.RewindsEvery)
+		c.next = time.Now().Add(p.opts.RegressionsEvery)
 	}
 	c.from = upTo
 	return p.tracker.Settle(upTo), nil

@@ -78,10 +78,10 @@
 // Where the server has lost the end of its log, checkpoints that are in the same
 // database have lost it too, and all goes on. But a checkpoint may come from elsewhere,
 // a backup of other tables for one, and be ahead of the sequence: events that get the
-// positions up to it would be skipped. Probe then returns a [RewoundError] with Floor
+// positions up to it would be skipped. Probe then returns a [RegressionError] with Floor
 // set, which names both positions, and goes on returning it when appends have brought the sequence past the
 // checkpoint again, until the checkpoints were set back (or the sequence was lifted before
-// anything was appended). What is known of it is a [Rewind]; Probers that share their
+// anything was appended). What is known of it is a [Regression]; Probers that share their
 // [Checkpoints] all know it when one has seen it, and all go on when one has found it settled.
 //
 // Two things cannot be told apart from what is in order. A checkpoint above the

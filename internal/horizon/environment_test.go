@@ -62,7 +62,7 @@ func TestALaggingStandbyInThePool(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	floor := newCheckpoint(0)
-	p := NewProber(dbguard.New(pool), events, floor, Options{RewindsEvery: time.Nanosecond})
+	p := NewProber(dbguard.New(pool), events, floor, Options{RegressionsEvery: time.Nanosecond})
 	deadline := time.Now().Add(60 * time.Second)
 	for reached := int64(0); toStandby.Load() < 5 || reached < 20; {
 		require.True(t, time.Now().Before(deadline), "%d connections to the standby", toStandby.Load())
@@ -79,16 +79,16 @@ func TestALaggingStandbyInThePool(t *testing.T) {
 		reached = r.Position
 		floor.at.Store(reached)
 	}
-	rewind, _, err := floor.Latest(t.Context())
+	regression, _, err := floor.Latest(t.Context())
 	require.NoError(t, err)
-	assert.Zero(t, rewind, "no regression was seen")
+	assert.Zero(t, regression, "no regression was seen")
 }
 
 func TestWhatAHandlerLeavesBehindMisleadsNobody(t *testing.T) {
 	pool := newEvents(t)
 	insert(t, pool)
 	conn := dial(t, pool)
-	p := NewProber(conn, events, newCheckpoint(0), Options{RewindsEvery: time.Nanosecond})
+	p := NewProber(conn, events, newCheckpoint(0), Options{RegressionsEvery: time.Nanosecond})
 	probe(t, p)
 	exec(t, pool, `CREATE SCHEMA other`)
 	exec(t, pool, `CREATE TABLE other.events (global_position bigserial PRIMARY KEY, body text)`)
@@ -112,7 +112,7 @@ func TestWhatAHandlerLeavesBehindMisleadsNobody(t *testing.T) {
 func TestPreconditionsThatChange(t *testing.T) {
 	_, owner := ownServer(t)
 	pool := role(t, owner, "app", "")
-	p := NewProber(pool, events, newCheckpoint(0), Options{RewindsEvery: time.Nanosecond})
+	p := NewProber(pool, events, newCheckpoint(0), Options{RegressionsEvery: time.Nanosecond})
 	sequence := `ALTER SEQUENCE events_global_position_seq `
 	tests := []struct {
 		reason       Reason
@@ -186,7 +186,7 @@ func TestALostPrivilegeIsNotAZero(t *testing.T) {
 				insert(t, owner)
 			}
 			shared := newCheckpoint(0)
-			p := NewProber(pool, events, shared, Options{RewindsEvery: time.Nanosecond})
+			p := NewProber(pool, events, shared, Options{RegressionsEvery: time.Nanosecond})
 			shared.at.Store(probe(t, p).Position)
 			for _, draw := range []bool{true, false} {
 				exec(t, owner, `REVOKE SELECT ON events_global_position_seq FROM app`)
@@ -216,7 +216,7 @@ func TestARoleThatCannotSeeItsSession(t *testing.T) {
 		exec(t, owner, `GRANT app_owner TO app`)
 		exec(t, owner, `ALTER ROLE app SET role = app_owner`)
 		exec(t, owner, `GRANT SELECT ON events, events_global_position_seq TO app_owner`)
-		p := NewProber(app, events, newCheckpoint(0), Options{RewindsEvery: time.Nanosecond})
+		p := NewProber(app, events, newCheckpoint(0), Options{RegressionsEvery: time.Nanosecond})
 		insert(t, owner)
 		epoch := probe(t, p).Epoch
 		for range 3 {
@@ -250,7 +250,7 @@ func TestACheckpointByHandIsNoFloor(t *testing.T) {
 	insert(t, pool)
 	shared := newCheckpoint(102)
 	shared.stored.Store(0)
-	p := NewProber(dial(t, pool), events, shared, Options{RewindsEvery: time.Nanosecond})
+	p := NewProber(dial(t, pool), events, shared, Options{RegressionsEvery: time.Nanosecond})
 	for range 3 {
 		assert.Less(t, probe(t, p).Position, position)
 	}
@@ -266,7 +266,7 @@ func TestAProberRemembersItsHorizon(t *testing.T) {
 	insert(t, rolledBack)
 	require.NoError(t, rolledBack.Rollback(t.Context()))
 	conn := dial(t, pool)
-	p := NewProber(conn, events, InMemory(func(context.Context) (int64, error) { return 0, nil }), Options{RewindsEvery: time.Nanosecond})
+	p := NewProber(conn, events, InMemory(func(context.Context) (int64, error) { return 0, nil }), Options{RegressionsEvery: time.Nanosecond})
 	tx := begin(t, pool)
 	assert.Equal(t, int64(3), insert(t, pool))
 	assert.Equal(t, int64(3), probe(t, p).Position)

@@ -19,7 +19,7 @@ const (
 	ReasonRLS        Reason = "row_security"        // row-level security hides events
 	ReasonPosition   Reason = "position"            // an event is stored at a position that is not above 0
 	ReasonBehind     Reason = "sequence_behind"     // the sequence stands below a stored event: see [BehindError]
-	ReasonRegression Reason = "sequence_regression" // the sequence stands below a checkpoint: see [RewoundError]
+	ReasonRegression Reason = "sequence_regression" // the sequence stands below a checkpoint: see [RegressionError]
 	ReasonReplaced   Reason = "replaced"            // the events table holds other events than before: see [ReplacedError]
 )
 
@@ -70,7 +70,7 @@ func ReasonsOf(err error) []Reason {
 	if _, ok := errors.AsType[*ReplacedError](err); ok {
 		return []Reason{ReasonReplaced}
 	}
-	if back, ok := errors.AsType[*RewoundError](err); ok && back.Floor {
+	if back, ok := errors.AsType[*RegressionError](err); ok && back.Floor {
 		return []Reason{ReasonRegression}
 	}
 	return nil

@@ -94,7 +94,7 @@ func (c *checkpoint) Known(ctx context.Context) (Known, error) {
 }
 
 // Latest adds the stored horizon.
-func (c *checkpoint) Latest(ctx context.Context) (Rewind, Stored, error) {
+func (c *checkpoint) Latest(ctx context.Context) (Regression, Stored, error) {
 	latest, _, err := c.Checkpoints.Latest(ctx)
 	return latest, c.there(), err
 }
@@ -116,8 +116,8 @@ func (c *checkpoint) Store(_ context.Context, s Stored, _ Run) (bool, error) {
 	return true, nil
 }
 
-// Rewound voids the stored horizon too.
-func (c *checkpoint) Rewound(ctx context.Context, number, low, term int64) error {
+// Regressed voids the stored horizon too.
+func (c *checkpoint) Regressed(ctx context.Context, number, low, term int64) error {
 	if there := c.there(); there.Term == term && there.Position > low {
 		c.stored.Store(0)
 		c.term.Add(1)
@@ -125,7 +125,7 @@ func (c *checkpoint) Rewound(ctx context.Context, number, low, term int64) error
 			c.of.Event = Event{}
 		}
 	}
-	return c.Checkpoints.Rewound(ctx, number, low, term)
+	return c.Checkpoints.Regressed(ctx, number, low, term)
 }
 
 // Void voids it.
@@ -142,7 +142,7 @@ func newProber(t *testing.T, pool *pgxpool.Pool, floor int64) (*Prober, *checkpo
 	t.Helper()
 	c := newCheckpoint(floor)
 	knowsSequence(t, pool, c)
-	return NewProber(dial(t, pool), events, c, Options{BlockerAfter: time.Nanosecond, RewindsEvery: time.Nanosecond}), c
+	return NewProber(dial(t, pool), events, c, Options{BlockerAfter: time.Nanosecond, RegressionsEvery: time.Nanosecond}), c
 }
 
 // probe is a reading of the table that the prober has found.

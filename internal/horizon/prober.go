@@ -28,18 +28,18 @@ type Options struct {
 	// value before the transaction that holds it back is looked up, and how old
 	// that finding may become. Defaults to 1s.
 	BlockerAfter time.Duration
-	// RewindsEvery is how often at most a probe that finds the sequence moved, or
-	// waits for open transactions, asks whether others have noticed a rewind, stores the horizon, and
+	// RegressionsEvery is how often at most a probe that finds the sequence moved, or
+	// waits for open transactions, asks whether others have noticed a regression, stores the horizon, and
 	// counts again what it met a hole in. Defaults to 1s.
-	RewindsEvery time.Duration
+	RegressionsEvery time.Duration
 	// ExtentEvery is how often the sequence is compared with the highest stored event, besides at each start. Defaults to 10s.
 	ExtentEvery time.Duration
 }
 
 const (
-	defaultBlockerAfter = time.Second
-	defaultRewindsEvery = time.Second
-	defaultExtentEvery  = 10 * time.Second
+	defaultBlockerAfter     = time.Second
+	defaultRegressionsEvery = time.Second
+	defaultExtentEvery      = 10 * time.Second
 
 	// startAttempts is how often a probe starts afresh because the server or the
 	// table changed under it, or asks again because a connection led to a standby.
@@ -117,8 +117,8 @@ func NewProber(db Querier, events pgx.Identifier, checkpoints Checkpoints, opts 
 	if opts.BlockerAfter <= 0 {
 		opts.BlockerAfter = defaultBlockerAfter
 	}
-	if opts.RewindsEvery <= 0 {
-		opts.RewindsEvery = defaultRewindsEvery
+	if opts.RegressionsEvery <= 0 {
+		opts.RegressionsEvery = defaultRegressionsEvery
 	}
 	if opts.ExtentEvery <= 0 {
 		opts.ExtentEvery = defaultExtentEvery
@@ -129,10 +129,10 @@ func NewProber(db Querier, events pgx.Identifier, checkpoints Checkpoints, opts 
 // Probe finds the horizon. Events up to it must be read by a statement that is
 // sent after Probe returned.
 //
-// It returns an [*UnfitError] or a [*BehindError] if a person must act first; a [*RewoundError] if positions went back; [ErrUnstable];
+// It returns an [*UnfitError] or a [*BehindError] if a person must act first; a [*RegressionError] if positions went back; [ErrUnstable];
 // or what the
 // database or the checkpoints returned. After any error the next Probe starts afresh, so
-// calling it again is always right; but a RewoundError with Floor set will come back until
+// calling it again is always right; but a RegressionError with Floor set will come back until
 // a person acts. It comes back too when the sequence has passed the checkpoint again and
 // events are stored at positions that the checkpoint had passed before, for every Prober
 // with these checkpoints, if one of them saw the sequence below.
@@ -199,7 +199,7 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	if err != nil {
 		return Reading{}, false, err
 	}
-	if position, steady, err = p.afterRewind(ctx, seen.lastValue(), position); err != nil || !steady {
+	if position, steady, err = p.afterRegression(ctx, seen.lastValue(), position); err != nil || !steady {
 		return Reading{}, false, err
 	}
 	reading = Reading{Position: position, LastValue: seen.lastValue(), Holders: len(seen.names), Table: p.target.table, Epoch: p.epoch}
@@ -257,12 +257,12 @@ func (p *Prober) unchanged(ctx context.Context, seen sight) (bool, error) {
 func (p *Prober) observe(ctx context.Context, seen sight) (int64, error) {
 	lastValue := seen.lastValue()
 	if !p.tracker.started && lastValue < p.known.Checkpoint {
-		return 0, p.rewound(ctx, &RewoundError{Reached: p.known.Checkpoint, LastValue: lastValue, Floor: true, Highest: p.above(p.known.Checkpoint)})
+		return 0, p.regressed(ctx, &RegressionError{Reached: p.known.Checkpoint, LastValue: lastValue, Floor: true, Highest: p.above(p.known.Checkpoint)})
 	}
 	first := !p.tracker.started
 	position, err := p.tracker.Observe(lastValue, seen.holders())
 	if err != nil {
-		return 0, p.rewound(ctx, err)
+		return 0, p.regressed(ctx, err)
 	}
 	if lastValue < p.extent.highest {
 		return 0, p.behind(lastValue)

@@ -227,7 +227,7 @@ func TestProbeWithSchemaAndOddNames(t *testing.T) {
 	assert.Equal(t, 1, r.Holders)
 }
 
-func TestProbeRewound(t *testing.T) {
+func TestProbeRegressed(t *testing.T) {
 	pool := newEvents(t)
 	p, floor := newProber(t, pool, 0)
 	for range 5 {
@@ -238,15 +238,15 @@ func TestProbeRewound(t *testing.T) {
 	exec(t, pool, `SELECT setval('events_global_position_seq', 3)`)
 
 	_, err := p.Probe(t.Context())
-	var rewound *RewoundError
-	require.ErrorAs(t, err, &rewound)
-	assert.Equal(t, RewoundError{Reached: 5, LastValue: 3}, *rewound)
+	var regressed *RegressionError
+	require.ErrorAs(t, err, &regressed)
+	assert.Equal(t, RegressionError{Reached: 5, LastValue: 3}, *regressed)
 
 	floor.at.Store(4)
 	for range 2 {
 		_, err = p.Probe(t.Context())
-		require.ErrorAs(t, err, &rewound, "a checkpoint is ahead: this needs a person")
-		assert.Equal(t, RewoundError{Reached: 4, LastValue: 3, Floor: true}, *rewound)
+		require.ErrorAs(t, err, &regressed, "a checkpoint is ahead: this needs a person")
+		assert.Equal(t, RegressionError{Reached: 4, LastValue: 3, Floor: true}, *regressed)
 	}
 
 	floor.at.Store(3)

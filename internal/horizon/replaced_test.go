@@ -136,7 +136,7 @@ func TestAnotherTableStartsFromItsOwnFloor(t *testing.T) {
 // The server has crashed, and what it had promised nobody is gone. Its positions are given again.
 func TestWhatACrashTookIsForgotten(t *testing.T) {
 	pool := newEvents(t)
-	p := NewProber(dial(t, pool), events, InMemory(func(context.Context) (int64, error) { return 0, nil }), Options{RewindsEvery: time.Nanosecond})
+	p := NewProber(dial(t, pool), events, InMemory(func(context.Context) (int64, error) { return 0, nil }), Options{RegressionsEvery: time.Nanosecond})
 	insert(t, pool)
 	require.Equal(t, int64(1), probe(t, p).Position)
 	exec(t, pool, `UPDATE events SET event_id = gen_random_uuid()`)

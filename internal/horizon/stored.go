@@ -34,8 +34,8 @@ type Known struct {
 	// Checkpoint is the highest position that any reader has stored, 0 if there is none. People may write
 	// checkpoints too, so it is no floor: it only shows that the sequence is below.
 	Checkpoint int64
-	// Rewind is the latest rewind.
-	Rewind Rewind
+	// Regression is the latest regression.
+	Regression Regression
 	// Stored is the stored horizon.
 	Stored Stored
 }
@@ -81,7 +81,7 @@ func (p *Prober) rememberMine(ctx context.Context, seen sight) error {
 }
 
 // floor is a position that is settled already: the horizon that was stored, or a higher one that this Prober has found. While a
-// rewind stands it is no higher than where the sequence stood.
+// regression stands it is no higher than where the sequence stood.
 func (p *Prober) floor(ctx context.Context) (int64, error) {
 	if err := p.readKnown(ctx); err != nil {
 		return 0, err
@@ -101,8 +101,8 @@ func (p *Prober) floor(ctx context.Context) (int64, error) {
 	} else {
 		p.mine = mine{}
 	}
-	if p.known.Rewind.stands() {
-		floor = min(floor, p.known.Rewind.Low)
+	if p.known.Regression.stands() {
+		floor = min(floor, p.known.Regression.Low)
 	}
 	return floor, nil
 }
@@ -124,7 +124,7 @@ func (p *Prober) void(ctx context.Context) error {
 //
 // began is when the probe did: what has been read since is not read again.
 func (p *Prober) storeHorizon(ctx context.Context, position int64, began time.Time) error {
-	if p.known.Rewind.stands() {
+	if p.known.Regression.stands() {
 		return nil
 	}
 	stored := Stored{Term: p.known.Stored.Term, Position: position, Sequence: p.facts.sequence, Filenode: p.facts.filenode, Table: p.facts.table}
@@ -133,7 +133,7 @@ func (p *Prober) storeHorizon(ctx context.Context, position int64, began time.Ti
 	if position <= p.known.Stored.Position || now.Before(p.store.next) {
 		return nil
 	}
-	p.store.next = now.Add(p.opts.RewindsEvery)
+	p.store.next = now.Add(p.opts.RegressionsEvery)
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err := p.storeNow(ctx, stored, began)
@@ -142,7 +142,7 @@ func (p *Prober) storeHorizon(ctx context.Context, position int64, began time.Ti
 		return nil
 	}
 	p.store.failures++
-	p.store.next = now.Add(min(p.opts.RewindsEvery<<min(p.store.failures, 16), storeRest))
+	p.store.next = now.Add(min(p.opts.RegressionsEvery<<min(p.store.failures, 16), storeRest))
 	return fmt.Errorf("storing the horizon: %w", err)
 }
 

@@ -11,11 +11,11 @@ type Holder struct {
 	Prepared bool
 }
 
-// RewoundError says that the sequence of positions stands lower than it is
+// RegressionError says that the sequence of positions stands lower than it is
 // known to have stood: the server lost the end of its log (a crash, a failover
 // to a replica that was behind), a backup was restored, or the sequence was
 // set back by hand. Positions above LastValue will be given a second time.
-type RewoundError struct {
+type RegressionError struct {
 	// Reached is the position that was reached before.
 	Reached int64
 	// LastValue is where the sequence stands now; with Floor, where it stood when
@@ -35,7 +35,7 @@ type RewoundError struct {
 }
 
 // Error names both positions.
-func (e *RewoundError) Error() string {
+func (e *RegressionError) Error() string {
 	switch {
 	case e.Reused > 0:
 		return fmt.Sprintf("the sequence of global positions stood at %d when a checkpoint had reached %d, and %d events have got positions in between since, "+
@@ -72,11 +72,11 @@ func NewTracker(floor int64) *Tracker {
 
 // Observe takes one probe in: lastValue, and the holders that were read after
 // it. It returns the horizon, which never decreases. If lastValue is below an
-// earlier one, or below the floor, it returns a [*RewoundError] and changes
+// earlier one, or below the floor, it returns a [*RegressionError] and changes
 // nothing; the tracker's knowledge is void then.
 func (t *Tracker) Observe(lastValue int64, holders []Holder) (int64, error) {
 	if lastValue < t.reached {
-		return 0, &RewoundError{Reached: t.reached, LastValue: lastValue}
+		return 0, &RegressionError{Reached: t.reached, LastValue: lastValue}
 	}
 	bounds := make(map[string]int64, len(holders))
 	for _, h := range holders {

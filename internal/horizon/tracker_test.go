@@ -78,12 +78,12 @@ func TestTracker(t *testing.T) {
 	}
 }
 
-func TestTrackerRewound(t *testing.T) {
+func TestTrackerRegressed(t *testing.T) {
 	t.Run("below the floor", func(t *testing.T) {
 		_, err := NewTracker(100).Observe(99, nil)
-		var rewound *RewoundError
-		require.ErrorAs(t, err, &rewound)
-		assert.Equal(t, RewoundError{Reached: 100, LastValue: 99}, *rewound)
+		var regressed *RegressionError
+		require.ErrorAs(t, err, &regressed)
+		assert.Equal(t, RegressionError{Reached: 100, LastValue: 99}, *regressed)
 		assert.Contains(t, err.Error(), "99")
 		assert.Contains(t, err.Error(), "100")
 	})
@@ -92,9 +92,9 @@ func TestTrackerRewound(t *testing.T) {
 		_, err := tracker.Observe(50, []Holder{{Name: "3/1"}})
 		require.NoError(t, err)
 		_, err = tracker.Observe(49, nil)
-		var rewound *RewoundError
-		require.ErrorAs(t, err, &rewound)
-		assert.Equal(t, RewoundError{Reached: 50, LastValue: 49}, *rewound)
+		var regressed *RegressionError
+		require.ErrorAs(t, err, &regressed)
+		assert.Equal(t, RegressionError{Reached: 50, LastValue: 49}, *regressed)
 		assert.Contains(t, err.Error(), "from 50 to 49")
 	})
 	t.Run("equal is not below", func(t *testing.T) {

@@ -90,7 +90,7 @@ const (
 	lastPosition = "SELECT pg_sequence_last_value(pg_get_serial_sequence('events', 'global_position'))"
 	checkpointAt = "SELECT max(position) FROM orchestrator_checkpoints"
 	handledCount = "SELECT count(*) FROM workload_log"
-	rewoundError = "sequence_regression"
+	regressionError = "sequence_regression"
 )
 
 // The replica has lost events, read model and checkpoints together: it goes on by itself, and the events that get the lost ones'
@@ -112,7 +112,7 @@ func TestFailoverToAReplicaThatLostTheTail(t *testing.T) {
 	require.Less(t, f.number(lastPosition), lost)
 	f.append(40)
 	f.awaitDrained()
-	assert.NotContains(t, f.log.text(), rewoundError)
+	assert.NotContains(t, f.log.text(), regressionError)
 	f.prove()
 }
 
@@ -133,7 +133,7 @@ func TestFailoverBelowTheCheckpointsStopsLoudly(t *testing.T) {
 	f.over(true)
 	stood := f.number(lastPosition)
 	require.Less(t, stood, reached)
-	both := []string{"level=ERROR", rewoundError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", stood)}
+	both := []string{"level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", stood)}
 	f.log.await(t, both...)
 	before := f.number(handledCount)
 	f.append(5)
@@ -143,7 +143,7 @@ func TestFailoverBelowTheCheckpointsStopsLoudly(t *testing.T) {
 		f.append(5)
 	}
 	reached = f.number(checkpointAt) // positions without events, which were passed before, may have been flushed since
-	f.log.awaitAgain(t, "level=ERROR", rewoundError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", stood), "would be skipped")
+	f.log.awaitAgain(t, "level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", stood), "would be skipped")
 	assert.Equal(t, before, f.number(handledCount), "events were handled though positions went back")
 	assert.Equal(t, reached, f.number(checkpointAt))
 
@@ -155,7 +155,7 @@ func TestFailoverBelowTheCheckpointsStopsLoudly(t *testing.T) {
 }
 
 // Several workers run while a person sets the checkpoints back, and one that was started after the sequence had passed them. The
-// first that sees it handles events above the rewind before the others look; none of them takes that for a checkpoint that was not
+// first that sees it handles events above the regression before the others look; none of them takes that for a checkpoint that was not
 // set back.
 func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	t.Parallel()
@@ -173,7 +173,7 @@ func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	f.over(true)
 	require.Less(t, f.number(lastPosition), reached)
 	for _, log := range logs {
-		log.await(t, "level=ERROR", rewoundError)
+		log.await(t, "level=ERROR", regressionError)
 	}
 	before := f.number(handledCount)
 	for f.number(lastEvent) <= reached {
@@ -182,7 +182,7 @@ func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	logs = append(logs, f.start(f.workersDSN, workerName(2), newCounted(workerName(2))))
 	f.awaitMembers(3)
 	for _, log := range logs {
-		log.awaitAgain(t, "level=ERROR", rewoundError, "would be skipped")
+		log.awaitAgain(t, "level=ERROR", regressionError, "would be skipped")
 	}
 	assert.Equal(t, before, f.number(handledCount), "events were handled though positions went back")
 
@@ -209,7 +209,7 @@ func TestFailoverBelowTheCheckpointsGoesOnAboveThem(t *testing.T) {
 	reached := f.number(checkpointAt)
 
 	f.over(true)
-	f.log.await(t, "level=ERROR", rewoundError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", f.number(lastPosition)))
+	f.log.await(t, "level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", f.number(lastPosition)))
 	f.execute(fmt.Sprintf("SELECT setval(pg_get_serial_sequence('events', 'global_position'), %d)", reached))
 	f.append(10)
 	f.awaitDrained()
@@ -235,6 +235,6 @@ func TestFailoverAboveTheCheckpointsGoesOn(t *testing.T) {
 	require.GreaterOrEqual(t, f.number(lastPosition), reached)
 	f.append(20)
 	f.awaitDrained()
-	assert.NotContains(t, f.log.text(), rewoundError)
+	assert.NotContains(t, f.log.text(), regressionError)
 	f.prove()
 }

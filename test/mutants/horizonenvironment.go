@@ -48,17 +48,17 @@ var horizonEnvironmentGuards = []guard{
 		Test: "TestTheSequenceIsBehindTheRows", Promise: "events above the sequence are not passed over in silence",
 	},
 	{
-		Name: "stored-by-the-living", File: "pgcoord/rewinds.go",
+		Name: "stored-by-the-living", File: "pgcoord/regressions.go",
 		Old: "interval '1 second' AND clock_timestamp() AND ` + horizon.SQLSameRun + `", New: "interval '1 second' AND clock_timestamp() AND $1::timestamptz IS DISTINCT FROM $2::timestamptz AND $3::timestamptz IS DISTINCT FROM $2::timestamptz",
 		Test: "TestTheHorizonIsStoredByWhoeverKnowsIt", Promise: "a horizon from before a crash is not stored after it",
 	},
 	{
-		Name: "stored-in-its-term", File: "pgcoord/rewinds.go",
+		Name: "stored-in-its-term", File: "pgcoord/regressions.go",
 		Old: "WHERE events_table = $4 AND term = $5 AND", New: "WHERE events_table = $4 AND term >= $5 - 5 AND",
 		Test: "TestTheHorizonIsStoredByWhoeverKnowsIt", Promise: "nor one from before the sequence went back",
 	},
 	{
-		Name: "storing-waits-for-nobody", File: "pgcoord/rewinds.go",
+		Name: "storing-waits-for-nobody", File: "pgcoord/regressions.go",
 		Old: " SKIP LOCKED", New: "",
 		Test: "TestStoringTheHorizonWaitsForNobody", Promise: "a row that somebody has locked stops no probe",
 	},

@@ -156,7 +156,7 @@ var manualGuards = []guard{
 		Promise: "an event that always breaks its connection is not repeated for ever",
 	},
 	{
-		Name:    "manual-rewind-below-the-highest-row",
+		Name:    "manual-regression-below-the-highest-row",
 		File:    "projection/processor.go",
 		Old:     `return highest(own), err`,
 		New:     `return slot.Lowest(piecesOf(own)), err`,

@@ -28,7 +28,7 @@ var replacedGuards = []guard{
 	},
 	{
 		Name:    "reused-positions-are-no-other-table",
-		File:    "pgcoord/rewinds.go",
+		File:    "pgcoord/regressions.go",
 		Old:     `        last_event_id = CASE WHEN last_event_position <= $3::bigint THEN last_event_id END,`,
 		New:     `        last_event_id = last_event_id,`,
 		Test:    "TestTheHorizonIsStoredByWhoeverKnowsIt",

@@ -13,15 +13,15 @@ import (
 
 // When appends have brought the sequence past the checkpoint again, nothing in the database shows any more that the checkpoint
 // speaks of other events than those that are there.
-func TestProbeRewoundAndGrownAgain(t *testing.T) {
-	rewound := func(t *testing.T, p *Prober) RewoundError {
+func TestProbeRegressedAndGrownAgain(t *testing.T) {
+	regressed := func(t *testing.T, p *Prober) RegressionError {
 		t.Helper()
 		_, err := p.Probe(t.Context())
-		var rewound *RewoundError
-		require.ErrorAs(t, err, &rewound)
-		assert.ErrorContains(t, err, fmt.Sprint(rewound.LastValue))
-		assert.ErrorContains(t, err, fmt.Sprint(rewound.Reached))
-		return *rewound
+		var regressed *RegressionError
+		require.ErrorAs(t, err, &regressed)
+		assert.ErrorContains(t, err, fmt.Sprint(regressed.LastValue))
+		assert.ErrorContains(t, err, fmt.Sprint(regressed.Reached))
+		return *regressed
 	}
 	setval := `SELECT setval('events_global_position_seq', `
 	start := func(t *testing.T, reached int64) (*pgxpool.Pool, *Prober, *checkpoint) {
@@ -39,14 +39,14 @@ func TestProbeRewoundAndGrownAgain(t *testing.T) {
 		pool, p, floor := start(t, 5)
 		exec(t, pool, `DELETE FROM events WHERE global_position > 2`)
 		exec(t, pool, setval+`2)`)
-		assert.Equal(t, RewoundError{Reached: 5, LastValue: 2}, rewound(t, p))
+		assert.Equal(t, RegressionError{Reached: 5, LastValue: 2}, regressed(t, p))
 		insert(t, pool)
-		assert.Equal(t, RewoundError{Reached: 5, LastValue: 2, Floor: true}, rewound(t, p))
+		assert.Equal(t, RegressionError{Reached: 5, LastValue: 2, Floor: true}, regressed(t, p))
 		for range 5 {
 			insert(t, pool)
 		}
 		for range 2 {
-			assert.Equal(t, RewoundError{Reached: 5, LastValue: 2, Floor: true, Reused: 3}, rewound(t, p))
+			assert.Equal(t, RegressionError{Reached: 5, LastValue: 2, Floor: true, Reused: 3}, regressed(t, p))
 		}
 		floor.at.Store(2)
 		assert.Equal(t, int64(8), probe(t, p).Position, "the checkpoints were set back")
@@ -57,18 +57,18 @@ func TestProbeRewoundAndGrownAgain(t *testing.T) {
 		pool, p, _ := start(t, 4)
 		exec(t, pool, `DELETE FROM events WHERE global_position > 2`)
 		exec(t, pool, setval+`2)`)
-		assert.Equal(t, RewoundError{Reached: 5, LastValue: 2}, rewound(t, p), "no checkpoint is known to be ahead")
+		assert.Equal(t, RegressionError{Reached: 5, LastValue: 2}, regressed(t, p), "no checkpoint is known to be ahead")
 		for range 4 {
 			insert(t, pool)
 		}
-		assert.Equal(t, RewoundError{Reached: 4, LastValue: 2, Floor: true, Reused: 2}, rewound(t, p))
+		assert.Equal(t, RegressionError{Reached: 4, LastValue: 2, Floor: true, Reused: 2}, regressed(t, p))
 	})
 	t.Run("by a person, before anything was appended", func(t *testing.T) {
 		pool, p, _ := start(t, 5)
 		exec(t, pool, `DELETE FROM events WHERE global_position > 2`)
 		exec(t, pool, setval+`2)`)
-		rewound(t, p)
-		rewound(t, p)
+		regressed(t, p)
+		regressed(t, p)
 		exec(t, pool, setval+`5)`)
 		assert.Equal(t, int64(5), probe(t, p).Position)
 		insert(t, pool)
@@ -78,8 +78,8 @@ func TestProbeRewoundAndGrownAgain(t *testing.T) {
 		pool, p, _ := start(t, 5)
 		exec(t, pool, `DELETE FROM events WHERE global_position > 2`)
 		exec(t, pool, setval+`2)`)
-		rewound(t, p)
-		rewound(t, p)
+		regressed(t, p)
+		regressed(t, p)
 		late := begin(t, dial(t, pool))
 		assert.Equal(t, int64(3), insert(t, late))
 		exec(t, pool, setval+`5)`)
@@ -87,7 +87,7 @@ func TestProbeRewoundAndGrownAgain(t *testing.T) {
 			assert.Equal(t, int64(2), probe(t, p).Position, "its event may still appear")
 		}
 		require.NoError(t, late.Commit(t.Context()))
-		assert.Equal(t, RewoundError{Reached: 5, LastValue: 2, Floor: true, Reused: 1}, rewound(t, p))
+		assert.Equal(t, RegressionError{Reached: 5, LastValue: 2, Floor: true, Reused: 1}, regressed(t, p))
 		exec(t, pool, `DELETE FROM events WHERE global_position = 3`)
 		assert.Equal(t, int64(5), probe(t, p).Position)
 	})
@@ -95,20 +95,20 @@ func TestProbeRewoundAndGrownAgain(t *testing.T) {
 		pool, p, floor := start(t, 5)
 		exec(t, pool, `DELETE FROM events WHERE global_position > 1`)
 		exec(t, pool, setval+`3)`)
-		rewound(t, p)
-		assert.Equal(t, int64(3), rewound(t, p).LastValue)
+		regressed(t, p)
+		assert.Equal(t, int64(3), regressed(t, p).LastValue)
 		exec(t, pool, setval+`1)`)
-		assert.Equal(t, RewoundError{Reached: 5, LastValue: 1, Floor: true}, rewound(t, p))
+		assert.Equal(t, RegressionError{Reached: 5, LastValue: 1, Floor: true}, regressed(t, p))
 		floor.at.Store(3)
-		assert.Equal(t, RewoundError{Reached: 3, LastValue: 1, Floor: true}, rewound(t, p))
+		assert.Equal(t, RegressionError{Reached: 3, LastValue: 1, Floor: true}, regressed(t, p))
 		floor.at.Store(1)
 		assert.Equal(t, int64(1), probe(t, p).Position)
 	})
 }
 
 // Two probers share their checkpoints, as two workers do. When the checkpoints were set back, one goes on at once, and its own is
-// above the rewind again before the other looks.
-func TestProbersSettleARewindTogether(t *testing.T) {
+// above the regression again before the other looks.
+func TestProbersSettleARegressionTogether(t *testing.T) {
 	setval := `SELECT setval('events_global_position_seq', `
 	back := func(t *testing.T) (*pgxpool.Pool, *Prober, *Prober, *checkpoint) {
 		t.Helper()
@@ -129,8 +129,8 @@ func TestProbersSettleARewindTogether(t *testing.T) {
 	refuses := func(t *testing.T, p *Prober) {
 		t.Helper()
 		_, err := p.Probe(t.Context())
-		var rewound *RewoundError
-		require.ErrorAs(t, err, &rewound)
+		var regressed *RegressionError
+		require.ErrorAs(t, err, &regressed)
 	}
 	t.Run("one goes on before the other", func(t *testing.T) {
 		pool, p, q, shared := back(t)
@@ -194,27 +194,27 @@ func TestProbersSettleARewindTogether(t *testing.T) {
 	})
 }
 
-// deaf is checkpoints to which no rewind can be reported while there is an error.
+// deaf is checkpoints to which no regression can be reported while there is an error.
 type deaf struct {
 	Checkpoints
 	to error
 }
 
-func (d *deaf) Rewound(ctx context.Context, number, low, term int64) error {
+func (d *deaf) Regressed(ctx context.Context, number, low, term int64) error {
 	if d.to != nil {
 		return d.to
 	}
-	return d.Checkpoints.Rewound(ctx, number, low, term)
+	return d.Checkpoints.Regressed(ctx, number, low, term)
 }
 
-// asked counts how often it was asked for the latest rewind.
+// asked counts how often it was asked for the latest regression.
 type asked struct {
 	Checkpoints
 	times int
 }
 
 // Latest counts.
-func (a *asked) Latest(ctx context.Context) (Rewind, Stored, error) {
+func (a *asked) Latest(ctx context.Context) (Regression, Stored, error) {
 	a.times++
 	return a.Checkpoints.Latest(ctx)
 }
@@ -241,9 +241,9 @@ func TestOnlyWhereSomethingMayBeDrawnOthersAreAsked(t *testing.T) {
 	for range 2 {
 		assert.Equal(t, 1, asks(), "a transaction is open")
 	}
-	p.opts.RewindsEvery = time.Hour
+	p.opts.RegressionsEvery = time.Hour
 	assert.Zero(t, asks(), "they were asked just now")
-	p.opts.RewindsEvery = time.Nanosecond
+	p.opts.RegressionsEvery = time.Nanosecond
 	require.NoError(t, late.Commit(t.Context()))
 	assert.Equal(t, 1, asks())
 	assert.Zero(t, asks())

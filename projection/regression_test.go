@@ -71,7 +71,7 @@ func TestSequenceThatWentBackBelowTheHighestRow(t *testing.T) {
 		if line.Message == "a transaction holds the horizon back" {
 			signal()
 		}
-		if _, back := errors.AsType[*horizon.RewoundError](errorOf(line)); back {
+		if _, back := errors.AsType[*horizon.RegressionError](errorOf(line)); back {
 			passed()
 		}
 	}})
@@ -83,7 +83,7 @@ func TestSequenceThatWentBackBelowTheHighestRow(t *testing.T) {
 	execute(t, pool, `SELECT setval('events_global_position_seq', $1)`, open+4)
 	<-wentBack
 	require.NoError(t, tx.Commit(t.Context()))
-	back, ok := errors.AsType[*horizon.RewoundError](<-result)
+	back, ok := errors.AsType[*horizon.RegressionError](<-result)
 	require.True(t, ok, "it does not end by itself")
 	assert.True(t, back.Floor)
 	assert.Equal(t, later[13], back.Reached)

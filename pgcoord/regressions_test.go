@@ -11,65 +11,65 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 )
 
-// latestRewind is the latest rewind, which both ways to read it must agree on.
-func latestRewind(t *testing.T, r Rewinds) horizon.Rewind {
+// latestRegression is the latest regression, which both ways to read it must agree on.
+func latestRegression(t *testing.T, r Regressions) horizon.Regression {
 	t.Helper()
 	latest, _, err := r.Latest(t.Context())
 	require.NoError(t, err)
 	known, err := r.Known(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, latest, known.Rewind)
+	require.Equal(t, latest, known.Regression)
 	return latest
 }
 
-// checkRewinds takes one down and settles it; highest is the highest checkpoint.
-func checkRewinds(t *testing.T, r Rewinds, highest int64) {
+// checkRegressions takes one down and settles it; highest is the highest checkpoint.
+func checkRegressions(t *testing.T, r Regressions, highest int64) {
 	t.Helper()
 	known, err := r.Known(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, highest, known.Checkpoint)
-	require.Zero(t, known.Rewind)
-	require.NoError(t, r.Rewound(t.Context(), 1, highest-1, 1))
-	require.Equal(t, horizon.Rewind{Number: 1, Low: highest - 1}, latestRewind(t, r))
-	require.NoError(t, r.Settle(t.Context(), latestRewind(t, r)))
-	require.Equal(t, horizon.Rewind{Number: 1, Low: highest - 1, Settled: true}, latestRewind(t, r))
+	require.Zero(t, known.Regression)
+	require.NoError(t, r.Regressed(t.Context(), 1, highest-1, 1))
+	require.Equal(t, horizon.Regression{Number: 1, Low: highest - 1}, latestRegression(t, r))
+	require.NoError(t, r.Settle(t.Context(), latestRegression(t, r)))
+	require.Equal(t, horizon.Regression{Number: 1, Low: highest - 1, Settled: true}, latestRegression(t, r))
 }
 
-func TestRewindsAreTakenDownOnce(t *testing.T) {
+func TestRegressionsAreTakenDownOnce(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	pieces := o.cut(t, 3, 8)
-	r := open(t, o.pool, "another").Rewinds(o.pool)
-	require.NoError(t, r.Rewound(t.Context(), 1, 8, 1))
-	require.Zero(t, latestRewind(t, r), "no checkpoint is above")
+	r := open(t, o.pool, "another").Regressions(o.pool)
+	require.NoError(t, r.Regressed(t.Context(), 1, 8, 1))
+	require.Zero(t, latestRegression(t, r), "no checkpoint is above")
 
-	require.NoError(t, r.Rewound(t.Context(), 1, 6, 1))
-	require.NoError(t, r.Rewound(t.Context(), 1, 5, 1), "another saw it lower")
-	require.NoError(t, r.Rewound(t.Context(), 1, 7, 1))
-	assert.Equal(t, horizon.Rewind{Number: 1, Low: 5}, latestRewind(t, r))
+	require.NoError(t, r.Regressed(t.Context(), 1, 6, 1))
+	require.NoError(t, r.Regressed(t.Context(), 1, 5, 1), "another saw it lower")
+	require.NoError(t, r.Regressed(t.Context(), 1, 7, 1))
+	assert.Equal(t, horizon.Regression{Number: 1, Low: 5}, latestRegression(t, r))
 	assert.Equal(t, int64(8), value[int64](t, o.pool, `SELECT checkpoint FROM orchestrator_sequence_regressions WHERE events_table = 'public.events'`))
 
-	require.NoError(t, r.Settle(t.Context(), horizon.Rewind{Number: 1, Low: 6}))
-	assert.Equal(t, horizon.Rewind{Number: 1, Low: 5}, latestRewind(t, r), "who settles it does not know how low the sequence stood")
-	require.NoError(t, r.Settle(t.Context(), horizon.Rewind{Number: 1, Low: 5}))
-	settled := horizon.Rewind{Number: 1, Low: 5, Settled: true}
-	assert.Equal(t, settled, latestRewind(t, r))
+	require.NoError(t, r.Settle(t.Context(), horizon.Regression{Number: 1, Low: 6}))
+	assert.Equal(t, horizon.Regression{Number: 1, Low: 5}, latestRegression(t, r), "who settles it does not know how low the sequence stood")
+	require.NoError(t, r.Settle(t.Context(), horizon.Regression{Number: 1, Low: 5}))
+	settled := horizon.Regression{Number: 1, Low: 5, Settled: true}
+	assert.Equal(t, settled, latestRegression(t, r))
 
 	o.advance(t, pieces, 20)
-	require.NoError(t, r.Rewound(t.Context(), 1, 4, 1))
-	assert.Equal(t, settled, latestRewind(t, r), "it is late: the checkpoint is where it should be")
-	require.NoError(t, r.Rewound(t.Context(), 2, 4, 1))
-	assert.Equal(t, horizon.Rewind{Number: 2, Low: 4}, latestRewind(t, r))
-	assert.Zero(t, latestRewind(t, func() Rewinds {
+	require.NoError(t, r.Regressed(t.Context(), 1, 4, 1))
+	assert.Equal(t, settled, latestRegression(t, r), "it is late: the checkpoint is where it should be")
+	require.NoError(t, r.Regressed(t.Context(), 2, 4, 1))
+	assert.Equal(t, horizon.Regression{Number: 2, Low: 4}, latestRegression(t, r))
+	assert.Zero(t, latestRegression(t, func() Regressions {
 		exec(t, o.pool, `CREATE TABLE archive ()`)
 		s, err := Open(t.Context(), o.pool, "", "main", []string{"archive"})
 		require.NoError(t, err)
-		return s.Rewinds(o.pool)
+		return s.Regressions(o.pool)
 	}()), "of another events table")
 }
 
 // storedHorizon is the stored horizon.
-func storedHorizon(t *testing.T, r Rewinds) horizon.Stored {
+func storedHorizon(t *testing.T, r Regressions) horizon.Stored {
 	t.Helper()
 	_, stored, err := r.Latest(t.Context())
 	require.NoError(t, err)
@@ -79,7 +79,7 @@ func storedHorizon(t *testing.T, r Rewinds) horizon.Stored {
 func TestTheHorizonIsStoredByWhoeverKnowsIt(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	r := open(t, pool, "main").Rewinds(pool)
+	r := open(t, pool, "main").Regressions(pool)
 	require.Equal(t, horizon.Stored{Term: 1}, storedHorizon(t, r))
 	run := horizon.Run{
 		Started: value[time.Time](t, pool, `SELECT pg_postmaster_start_time()`),
@@ -124,11 +124,11 @@ func TestTheHorizonIsStoredByWhoeverKnowsIt(t *testing.T) {
 	assert.False(t, store(next, horizon.Run{Started: run.Started, At: before, Statistics: &wrong}), "it has recovered since")
 	assert.True(t, store(next, horizon.Run{Started: run.Started, At: before, Statistics: &reset}), "it has not")
 
-	require.NoError(t, r.Rewound(t.Context(), 1, 20, 1))
+	require.NoError(t, r.Regressed(t.Context(), 1, 20, 1))
 	assert.Equal(t, int64(20), storedHorizon(t, r).Position, "the sequence is not below")
-	require.NoError(t, r.Rewound(t.Context(), 1, 5, 2))
+	require.NoError(t, r.Regressed(t.Context(), 1, 5, 2))
 	assert.Equal(t, int64(20), storedHorizon(t, r).Position, "of another term")
-	require.NoError(t, r.Rewound(t.Context(), 1, 5, 1))
+	require.NoError(t, r.Regressed(t.Context(), 1, 5, 1))
 	assert.Equal(t, int64(2), storedHorizon(t, r).Term)
 	assert.Zero(t, storedHorizon(t, r).Position)
 	assert.Zero(t, storedHorizon(t, r).Event, "its position may be given again")
@@ -149,7 +149,7 @@ func TestTheHorizonIsStoredByWhoeverKnowsIt(t *testing.T) {
 func TestStoringTheHorizonWaitsForNobody(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	r := open(t, pool, "main").Rewinds(pool)
+	r := open(t, pool, "main").Regressions(pool)
 	exec(t, pool, `INSERT INTO orchestrator_horizons (events_table, term, position, sequence, filenode, updated_at) VALUES ('public.events', 1, 5, 7, 8, now() - interval '1 hour')`)
 	run := horizon.Run{Started: value[time.Time](t, pool, `SELECT pg_postmaster_start_time()`), At: time.Now().Add(time.Hour)}
 	tx, err := pool.Begin(t.Context())

@@ -8,19 +8,19 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 )
 
-// Rewinds is the checkpoints of an events table, of all replica sets, its
-// rewinds and its stored horizon, as horizons need them. It is safe for concurrent use.
-type Rewinds struct {
+// Regressions is the checkpoints of an events table, of all replica sets, its
+// regressions and its stored horizon, as horizons need them. It is safe for concurrent use.
+type Regressions struct {
 	store *Store
 	db    DB
 }
 
-var _ horizon.Checkpoints = Rewinds{}
+var _ horizon.Checkpoints = Regressions{}
 
-// Rewinds are those of the replica set's events table. db is best a [dbguard.Pool], since all that reads fails on a standby.
-func (s *Store) Rewinds(db DB) Rewinds { return Rewinds{store: s, db: db} }
+// Regressions are those of the replica set's events table. db is best a [dbguard.Pool], since all that reads fails on a standby.
+func (s *Store) Regressions(db DB) Regressions { return Regressions{store: s, db: db} }
 
-// sqlKnown reads all in one snapshot: so a rewind that stands in it was not
+// sqlKnown reads all in one snapshot: so a regression that stands in it was not
 // settled when the checkpoints were so high. %s is the highest checkpoint.
 const sqlKnown = `
 SELECT %s,
@@ -39,31 +39,31 @@ WHERE ` + dbguard.Primary
 const sqlHighest = `coalesce((SELECT pg_catalog.max(position) FROM {{schema}}orchestrator_checkpoints WHERE events_table = $1), 0)`
 
 // Known returns the highest position that any checkpoint of the events table has
-// reached, the latest rewind and the stored horizon.
-func (r Rewinds) Known(ctx context.Context) (horizon.Known, error) {
+// reached, the latest regression and the stored horizon.
+func (r Regressions) Known(ctx context.Context) (horizon.Known, error) {
 	return r.read(ctx, sqlHighest)
 }
 
-// Latest returns the latest rewind and the stored horizon.
-func (r Rewinds) Latest(ctx context.Context) (horizon.Rewind, horizon.Stored, error) {
+// Latest returns the latest regression and the stored horizon.
+func (r Regressions) Latest(ctx context.Context) (horizon.Regression, horizon.Stored, error) {
 	known, err := r.read(ctx, "0::pg_catalog.int8")
-	return known.Rewind, known.Stored, err
+	return known.Regression, known.Stored, err
 }
 
-func (r Rewinds) read(ctx context.Context, highest string) (k horizon.Known, err error) {
+func (r Regressions) read(ctx context.Context, highest string) (k horizon.Known, err error) {
 	err = r.db.QueryRow(ctx, r.store.q(fmt.Sprintf(sqlKnown, highest)), r.store.events).Scan(&k.Checkpoint,
-		&k.Rewind.Number, &k.Rewind.Low, &k.Rewind.Settled,
+		&k.Regression.Number, &k.Regression.Low, &k.Regression.Settled,
 		&k.Stored.Term, &k.Stored.Position, &k.Stored.Sequence, &k.Stored.Filenode,
 		&k.Stored.Table, &k.Stored.Event.Position, &k.Stored.Event.ID, &k.Stored.Fresh)
 	if err != nil {
-		return horizon.Known{}, fmt.Errorf("reading the checkpoints, the latest rewind and the stored horizon of %s: %w", r.store.events, err)
+		return horizon.Known{}, fmt.Errorf("reading the checkpoints, the latest regression and the stored horizon of %s: %w", r.store.events, err)
 	}
 	return k, nil
 }
 
 // Whoever comes late with what another has taken down adds to it, and changes
 // nothing if that is settled: a checkpoint may have passed the low since, rightly.
-const sqlRewound = `
+const sqlRegressed = `
 WITH void AS (
     UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1,
         last_event_id = CASE WHEN last_event_position <= $3::bigint THEN last_event_id END,
@@ -77,11 +77,11 @@ ON CONFLICT (events_table, number) DO UPDATE
 SET last_position = least(r.last_position, excluded.last_position), checkpoint = greatest(r.checkpoint, excluded.checkpoint)
 WHERE r.settled_at IS NULL`
 
-// Rewound takes down the rewind of that number, or how low the sequence stood in
+// Regressed takes down the regression of that number, or how low the sequence stood in
 // it, if a checkpoint is above, and voids what is stored above it under the term.
-func (r Rewinds) Rewound(ctx context.Context, number, low, term int64) error {
-	if _, err := r.db.Exec(ctx, r.store.q(sqlRewound), r.store.events, number, low, term); err != nil {
-		return fmt.Errorf("recording rewind %d of %s: %w", number, r.store.events, err)
+func (r Regressions) Regressed(ctx context.Context, number, low, term int64) error {
+	if _, err := r.db.Exec(ctx, r.store.q(sqlRegressed), r.store.events, number, low, term); err != nil {
+		return fmt.Errorf("recording regression %d of %s: %w", number, r.store.events, err)
 	}
 	return nil
 }
@@ -90,10 +90,10 @@ const sqlSettle = `
 UPDATE {{schema}}orchestrator_sequence_regressions SET settled_at = now()
 WHERE events_table = $1 AND number = $2 AND last_position = $3 AND settled_at IS NULL`
 
-// Settle ends a rewind, unless it was settled or found to be deeper meanwhile.
-func (r Rewinds) Settle(ctx context.Context, w horizon.Rewind) error {
+// Settle ends a regression, unless it was settled or found to be deeper meanwhile.
+func (r Regressions) Settle(ctx context.Context, w horizon.Regression) error {
 	if _, err := r.db.Exec(ctx, r.store.q(sqlSettle), r.store.events, w.Number, w.Low); err != nil {
-		return fmt.Errorf("settling rewind %d of %s: %w", w.Number, r.store.events, err)
+		return fmt.Errorf("settling regression %d of %s: %w", w.Number, r.store.events, err)
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ SELECT $4::text, $5::bigint, $6::bigint, $7::bigint, $8::bigint, $9::bigint, nul
 ON CONFLICT DO NOTHING`
 
 // Store stores a horizon, as [horizon.Checkpoints] says.
-func (r Rewinds) Store(ctx context.Context, s horizon.Stored, run horizon.Run) (bool, error) {
+func (r Regressions) Store(ctx context.Context, s horizon.Stored, run horizon.Run) (bool, error) {
 	for _, sql := range []string{sqlStoreHorizon, sqlFirstHorizon} {
 		tag, err := r.db.Exec(ctx, r.store.q(sql), run.Started, run.At, run.Statistics,
 			r.store.events, s.Term, s.Position, int64(s.Sequence), int64(s.Filenode), int64(s.Table), s.Event.Position, s.Event.ID)
@@ -135,7 +135,7 @@ UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1, sequen
 WHERE events_table = $1 AND term = $2`
 
 // Void voids the stored horizon of the term.
-func (r Rewinds) Void(ctx context.Context, s horizon.Stored) error {
+func (r Regressions) Void(ctx context.Context, s horizon.Stored) error {
 	if _, err := r.db.Exec(ctx, r.store.q(sqlVoid), r.store.events, s.Term, int64(s.Sequence), int64(s.Filenode), int64(s.Table)); err != nil {
 		return fmt.Errorf("voiding the stored horizon of %s: %w", r.store.events, err)
 	}

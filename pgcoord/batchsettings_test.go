@@ -38,7 +38,7 @@ var leftovers = map[string]string{
 	"no search_path":                 `SET LOCAL search_path = ''`,
 	"row_security":                   `SET LOCAL row_security = off`,
 	"an application_name":            `SET LOCAL application_name = 'mine'`,
-	"no statement's time":            `SET LOCAL statement_timeout = '100ms'; SET LOCAL lock_timeout = '1ms'`,
+	"no statement's time":            `SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '1ms'`,
 	"a replication role":             `SET LOCAL session_replication_role = replica`,
 	"deferred constraints":           `SET CONSTRAINTS ALL DEFERRED`,
 	"all reset":                      `RESET ALL`,

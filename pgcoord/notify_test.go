@@ -56,7 +56,8 @@ func TestAFullQueueOfNotificationsChangesNothingElse(t *testing.T) {
 			w := join(t, s, db, "orders")
 			failed(1)
 			number := generation(t, s, db, from, w)
-			failed(2)
+			// A worker that is ready late tells the leader, and on a busy machine it may be.
+			assert.Contains(t, []int32{2, 3}, untold.Swap(0))
 			require.NoError(t, s.RequestGeneration(t.Context(), db, w))
 			assert.Equal(t, replicaset.Pending, stateOf(t, pool, w))
 			bury(t, s, pool, w)

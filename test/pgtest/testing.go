@@ -2,9 +2,12 @@ package pgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,6 +113,9 @@ func newPool(t testing.TB, dsn string) *pgxpool.Pool {
 		t.Fatalf("pgtest: %v", err)
 	}
 	config.MaxConns = poolSize
+	if shared.bouncer != nil {
+		config.ConnConfig.DialFunc = dialPatiently
+	}
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatalf("pgtest: %v", err)
@@ -129,6 +135,26 @@ func newPool(t testing.TB, dsn string) *pgxpool.Pool {
 		}
 	})
 	return pool
+}
+
+// dialPatiently connects also while a PgBouncer that has died is started again, see [Bouncer.keepUp].
+func dialPatiently(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, bouncerStart)
+	defer cancel()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	var dialer net.Dialer
+	for {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-poll.C:
+		}
+	}
 }
 
 // Own starts a server for one test, to be stopped and killed as the test likes, and closes it when the test ends. Of a test

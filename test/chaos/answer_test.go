@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/chaos/wire"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
 
@@ -33,7 +33,7 @@ func TestLostCommitAnswers(t *testing.T) {
 			defer func() { stopped <- struct{}{} }()
 			for lost.Load() < 100 { // or a slow machine has no time for anything else
 				select {
-				case <-way.LoseAnswer([]byte("orchestrator_checkpoints SET position = greatest(")):
+				case <-way.LoseAnswer([]byte("orchestrator_checkpoints SET position = greatest("), nil):
 					lost.Add(1)
 				case <-stop:
 					return

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/chaos/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/wire"
 )
 
 // failover is a world with a standby, and one worker that knows both servers.

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/chaos/wire"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
 

@@ -19,8 +19,8 @@ import (
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/chaos/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
 

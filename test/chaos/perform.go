@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/chaos/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/wire"
 )
 
 // perform does a step. What lasts goes on in the background. An error is this program's trouble, not the library's.

@@ -1,4 +1,4 @@
-// Package wire is a faulty network between a worker and its database: a TCP proxy that delays, holds back, refuses and cuts.
+// Package wire is a faulty network between a worker and its database: a TCP proxy that delays, holds back, forgets, refuses and cuts.
 //
 // It is written here rather than taken from toxiproxy, which would put some twenty modules into the go.mod of everybody who uses
 // the library, and which can neither hold back one direction while the connection stays open nor cut at a chosen message.
@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // State is how the wire treats what passes. The zero value is a healthy wire.
@@ -46,11 +48,14 @@ type link struct {
 	once           sync.Once
 	gone           chan struct{}
 	sprung         *trap // the next answer is lost; nil if not
+	forgotten      bool
 }
 
 // trap waits for a message of the client.
 type trap struct {
 	match  []byte
+	answer []byte // what is in the chunk that is lost; nil for the next one
+	before bool   // the message itself is lost
 	sprung chan struct{}
 }
 
@@ -64,6 +69,11 @@ func Listen(ctx context.Context, server string) (*Proxy, error) {
 	p := &Proxy{listener: listener, server: server, changed: make(chan struct{}), links: map[*link]struct{}{}}
 	p.group.Go(p.accept)
 	return p, nil
+}
+
+// Through makes a client connect through the wire.
+func (p *Proxy) Through(config *pgconn.Config) {
+	config.Host, config.Port, config.Fallbacks = "127.0.0.1", uint16(p.Port()), nil
 }
 
 // Port is where clients connect, on 127.0.0.1.
@@ -93,10 +103,36 @@ func (p *Proxy) Cut() int {
 	return len(p.links)
 }
 
+// Forget makes all connections silent, as a NAT that has lost its table: what either side sends is lost from now on, and the end of
+// a side too. New connections are possible.
+func (p *Proxy) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.forgotten = true
+	}
+}
+
+// Commit and Committed are PostgreSQL's client that asks for a COMMIT, and its server that has done it.
+var (
+	Commit    = []byte("COMMIT\x00")
+	Committed = []byte("C\x00\x00\x00\x0bCOMMIT\x00")
+)
+
+// LoseMessage waits for the first chunk that a client sends and that contains match, and resets that client's connection before the
+// server gets it. The channel is closed when that has happened.
+func (p *Proxy) LoseMessage(match []byte) <-chan struct{} {
+	return p.set(&trap{match: match, before: true, sprung: make(chan struct{})})
+}
+
 // LoseAnswer waits for the first chunk that a client sends and that contains match, and resets that client's connection when the
-// server has answered it, without the answer. The channel is closed when that has happened.
-func (p *Proxy) LoseAnswer(match []byte) <-chan struct{} {
-	t := &trap{match: match, sprung: make(chan struct{})}
+// server has answered it, without the answer: the next chunk that contains answer, or any if that is nil. Without match it is the first
+// such answer on any connection. The channel is closed when that has happened.
+func (p *Proxy) LoseAnswer(match, answer []byte) <-chan struct{} {
+	return p.set(&trap{match: match, answer: answer, sprung: make(chan struct{})})
+}
+
+func (p *Proxy) set(t *trap) <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.traps = append(p.traps, t)
@@ -209,9 +245,13 @@ func (p *Proxy) pump(l *link, from, to *net.TCPConn, up bool) {
 		if !p.pass(l, up) {
 			return
 		}
-		if up {
-			p.spring(l, buffer[:n])
-		} else if n > 0 && p.loses(l) {
+		if p.silent(l) {
+			if readErr != nil {
+				return
+			}
+			continue
+		}
+		if up && p.spring(l, buffer[:n]) || !up && n > 0 && p.loses(l, buffer[:n]) {
 			break
 		}
 		if n > 0 {
@@ -228,24 +268,43 @@ func (p *Proxy) pump(l *link, from, to *net.TCPConn, up bool) {
 	l.reset()
 }
 
-// spring looks whether the chunk is what a trap waits for: then the answer to it will be lost.
-func (p *Proxy) spring(l *link, chunk []byte) {
+// silent says whether the link has been forgotten.
+func (p *Proxy) silent(l *link) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.forgotten
+}
+
+// spring looks whether the chunk is what a trap waits for: then it is lost, with the connection, or the answer to it will be.
+func (p *Proxy) spring(l *link, chunk []byte) (lost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, t := range p.traps {
-		if l.sprung == nil && bytes.Contains(chunk, t.match) {
-			p.traps = slices.Delete(p.traps, i, i+1)
-			l.sprung = t
-			return
+		if l.sprung != nil || t.match == nil || !bytes.Contains(chunk, t.match) {
+			continue
 		}
+		p.traps = slices.Delete(p.traps, i, i+1)
+		if t.before {
+			l.reset()
+			close(t.sprung)
+			return true
+		}
+		l.sprung = t
+		return false
 	}
+	return false
 }
 
-// loses says whether what the server has just sent is to be lost, with the connection.
-func (p *Proxy) loses(l *link) bool {
+// loses says whether what the server has just sent is to be lost, with the connection. A trap without a question waits for the answer
+// of any connection.
+func (p *Proxy) loses(l *link, chunk []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l.sprung == nil {
+	if i := slices.IndexFunc(p.traps, func(t *trap) bool { return t.match == nil && bytes.Contains(chunk, t.answer) }); i >= 0 && l.sprung == nil {
+		l.sprung = p.traps[i]
+		p.traps = slices.Delete(p.traps, i, i+1)
+	}
+	if l.sprung == nil || !bytes.Contains(chunk, l.sprung.answer) {
 		return false
 	}
 	l.reset()

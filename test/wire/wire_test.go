@@ -132,11 +132,55 @@ func TestHeldBackThenWhole(t *testing.T) {
 			c.hear(t, "before")
 			p.Set(s)
 			c.say(t, "held")
+			late := dial(t, p)
+			late.say(t, "late")
 			c.deaf(t)
+			late.deaf(t)
 			p.Set(State{})
 			c.hear(t, "held")
+			late.hear(t, "late")
 		})
 	}
+}
+
+func TestAHeldWireIsClosed(t *testing.T) {
+	p, err := Listen(t.Context(), echo(t))
+	require.NoError(t, err)
+	c := dial(t, p)
+	c.say(t, "one")
+	c.hear(t, "one")
+	p.Set(State{HoldUp: true, HoldDown: true})
+	require.NoError(t, p.Close())
+	c.broken(t)
+}
+
+func TestForgottenConnectionsAreSilentForEver(t *testing.T) {
+	p := newProxy(t)
+	c := dial(t, p)
+	c.say(t, "one")
+	c.hear(t, "one")
+	p.Forget()
+	c.say(t, "two")
+	c.deaf(t)
+	other := dial(t, p)
+	other.say(t, "three")
+	other.hear(t, "three")
+	c.say(t, "four")
+	c.deaf(t)
+}
+
+func TestLostMessage(t *testing.T) {
+	p := newProxy(t)
+	lost := p.LoseMessage([]byte("COMMIT"))
+	c := dial(t, p)
+	c.say(t, "one")
+	c.hear(t, "one")
+	c.say(t, "COMMIT")
+	<-lost
+	c.broken(t)
+	other := dial(t, p)
+	other.say(t, "COMMIT")
+	other.hear(t, "COMMIT")
 }
 
 func TestCutAndRefused(t *testing.T) {
@@ -156,7 +200,7 @@ func TestCutAndRefused(t *testing.T) {
 
 func TestLostAnswer(t *testing.T) {
 	p := newProxy(t)
-	lost := p.LoseAnswer([]byte("COMMIT"))
+	lost := p.LoseAnswer([]byte("COMMIT"), nil)
 	c, other := dial(t, p), dial(t, p)
 	c.say(t, "one")
 	c.hear(t, "one")
@@ -169,6 +213,19 @@ func TestLostAnswer(t *testing.T) {
 	}
 	other.say(t, "COMMIT")
 	other.hear(t, "COMMIT")
+}
+
+func TestTheAnswerThatIsLostIsTheOneThatIsNamed(t *testing.T) {
+	p := newProxy(t)
+	lost := p.LoseAnswer([]byte("ask"), []byte("answer"))
+	c := dial(t, p)
+	c.say(t, "answer")
+	c.hear(t, "answer")
+	c.say(t, "ask")
+	c.hear(t, "ask")
+	c.say(t, "answer")
+	<-lost
+	c.broken(t)
 }
 
 func TestServerIsGone(t *testing.T) {

@@ -86,10 +86,10 @@ func (w *world) number(sql string) int {
 }
 
 const (
-	lastEvent    = "SELECT coalesce(max(global_position), 0) FROM events"
-	lastPosition = "SELECT pg_sequence_last_value(pg_get_serial_sequence('events', 'global_position'))"
-	checkpointAt = "SELECT max(position) FROM orchestrator_checkpoints"
-	handledCount = "SELECT count(*) FROM workload_log"
+	lastEvent       = "SELECT coalesce(max(global_position), 0) FROM events"
+	lastPosition    = "SELECT pg_sequence_last_value(pg_get_serial_sequence('events', 'global_position'))"
+	checkpointAt    = "SELECT max(position) FROM orchestrator_checkpoints"
+	handledCount    = "SELECT count(*) FROM workload_log"
 	regressionError = "sequence_regression"
 )
 

@@ -329,7 +329,7 @@ func TestCountingInSteps(t *testing.T) {
 type impatient struct{ Querier }
 
 func (i impatient) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if strings.Contains(sql, "row_number") && args[1].(int64) > 1000 {
+	if strings.Contains(sql, "dense_rank") && args[1].(int64) > 1000 {
 		return cut{}
 	}
 	return i.Querier.QueryRow(ctx, sql, args...)

@@ -94,6 +94,8 @@ type Prober struct {
 	stuck   stuck
 	count   counting
 	extent  extent
+	hole    int64     // the horizon above which a glance found one; noHole if none did
+	locked  time.Time // when a lock on the events table excluded a glance
 
 	known   Known     // as it was last read
 	asked   time.Time // when that was
@@ -178,12 +180,8 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	if err := p.readExtent(ctx); err != nil {
 		return Reading{}, false, err
 	}
-	if p.tracker.Settled() {
-		quiet, err := p.quiet(ctx)
-		if err != nil || quiet {
-			position := p.tracker.Horizon()
-			return Reading{Position: position, LastValue: position, Table: p.target.table, Epoch: p.epoch}, quiet, err
-		}
+	if reading, found, err := p.glance(ctx); err != nil || found {
+		return reading, found, err
 	}
 	if outdated, err := p.outdated(ctx); err != nil || outdated {
 		return Reading{}, false, err
@@ -205,25 +203,6 @@ func (p *Prober) attempt(ctx context.Context) (reading Reading, steady bool, err
 	reading = Reading{Position: position, LastValue: seen.lastValue(), Holders: len(seen.names), Table: p.target.table, Epoch: p.epoch}
 	reading.Blocker, err = p.blocker(ctx, reading, seen)
 	return reading, err == nil, err
-}
-
-// quiet says whether no number was drawn since a probe that left nothing open.
-// That is one cheap statement in place of a look at all locks. If not, what it saw
-// is forgotten: the look that follows finds out.
-func (p *Prober) quiet(ctx context.Context) (bool, error) {
-	seen, err := p.target.look(ctx, p.db)
-	if err != nil {
-		return false, err
-	}
-	if seen.facts != p.facts || !seen.mayRead || !seen.server.follows(p.server) || seen.lastValue() != p.tracker.Horizon() {
-		return false, nil
-	}
-	if seen.lastValue() < p.extent.highest {
-		return false, p.behind(seen.lastValue())
-	}
-	p.server = seen.server.after(p.server)
-	p.stuck = stuck{at: seen.lastValue(), since: time.Now()}
-	return true, nil
 }
 
 // unchanged says whether a look is of the same run of the server as the step before, with everything as it was at the start, and shows
@@ -302,7 +281,7 @@ func (p *Prober) start(ctx context.Context) (steady bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	p.tracker, p.stuck, p.extent = NewTracker(floor), stuck{}, extent{}
+	p.tracker, p.stuck, p.extent, p.hole = NewTracker(floor), stuck{}, extent{}, noHole
 	p.count = counting{from: floor, span: countSpan}
 	p.epoch++
 	return true, nil

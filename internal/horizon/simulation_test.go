@@ -119,6 +119,8 @@ var actions = []struct {
 	{"read holders", by(true, (*simulation).readHolders)},
 	{"read holders", by(true, (*simulation).readHolders)},
 	{"read holders", by(true, (*simulation).readHolders)},
+	{"glance", by(false, (*simulation).glance)},
+	{"glance", by(false, (*simulation).glance)},
 }
 
 // step does one action that is possible.
@@ -267,6 +269,21 @@ func (s *simulation) readHolders(t *rapid.T, p *prober) {
 	}
 	p.first, p.last = false, got
 	p.earlier = append(p.earlier, completed{at: s.clock, value: p.value})
+	s.publish(got)
+}
+
+// glance reads the events above the horizon, in place of a probe.
+func (s *simulation) glance(t *rapid.T, p *prober) {
+	if p.first {
+		return
+	}
+	end := s.withoutHole(p.last, s.sequence)
+	got := p.tracker.Settle(end)
+	if got < end {
+		t.Fatalf("all up to %d is visible, yet the horizon is %d", end, got)
+	}
+	p.last = got
+	p.earlier = append(p.earlier, completed{at: s.clock, value: end})
 	s.publish(got)
 }
 

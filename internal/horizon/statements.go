@@ -75,6 +75,19 @@ const sqlQuiet = `
 SELECT coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
        CASE WHEN s.seqrelid IS NOT NULL THEN pg_catalog.pg_sequence_last_value(s.seqrelid::pg_catalog.regclass) END,` + sqlState
 
+// sqlGlanceLocks bounds how long sqlGlance, in the same implicit transaction, waits for a lock on the events table: an ALTER TABLE, for one, excludes readers.
+const sqlGlanceLocks = `SELECT pg_catalog.set_config('lock_timeout', '100ms', true)`
+
+// sqlGlance reads what sqlQuiet does, and the positions of the next events above $4, up to glanceMost of them, in order. It needs no
+// guard against row-level security: a hidden event is a missing position.
+func sqlGlance(events pgx.Identifier) string {
+	return fmt.Sprintf(`
+SELECT coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
+       CASE WHEN s.seqrelid IS NOT NULL THEN pg_catalog.pg_sequence_last_value(s.seqrelid::pg_catalog.regclass) END,
+       ARRAY(SELECT global_position FROM %s WHERE global_position > $4::pg_catalog.int8 ORDER BY global_position LIMIT %d),`,
+		events.Sanitize(), glanceMost) + sqlState
+}
+
 // sqlHolders reads who holds the writers' lock on the events table ($1) or a
 // partition of it, and the state. pg_locks covers all databases, hence the restriction.
 const sqlHolders = `
@@ -112,7 +125,7 @@ func sqlExtent(events pgx.Identifier) string {
 func sqlWithoutHole(events pgx.Identifier, oid uint32) string {
 	return fmt.Sprintf(`
 SELECT coalesce(pg_catalog.max(global_position), $1::pg_catalog.int8) FROM (
-    SELECT global_position, pg_catalog.row_number() OVER (ORDER BY global_position) AS n FROM (
+    SELECT global_position, pg_catalog.dense_rank() OVER (ORDER BY global_position) AS n FROM (
         SELECT global_position FROM %s WHERE global_position > $1::pg_catalog.int8 AND global_position <= $3::pg_catalog.int8 AND `+dbguard.Primary+`
         ORDER BY global_position LIMIT %s
     ) AS above

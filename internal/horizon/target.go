@@ -25,6 +25,8 @@ type target struct {
 	sequences    int64  // how many sequences the position's default draws from
 	sequence     uint32
 	sequenceName pgx.Identifier
+
+	glanceSQL string // see sqlGlance
 }
 
 // facts are what the horizon depends on and somebody may change while it is probed. They are read by
@@ -53,6 +55,7 @@ type sight struct {
 	server  server
 	names   []string
 	pids    []int32
+	above   []int64 // positions of the next events; see sqlGlance
 }
 
 // state is where the columns of sqlState go.
@@ -106,6 +109,7 @@ func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, err
 		return target{}, fmt.Errorf("looking up the events table %s: %w", events.Sanitize(), err)
 	}
 	t.tableName, t.sequenceName = pgx.Identifier{nspname, table}, pgx.Identifier{seqSchema, name}
+	t.glanceSQL = sqlGlance(t.tableName)
 	return t, t.usable()
 }
 
@@ -143,6 +147,34 @@ func (t target) look(ctx context.Context, db Querier) (sight, error) {
 		return sight{}, fmt.Errorf("reading the sequence %s: %w", t.sequenceName.Sanitize(), err)
 	}
 	return seen, nil
+}
+
+// glance reads the state of the target, the last value, and the positions of the next events above one.
+func (t target) glance(ctx context.Context, db Querier, after int64) (sight, error) {
+	var (
+		seen  sight
+		batch pgx.Batch
+	)
+	batch.Queue(sqlGlanceLocks)
+	batch.Queue(t.glanceSQL, t.tableName.Sanitize(), t.sequence, t.column, after).QueryRow(func(row pgx.Row) error {
+		return row.Scan(append([]any{&seen.mayRead, &seen.value, &seen.above}, seen.state()...)...)
+	})
+	err := db.SendBatch(ctx, &batch).Close()
+	if err != nil {
+		return sight{}, t.hidden(fmt.Errorf("reading the sequence %s and the events above position %d: %w", t.sequenceName.Sanitize(), after, err))
+	}
+	return seen, nil
+}
+
+// withoutHole is up to where the events seen above a position follow each other without a hole, but no further than the last value.
+func (s sight) withoutHole(after int64) int64 {
+	for _, position := range s.above {
+		if position > after+1 || position > s.lastValue() {
+			break
+		}
+		after = max(after, position)
+	}
+	return after
 }
 
 // lookAtHolders reads the last value and then the holders, in one round trip.

@@ -122,12 +122,13 @@ func least(bounds map[string]int64, lastValue int64) int64 {
 }
 
 // Settle tells the tracker that every number up to position has been seen
-// committed or is dead, whoever holds the lock. It returns the horizon.
-// position must not exceed the last observed value.
+// committed or is dead, whoever holds the lock: all other numbers, of known and of unknown holders, are above it. It returns the
+// horizon. position must not exceed what the sequence has given.
 func (t *Tracker) Settle(position int64) int64 {
 	for name, bound := range t.bounds {
 		t.bounds[name] = max(bound, position)
 	}
+	t.reached = max(t.reached, position)
 	t.horizon = max(t.horizon, least(t.bounds, t.reached))
 	return t.horizon
 }

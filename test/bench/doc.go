@@ -45,6 +45,10 @@
 //     appending process until Handle is called in the worker's, by the clock that both share; 0 if it was handled before. RATE
 //     events a second, each in a transaction of its own, on 8 connections, on schedule whatever the answers take; with and without the
 //     trigger of InstallWakeUp. The value is the 99th percentile; /p50 is the median.
+//   - follow/RATE/N: the processor time of the server's processes that N workers add while RATE events a second are appended, as a
+//     multiple of what the appends alone cost the server in the same run. The workers share one projection and are in one process, each with a
+//     pool of its own. /workers: the processor time of that process, as a multiple of the same. /p50, /p99: commit to Handle, as for latency.
+//     follow/RATE/N/trigger: all this with the trigger of InstallWakeUp, which the appends alone have too. On Linux only.
 //   - append/trigger: appends a second of 8 connections, one event in each transaction, with the trigger, as a ratio to without, in
 //     three short turns for each round; a worker with one projection is running, and the time begins with the opening of the connections.
 //     append/trigger/opened: each connection has appended once before, and a worker was told of it. append/trigger/alone: no worker is running.

@@ -20,6 +20,7 @@ const (
 	unitMiB        = "MiB"
 	unitAllocs     = "allocs/event"
 	unitBytes      = "bytes/event"
+	unitCost       = "× appends"
 )
 
 // definition is a figure: what it measures and what it is to be. doc.go says exactly what.
@@ -56,7 +57,9 @@ func (g goal) verdict(ratio float64) string {
 const allocsGoal = 0.02
 
 // catalogue is all figures, in the order in which they are shown.
-var catalogue = []definition{
+var catalogue = slices.Concat(mainCatalogue, followDefinitions())
+
+var mainCatalogue = []definition{
 	{"raw", "raw reader", unitEvents, "", goal{}},
 	{"catchup/1x1", "1 worker, 1 projection", unitEvents, "raw", atLeast(0.9)},
 	{"catchup/1x8", "1 worker, 8 projections", unitEvents, "1x1", atLeast(4)},

@@ -31,7 +31,7 @@ func (b *bench) standingMany(ctx context.Context, d *database, n int) (started [
 	return started, d.awaitRunning(ctx, n)
 }
 
-// standing starts a worker and waits until it is running. The caller kills it.
+// standing starts a process with a worker, or as many as the job says, and waits until all are running. The caller kills it.
 func (b *bench) standing(ctx context.Context, d *database, j job) (*process, error) {
 	if err := d.fresh(ctx); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func (b *bench) standing(ctx context.Context, d *database, j job) (*process, err
 	if err != nil {
 		return nil, err
 	}
-	if err := d.awaitRunning(ctx, 1); err != nil {
+	if err := d.awaitRunning(ctx, max(1, j.Workers)); err != nil {
 		p.kill()
 		return nil, err
 	}
@@ -118,24 +118,9 @@ func (b *bench) latencies(ctx context.Context, d *database, figure string, rate 
 	if err != nil {
 		return nil, err
 	}
-	if err := worker.until(ctx, func(o outcome) bool { return o.Events >= appended.Events }); err != nil {
-		return nil, err
-	}
-	handled, err := worker.stop()
+	late, err := lateness(ctx, worker, appended, 0)
 	if err != nil {
 		return nil, err
-	}
-	handledAt := map[int64]int64{}
-	for _, m := range handled.Moments {
-		handledAt[m.Number] = m.At
-	}
-	late := make([]float64, 0, len(appended.Moments))
-	for _, m := range appended.Moments {
-		at, ok := handledAt[m.Number]
-		if !ok {
-			return nil, fmt.Errorf("the event with number %d was not handled", m.Number)
-		}
-		late = append(late, max(0, float64(at-m.At)/float64(time.Millisecond)))
 	}
 	b.tell("%s: %d events, %.0f/s; median %.2f ms, p99 %.2f ms, worst %.2f ms", figure, len(late), appended.rate(),
 		measure.Percentile(late, 50), measure.Percentile(late, 99), measure.Percentile(late, 100))

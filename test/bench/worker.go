@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -21,8 +23,25 @@ const (
 	poolSize = 12
 )
 
-// runWorker runs a worker until ctx ends.
+// runWorker runs a worker, or as many as the job says, until ctx ends.
 func runWorker(ctx context.Context, j job, p *progress) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failures := make([]error, max(1, j.Workers))
+	var running sync.WaitGroup
+	for i := range failures {
+		running.Go(func() {
+			if failures[i] = runOne(ctx, j, p); failures[i] != nil {
+				cancel()
+			}
+		})
+	}
+	running.Wait()
+	return errors.Join(failures...)
+}
+
+// runOne runs a worker with a pool of its own until ctx ends.
+func runOne(ctx context.Context, j job, p *progress) error {
 	config, err := pgxpool.ParseConfig(j.DSN)
 	if err != nil {
 		return err

@@ -9,7 +9,9 @@
  *               becomes visible, or not, before its lock is gone.
  *   Prober(p)   package horizon: one prober of one process. A probe reads the
  *               sequence, then the holders of the lock, one after the other as
- *               pg_locks does, and takes the least bound. Prober 0 has been
+ *               pg_locks does, and takes the least bound. Or it only glances at
+ *               the events above its horizon, unless the previous glance found
+ *               the same hole. Prober 0 has been
  *               there from the start; prober 1 comes whenever it likes and
  *               starts from the stored horizon. Prober 0's first probe is a
  *               fresh one too, with a floor of 0.
@@ -82,6 +84,9 @@ byte known[NP]; /* names seen by the previous probe */
 byte held[NP];  /* names seen so far by this probe */
 byte at[NP];    /* 0: before a probe; w+1: looks at writer w next; NWR+1: concludes */
 byte bound[NP*NAMES];
+#ifndef NO_LOOK_AT_HOLES
+byte hole[NP];  /* the horizon above which a glance found a hole; NOBODY if none did */
+#endif
 byte cp;
 
 hidden byte i, low;
@@ -207,9 +212,48 @@ inline conclude(p) {
 	fresh[p] = false
 }
 
+/* Whether a glance may take the place of a probe. */
+#ifdef NO_LOOK_AT_HOLES
+#define GLANCES(p) (!fresh[p])
+#else
+#define GLANCES(p) (!fresh[p] && hole[p] != hor[p])
+#endif
+
+/* Reads the events above the horizon, in one statement. All that follow each
+ * other without a hole are settled: every other number is above them. */
+inline glance(p) {
+	low = hor[p];
+#ifdef GLANCE_TO_SEQUENCE
+	low = seq;
+#endif
+	do
+	:: low < seq && BIT(events, low) -> low++
+	:: else -> break
+	od;
+#ifndef NO_LOOK_AT_HOLES
+	hole[p] = (low < seq -> low : NOBODY);
+#endif
+	if
+	:: low > prev[p] -> prev[p] = low
+	:: else
+	fi;
+	hor[p] = prev[p];
+	for (i : 0 .. NAMES-1) {
+		if
+		:: BIT(known[p], i) && B(p, i) < low -> B(p, i) = low
+		:: else
+		fi;
+		if
+		:: BIT(known[p], i) && B(p, i) < hor[p] -> hor[p] = B(p, i)
+		:: else
+		fi
+	}
+}
+
 proctype Prober(byte p) {
 end:
 	do
+	:: d_step { at[p] == 0 && GLANCES(p) -> glance(p); skip }
 #ifdef SCAN_BEFORE_SEQUENCE
 	:: d_step { at[p] == 0 -> at[p] = 1 }
 	:: d_step { at[p] == NWR+1 -> vnow[p] = seq; conclude(p); skip }
@@ -257,6 +301,9 @@ ltl progress { [] (OVER -> <> [] REACHED) }
 init {
 	atomic {
 		fresh[0] = true; fresh[NP-1] = true;
+#ifndef NO_LOOK_AT_HOLES
+		hole[0] = NOBODY; hole[NP-1] = NOBODY;
+#endif
 		run Writer(0); run Writer(1);
 #if NWR > 2
 		run Writer(2);

@@ -53,8 +53,33 @@ var horizonGuards = []guard{
 		Test: "TestOnlyWhereSomethingMayBeDrawnOthersAreAsked", Promise: "and asks them wherever a position may have been drawn",
 	},
 	{
-		Name: "idle-probers-ask-nobody", File: "internal/horizon/prober.go",
-		Old: "	if p.tracker.Settled() {\n", New: "	if _, err := p.outdated(ctx); err == nil && p.tracker.Settled() {\n",
+		Name: "glances-ask-others", File: "internal/horizon/glance.go",
+		Old: "if outdated, err := p.outdated(ctx); err != nil || outdated {", New: "if outdated, err := false, ctx.Err(); err != nil || outdated {",
+		Test: "TestOnlyWhereSomethingMayBeDrawnOthersAreAsked", Promise: "also where it does not look at the locks",
+	},
+	{
+		Name: "glances-stop-at-holes", File: "internal/horizon/target.go",
+		Old: "if position > after+1 || position > s.lastValue() {", New: "if position > s.lastValue() {",
+		Test: "TestAGlanceStopsAtAHole", Promise: "a position that is missing may still appear",
+	},
+	{
+		Name: "glances-bound-unseen-transactions", File: "internal/horizon/tracker.go",
+		Old: "	t.reached = max(t.reached, position)\n", New: "	t.reached = max(t.reached, position+1)\n",
+		Test: "TestPropertyNothingAppearsBelowTheHorizon", Promise: "a transaction that no look has met is above what was visible without a hole, and no more",
+	},
+	{
+		Name: "holes-are-looked-at", File: "internal/horizon/glance.go",
+		Old: "p.hole == before", New: "p.hole == before-1",
+		Test: "TestAGlanceWaitsForARolledBackHoleOnce", Promise: "a position that was rolled back holds nothing up",
+	},
+	{
+		Name: "glances-wait-for-no-lock", File: "internal/horizon/statements.go",
+		Old: "set_config('lock_timeout', '100ms', true)", New: "set_config('lock_timeout', '60s', true)",
+		Test: "TestAGlanceIsExcludedByALock", Promise: "the horizon is found while a lock keeps readers out",
+	},
+	{
+		Name: "idle-probers-ask-nobody", File: "internal/horizon/glance.go",
+		Old: "	if lastValue > before || !p.tracker.Settled() {\n", New: "	if lastValue >= before {\n",
 		Test: "TestOnlyWhereSomethingMayBeDrawnOthersAreAsked", Promise: "a worker that has nothing to do asks only where the sequence stands",
 	},
 	{

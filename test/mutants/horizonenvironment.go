@@ -8,7 +8,7 @@ var horizonEnvironmentGuards = []guard{
 		Test: "TestWhatAHandlerLeavesBehindMisleadsNobody", Promise: "a start looks for the events table where it was found first",
 	},
 	{
-		Name: "state-is-compared-at-rest", File: "internal/horizon/prober.go",
+		Name: "state-is-compared-at-rest", File: "internal/horizon/glance.go",
 		Old: "if seen.facts != p.facts || !seen.mayRead", New: "if !seen.mayRead",
 		Test: "TestPreconditionsThatChange", Promise: "a precondition that ends while nothing is appended is noticed",
 	},

@@ -1,0 +1,64 @@
+package horizon
+
+import (
+	"context"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+)
+
+// glanceMost is how many events a glance reads at most. If more were appended since the probe before, it costs more than to look at the locks.
+const glanceMost = 256
+
+// glanceRest is for how long no glance is tried after one that a lock on the events table excluded.
+const glanceRest = time.Second
+
+// noHole is no position.
+const noHole = -1
+
+const lockNotAvailable = "55P03" // SQLSTATE
+
+// glance finds the horizon without a look at all locks, which is one cheap statement, where that is possible: no number was drawn
+// since all were settled, or all numbers drawn since have become visible. In front of a hole, where a transaction is
+// open or was rolled back, it finds the horizon only once, since most transactions have ended at the next probe; if the
+// hole is still there, the locks are looked at.
+//
+// What it saw is forgotten if it finds nothing: the look that follows finds out.
+func (p *Prober) glance(ctx context.Context) (reading Reading, found bool, err error) {
+	before := p.tracker.Horizon()
+	if !p.tracker.started || p.count.on || time.Since(p.locked) < glanceRest || p.hole == before {
+		return Reading{}, false, nil
+	}
+	seen, err := p.target.glance(ctx, p.db, before)
+	if dbfault.Code(err) == lockNotAvailable || dbfault.IsCutShort(err) {
+		p.locked = time.Now()
+		return Reading{}, false, nil
+	}
+	if err != nil {
+		return Reading{}, false, err
+	}
+	lastValue := seen.lastValue()
+	if seen.facts != p.facts || !seen.mayRead || !seen.server.follows(p.server) || lastValue < p.tracker.reached {
+		return Reading{}, false, nil
+	}
+	if lastValue > before || !p.tracker.Settled() {
+		if lastValue-before > glanceMost || p.known.Regression.stands() {
+			return Reading{}, false, nil
+		}
+		if outdated, err := p.outdated(ctx); err != nil || outdated {
+			return Reading{}, false, err
+		}
+	}
+	if lastValue < p.extent.highest {
+		return Reading{}, false, p.behind(lastValue)
+	}
+	p.server = seen.server.after(p.server)
+	reading = Reading{Position: p.tracker.Settle(seen.withoutHole(before)), LastValue: lastValue, Table: p.target.table, Epoch: p.epoch}
+	if reading.Position < lastValue {
+		p.hole, reading.Holders = reading.Position, 1
+	}
+	if reading.Position > before || reading.Position == lastValue {
+		p.stuck = stuck{at: reading.Position, since: time.Now()}
+	}
+	return reading, true, nil
+}

@@ -1,0 +1,159 @@
+package horizon
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// lockWatcher counts looks at the locks.
+type lockWatcher struct {
+	Querier
+	looks int
+}
+
+func (w *lockWatcher) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	for _, q := range b.QueuedQueries {
+		if q.SQL == sqlHolders {
+			w.looks++
+		}
+	}
+	return w.Querier.SendBatch(ctx, b)
+}
+
+// watched is a prober that has made its first probe, and what counts its looks at the locks since.
+func watched(t *testing.T, p *Prober) *lockWatcher {
+	t.Helper()
+	probe(t, p)
+	w := &lockWatcher{Querier: p.db}
+	p.db = w
+	return w
+}
+
+func TestAGlanceSparesTheLocks(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	w := watched(t, p)
+	for range 3 {
+		insert(t, pool)
+		last := insert(t, pool)
+		r := probe(t, p)
+		assert.Equal(t, last, r.Position, "what follows without a hole is settled")
+		assert.Equal(t, last, r.LastValue)
+		assert.Zero(t, r.Holders)
+	}
+	assert.Zero(t, w.looks)
+}
+
+func TestAGlanceStopsAtAHole(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	w := watched(t, p)
+	first := insert(t, pool)
+	open := begin(t, dial(t, pool))
+	late := insert(t, open)
+	last := insert(t, pool)
+	require.Equal(t, first+1, late)
+
+	r := probe(t, p)
+	assert.Equal(t, first, r.Position, "the events before the hole are settled")
+	assert.Equal(t, last, r.LastValue)
+	assert.Equal(t, 1, r.Holders, "an event may appear without another sign")
+	assert.Zero(t, w.looks, "most transactions have ended at the next probe")
+	assert.Equal(t, first, probe(t, p).Position)
+	assert.Equal(t, 1, w.looks, "this one has not")
+
+	require.NoError(t, open.Commit(t.Context()))
+	assert.Equal(t, last, probe(t, p).Position)
+	assert.Equal(t, last+1, insert(t, pool))
+	w.looks = 0
+	assert.Equal(t, last+1, probe(t, p).Position)
+	assert.Zero(t, w.looks, "beyond the hole")
+}
+
+func TestAGlanceWaitsForARolledBackHoleOnce(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	w := watched(t, p)
+	first := insert(t, pool)
+	gone := begin(t, dial(t, pool))
+	insert(t, gone)
+	require.NoError(t, gone.Rollback(t.Context()))
+	last := insert(t, pool)
+	assert.Equal(t, first, probe(t, p).Position)
+	assert.Equal(t, last, probe(t, p).Position)
+	assert.Equal(t, 1, w.looks)
+}
+
+// A transaction that was open before a glance, and has drawn nothing up to there, is met by a look at the locks later.
+func TestATransactionThatAGlanceDidNotSeeKeepsItsNumbers(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	watched(t, p)
+	open := begin(t, dial(t, pool))
+	exec(t, open, `LOCK TABLE events IN ROW EXCLUSIVE MODE`)
+	first := insert(t, pool)
+	assert.Equal(t, first, probe(t, p).Position, "it has drawn nothing that is lower")
+	late := insert(t, open)
+	last := insert(t, pool)
+	for range 3 {
+		assert.Less(t, probe(t, p).Position, late)
+	}
+	require.NoError(t, open.Commit(t.Context()))
+	assert.Equal(t, last, probe(t, p).Position)
+}
+
+func TestAGlanceIsExcludedByALock(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	w := watched(t, p)
+	probe(t, p) // which prepares the statement: that waits for the lock too
+	last := insert(t, pool)
+	p.opts.ExtentEvery, p.store.next = time.Hour, time.Now().Add(time.Hour) // both read events, so they wait for the lock
+	alter := begin(t, dial(t, pool))
+	exec(t, alter, `LOCK TABLE events IN ACCESS EXCLUSIVE MODE`)
+	began := time.Now()
+	assert.Equal(t, last, probe(t, p).Position)
+	assert.Equal(t, 1, w.looks)
+	require.NoError(t, alter.Rollback(t.Context()))
+	assert.Less(t, time.Since(began), 30*time.Second)
+	insert(t, pool)
+	probe(t, p)
+	assert.Equal(t, 2, w.looks, "it is not tried again at once")
+	p.locked = time.Time{}
+	insert(t, pool)
+	probe(t, p)
+	assert.Equal(t, 2, w.looks)
+}
+
+func TestManyEventsAreNoneForAGlance(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	w := watched(t, p)
+	exec(t, pool, `INSERT INTO events (body) SELECT 'x' FROM generate_series(1, $1::int)`, glanceMost+1)
+	r := probe(t, p)
+	assert.Equal(t, r.LastValue, r.Position)
+	assert.Equal(t, 1, w.looks)
+}
+
+func TestWithoutHole(t *testing.T) {
+	t.Parallel()
+	last := int64(9)
+	for _, test := range []struct {
+		above []int64
+		want  int64
+	}{
+		{nil, 5},
+		{[]int64{7}, 5},
+		{[]int64{6}, 6},
+		{[]int64{6, 7, 9}, 7},
+		{[]int64{6, 6, 8}, 6}, // a position that was entered by hand a second time
+		{[]int64{6, 7, 8, 9, 10}, 9},
+	} {
+		assert.Equal(t, test.want, sight{value: &last, above: test.above}.withoutHole(5), "%v", test.above)
+	}
+}

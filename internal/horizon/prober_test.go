@@ -57,6 +57,7 @@ func TestProbeSeesWritersWithStrongerLocks(t *testing.T) {
 			pool := newEvents(t)
 			p, _ := newProber(t, pool, 0)
 			probe(t, p)
+			probe(t, p) // which prepares the statement of a glance: that waits for the lock too
 			tx := begin(t, pool)
 			exec(t, tx, `LOCK TABLE events IN `+mode+` MODE`)
 			assert.Zero(t, probe(t, p).Holders, "it has not inserted")

@@ -44,7 +44,6 @@
 //
 // # Three more cases
 //
-//
 //   - A first probe has no previous v. It looks at the locks. The holders that it meets get the floor, a
 //     position that is settled already: a horizon that some prober has found and stored (see below),
 //     read before the probe, or 0. A checkpoint is none, since people write checkpoints too. If all numbers from the floor

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/measure"
 )
 
@@ -132,6 +134,9 @@ func (b *bench) followBy(ctx context.Context, d *database, rate, workers int, na
 		return f, err
 	}
 	defer appender.kill()
+	if err := d.exec(ctx, "SELECT pg_stat_statements_reset()"); err != nil {
+		return f, err
+	}
 	begin, err := b.usageWhen(ctx, d, p, appender, func(o outcome) bool { return o.Began > 0 })
 	if err != nil {
 		return f, err
@@ -151,8 +156,37 @@ func (b *bench) followBy(ctx context.Context, d *database, rate, workers int, na
 	if p == nil {
 		return f, nil
 	}
+	if err := b.tellStatements(ctx, d, seconds); err != nil {
+		return f, err
+	}
 	f.late, err = lateness(ctx, p, appended, appenders)
 	return f, err
+}
+
+// sqlKinds are the kinds of statements that took the most time.
+const sqlKinds = `
+SELECT calls, mean_exec_time, total_exec_time, rows, left(regexp_replace(query, '\s+', ' ', 'g'), 90)
+FROM pg_stat_statements WHERE userid = $1::regrole ORDER BY total_exec_time DESC LIMIT 12`
+
+// tellStatements tells which kinds of statements ran.
+func (b *bench) tellStatements(ctx context.Context, d *database, seconds float64) error {
+	if !b.env.verbose {
+		return nil
+	}
+	rows, err := d.pool.Query(ctx, sqlKinds, workerRole)
+	if err != nil {
+		return err
+	}
+	var (
+		calls, got  int64
+		mean, total float64
+		text        string
+	)
+	_, err = pgx.ForEachRow(rows, []any{&calls, &mean, &total, &got, &text}, func() error {
+		b.tell("  %8.1f/s  %7.3f ms each  %5.1f %% of a processor  %8.1f rows/s  %s", float64(calls)/seconds, mean, total/seconds/10, float64(got)/seconds, text)
+		return nil
+	})
+	return err
 }
 
 // usage is what has been used up to a time.

@@ -37,7 +37,7 @@
 // events at h+1 to e be visible without a hole. Then e is settled: each number up to it is visible, so every number that a
 // transaction still holds is above e, whether a look has met the transaction or not. So e is a bound for all of them. A probe
 // therefore reads the sequence and the next events in one statement first, which costs a quarter. Where a hole is in the way,
-// a transaction is in flight or was rolled back. Most have ended at the next probe, so only a hole that is still there calls for a look at the locks.
+// a transaction is in flight or was rolled back. Most end within milliseconds, so only a hole that is still there after 10 ms calls for a look at the locks.
 //
 // That statement reads the events table, so a session that excludes readers, as ALTER TABLE does, would hold it up. It waits 100 ms, after
 // which the locks are looked at instead for a second. (A connection that has not prepared the statement yet waits for as long as the caller does.)

@@ -20,13 +20,13 @@ const lockNotAvailable = "55P03" // SQLSTATE
 
 // glance finds the horizon without a look at all locks, which is one cheap statement, where that is possible: no number was drawn
 // since all were settled, or all numbers drawn since have become visible. In front of a hole, where a transaction is
-// open or was rolled back, it finds the horizon only once, since most transactions have ended at the next probe; if the
-// hole is still there, the locks are looked at.
+// open or was rolled back, it finds the horizon for a moment, since most transactions end soon; if the hole is still
+// there then, the locks are looked at.
 //
 // What it saw is forgotten if it finds nothing: the look that follows finds out.
 func (p *Prober) glance(ctx context.Context) (reading Reading, found bool, err error) {
 	before := p.tracker.Horizon()
-	if !p.tracker.started || p.count.on || time.Since(p.locked) < glanceRest || p.hole == before {
+	if !p.tracker.started || p.count.on || time.Since(p.locked) < glanceRest || (p.hole == before && time.Since(p.holeSince) >= p.opts.HoleAfter) {
 		return Reading{}, false, nil
 	}
 	seen, err := p.target.glance(ctx, p.db, before)
@@ -55,7 +55,9 @@ func (p *Prober) glance(ctx context.Context) (reading Reading, found bool, err e
 	p.server = seen.server.after(p.server)
 	reading = Reading{Position: p.tracker.Settle(seen.withoutHole(before)), LastValue: lastValue, Table: p.target.table, Epoch: p.epoch}
 	if reading.Position < lastValue {
-		p.hole, reading.Holders = reading.Position, 1
+		if reading.Holders = 1; p.hole != reading.Position {
+			p.hole, p.holeSince = reading.Position, time.Now()
+		}
 	}
 	if reading.Position > before || reading.Position == lastValue {
 		p.stuck = stuck{at: reading.Position, since: time.Now()}

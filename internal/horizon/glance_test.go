@@ -53,6 +53,7 @@ func TestAGlanceStopsAtAHole(t *testing.T) {
 	pool := newEvents(t)
 	p, _ := newProber(t, pool, 0)
 	w := watched(t, p)
+	p.opts.HoleAfter = time.Hour
 	first := insert(t, pool)
 	open := begin(t, dial(t, pool))
 	late := insert(t, open)
@@ -63,9 +64,11 @@ func TestAGlanceStopsAtAHole(t *testing.T) {
 	assert.Equal(t, first, r.Position, "the events before the hole are settled")
 	assert.Equal(t, last, r.LastValue)
 	assert.Equal(t, 1, r.Holders, "an event may appear without another sign")
-	assert.Zero(t, w.looks, "most transactions have ended at the next probe")
+	assert.Equal(t, r, probe(t, p))
+	assert.Zero(t, w.looks, "most transactions end soon")
+	p.opts.HoleAfter = time.Nanosecond
 	assert.Equal(t, first, probe(t, p).Position)
-	assert.Equal(t, 1, w.looks, "this one has not")
+	assert.Equal(t, 1, w.looks, "this one does not")
 
 	require.NoError(t, open.Commit(t.Context()))
 	assert.Equal(t, last, probe(t, p).Position)

@@ -142,7 +142,7 @@ func newProber(t *testing.T, pool *pgxpool.Pool, floor int64) (*Prober, *checkpo
 	t.Helper()
 	c := newCheckpoint(floor)
 	knowsSequence(t, pool, c)
-	return NewProber(dial(t, pool), events, c, Options{BlockerAfter: time.Nanosecond, RegressionsEvery: time.Nanosecond}), c
+	return NewProber(dial(t, pool), events, c, Options{BlockerAfter: time.Nanosecond, HoleAfter: time.Nanosecond, RegressionsEvery: time.Nanosecond}), c
 }
 
 // probe is a reading of the table that the prober has found.

@@ -132,7 +132,7 @@ func TestACrashEndsTheEpoch(t *testing.T) {
 func testCrash(t *testing.T, crash func(*testing.T, *pgtest.Cluster, *pgxpool.Pool)) {
 	cluster, pool := ownServer(t)
 	floor := newCheckpoint(0)
-	p := NewProber(pool, events, floor, Options{})
+	p := NewProber(pool, events, floor, Options{HoleAfter: time.Nanosecond})
 	insert(t, pool)
 	floor.at.Store(probe(t, p).Position)
 	ahead := begin(t, pool)

@@ -28,6 +28,8 @@ type Options struct {
 	// value before the transaction that holds it back is looked up, and how old
 	// that finding may become. Defaults to 1s.
 	BlockerAfter time.Duration
+	// HoleAfter is how long a position may be missing before the locks are looked at, since most transactions end soon. Defaults to 10ms.
+	HoleAfter time.Duration
 	// RegressionsEvery is how often at most a probe that finds the sequence moved, or
 	// waits for open transactions, asks whether others have noticed a regression, stores the horizon, and
 	// counts again what it met a hole in. Defaults to 1s.
@@ -37,6 +39,7 @@ type Options struct {
 }
 
 const (
+	defaultHoleAfter        = 10 * time.Millisecond
 	defaultBlockerAfter     = time.Second
 	defaultRegressionsEvery = time.Second
 	defaultExtentEvery      = 10 * time.Second
@@ -86,16 +89,17 @@ type Prober struct {
 	checkpoints Checkpoints
 	opts        Options
 
-	tracker *Tracker // nil: the next probe starts afresh
-	target  target
-	facts   facts  // at the start
-	server  server // at the latest step
-	epoch   uint64
-	stuck   stuck
-	count   counting
-	extent  extent
-	hole    int64     // the horizon above which a glance found one; noHole if none did
-	locked  time.Time // when a lock on the events table excluded a glance
+	tracker   *Tracker // nil: the next probe starts afresh
+	target    target
+	facts     facts  // at the start
+	server    server // at the latest step
+	epoch     uint64
+	stuck     stuck
+	count     counting
+	extent    extent
+	holeSince time.Time
+	hole      int64     // the horizon above which a glance found one; noHole if none did
+	locked    time.Time // when a lock on the events table excluded a glance
 
 	known   Known     // as it was last read
 	asked   time.Time // when that was
@@ -116,6 +120,9 @@ type extent struct {
 //
 // checkpoints are read before the first probe and whenever the prober starts afresh.
 func NewProber(db Querier, events pgx.Identifier, checkpoints Checkpoints, opts Options) *Prober {
+	if opts.HoleAfter <= 0 {
+		opts.HoleAfter = defaultHoleAfter
+	}
 	if opts.BlockerAfter <= 0 {
 		opts.BlockerAfter = defaultBlockerAfter
 	}

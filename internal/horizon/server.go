@@ -13,8 +13,8 @@ type server struct {
 	started time.Time
 	// now is the server's clock.
 	now time.Time
-	// session is when the backend that answered started; nil if the role may
-	// not see that, as after SET ROLE.
+	// session is when the backend that answered started; nil if that was not asked for, or the role may
+	// not see it, as after SET ROLE.
 	session *time.Time
 	// statistics is when the server's statistics were last reset, which the recovery after a crash does;
 	// nil if that was not asked for, as where session is known.

@@ -55,7 +55,8 @@ const sqlIsCalled = `SELECT is_called FROM %s WHERE ` + dbguard.Primary
 // sqlState reads what must stay as it was at the start, and which run of the server it is: the columns of facts and server. $1 is
 // the qualified name of the table, $2 the sequence and $3 the number of the table's column.
 //
-// The last column is read only where the session's start may not be seen, since it is expensive on version 14.
+// Since version 15 the time when the statistics were reset tells runs apart, and costs nothing. To find out when the session
+// began, the server copies what it knows of all sessions. So that is asked only on version 14, which reads a file for the other.
 const sqlState = `
        coalesce(t.oid, 0), coalesce(t.relkind::pg_catalog.text, ''), coalesce(t.relispartition, false),
        coalesce(pg_catalog.row_security_active(t.oid), false), coalesce(pg_catalog.has_column_privilege(t.oid, $3::pg_catalog.int2, 'SELECT'), false),
@@ -65,7 +66,8 @@ const sqlState = `
        coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
        pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(), session.start,
        CASE WHEN session.start IS NULL THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END
-FROM (SELECT (SELECT backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) AS start OFFSET 0) AS session
+FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 150000
+                  THEN (SELECT backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) END AS start OFFSET 0) AS session
 LEFT JOIN pg_catalog.pg_class t ON t.oid = pg_catalog.to_regclass($1)
 LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = $2::pg_catalog.oid
 WHERE ` + dbguard.Primary

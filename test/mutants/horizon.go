@@ -69,7 +69,7 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "holes-are-looked-at", File: "internal/horizon/glance.go",
-		Old: "p.hole == before", New: "p.hole == before-1",
+		Old: "(p.hole == before &&", New: "(p.hole == before-1 &&",
 		Test: "TestAGlanceWaitsForARolledBackHoleOnce", Promise: "a position that was rolled back holds nothing up",
 	},
 	{

@@ -173,7 +173,7 @@ func (b *bench) tellStatements(ctx context.Context, d *database, seconds float64
 	if !b.env.verbose {
 		return nil
 	}
-	rows, err := d.pool.Query(ctx, sqlKinds, workerRole)
+	rows, err := d.pool.Query(ctx, sqlKinds, workerRole) //nolint:rowserrcheck // ForEachRow checks it
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,8 @@ import "time"
 // everybody where there are no session locks to tell who leads. The followers look
 // every Timing.Follow, but not at the same time: each has a phase of its own on the
 // database's clock, so that of n followers one looks every Follow/n, and the death
-// of the leader is noticed about as soon as that of another. Who is alone is told
+// of the leader is noticed about as soon as that of another. Many followers look half as often, since
+// their looks together are many enough. Who is alone is told
 // of whoever comes, and only makes sure.
 func NextLook(s State, v View) time.Duration {
 	switch {
@@ -18,8 +19,11 @@ func NextLook(s State, v View) time.Duration {
 	case Leads(s, v):
 		return aloneFollows * s.Timing.Follow
 	}
-	period := s.Timing.Follow
 	rank, followers := rankOf(s, v)
+	period := s.Timing.Follow
+	if followers >= manyFollow {
+		period *= 2
+	}
 	phase := period * time.Duration(rank) / time.Duration(max(1, followers))
 	next := (phase - v.Clock%period + period) % period
 	if next < period/4 { // it has just looked, for another reason
@@ -30,6 +34,9 @@ func NextLook(s State, v View) time.Duration {
 
 // aloneFollows is by how much longer than a follower's the interval of a lone worker is.
 const aloneFollows = 3
+
+// manyFollow is how many followers are many. They still notice within 2 s what only a look shows, as that checkpoints were set back.
+const manyFollow = 8
 
 // WatchesAppends says whether the looks at the replica set show appends as often as the
 // poll interval asks: one's own, or the leader's, who tells the others.

@@ -39,7 +39,7 @@ type reader struct {
 	events *eventread.Reader
 
 	horizon int64
-	table   uint32 // of which it is the horizon
+	table   uint32 // the horizon's events table, by oid
 	epoch   uint64
 	reads   []*statement // the window's, on their way: at most two, the second after the first
 	chunk   int          // events of a chunk

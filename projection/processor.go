@@ -120,7 +120,7 @@ type runner struct {
 	ready    bool         // they were read before
 	scanned  int64        // how far the stream has been looked through, at or above the lowest row
 	horizon  int64        // how far the stream may be looked through now
-	table    uint32       // of which it is the horizon
+	table    uint32       // the horizon's events table, by oid
 	epoch    uint64       // of the horizon
 	probed   time.Time    // when the horizon was known to be of that epoch
 	size     int          // of the next page: less than BatchSize after a failure

@@ -44,7 +44,7 @@ func (d *density) learn(positions int64, events int, pieces []slot.Piece) {
 	}
 }
 
-// sparse says whether the index is the quicker way, as far as is known. A scope of which nothing is known is read by the
+// sparse says whether the index is the quicker way, as far as is known. A scope that was not measured yet is read by the
 // index, where a read costs little however many events are in scope.
 func (d *density) sparse() bool {
 	return d.positions < fewPositions || d.events < sparseBelow*d.positions

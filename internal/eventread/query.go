@@ -26,7 +26,7 @@ type Query struct {
 	// Limit is the highest number of events to return; at least 1.
 	Limit int
 	// MaxBytes ends the read after the event that brings the bytes of its events to it. It
-	// costs the connection, so choose Limit such that it happens seldom. 0 means
+	// costs the connection, so choose a Limit that mostly ends the read before. 0 means
 	// no bound.
 	MaxBytes int64
 	// WithSlots asks for the slots of the events, see [packed.Events.Slot].

@@ -5,8 +5,8 @@
 //
 // [Decide] is a pure function from a [Policy], what is remembered ([State]) and a [Failure] to a [Decision]. It first finds out who is at
 // fault (fault.go): a concurrent transaction, the database or the connection, or an event. Conflicts, losses of the connection and
-// handlers that were idle for too long are no event's failure, unless the connection is lost again and again at the same event. A batch
-// of which only the whole is known to fail is divided until one event is left. The policy (policy.go) says what becomes of that event:
+// handlers that were idle for too long are no event's failure, unless the connection is lost again and again at the same event. If only
+// the whole batch is known to fail, it is divided until one event is left. The policy (policy.go) says what becomes of that event:
 // the orchestrator retries it without end, the manual processor stops. The caller performs the decision and does all I/O.
 //
 // The package declares the interfaces that it needs, so that package projection, which documents them for users, can import it.

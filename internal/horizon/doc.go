@@ -33,10 +33,10 @@
 //
 // # A glance
 //
-// Looking at all locks is expensive, and the more so the more sessions there are. Mostly it can be spared. Let h be the horizon, and let the
+// Looking at all locks is expensive, and its cost grows with the number of sessions. Most probes do not need it. Let h be the horizon, and let the
 // events at h+1 to e be visible without a hole. Then e is settled: each number up to it is visible, so every number that a
 // transaction still holds is above e, whether a look has met the transaction or not. So e is a bound for all of them. A probe
-// therefore reads the sequence and the next events in one statement first, which costs a quarter. Where a hole is in the way,
+// therefore reads the sequence and the next events in one statement first, which costs much less. Where a hole is in the way,
 // a transaction is in flight or was rolled back. Most end within milliseconds, so only a hole that is still there after 10 ms calls for a look at the locks.
 //
 // That statement reads the events table, so a session that excludes readers, as ALTER TABLE does, would hold it up. It waits 100 ms, after

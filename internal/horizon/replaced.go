@@ -17,7 +17,7 @@ type ReplacedError struct {
 	Table string
 	// Was is an event that was stored.
 	Was Event
-	// Found is the id of the event that is at its position now; empty if there is none.
+	// Found is the id of the event at that position now; empty if the position has no event.
 	Found string
 }
 
@@ -36,7 +36,8 @@ func (e *ReplacedError) Error() string {
 // verifyTable returns a ReplacedError if the last event that is known to have been stored is gone and the events table is not the one in which it was, or
 // if another event is at its position. That it is gone from the same table is no fault: somebody has deleted old events.
 //
-// It comes before what the sequence shows. While a table is being restored its sequence is behind, which would be noted for good.
+// It runs before the sequence is compared. While a table is being restored, its sequence is behind the checkpoints. That would be
+// recorded as a regression, which only a person can settle.
 func (p *Prober) verifyTable(ctx context.Context) error {
 	known := p.known.Stored
 	if known.Term == 0 { // nothing is ever stored

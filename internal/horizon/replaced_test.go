@@ -68,7 +68,7 @@ func TestATableThatTakesTheNameIsRecognized(t *testing.T) {
 	}
 }
 
-// A table is dropped and restored while it is probed, as pg_restore does it. Until its events are back nothing is noted for good.
+// A table is dropped and restored while it is probed, as pg_restore does it. Until its events are back, no regression is recorded.
 func TestATableIsRestoredWhileItIsProbed(t *testing.T) {
 	pool := newEvents(t)
 	p, shared := newProber(t, pool, 0)

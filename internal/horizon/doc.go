@@ -39,6 +39,9 @@
 // therefore reads the sequence and the next events in one statement first, which costs much less. Where a hole is in the way,
 // a transaction is in flight or was rolled back. Most end within milliseconds, so only a hole that is still there after 10 ms calls for a look at the locks.
 //
+// This needs that a position is there once, as the key of the events table says. The key of a partitioned table may include more, so there
+// each probe looks at the locks.
+//
 // That statement reads the events table, so a session that excludes readers, as ALTER TABLE does, would hold it up. It waits 100 ms, after
 // which the locks are looked at instead for a second. (A connection that has not prepared the statement yet waits for as long as the caller does.)
 //

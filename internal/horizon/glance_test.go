@@ -160,3 +160,21 @@ func TestWithoutHole(t *testing.T) {
 		assert.Equal(t, test.want, sight{value: &last, above: test.above}.withoutHole(5), "%v", test.above)
 	}
 }
+
+// The key of a partitioned table may include more than the position, so a position may be there twice.
+func TestAPositionThatIsThereTwiceHidesNoTransaction(t *testing.T) {
+	pool := newEvents(t)
+	exec(t, pool, `DROP TABLE events`)
+	exec(t, pool, `CREATE TABLE events (global_position bigserial, body text, PRIMARY KEY (global_position, body)) PARTITION BY LIST (body)`)
+	exec(t, pool, `CREATE TABLE events_x PARTITION OF events DEFAULT`)
+	p, _ := newProber(t, pool, 0)
+	watched(t, p)
+	open := begin(t, dial(t, pool))
+	late := insert(t, open)
+	exec(t, pool, `INSERT INTO events VALUES ($1, 'by hand')`, late)
+	for range 3 {
+		assert.Less(t, probe(t, p).Position, late)
+	}
+	require.NoError(t, open.Commit(t.Context()))
+	assert.Equal(t, late, probe(t, p).Position)
+}

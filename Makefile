@@ -36,6 +36,16 @@ test-servers: postgres pgbouncer postgres-versions ## Run the tests that talk to
 		PG_BIN=$$($(PGTEST) where $$version) $(PGTEST) run -- go test -count=1 -timeout 15m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),$(OF_SERVERS),$(PACKAGES)) || exit 1; \
 	done
 
+# The modes are pgx's. The tests that assert on settings are skipped, and say so with -v.
+HOSTILE_MODES = cache_statement describe_exec exec simple_protocol
+
+.PHONY: test-hostile
+test-hostile: postgres ## Run test/face once more as roles whose settings are all hostile, in pgx's modes; HOSTILE_MODES=simple_protocol
+	@for mode in $(HOSTILE_MODES); do \
+		echo "pgx's mode $$mode:"; \
+		HOSTILE=$$mode $(PGTEST) run -- go test -count=1 -timeout 20m $(FLAGS) ./test/face || exit 1; \
+	done
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt, go vet, golangci-lint
 	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then \

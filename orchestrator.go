@@ -74,7 +74,7 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 //
 // It waits indefinitely for locks that other sessions hold, on the tables or to
 // migrate. RunMigrationsContext bounds that, or a lock_timeout of the pool's
-// connections, as in postgres://…?lock_timeout=10s.
+// connections, as in postgres://…?lock_timeout=10s. A statement_timeout does not end it.
 func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 	return RunMigrationsContext(context.Background(), db, options...)
 }

@@ -230,8 +230,9 @@ type batch struct {
 	types                                  []string
 	versions                               []int32
 	payloads                               [][]byte
-	traces, correlations, causes, metadata []pgtype.Text
+	traces, correlations, causes, metadata []string
 	createdAt                              []pgtype.Timestamptz
+	given                                  []int32 // which of these five an event has, see appendSQL
 }
 
 // newBatch fills in defaults and turns the events into columns.
@@ -245,11 +246,12 @@ func newBatch(expected es.ExpectedVersion, events []es.Event) (*batch, error) {
 		types:        make([]string, n),
 		versions:     make([]int32, n),
 		payloads:     make([][]byte, n),
-		traces:       make([]pgtype.Text, n),
-		correlations: make([]pgtype.Text, n),
-		causes:       make([]pgtype.Text, n),
-		metadata:     make([]pgtype.Text, n),
+		traces:       make([]string, n),
+		correlations: make([]string, n),
+		causes:       make([]string, n),
+		metadata:     make([]string, n),
 		createdAt:    make([]pgtype.Timestamptz, n),
+		given:        make([]int32, n),
 	}
 	if expected.IsAny() {
 		b.expected = anyVersion
@@ -261,14 +263,17 @@ func newBatch(expected es.ExpectedVersion, events []es.Event) (*batch, error) {
 		}
 		b.events[i] = e
 		b.ids[i] = pgtype.UUID{Bytes: e.EventID, Valid: true}
-		b.createdAt[i] = pgtype.Timestamptz{Time: e.CreatedAt, Valid: !e.CreatedAt.IsZero()}
 		b.types[i] = e.EventType
 		b.versions[i] = int32(e.EventVersion)
 		b.payloads[i] = e.Payload
-		b.traces[i] = pgtype.Text(e.TraceID)
-		b.correlations[i] = pgtype.Text(e.CorrelationID)
-		b.causes[i] = pgtype.Text(e.CausationID)
-		b.metadata[i] = pgtype.Text{String: string(e.Metadata), Valid: len(e.Metadata) > 0}
+		b.traces[i], b.correlations[i], b.causes[i] = e.TraceID.String, e.CorrelationID.String, e.CausationID.String
+		b.metadata[i] = string(e.Metadata)
+		b.createdAt[i] = pgtype.Timestamptz{Time: e.CreatedAt, Valid: true}
+		for bit, given := range []bool{e.TraceID.Valid, e.CorrelationID.Valid, e.CausationID.Valid, len(e.Metadata) > 0, !e.CreatedAt.IsZero()} {
+			if given {
+				b.given[i] |= 1 << bit
+			}
+		}
 	}
 	return b, nil
 }
@@ -310,6 +315,6 @@ func (b *batch) args() []any {
 	first := &b.events[0]
 	return []any{
 		first.BoundedContext, first.AggregateType, first.AggregateID, b.expected, int64(len(b.events)),
-		b.ids, b.types, b.versions, b.payloads, b.traces, b.correlations, b.causes, b.metadata, b.createdAt,
+		b.ids, b.types, b.versions, b.payloads, b.traces, b.correlations, b.causes, b.metadata, b.createdAt, b.given,
 	}
 }

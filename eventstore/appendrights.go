@@ -3,11 +3,13 @@ package eventstore
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
@@ -24,6 +26,7 @@ type refusal struct {
 	looking chan struct{}
 	at      time.Time
 	missing error
+	looked  bool // missing could be looked up
 }
 
 // refused is what was refused to whom.
@@ -82,26 +85,43 @@ func (s *Store) explainIn(ctx context.Context, tx pgx.Tx, err error, reading boo
 		return err
 	}
 	if time.Since(known.at) >= keysKeep {
-		known.missing, known.at = s.lookUpRights(ctx, cfg, reading), time.Now()
+		known.missing, known.looked = s.lookUpRights(ctx, cfg, reading)
+		known.at = time.Now()
 	}
-	if known.missing == nil {
+	switch {
+	case known.missing == nil && known.looked && dbfault.Code(err) == "42501":
+		return fmt.Errorf("%w: the role that logs in, %s, lacks no right that this needs: grant it to the role of SET ROLE, or to that of a trigger: %s",
+			err, cfg.User, strings.Join(described(s.needs(reading)), ", "))
+	case known.missing == nil:
 		return err
 	}
 	return fmt.Errorf("%w; that is what the role that logs in lacks, so after SET ROLE grant it to the other (%w)", known.missing, err)
 }
 
-// lookUpRights returns what an append or a read lacks, nil if nothing or if that cannot be looked up.
-func (s *Store) lookUpRights(ctx context.Context, cfg *pgx.ConnConfig, reading bool) error {
+// described says which rights are needed.
+func described(needs []dbrights.Need) (texts []string) {
+	for _, n := range needs {
+		object := n.Name
+		if n.Kind == dbrights.SequenceOf {
+			object = "the sequence of " + n.Name
+		}
+		texts = append(texts, strings.Join(n.Rights, ", ")+" on "+object)
+	}
+	return texts
+}
+
+// lookUpRights returns what an append or a read lacks, nil if nothing, and whether that could be looked up.
+func (s *Store) lookUpRights(ctx context.Context, cfg *pgx.ConnConfig, reading bool) (missing error, looked bool) {
 	ctx, cancel := context.WithTimeout(ctx, keysTimeout)
 	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return nil // the refusal itself is returned
+		return nil, false // the refusal itself is returned
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	missing, err := dbrights.Missing(ctx, conn, s.needs(reading))
-	if err != nil || len(missing) == 0 {
-		return nil
+	grants, err := dbrights.Missing(ctx, conn, s.needs(reading))
+	if err != nil || len(grants) == 0 {
+		return nil, err == nil
 	}
-	return dbrights.NotGranted(missing)
+	return dbrights.NotGranted(grants), true
 }

@@ -26,7 +26,7 @@ var migrationFiles embed.FS
 //
 // It waits indefinitely for locks that other sessions hold, on the tables or to
 // migrate. RunMigrationsContext bounds that, or a lock_timeout of the pool's
-// connections, as in postgres://…?lock_timeout=10s.
+// connections, as in postgres://…?lock_timeout=10s. A statement_timeout does not end it.
 //
 // Without WithSchema all tables are in one schema of the connection's search_path: that of
 // the version table, or else that of an events table that is there, or else the one that new tables go to. It is an error if

@@ -2,7 +2,9 @@ package eventstore
 
 import (
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -26,6 +28,42 @@ func TestEveryQueryExecModeStoresAndReadsTheSame(t *testing.T) {
 			require.NoError(t, RunMigrations(pool, WithLogger(nil)))
 			checkMode(t, New(WithLogger(nil)), pool)
 		})
+	}
+}
+
+// A role's array_nulls=off turns NULL, in an array that is sent as text, into the word.
+func TestWhatAnEventLacksIsNullWhateverArraysMean(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	var all []es.PersistedEvent
+	for _, mode := range pgtest.ExecModes() {
+		cfg := pool.Config()
+		cfg.ConnConfig.DefaultQueryExecMode = mode
+		other, err := pgxpool.NewWithConfig(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(other.Close)
+		tx := begin(t, other, pgx.TxOptions{})
+		_, err = tx.Exec(t.Context(), "SET LOCAL array_nulls = off")
+		require.NoError(t, err)
+		given := eventsOf(mode.String(), 2)
+		given[0].TraceID, given[0].CausationID, given[0].Metadata = es.NullString{}, es.NullString{}, nil
+		given[0].CreatedAt, given[1].CorrelationID = time.Time{}, es.String("")
+		result, err := s.Append(t.Context(), tx, es.NoStream(), given)
+		require.NoError(t, err, mode)
+		require.NoError(t, tx.Commit(t.Context()))
+		all = append(all, result.Events...)
+	}
+	stored, err := s.ReadEvents(t.Context(), pool, 0, 100)
+	require.NoError(t, err)
+	assert.Equal(t, all, stored)
+	for i, e := range stored {
+		if i%2 == 0 {
+			assert.Equal(t, []es.NullString{{}, {}}, []es.NullString{e.TraceID, e.CausationID})
+			assert.Empty(t, e.Metadata)
+			assert.WithinDuration(t, time.Now(), e.CreatedAt, time.Minute)
+		} else {
+			assert.Equal(t, es.String(""), e.CorrelationID)
+		}
 	}
 }
 

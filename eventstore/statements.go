@@ -31,6 +31,9 @@ type statements struct {
 // evaluated below the columns' defaults, so positions are drawn in the order of
 // the versions.
 //
+// The arrays have no NULLs: an array that is sent as text would have the word instead where array_nulls is off. The bits of given say
+// which of the values that may be missing are there.
+//
 // A head that is not seen may be there, if row-level security hides it, and so may be events: then the statement fails, where it would
 // report a conflict. A head that is seen tells the truth.
 const appendSQL = `
@@ -57,9 +60,12 @@ WITH known AS (
 	INSERT INTO {{events}} (bounded_context, aggregate_type, aggregate_id, aggregate_version, event_id, event_type,
 		event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at)
 	SELECT $1, $2, $3, head.version + e.ordinal, e.event_id, e.event_type,
-		e.event_version, e.payload, e.trace_id, e.correlation_id, e.causation_id, e.metadata::jsonb, coalesce(e.created_at, pg_catalog.now())
-	FROM head, unnest($6::uuid[], $7::text[], $8::int[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[])
-		WITH ORDINALITY AS e (event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at, ordinal)
+		e.event_version, e.payload,
+		CASE WHEN e.given & 1 <> 0 THEN e.trace_id END, CASE WHEN e.given & 2 <> 0 THEN e.correlation_id END,
+		CASE WHEN e.given & 4 <> 0 THEN e.causation_id END, CASE WHEN e.given & 8 <> 0 THEN e.metadata::jsonb END,
+		CASE WHEN e.given & 16 <> 0 THEN e.created_at ELSE pg_catalog.now() END
+	FROM head, unnest($6::uuid[], $7::text[], $8::int[], $9::bytea[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[], $15::int[])
+		WITH ORDINALITY AS e (event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at, given, ordinal)
 	ORDER BY e.ordinal
 	RETURNING global_position, aggregate_version, metadata, created_at
 )

@@ -95,11 +95,12 @@ func (s *Store) Prepare(ctx context.Context, db Conn, p replicaset.Preparation) 
 //
 // The role's timeouts do not hold in a transition: it waits for batches in flight, and each attempt that is cut short
 // begins to wait again. The bound is the caller's, and the server ends the statement a moment after it.
+// Without array_nulls an array that is sent as text cannot say that nobody has a range.
 // The lock shows to every role whose transition it is. It is tried for, so that nobody can make a transition wait for it.
 const sqlTransitionSettings = `
 SELECT pg_backend_pid(),
        set_config('application_name', $1, true), set_config('idle_in_transaction_session_timeout', '2s', true),
-       set_config('lock_timeout', '0', true), set_config('statement_timeout', $2, true),
+       set_config('lock_timeout', '0', true), set_config('statement_timeout', $2, true), set_config('array_nulls', 'on', true),
        CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL THEN set_config('transaction_timeout', '0', true) END,
        CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', true) END,
        pg_try_advisory_xact_lock_shared(hashtextextended($1, 0))`
@@ -123,7 +124,7 @@ func (s *Store) inTransaction(ctx context.Context, db Conn, by uuid.UUID, run fu
 	return pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
 		var pid int
 		row := tx.QueryRow(ctx, sqlTransitionSettings, ApplicationName(by), statementTimeout(ctx))
-		if err := row.Scan(&pid, nil, nil, nil, nil, nil, nil, nil); err != nil {
+		if err := row.Scan(&pid, nil, nil, nil, nil, nil, nil, nil, nil); err != nil {
 			return fmt.Errorf("setting the transaction's bounds: %w", err)
 		}
 		return run(tx, pid)

@@ -30,6 +30,7 @@ func TestEveryQueryExecModeGoesThroughTheWholeCycle(t *testing.T) {
 			config, err := pgxpool.ParseConfig(pgtest.NewDSN(t))
 			require.NoError(t, err)
 			config.ConnConfig.DefaultQueryExecMode = mode
+			config.ConnConfig.RuntimeParams["array_nulls"] = "off"
 			pool, err := pgxpool.NewWithConfig(t.Context(), config)
 			require.NoError(t, err)
 			t.Cleanup(pool.Close)

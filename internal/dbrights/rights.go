@@ -62,7 +62,7 @@ func need(kind Kind, table pgx.Identifier, rights []string) Need {
 const sqlMissing = `
 WITH path AS (
 	SELECT n.oid, n.nspname, min(p.place) AS place
-	FROM pg_catalog.regexp_split_to_table(pg_catalog.current_setting('search_path'), '\s*,\s*') WITH ORDINALITY AS p (entry, place)
+	FROM pg_catalog.regexp_split_to_table(pg_catalog.current_setting('search_path'), '[[:space:]]*,[[:space:]]*') WITH ORDINALITY AS p (entry, place)
 	JOIN pg_catalog.pg_namespace AS n ON n.nspname = CASE
 		WHEN p.entry IN ('"$user"', '$user') THEN current_user
 		WHEN p.entry LIKE '"%"' THEN pg_catalog.replace(pg_catalog.substr(p.entry, 2, pg_catalog.length(p.entry) - 2), '""', '"')

@@ -237,6 +237,23 @@ func TestTheIsolationLevelOfTheSessionDoesNotMatter(t *testing.T) {
 	requireVersion(t, r, base, 3)
 }
 
+// A migration of a large table takes longer than the role's statements may.
+func TestAMigrationOutlastsTheRolesTimeouts(t *testing.T) {
+	t.Parallel()
+	base := pgtest.NewDatabase(t)
+	config := base.Config()
+	config.ConnConfig.RuntimeParams["statement_timeout"] = "100ms"
+	db, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	r := newRunner(t, files("000001_first.up.sql", "SELECT pg_sleep(0.2); CREATE TABLE {{schema}}first (id int);", "000001_first.down.sql", "DROP TABLE {{schema}}first;"), "")
+	require.NoError(t, r.Up(t.Context(), db))
+	requireVersion(t, r, base, 1)
+	var timeout string
+	require.NoError(t, db.QueryRow(t.Context(), "SHOW statement_timeout").Scan(&timeout))
+	assert.Equal(t, "100ms", timeout, "the connection has its own again")
+}
+
 func TestAWaitForTheLockEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewDatabase(t)

@@ -20,6 +20,7 @@ const lockKey int64 = 0x7075_706d_6967_7261
 
 const (
 	lockSQL         = `SELECT pg_catalog.pg_advisory_xact_lock($1)`
+	patienceSQL     = `SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', 'transaction_timeout')`
 	schemaExistsSQL = `SELECT pg_catalog.to_regnamespace($1) IS NOT NULL AND ` + dbguard.Primary
 	tableExistsSQL  = `SELECT pg_catalog.to_regclass($1) IS NOT NULL AND ` + dbguard.Primary
 	createSchemaSQL = `CREATE SCHEMA %s`
@@ -90,8 +91,11 @@ func (r *Runner) explain(ctx context.Context, db *pgxpool.Pool, err error) error
 
 // lockVersion takes the lock until the transaction ends, makes sure of the
 // schema and the version table, and reads the version. A version beyond the
-// latest is ErrNewer.
+// latest is ErrNewer. A migration may take as long as it needs: the context bounds it, and the role's lock_timeout its waits.
 func (r *Runner) lockVersion(ctx context.Context, tx pgx.Tx) (place, int, error) {
+	if _, err := tx.Exec(ctx, patienceSQL, oneTrip); err != nil {
+		return place{}, 0, fmt.Errorf("setting the timeouts: %w", err)
+	}
 	if _, err := tx.Exec(ctx, lockSQL, oneTrip, lockKey); err != nil {
 		return place{}, 0, fmt.Errorf("waiting for the migration lock: %w", err)
 	}

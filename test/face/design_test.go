@@ -37,6 +37,7 @@ func (p *UserProjection) Handle(ctx context.Context, _ pgx.Tx, event es.Persiste
 // or a result does not compile.
 func TestTheFaceAsDesigned(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "the options are the defaults")
+	skipHostile(t, "a transaction that does not say that it writes cannot append with default_transaction_read_only")
 	db := pgtest.NewDatabase(t)
 	require.NoError(t, eventstore.RunMigrations(db)) // only where no pupsourcing tables exist yet
 
@@ -101,7 +102,7 @@ func TestExpectedVersions(t *testing.T) {
 		expected es.ExpectedVersion
 		ok       bool
 	}{{es.Exact(1), false}, {es.NoStream(), true}, {es.NoStream(), false}, {es.Exact(1), true}, {es.Any(), true}, {es.Exact(2), false}} {
-		err := pgx.BeginFunc(t.Context(), w.db, func(tx pgx.Tx) error {
+		err := w.inTx(func(tx pgx.Tx) error {
 			_, err := w.store.Append(t.Context(), tx, step.expected, event)
 			return err
 		})

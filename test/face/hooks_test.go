@@ -16,17 +16,6 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-// with makes the world's workers use a pool of their own, whose configuration change alters.
-func (w *world) with(change func(*pgxpool.Config)) {
-	w.t.Helper()
-	config := w.db.Config()
-	change(config)
-	db, err := pgxpool.NewWithConfig(w.t.Context(), config)
-	require.NoError(w.t, err)
-	w.t.Cleanup(db.Close)
-	w.workers = db
-}
-
 // Whatever a hook of the pool says, it may say something else at the next attempt.
 func TestAHookThatFailsOnceDoesNotEndRun(t *testing.T) {
 	sealed := errors.New("the vault is sealed")
@@ -43,6 +32,7 @@ func TestAHookThatFailsOnceDoesNotEndRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
+			w.append("ada", 3)
 			var called atomic.Int32
 			w.with(func(c *pgxpool.Config) {
 				change(c, func() error {
@@ -52,25 +42,12 @@ func TestAHookThatFailsOnceDoesNotEndRun(t *testing.T) {
 					return nil
 				})
 			})
-			w.append("ada", 3)
 			r := start(t, w.orchestrator("set"), recorder{name: "users"})
 			w.logs.await(t, sealed.Error())
 			w.awaitHandled("users", 3)
 			require.NoError(t, r.stop())
 		})
 	}
-}
-
-// role creates a role that may connect and is dropped after the test.
-func (w *world) role(name, options string) string {
-	w.t.Helper()
-	name += "_" + w.db.Config().ConnConfig.Database
-	w.exec("CREATE ROLE " + name + " LOGIN PASSWORD 'pw' " + options)
-	w.t.Cleanup(func() {
-		_, err := w.db.Exec(context.Background(), "DROP OWNED BY "+name+"; DROP ROLE "+name)
-		require.NoError(w.t, err)
-	})
-	return name
 }
 
 // owned makes a role that may do what a worker needs, and nothing else.

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,7 +19,6 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 func TestRunHandlesOldAndNewEvents(t *testing.T) {
@@ -60,10 +58,10 @@ func TestRunAgain(t *testing.T) {
 
 // Without the tables' default schema, and with events in a third one.
 func TestRunInSchemas(t *testing.T) {
-	db := pgtest.NewDatabase(t)
-	w := &world{t: t, db: db, store: eventstore.New(eventstore.WithSchema("facts")), logs: newLogs()}
-	require.NoError(t, eventstore.RunMigrations(db, eventstore.WithSchema("facts")))
-	require.NoError(t, orchestrator.RunMigrations(db, orchestrator.WithSchema("Co-ordination")))
+	w := newEmptyWorld(t)
+	w.store = eventstore.New(eventstore.WithSchema("facts"))
+	require.NoError(t, eventstore.RunMigrations(w.application(), eventstore.WithSchema("facts")))
+	require.NoError(t, orchestrator.RunMigrations(w.application(), orchestrator.WithSchema("Co-ordination")))
 	w.exec("CREATE TABLE handled (projection text, position bigint, aggregate_id text, aggregate_version bigint)")
 	w.append("ada", 3)
 	r := start(t, w.orchestrator("set", orchestrator.WithSchema("Co-ordination")), recorder{name: "users"})
@@ -102,12 +100,9 @@ func TestRunWithTheSmallestPool(t *testing.T) {
 // withPool makes a worker with a pool of its own.
 func (w *world) withPool(connections int32, logs *logs, options ...orchestrator.Option) *orchestrator.Orchestrator {
 	w.t.Helper()
-	config := w.db.Config()
+	config := w.config()
 	config.MaxConns = connections
-	pool, err := pgxpool.NewWithConfig(w.t.Context(), config)
-	require.NoError(w.t, err)
-	w.t.Cleanup(pool.Close)
-	orch, err := orchestrator.New(pool, w.store, "set", forPooler(append(options, orchestrator.WithLogger(logs.logger()))...)...)
+	orch, err := orchestrator.New(w.open(config), w.store, "set", forPooler(append(options, orchestrator.WithLogger(logs.logger()))...)...)
 	require.NoError(w.t, err)
 	return orch
 }
@@ -302,7 +297,7 @@ func TestGoingOverFromTheManualProcessor(t *testing.T) {
 	w.append("ada", 5)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	manual := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.db, EventStore: w.store, Projection: recorder{name: "users"}})
+	manual := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.application(), EventStore: w.store, Projection: recorder{name: "users"}})
 	go func() { ended <- manual.Run(ctx) }()
 	w.awaitHandled("users", 5)
 	stop()

@@ -13,21 +13,19 @@ import (
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // Somebody migrates and does not end. Both functions wait for that until their context ends, whatever the pool does about contexts.
 func TestMigrationsEndWithTheirContext(t *testing.T) {
 	t.Parallel()
-	db := pgtest.NewDatabase(t)
+	w := newEmptyWorld(t)
+	db := w.application()
 	asked := db.Config()
 	asked.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Minute}
 	}
-	cancelling, err := pgxpool.NewWithConfig(t.Context(), asked)
-	require.NoError(t, err)
-	t.Cleanup(cancelling.Close)
-	other, err := db.Begin(t.Context())
+	cancelling := w.open(asked)
+	other, err := w.db.Begin(t.Context())
 	require.NoError(t, err)
 	defer func() { _ = other.Rollback(context.WithoutCancel(t.Context())) }()
 	_, err = other.Exec(t.Context(), "SELECT pg_advisory_xact_lock(x'7075706d69677261'::bigint)")

@@ -19,6 +19,7 @@ import (
 func bounced(t *testing.T, mode pgtest.PoolMode, exec pgx.QueryExecMode) *world {
 	t.Helper()
 	pgtest.SkipBehindPooler(t, "it has a PgBouncer of its own")
+	skipHostile(t, "the pooler connects as the administrator")
 	w := newWorld(t)
 	server := w.db.Config()
 	b := pgtest.OwnBouncer(t, server.ConnString(), mode, nil)

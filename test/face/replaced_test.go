@@ -17,7 +17,7 @@ import (
 func (w *world) appendLarge(n int) {
 	w.t.Helper()
 	large := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
-	require.NoError(w.t, pgx.BeginFunc(w.t.Context(), w.db, func(tx pgx.Tx) error {
+	require.NoError(w.t, pgx.BeginFunc(w.t.Context(), w.db, func(tx pgx.Tx) error { // sending so much takes longer than a hostile role may idle
 		events := make([]es.Event, n)
 		for i := range events {
 			events[i] = es.Event{BoundedContext: "Identity", AggregateType: "User", AggregateID: "ada", EventType: "Something", Payload: large}

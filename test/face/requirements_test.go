@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -34,17 +33,6 @@ func documentedGrants(t *testing.T) string {
 	return sql
 }
 
-// as opens a pool for another role.
-func (w *world) as(role string) *pgxpool.Pool {
-	w.t.Helper()
-	config := w.db.Config()
-	config.ConnConfig.User, config.ConnConfig.Password = role, "pw"
-	pool, err := pgxpool.NewWithConfig(w.t.Context(), config)
-	require.NoError(w.t, err)
-	w.t.Cleanup(pool.Close)
-	return pool
-}
-
 func TestTheDocumentedGrantsSuffice(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "the roles that connect are its own")
 	w := newWorld(t)
@@ -55,7 +43,7 @@ func TestTheDocumentedGrantsSuffice(t *testing.T) {
 
 	appending := w.as(writer)
 	for range 2 { // the second finds the aggregate's head
-		require.NoError(t, pgx.BeginFunc(t.Context(), appending, func(tx pgx.Tx) error {
+		require.NoError(t, pgx.BeginTxFunc(t.Context(), appending, readWrite, func(tx pgx.Tx) error {
 			_, err := w.store.Append(t.Context(), tx, es.Any(), []es.Event{{
 				BoundedContext: "Identity", AggregateType: "User", AggregateID: "ada", EventType: "Something", Payload: []byte("{}"),
 			}})

@@ -15,7 +15,6 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // named is a projection that does nothing.
@@ -76,8 +75,8 @@ func TestRunWithAnEndedContext(t *testing.T) {
 	cancel()
 	for name, pool := range map[string]*pgxpool.Pool{
 		"no database":        unconnected(t, 10),
-		"no tables":          pgtest.NewDatabase(t),
-		"all that is needed": newWorld(t).db,
+		"no tables":          newEmptyWorld(t).application(),
+		"all that is needed": newWorld(t).application(),
 	} {
 		t.Run(name, func(t *testing.T) {
 			orch, err := orchestrator.New(pool, eventstore.New(), "set")
@@ -142,12 +141,12 @@ func TestRunSaysWhatIsMissing(t *testing.T) {
 		return orch.Run(t.Context(), []projection.Projection{named("a")})
 	}
 	t.Run("all", func(t *testing.T) {
-		err := run(pgtest.NewDatabase(t), eventstore.New())
+		err := run(newEmptyWorld(t).application(), eventstore.New())
 		require.ErrorIs(t, err, orchestrator.ErrMigrationsMissing)
 		require.ErrorContains(t, err, "orchestrator.RunMigrations")
 	})
 	t.Run("the events table", func(t *testing.T) {
-		db := pgtest.NewDatabase(t)
+		db := newEmptyWorld(t).application()
 		require.NoError(t, orchestrator.RunMigrations(db))
 		err := run(db, eventstore.New())
 		require.ErrorContains(t, err, "events table")
@@ -155,21 +154,21 @@ func TestRunSaysWhatIsMissing(t *testing.T) {
 	})
 	t.Run("the schema", func(t *testing.T) {
 		w := newWorld(t)
-		err := run(w.db, w.store, orchestrator.WithSchema("elsewhere"))
+		err := run(w.application(), w.store, orchestrator.WithSchema("elsewhere"))
 		require.ErrorIs(t, err, orchestrator.ErrMigrationsMissing)
 		require.ErrorContains(t, err, `"elsewhere"`)
 	})
 	t.Run("a newer program", func(t *testing.T) {
 		w := newWorld(t)
 		w.exec("INSERT INTO orchestrator_schema_version (version, name) VALUES (999, 'of the future')")
-		err := run(w.db, w.store)
+		err := run(w.application(), w.store)
 		require.ErrorIs(t, err, orchestrator.ErrMigrationsNewer)
-		require.ErrorIs(t, orchestrator.RunMigrations(w.db), orchestrator.ErrMigrationsNewer)
+		require.ErrorIs(t, orchestrator.RunMigrations(w.application()), orchestrator.ErrMigrationsNewer)
 	})
 	t.Run("a sequence that positions can follow", func(t *testing.T) {
 		w := newWorld(t)
 		w.exec("ALTER SEQUENCE events_global_position_seq CACHE 20")
-		require.ErrorContains(t, run(w.db, w.store), "CACHE 1")
+		require.ErrorContains(t, run(w.application(), w.store), "CACHE 1")
 	})
 }
 
@@ -197,8 +196,8 @@ func TestProjectionOfAnotherEventsTable(t *testing.T) {
 	require.NoError(t, r.stop())
 
 	options := []eventstore.Option{eventstore.WithEventsTable("other_events"), eventstore.WithAggregateHeadsTable("other_heads")}
-	require.NoError(t, eventstore.RunMigrations(w.db, options...))
-	orch, err := orchestrator.New(w.db, eventstore.New(options...), "set", forPooler()...)
+	require.NoError(t, eventstore.RunMigrations(w.application(), options...))
+	orch, err := orchestrator.New(w.application(), eventstore.New(options...), "set", forPooler()...)
 	require.NoError(t, err)
 	err = orch.Run(t.Context(), []projection.Projection{named("a")})
 	require.ErrorIs(t, err, orchestrator.ErrProjectionClaimed)

@@ -58,7 +58,7 @@ func TestScopeIndexComesAndGoes(t *testing.T) {
 			w.awaitAllInScope(projections...)
 			assert.Equal(t, "0", w.scopeIndexScans())
 
-			require.NoError(t, w.store.InstallScopeIndex(t.Context(), w.db))
+			require.NoError(t, w.store.InstallScopeIndex(t.Context(), w.application()))
 			eventually(t, func() bool { // the worker finds out within seconds
 				w.appendMany(few)
 				w.awaitAllInScope(projections...)
@@ -66,11 +66,11 @@ func TestScopeIndexComesAndGoes(t *testing.T) {
 			}, func() string { return "the scope index was never used" })
 
 			w.appendMany(many)
-			require.NoError(t, w.store.RemoveScopeIndex(t.Context(), w.db))
+			require.NoError(t, w.store.RemoveScopeIndex(t.Context(), w.application()))
 			w.appendMany(many)
 			w.awaitAllInScope(projections...)
 
-			require.NoError(t, w.store.InstallScopeIndex(t.Context(), w.db))
+			require.NoError(t, w.store.InstallScopeIndex(t.Context(), w.application()))
 			second := start(t, w.orchestrator("set"), run...)
 			w.awaitRunning("set", 2)
 			w.appendMany(many)

@@ -37,13 +37,14 @@ const (
 // shared is the pool of a worker, apart from the test's own, whose first connection misleads.
 func (w *world) shared() *pgxpool.Pool {
 	w.t.Helper()
-	config := w.db.Config()
+	if mode, is := hostileMode(); is && mode != pgx.QueryExecModeSimpleProtocol {
+		skipHostile(w.t, "it has a mode of its own")
+	}
+	config := w.config()
 	config.MaxConns = 5
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	pool, err := pgxpool.NewWithConfig(w.t.Context(), config)
-	require.NoError(w.t, err)
-	w.t.Cleanup(pool.Close)
-	_, err = pool.Exec(w.t.Context(), mislead)
+	pool := w.open(config)
+	_, err := pool.Exec(w.t.Context(), mislead)
 	require.NoError(w.t, err)
 	return pool
 }
@@ -64,7 +65,7 @@ func TestASearchPathThatIsLeftBehindMisleadsNobody(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "it changes sessions")
 	w := newWorld(t)
 	w.exec(otherTables)
-	require.NoError(t, w.store.InstallWakeUp(t.Context(), w.db))
+	require.NoError(t, w.store.InstallWakeUp(t.Context(), w.application()))
 	orch, err := orchestrator.New(w.shared(), w.store, "set", orchestrator.WithLogger(w.logs.logger()), orchestrator.WithBatchSize(3),
 		orchestrator.WithSchema("public"))
 	require.NoError(t, err)

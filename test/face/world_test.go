@@ -35,7 +35,7 @@ type world struct {
 	store *eventstore.Store
 	logs  *logs
 
-	workers  *pgxpool.Pool // what workers use; nil for db
+	workers  *pgxpool.Pool // what the application and its workers use; nil for db, which is the administrator's too
 	troubled bool          // the test breaks what the library depends on
 }
 
@@ -43,10 +43,7 @@ type world struct {
 // the read model's constraint, so handling one again is a failure of a handler.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	db := pgtest.NewDatabaseFrom(t, "all tables", func(db *pgxpool.Pool) error {
-		return errors.Join(eventstore.RunMigrations(db, eventstore.WithLogger(nil)), orchestrator.RunMigrations(db))
-	})
-	w := &world{t: t, db: db, store: eventstore.New(), logs: newLogs()}
+	w := newMigratedWorld(t)
 	w.exec(`CREATE TABLE handled (
 		nth bigserial, projection text, position bigint, aggregate_id text, aggregate_version bigint,
 		PRIMARY KEY (projection, position))`)
@@ -61,6 +58,20 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// newMigratedWorld makes the library's tables. A hostile role makes them itself.
+func newMigratedWorld(t *testing.T) *world {
+	t.Helper()
+	migrate := func(db *pgxpool.Pool) error {
+		return errors.Join(eventstore.RunMigrations(db, eventstore.WithLogger(nil)), orchestrator.RunMigrations(db))
+	}
+	if _, is := hostileMode(); is {
+		w := newEmptyWorld(t)
+		require.NoError(t, migrate(w.application()))
+		return w
+	}
+	return &world{t: t, db: pgtest.NewDatabaseFrom(t, "all tables", migrate), store: eventstore.New(), logs: newLogs()}
+}
+
 // orchestrator makes a worker that is quick to retry.
 func (w *world) orchestrator(replicaSet string, options ...orchestrator.Option) *orchestrator.Orchestrator {
 	w.t.Helper()
@@ -69,11 +80,7 @@ func (w *world) orchestrator(replicaSet string, options ...orchestrator.Option) 
 		orchestrator.WithPollInterval(20 * time.Millisecond),
 		orchestrator.WithRetryBackoff(5*time.Millisecond, 20*time.Millisecond),
 	}
-	db := w.db
-	if w.workers != nil {
-		db = w.workers
-	}
-	orch, err := orchestrator.New(db, w.store, replicaSet, forPooler(append(quick, options...)...)...)
+	orch, err := orchestrator.New(w.application(), w.store, replicaSet, forPooler(append(quick, options...)...)...)
 	require.NoError(w.t, err)
 	return orch
 }
@@ -101,7 +108,7 @@ func (w *world) appendTo(boundedContext, aggregateType, aggregateID string, n in
 			EventType: "Something", Payload: []byte("{}"),
 		}
 	}
-	require.NoError(w.t, pgx.BeginFunc(w.t.Context(), w.db, func(tx pgx.Tx) error {
+	require.NoError(w.t, w.inTx(func(tx pgx.Tx) error {
 		_, err := w.store.Append(w.t.Context(), tx, es.Any(), events)
 		return err
 	}))

@@ -157,11 +157,14 @@ func TestTheOnlyWorkerLeavesOutWhatHangs(t *testing.T) {
 			r := f.start(func(c *Config) { impatient(c); c.Membership.Partitions = 2 }, p, &recorder{name: "q"})
 			receive(t, p.reached, "no event is handled")
 			receive(t, p.reached, "no event of the other partition is handled")
+			before := query[int64](f, `SELECT max(number) FROM orchestrator_generations WHERE state = 'active'`)
 			stop(f, r)
 			f.awaitAbandoned(r, 2)
 			eventually(t, func() bool {
-				return query[bool](f, `SELECT bool_and(worker_id IS NULL) FROM orchestrator_checkpoints WHERE projection = 'p'`)
-			}, "the projection's rows still have an owner")
+				return query[bool](f, `SELECT coalesce(max(number) > $1, false) FROM orchestrator_generations WHERE state = 'active'`, before)
+			}, "there is no new generation")
+			require.True(t, query[bool](f, `SELECT bool_and(worker_id IS NULL) FROM orchestrator_checkpoints WHERE projection = 'p'`),
+				"the projection's rows still have an owner")
 			want = append(want, f.append("Order", 20)...)
 			eventually(t, func() bool { return f.checkpoint("q") == want[len(want)-1] }, "q stands still")
 			assert.EqualValues(t, 2, r.count("abandoned_handlers", "projection", "p"))

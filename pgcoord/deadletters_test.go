@@ -184,6 +184,7 @@ func TestTheRecordOfFailuresFailsNoBatch(t *testing.T) {
 		"a right is revoked":      {`REVOKE ALL ON orchestrator_dead_letters FROM {role}`, `GRANT ALL ON orchestrator_dead_letters TO {role}`, "42501"},
 		"the table is renamed":    {`ALTER TABLE orchestrator_dead_letters RENAME TO away`, `ALTER TABLE away RENAME TO orchestrator_dead_letters`, "42P01"},
 		"a trigger refuses":       {`CREATE TRIGGER no BEFORE UPDATE ON orchestrator_dead_letters EXECUTE FUNCTION refuse()`, `DROP TRIGGER no ON orchestrator_dead_letters`, "P0001"},
+		"a deferred trigger does": {`CREATE CONSTRAINT TRIGGER no AFTER UPDATE ON orchestrator_dead_letters DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()`, `DROP TRIGGER no ON orchestrator_dead_letters`, "P0001"},
 		"a policy hides its rows": {`ALTER TABLE orchestrator_dead_letters ENABLE ROW LEVEL SECURITY`, `ALTER TABLE orchestrator_dead_letters DISABLE ROW LEVEL SECURITY`, "42501"},
 		"a row is locked":         {"", `SELECT FROM orchestrator_dead_letters FOR UPDATE`, "55P03"},
 		"the table is locked":     {"", `LOCK TABLE orchestrator_dead_letters`, "55P03"},

@@ -62,6 +62,12 @@ func hostileMode() (mode pgx.QueryExecMode, is bool) {
 	return 0, false
 }
 
+// byHostility says whether a line of the log is about a connection that rested in the pool for longer than the idle_session_timeout.
+func byHostility(line string) bool {
+	_, hostile := hostileMode()
+	return hostile && strings.Contains(line, "57P05")
+}
+
 // skipHostile skips the test in a run of make test-hostile. why says which of the settings it is about.
 func skipHostile(t testing.TB, why string) {
 	t.Helper()

@@ -44,8 +44,10 @@ func (w *world) shared() *pgxpool.Pool {
 	config.MaxConns = 5
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	pool := w.open(config)
-	_, err := pool.Exec(w.t.Context(), mislead)
-	require.NoError(w.t, err)
+	require.NoError(w.t, pgx.BeginTxFunc(w.t.Context(), pool, readWrite, func(tx pgx.Tx) error {
+		_, err := tx.Exec(w.t.Context(), mislead)
+		return err
+	}))
 	return pool
 }
 

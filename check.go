@@ -27,6 +27,7 @@ type described struct {
 	projections   []handling.Description
 	names         []string
 	unpartitioned []string // names
+	sources       []policySource
 }
 
 // describe says why the projections cannot be run, or what they are.
@@ -39,7 +40,7 @@ func describe(projections []projection.Projection) (described, error) {
 		if p == nil {
 			return d, fmt.Errorf("%w: the projection at index %d is nil", ErrInvalidProjections, i)
 		}
-		described, err := handling.Describe[projection.Wrapper](p)
+		described, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p)
 		if invalid, ok := errors.AsType[*handling.NameError](err); ok {
 			return d, fmt.Errorf("%w: the name of the projection at index %d %w", ErrInvalidProjections, i, invalid)
 		}

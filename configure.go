@@ -38,6 +38,8 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 		Batch:   o.config.batch(),
 		Logger:  o.config.logger.With("replica_set", o.replicaSet, "worker", id.String(), "worker_name", o.config.workerName),
 		Metrics: recorder,
+
+		FailureHook: o.config.failureHook,
 	}
 	if !o.config.pollOnly {
 		cfg.Connect = func(ctx context.Context) (*pgx.Conn, error) { return o.connect(ctx, id) }

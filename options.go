@@ -2,6 +2,7 @@ package orchestrator
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // Option changes an Orchestrator from its defaults. New returns an error that
@@ -37,6 +39,9 @@ type config struct {
 	logger              *slog.Logger
 	metricsEnabled      bool
 	registerer          prometheus.Registerer
+	errorPolicy         *projection.ErrorPolicy // nil if there is none
+	failureHook         func(context.Context, projection.Failure)
+	errorPolicies       map[string]projection.ErrorPolicy // by projection
 }
 
 func defaults() config {
@@ -129,10 +134,38 @@ func WithPartitionsPerWorker(n int) Option {
 // WithRetryBackoff sets the delay before an event is handled again on which a
 // handler failed: first after the first failure, doubling up to maximum. Of each
 // delay a random part of up to a half is left out, so that partitions do not retry
-// together. Events are retried for ever. Defaults to 100ms and 30s. first must be at
+// together. Events are retried for ever, unless an error policy says otherwise (see WithErrorPolicy). Defaults to 100ms and 30s. first must be at
 // least 1ms and not above maximum.
 func WithRetryBackoff(first, maximum time.Duration) Option {
 	return func(c *config) { c.retryFirst, c.retryMax = first, maximum }
+}
+
+// WithErrorPolicy sets what becomes of events that handlers fail on, for projections that have no policy of their own (see
+// projection.ErrorPolicied) and that WithErrorPolicyFor does not name. Defaults to the zero value, which retries for ever. Run returns an
+// error wrapping ErrInvalidOption for a field that breaks its rule, and for a policy that would park an unpartitioned projection.
+func WithErrorPolicy(p projection.ErrorPolicy) Option {
+	return func(c *config) { c.errorPolicy = &p }
+}
+
+// WithErrorPolicyFor sets what becomes of events that the handler of one projection fails on, whatever policy the projection has of its
+// own. Of several for one projection the last counts. Run returns an error wrapping ErrInvalidOption if it is given no projection with that
+// name, for a field that breaks its rule, and for a policy that would park an unpartitioned projection.
+func WithErrorPolicyFor(projectionName string, p projection.ErrorPolicy) Option {
+	return func(c *config) {
+		if c.errorPolicies == nil {
+			c.errorPolicies = map[string]projection.ErrorPolicy{}
+		}
+		c.errorPolicies[projectionName] = p
+	}
+}
+
+// WithFailureHook sets a function that is told of each failed attempt at an event, as for Sentry. It is called outside the transaction, one
+// call at a time, and never delays handling: at most 128 failures wait for it, and others are not told to it, which the metric
+// failure_hook_dropped_total counts. A panic of it is logged. The context ends when the worker has ended and a second has passed; a call that does not return then
+// is not waited for. Conflicts, lost connections and stops are no failures of an event, and are not told. A failure that
+// leads to an outcome is told after that was committed, and may be told twice after a crash. Defaults to nil, which tells nobody.
+func WithFailureHook(hook func(context.Context, projection.Failure)) Option {
+	return func(c *config) { c.failureHook = hook }
 }
 
 // WithSynchronousCommit sets whether the commit of a batch waits for the disk.

@@ -119,6 +119,9 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 		return fmt.Errorf("running replica set %q: ctx must not be nil", o.replicaSet)
 	}
 	d, err := describe(projections)
+	if err == nil {
+		err = o.config.setPolicies(&d)
+	}
 	if err != nil {
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
@@ -142,7 +145,7 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	case err != nil:
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
-	return o.work(ctx, o.configure(id, checked, d, recorder))
+	return o.work(ctx, o.configure(id, checked, d, recorder), d)
 }
 
 // MetricsHandler serves the metrics in Prometheus' text format: those of the

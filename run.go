@@ -12,9 +12,10 @@ import (
 
 // work keeps a worker running until ctx ends. A worker ends before only if its
 // supervisor panicked; another takes its place.
-func (o *Orchestrator) work(ctx context.Context, cfg actors.Config) error {
+func (o *Orchestrator) work(ctx context.Context, cfg actors.Config, d described) error {
 	log := cfg.Logger
 	log.InfoContext(ctx, "joining the replica set", "projections", cfg.Membership.Projections, "version", cfg.Membership.Version)
+	d.logPolicies(ctx, log)
 	o.warnOfFewConnections(ctx, cfg)
 	cfg.Handlers = actors.NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
 	for {

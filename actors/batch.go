@@ -131,7 +131,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 		return err
 	}
 	p.pieces = slot.Lift(p.pieces, handled)
-	p.worker.positions.believe(p.fence, p.pieces)
+	p.worker.positions.believe(p.fence, p.rows())
 	p.readTo = max(p.readTo, handled)
 	p.databaseFailures, p.failures = 0, p.failures.Committed(handled)
 	p.showPosition()

@@ -28,10 +28,10 @@ func (p *processor) call(ctx context.Context, b *pgcoord.Batch, events packed.Ev
 	c, run, limit, began := &call{done: make(chan struct{})}, p.run, p.worker.Batch.Time, time.Now()
 	watch := p.worker.handlers.watch(p, events)
 	ctx = handling.WithDelivery(ctx, p.delivery())
-	handler, tx := p.handler, b.Tx()
+	handler, tx, timeout := p.handler, b.Tx(), p.policy.Timeout
 	go func() {
 		defer close(c.done)
-		c.handled, c.err = handling.Handle(ctx, handler, tx, events, func(i int) bool {
+		c.handled, c.err = handling.HandleWithin(ctx, timeout, handler, tx, events, func(i int) bool {
 			watch.at(i)
 			return run.soft.Err() == nil && (i == 0 || time.Since(began) < limit)
 		})

@@ -15,6 +15,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // Config is what a worker needs. The orchestrator has validated it.
@@ -36,6 +37,8 @@ type Config struct {
 	// Handlers is shared by the workers that follow each other in one process, so that
 	// each knows of the handlers that those before have abandoned. Nil makes one.
 	Handlers *Handlers
+	// FailureHook is told of failed attempts at events; may be nil.
+	FailureHook func(context.Context, projection.Failure)
 }
 
 // Timing is every interval and bound of a worker.
@@ -96,6 +99,7 @@ type worker struct {
 	// scopes is what each projection wants, asked once.
 	scopes    map[string]handling.Scope
 	handlers  *Handlers
+	hook      *failureHook // nil if there is none
 	notices   notices
 	positions positions
 	// late is events that failed and were handled later, which the tables do not say yet. It outlives the processors.
@@ -124,7 +128,7 @@ const placesInterval = time.Minute
 
 // acquireBatch waits until another batch of the projection may be in flight. The caller must call
 // the function that it returns.
-func (w *worker) acquireBatch(ctx context.Context, projection string) (release func(), err error) {
+func (w *worker) acquireBatch(ctx context.Context, projectionName string) (release func(), err error) {
 	waits := false
 	began := time.Now()
 	defer func() {
@@ -132,14 +136,14 @@ func (w *worker) acquireBatch(ctx context.Context, projection string) (release f
 			w.Metrics.BatchWaits(-1, time.Since(began))
 		}
 	}()
-	return w.batches.acquire(ctx, projection, func(waited time.Duration, holders []string) {
+	return w.batches.acquire(ctx, projectionName, func(waited time.Duration, holders []string) {
 		if !waits {
 			waits = true
 			w.Metrics.BatchWaits(1, 0)
 		}
 		if waited >= w.batches.slow && w.notices.due("places", placesInterval) {
 			w.logger(kindProcessor).Warn("a batch waits for its turn on the pool, because the handlers of others do not return: allow the pool more connections, or make them return sooner",
-				"projection", projection, "waiting_for", waited, "places", w.batches.budget.capacity, "taken_by", holders)
+				"projection", projectionName, "waiting_for", waited, "places", w.batches.budget.capacity, "taken_by", holders)
 		}
 	})
 }

@@ -10,9 +10,11 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // The record of failed events, orchestrator_dead_letters, is an aid. Whatever is the matter with it, handling goes on. What could not be
@@ -24,6 +26,10 @@ type failing struct {
 	attempts int       // as the table counts them, over restarts
 	resume   time.Time // not before
 	panicked string    // the panic whose stack was logged last
+	text     string    // its last error
+
+	outcome handling.Outcome    // what the policy says of it
+	last    *projection.Failure // what the hook is told of it; nil if there is none
 
 	unsettled int64     // highest position of an event that failed and must still be handled; 0: no such event
 	unknown   bool      // unsettled must be read from the table first
@@ -103,30 +109,41 @@ func (p *processor) recordLater(b *pgcoord.Batch, positions []int64) {
 	p.worker.late.add(&handledEvents{projection: p.fence.Projection, positions: positions, at: time.Now()})
 }
 
-// report tells of a failed event: metrics, table, log. The log counts attempts as the table does.
-func (p *processor) report(ctx context.Context, event es.PersistedEvent, delay time.Duration, err error) {
-	kind := "error"
-	panicked, isPanic := errors.AsType[*handling.PanicError](err)
-	if isPanic {
-		kind = "panic"
-	}
-	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
-	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
-	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: abridged(fmt.Sprint(err))}
+// recordAttempt records a failed attempt in the table, and takes over its count of them.
+func (p *processor) recordAttempt(ctx context.Context, event es.PersistedEvent) {
+	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text}
 	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure)
 	if recordErr != nil && ctx.Err() == nil {
 		p.worker.recordFailed(p.log, recordErr)
 	}
 	p.failing.attempts = max(p.failing.attempts, attempts)
-	attrs := []any{
-		"error", failure.Error, "event_id", event.EventID, "event_type", event.EventType, "aggregate_id", event.AggregateID, "position", event.GlobalPosition,
-		"attempt", p.failing.attempts, "next_try", delay,
+}
+
+// report tells of a failed event: metrics, log. The log counts attempts as the table does.
+func (p *processor) report(event es.PersistedEvent, d handling.Decision) {
+	kind := measure.KindError
+	panicked, isPanic := errors.AsType[*handling.PanicError](d.Err)
+	switch {
+	case isPanic:
+		kind = measure.KindPanic
+	case d.Class == handling.ClassTimeout:
+		kind = measure.KindTimeout
 	}
-	if isPanic && p.failing.panicked != failure.Error {
-		p.failing.panicked = failure.Error // its stack is logged once
+	p.worker.Metrics.HandlerError(p.fence.Projection, kind)
+	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), true)
+	attrs := []any{
+		"error", p.failing.text, "class", d.Class.String(), "event_id", event.EventID, "event_type", event.EventType, "aggregate_id", event.AggregateID, "position", event.GlobalPosition,
+		"attempt", p.failing.attempts,
+	}
+	if isPanic && p.failing.panicked != p.failing.text {
+		p.failing.panicked = p.failing.text // its stack is logged once
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}
-	p.log.Error("a handler failed; its partition of this projection waits for the event", attrs...)
+	if d.Outcome != handling.Retry {
+		p.log.Error("a handler failed, and its projection's error policy says what becomes of the event", append(attrs, "outcome", d.Outcome.String())...)
+		return
+	}
+	p.log.Error("a handler failed; its partition of this projection waits for the event", append(attrs, "next_try", d.Delay)...)
 }
 
 // longestError bounds what a handler's error may leave in logs and tables, in bytes.
@@ -148,7 +165,7 @@ func (p *processor) recovered() {
 
 func (p *processor) notRetrying() {
 	p.worker.Metrics.Retrying(p.fence.Projection, p.fence.Partition.String(), false)
-	p.failing.position = 0
+	p.failing.position, p.failing.outcome, p.failing.last = 0, handling.Retry, nil
 }
 
 // unsettled says whether the record of failures is to be read or written, though there may be nothing to handle.

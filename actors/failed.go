@@ -3,27 +3,23 @@ package actors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
-// policy says what follows when an event has failed.
-func (p *processor) policy() handling.Policy {
-	return handling.Policy{Backoff: dbfault.Backoff{First: p.worker.Batch.RetryFirst, Max: p.worker.Batch.RetryMax}}
-}
-
 // decide does what follows a batch that was not committed. The error is the database's.
 func (p *processor) decide(ctx context.Context, events packed.Events, f handling.Failure) (next, error) {
+	n := next{more: true}
 	f.Events, f.Position, f.Idle = events.Len(), events.Position(f.Handled), p.idleTimeout()
 	if errors.Is(f.Err, batchtx.ErrOwner) {
 		p.known = false // the handler has ended the transaction itself
 	}
 	var d handling.Decision
-	p.failures, d = handling.Decide(p.policy(), p.failures, f)
+	p.failures, d = handling.Decide(p.policy, p.failures, f)
 	switch d.Verdict {
 	case handling.Conflict:
 		return p.conflicted(ctx, events, d.Err), nil
@@ -31,6 +27,7 @@ func (p *processor) decide(ctx context.Context, events packed.Events, f handling
 		p.giveMoreIdle(d)
 	case handling.Smaller:
 		p.size.next = d.Size
+		n.after = d.Delay
 		p.log.Warn("a batch failed, trying a smaller one", "error", d.Err, "events", events.Len(),
 			"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
 	case handling.EventFailed:
@@ -38,19 +35,30 @@ func (p *processor) decide(ctx context.Context, events packed.Events, f handling
 	case handling.Database:
 		return next{}, d.Err
 	}
-	return next{more: true}, nil
+	return n, nil
 }
 
 // eventFailed arranges for what came before the failing event to be committed
-// first, and for the event to be retried.
+// first, and for the event to be retried, or for its outcome.
 func (p *processor) eventFailed(ctx context.Context, events packed.Events, d handling.Decision) {
-	event := events.At(d.Event)
+	event, now := events.At(d.Event), time.Now()
 	if p.failing.position != event.GlobalPosition {
 		p.failing.position, p.failing.attempts, p.failing.panicked = event.GlobalPosition, 0, ""
 	}
 	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition)
 	p.failing.attempts++ // also where the table cannot be reached
-	p.failing.resume = time.Now().Add(d.Delay)
+	p.failing.text = abridged(fmt.Sprint(d.Err))
 	p.size.next = d.Size
-	p.report(ctx, event, d.Delay, d.Err)
+	if d.Outcome == handling.Retry {
+		p.recordAttempt(ctx, event)
+		if outcome, _ := p.policy.After(p.failing.attempts, d.Class); outcome != handling.Retry {
+			d.Outcome, d.Delay = outcome, 0 // other workers have tried it too
+		}
+	}
+	p.failing.outcome, p.failing.resume = d.Outcome, now.Add(d.Delay)
+	p.failing.last = p.failureOf(event, d)
+	p.report(event, d)
+	if d.Outcome == handling.Retry {
+		p.tellHook(p.failing.last)
+	}
 }

@@ -108,7 +108,7 @@ func (f *fixture) start(change func(*Config), projections ...projection.Projecti
 	names := make([]string, len(projections))
 	described := make([]handling.Description, len(projections))
 	for i, p := range projections {
-		described[i], err = handling.Describe[projection.Wrapper](p)
+		described[i], err = handling.Describe[projection.Wrapper, projection.ErrorPolicied](p)
 		require.NoError(f.t, err)
 		names[i] = described[i].Name
 	}

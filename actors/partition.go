@@ -129,8 +129,8 @@ func (p *partition) inform(c actor.Context, pid *actor.PID) {
 
 // startProcessor spawns the processor of one projection.
 func (p *partition) startProcessor(c actor.Context, a messages.ProjectionAssignment) {
-	handler := p.worker.projectionNamed(a.Projection)
-	if handler == nil {
+	described, ok := p.worker.projectionNamed(a.Projection)
+	if !ok {
 		p.log.Error("the assignment names a projection that this worker does not run", "projection", a.Projection)
 		return
 	}
@@ -147,14 +147,14 @@ func (p *partition) startProcessor(c actor.Context, a messages.ProjectionAssignm
 		if again || p.again {
 			a.Pieces = nil // to be read again
 		}
-		return newProcessor(p.worker, p.run, fence, handler, a)
+		return newProcessor(p.worker, p.run, fence, described, a)
 	}})
 }
 
-// projectionNamed is the projection with the name; nil if the worker has none.
-func (w *worker) projectionNamed(name string) handling.Projection {
+// projectionNamed is the projection with the name, if the worker has it.
+func (w *worker) projectionNamed(name string) (d handling.Description, ok bool) {
 	if i := slices.Index(w.Membership.Projections, name); i >= 0 {
-		return w.Projections[i].Projection
+		return w.Projections[i], true
 	}
-	return nil
+	return d, false
 }

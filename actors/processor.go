@@ -38,8 +38,10 @@ type processor struct {
 	run     *run
 	fence   pgcoord.Fence
 	handler handling.Projection
+	policy  handling.Policy
 
-	pieces           []slot.Piece // the checkpoints as the tables have them
+	pieces           []slot.Piece // the checkpoints as the tables have them, without those that are stopped
+	stopped          []slot.Piece // those that are
 	known            bool         // pieces are what the tables say; if not, read them
 	readTo           int64        // everything wanted up to here has been handled
 	horizon          int64        // up to which events can be read
@@ -74,16 +76,21 @@ type next struct {
 
 // newProcessor makes a processor that begins with the assignment's pieces; with
 // none, it reads them first.
-func newProcessor(w *worker, r *run, fence pgcoord.Fence, handler handling.Projection, a messages.ProjectionAssignment) *processor {
+func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description, a messages.ProjectionAssignment) *processor {
+	handler, policy := d.Projection, d.Policy
+	if policy.Backoff == (dbfault.Backoff{}) {
+		policy.Backoff = dbfault.Backoff{First: w.Batch.RetryFirst, Max: w.Batch.RetryMax}
+	}
+	running, stopped := slot.Divide(a.Pieces)
 	return &processor{
-		worker: w, run: r, fence: fence, handler: handler,
+		worker: w, run: r, fence: fence, handler: handler, policy: policy,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
-		pieces: a.Pieces, known: len(a.Pieces) > 0, readTo: slot.Lowest(a.Pieces),
+		pieces: running, stopped: stopped, known: len(a.Pieces) > 0, readTo: readFrom(running, stopped),
 		failing: failing{unsettled: max(0, a.Unsettled), unknown: a.Unsettled == messages.UnsettledUnknown},
 		supply: supply{
 			consumer: fence.Projection + " " + fence.Partition.String(),
-			scope:    w.scopes[fence.Projection], end: slot.Lowest(a.Pieces),
+			scope:    w.scopes[fence.Projection], end: readFrom(running, stopped), partial: len(stopped) > 0,
 		},
 		size: newBatchSize(w.Batch, handler),
 	}
@@ -94,7 +101,8 @@ func (p *processor) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started:
 		if p.known {
-			p.worker.positions.believe(p.fence, p.pieces)
+			p.worker.positions.believe(p.fence, p.rows())
+			p.noticeStopped()
 		}
 		p.worker.Metrics.ShowPartition(p.fence.Projection, p.fence.Partition.String())
 		p.showPosition()
@@ -181,7 +189,7 @@ func (p *processor) resume(c actor.Context, n next) {
 		p.wake = time.AfterFunc(n.after, func() { root.Send(self, &proceed{}) })
 	case n.more:
 		p.proceed(c)
-	case (p.behind() > 0 || p.unsettled()) && p.flush == nil:
+	case (p.behind() > 0 || p.unsettled() || len(p.stopped) > 0) && p.flush == nil:
 		p.flush = time.AfterFunc(p.worker.Batch.FlushAfter, func() { root.Send(self, &flushDue{}) })
 	}
 }
@@ -196,7 +204,10 @@ func (p *processor) step(c actor.Context) (next, error) {
 		}
 	}
 	p.settleFailures(ctx)
-	for {
+	if changed, err := p.lookAtStopped(ctx); changed || err != nil {
+		return next{more: changed}, err
+	}
+	for len(p.pieces) > 0 {
 		p.supply.ask(c, p.pieces, p.horizon, p.epoch)
 		first, ok := p.supply.first()
 		if !ok {
@@ -208,6 +219,12 @@ func (p *processor) step(c actor.Context) (next, error) {
 		p.readTo = max(p.readTo, first.upTo) // nothing is wanted up to there
 		p.supply.handled(0)
 		p.showPosition()
+	}
+	if len(p.pieces) == 0 {
+		return next{}, nil
+	}
+	if p.failing.outcome != handling.Retry && p.atFailing() {
+		return p.perform(ctx)
 	}
 	if wait := time.Until(p.failing.resume); wait > 0 && p.atFailing() {
 		if err := p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1); err != nil {
@@ -224,19 +241,27 @@ const retryLooks = time.Second
 // waitToRetry waits, and reads the checkpoints now and then: a person may skip the event or begin a rebuild, which must not have to wait
 // for the next try.
 func (p *processor) waitToRetry(ctx context.Context, wait time.Duration) (next, error) {
+	if changed, err := p.look(ctx); changed || err != nil {
+		return next{more: changed}, err
+	}
+	return next{after: min(wait, retryLooks)}, nil
+}
+
+// look reads the checkpoints if it has not done so lately, and says whether they are not as believed.
+func (p *processor) look(ctx context.Context) (changed bool, err error) {
 	if time.Since(p.looked) < retryLooks {
-		return next{after: min(wait, retryLooks)}, nil
+		return false, nil
 	}
 	p.looked = time.Now()
 	pieces, err := p.worker.Store.Pieces(ctx, p.worker.db.InTransactions(), p.fence)
 	switch {
 	case err != nil:
-		return next{}, err
-	case !slices.Equal(pieces, p.pieces):
+		return false, err
+	case !slices.Equal(pieces, p.rows()):
 		p.known = false
-		return next{more: true}, nil
+		return true, nil
 	}
-	return next{after: min(wait, retryLooks)}, nil
+	return false, nil
 }
 
 // errFenced says that the partition is somebody else's.
@@ -252,16 +277,20 @@ func (p *processor) reload(ctx context.Context) error {
 	if len(pieces) == 0 {
 		return errFenced
 	}
-	if slot.Lowest(pieces) > slot.Lowest(p.pieces) {
-		p.databaseFailures, p.failures = 0, p.failures.Committed(slot.Lowest(pieces)) // a batch was committed, though its answer was lost
+	running, stopped := slot.Divide(pieces)
+	if slot.Lowest(running) > slot.Lowest(p.pieces) {
+		p.databaseFailures, p.failures = 0, p.failures.Committed(slot.Lowest(running)) // a batch was committed, though its answer was lost
 	}
-	if isSetBack(pieces, p.pieces) {
-		p.failing.unknown = true // what was skipped is to be handled now
+	if isSetBack(pieces, p.rows()) || len(stopped) < len(p.stopped) {
+		p.failing.unknown = true // what was skipped, or stopped at, is to be handled now
 	}
 	p.noticeAbove(pieces)
-	p.pieces, p.known, p.readTo = pieces, true, slot.Lowest(pieces)
-	p.worker.positions.believe(p.fence, p.pieces)
+	p.pieces, p.stopped, p.known, p.readTo = running, stopped, true, readFrom(running, stopped)
+	p.worker.positions.believe(p.fence, p.rows())
+	p.supply.partial = len(stopped) > 0
 	p.supply.reset(p.readTo)
+	p.performed()
+	p.noticeStopped()
 	return nil
 }
 
@@ -283,7 +312,7 @@ func (p *processor) noticeAbove(pieces []slot.Piece) {
 // behind is how far the checkpoint stays behind what has been handled, because
 // nothing was in scope since.
 func (p *processor) behind() int64 {
-	if !p.known {
+	if !p.known || len(p.pieces) == 0 {
 		return 0
 	}
 	return p.readTo - slot.Lowest(p.pieces)

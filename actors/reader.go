@@ -155,7 +155,7 @@ func (r *reader) asked(c actor.Context, q question) {
 		return // of before; its processor asks again
 	}
 	after := slot.Lowest(q.Pieces)
-	level := !slices.ContainsFunc(q.Pieces, func(p slot.Piece) bool { return p.Position != after })
+	level := !q.Partial && !slices.ContainsFunc(q.Pieces, func(p slot.Piece) bool { return p.Position != after })
 	at := r.window.find(after)
 	delete(r.fallen, q.Consumer)
 	if level && at == beyondWindow && len(r.waiting) == 0 && len(r.reads) == 0 {

@@ -2,13 +2,13 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -79,10 +79,10 @@ type drainDue struct{ run *run }
 
 // Causes of the end of a partition's contexts.
 var (
-	errStopping = errors.New("the partitions are being stopped")
-	errDrained  = errors.New("the time to finish the batch is over")
-	errUntrusty = errors.New("the worker's lease has expired")
-	errShutdown = errors.New("the worker has stopped")
+	errStopping = error(handling.StopError("the partitions are being stopped"))
+	errDrained  = error(handling.StopError("the time to finish the batch is over"))
+	errUntrusty = error(handling.StopError("the worker's lease has expired"))
+	errShutdown = error(handling.StopError("the worker has stopped"))
 )
 
 func newSupervisor(w *worker, done chan struct{}) *supervisor {

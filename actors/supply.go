@@ -21,6 +21,7 @@ type supply struct {
 	asked    bool       // it is open
 	pages    []page
 	end      int64 // position that the pages reach
+	partial  bool  // it wants not all slots of its partition
 }
 
 // page is events in order, all that are wanted up to and including upTo.
@@ -47,7 +48,7 @@ func (s *supply) ask(c actor.Context, pieces []slot.Piece, horizon int64, epoch 
 	s.asked = true
 	s.sequence++
 	c.Request(s.reader, messages.ReadEvents{
-		Consumer: s.consumer, Sequence: s.sequence, Epoch: epoch, Pieces: slot.Lift(pieces, s.end),
+		Consumer: s.consumer, Sequence: s.sequence, Epoch: epoch, Pieces: slot.Lift(pieces, s.end), Partial: s.partial,
 		AggregateTypes: s.scope.AggregateTypes, BoundedContexts: s.scope.BoundedContexts,
 	})
 }

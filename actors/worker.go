@@ -55,6 +55,7 @@ func Start(cfg Config) (*Worker, error) {
 		w.scopes[name] = cfg.Projections[i].Scope
 		w.turns[name] = make(chan struct{}, 1)
 	}
+	w.hook = startHook(w)
 	system := actor.NewActorSystem(
 		actor.WithDeadLetterThrottleInterval(time.Millisecond), // the default keeps a goroutine asleep for a second
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }),
@@ -147,6 +148,7 @@ func (w *Worker) close() {
 		}
 		w.system.Shutdown()
 		w.worker.batches.leave()
+		w.worker.hook.end()
 	})
 }
 

@@ -24,6 +24,8 @@ type ReadEvents struct {
 	Epoch uint64
 	// Pieces are the slots wanted, each with the position after which.
 	Pieces []slot.Piece
+	// Partial says that the pieces are not all of the partition's slots.
+	Partial bool
 	// AggregateTypes and BoundedContexts are the scope; empty means all.
 	AggregateTypes, BoundedContexts []string
 }

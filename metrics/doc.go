@@ -27,7 +27,7 @@
 //	backends_terminated_total       counter                           Database backends that this worker ended because they held up a generation.
 //	events_handled_total            counter    projection             Events handled and committed.
 //	conflicts_total                 counter    projection             Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.
-//	handler_errors_total            counter    projection, kind       Failures of handlers, by kind: error or panic.
+//	handler_errors_total            counter    projection, kind       Failures of handlers, by kind: error, panic or timeout.
 //	batch_duration_seconds          histogram  projection             Duration of committed batches, from BEGIN to COMMIT.
 //	batch_events                    histogram  projection             Events of committed batches.
 //	fenced_batches_total            counter                           Batches rolled back because the checkpoint belongs to another worker.
@@ -36,6 +36,9 @@
 //	position                        gauge      projection, partition  Global position up to which the partition is handled.
 //	lag_events                      gauge      projection, partition  Horizon minus position; an upper bound of the events to handle.
 //	retrying                        gauge      projection, partition  1 while the partition waits to retry an event that failed, else 0.
+//	stopped                         gauge      projection, partition  1 while the projection is stopped for slots of the partition, until a person decides, else 0.
+//	events_skipped_total            counter    projection             Events that the projection's error policy skipped: no handler has handled them.
+//	failure_hook_dropped_total      counter                           Failures that were not told to the failure hook, because it was too slow.
 //	abandoned_handlers              gauge      projection             Handlers that did not return when they were to stop, and still run.
 //	horizon_position                gauge                             Global position up to which no event can still appear.
 //	stream_last_position            gauge                             Highest global position drawn, committed or not.
@@ -86,6 +89,7 @@
 //	phase      total                from the preparation until this worker's processors have started
 //	kind       error                handler_errors_total: the handler returned an error
 //	kind       panic                handler_errors_total: the handler panicked
+//	kind       timeout              handler_errors_total: it took longer than the error policy's Timeout
 //	kind       joined               notifications_total: a worker joined
 //	kind       left                 notifications_total: a worker left
 //	kind       ready                notifications_total: a worker is ready for the generation in preparation

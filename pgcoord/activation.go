@@ -20,7 +20,7 @@ WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
 
 const sqlLockCheckpoints = `
-SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation
+SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation, revision, coalesce(stopped_at, 0)
 FROM {{schema}}orchestrator_checkpoints
 WHERE replica_set = $1
 ORDER BY projection, slot_from LIMIT {{all rows}} FOR UPDATE`
@@ -40,8 +40,8 @@ WHERE c.projection = gone.projection AND c.slot_from = gone.slot_from`
 
 const sqlInsertRanges = `
 INSERT INTO {{schema}}orchestrator_checkpoints (replica_set, events_table, generation,
-    projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions)
-SELECT $1, $2, $3, * FROM unnest($4::text[], $5::int[], $6::int[], $7::bigint[], $8::text[]::uuid[], $9::int[], $10::int[])`
+    projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, revision, stopped_at)
+SELECT $1, $2, $3, * FROM unnest($4::text[], $5::int[], $6::int[], $7::bigint[], $8::text[]::uuid[], $9::int[], $10::int[], $11::bigint[], $12::bigint[])`
 
 const sqlReassignRanges = `
 UPDATE {{schema}}orchestrator_checkpoints AS c
@@ -267,7 +267,7 @@ func (s *Store) rewrite(ctx context.Context, tx pgx.Tx, generation int64, old, p
 	if len(added) > 0 {
 		c := columnsOf(added)
 		batch.Queue(s.q(sqlInsertRanges), s.replicaSet, s.events, generation,
-			c.projection, c.from, c.to, c.position, c.worker, c.key, c.total)
+			c.projection, c.from, c.to, c.position, c.worker, c.key, c.total, c.revision, c.stopped)
 	}
 	if batch.Len() == 0 {
 		return nil
@@ -293,6 +293,8 @@ type columns struct {
 	position   []int64
 	worker     []*string // see texts
 	key, total []*int32
+	revision   []int64
+	stopped    []*int64
 }
 
 func columnsOf(checkpoints []replicaset.Checkpoint) columns {
@@ -303,6 +305,8 @@ func columnsOf(checkpoints []replicaset.Checkpoint) columns {
 		c.from = append(c.from, int32(row.From))
 		c.to = append(c.to, int32(row.To))
 		c.position = append(c.position, row.Position)
+		c.revision = append(c.revision, row.Revision)
+		c.stopped = append(c.stopped, orNull(row.Stopped))
 		if row.Owner == uuid.Nil {
 			c.worker, c.key, c.total = append(c.worker, nil), append(c.key, nil), append(c.total, nil)
 			continue
@@ -311,6 +315,14 @@ func columnsOf(checkpoints []replicaset.Checkpoint) columns {
 		c.worker, c.key, c.total = append(c.worker, &owner), append(c.key, &key), append(c.total, &total)
 	}
 	return c
+}
+
+// orNull is a position as a column takes it that is null where there is none.
+func orNull(position int64) *int64 {
+	if position == 0 {
+		return nil
+	}
+	return &position
 }
 
 // texts is ids as text. The driver's modes that prepare nothing cannot encode an

@@ -57,11 +57,11 @@ type BatchSettings struct {
 var ErrTurn = batchtx.ErrTurn
 
 // sqlHold compares all that the worker believes, and locks the row until the batch
-// ends. With < in place of = for the position, a batch that waited behind its own
+// ends. Whoever changes something that the owner must know raises the revision. With < in place of = for the position, a batch that waited behind its own
 // predecessor's unanswered COMMIT would handle that one's events again.
 const sqlHold = `
 SELECT FROM {{schema}}orchestrator_checkpoints
-WHERE projection = $1 AND slot_from = $2 AND slot_to = $3 AND position = $4 AND generation = $5 AND worker_id = $6
+WHERE projection = $1 AND slot_from = $2 AND slot_to = $3 AND position = $4 AND generation = $5 AND worker_id = $6 AND revision = $7
 FOR NO KEY UPDATE`
 
 // sqlLift lifts a row that sqlHold has locked to where the batch has ended. It
@@ -70,7 +70,7 @@ FOR NO KEY UPDATE`
 // comparison again. If the row is not there nothing is committed.
 var sqlLift = batchtx.ExactlyOne(`
 UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4::bigint), updated_at = pg_catalog.now()
-WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6`)
+WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6 AND revision = $7`)
 
 // Batch is a transaction in which one partition's checkpoint rows are locked. It
 // ends with Commit, which lifts them, or Rollback.
@@ -82,8 +82,10 @@ type Batch struct {
 	held  []slot.Piece // the pieces below the batch's position
 	// recovered are positions of events that may have failed before.
 	recovered []int64
-	err       error // of Commit
-	lost      bool  // the connection had been lost when the batch ended
+	more      []batchtx.Statement // to be run before the rows are advanced
+	stops     bool                // the rows are stopped after the position
+	err       error               // of Commit
+	lost      bool                // the connection had been lost when the batch ended
 	committed bool
 }
 
@@ -114,7 +116,7 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 	hold := b.store.q(sqlHold)
 	locks := make([]batchtx.Statement, len(b.held))
 	for i, p := range b.held {
-		locks[i] = batchtx.Statement{SQL: hold, Args: []any{b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker}}
+		locks[i] = batchtx.Statement{SQL: hold, Args: []any{b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker, p.Revision}}
 	}
 	own := batchtx.Settings{
 		ApplicationName: ApplicationName(b.fence.Worker), IdleTimeout: settings.IdleTimeout, SynchronousCommit: settings.SynchronousCommit,
@@ -161,9 +163,12 @@ func (b *Batch) Alive() bool { return !b.lost && (b.conn == nil || !b.conn.Conn(
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	defer b.release(ctx)
 	lift := b.store.q(sqlLift)
-	statements := make([]batchtx.Statement, 0, len(b.held)+1)
+	if b.stops {
+		lift = b.store.q(sqlStopRows)
+	}
+	statements := slices.Grow(b.more, len(b.held))
 	for _, p := range b.held {
-		statements = append(statements, batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker}})
+		statements = append(statements, batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker, p.Revision}})
 	}
 	if len(b.recovered) > 0 {
 		b.tx.RunAside(b.store.q(sqlHandled), b.fence.Projection, array(b.recovered))

@@ -33,12 +33,12 @@ WHERE projection = $1 AND generation = $12 AND worker_id = $11 AND position < $2
   AND (hashtextextended($8::text, 0) & 65535) >= slot_from AND (hashtextextended($8::text, 0) & 65535) < slot_to
 FOR SHARE
 ON CONFLICT (projection, global_position) DO UPDATE
-SET state = 'retrying', attempts = d.attempts + 1, last_error = excluded.last_error,
+SET state = 'retrying', attempts = CASE d.state WHEN 'retrying' THEN d.attempts + 1 ELSE excluded.attempts END, last_error = excluded.last_error,
     worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = now()
 RETURNING attempts`
 
 // RecordFailure records that the partition waits for an event that its handler
-// fails on. It returns how often handlers have failed on the event, on this worker and others. It
+// fails on. It returns how often handlers have failed on the event in a row, on this worker and others. It
 // does nothing if the worker is fenced, or if the checkpoint has passed the event, and returns failure.Attempts.
 func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, failure Failure) (attempts int, err error) {
 	e := failure.Event
@@ -90,7 +90,7 @@ func (s *Store) RecordHandled(ctx context.Context, db dbguard.Transactions, proj
 const sqlRecordSkipped = `
 UPDATE {{schema}}orchestrator_dead_letters AS d SET state = 'skipped', skipped_at = now()
 FROM {{schema}}orchestrator_checkpoints AS c
-WHERE d.projection = $1 AND d.state = 'retrying' AND c.projection = d.projection AND d.global_position <= c.position
+WHERE d.projection = $1 AND d.state IN ('retrying', 'stopped') AND c.projection = d.projection AND d.global_position <= c.position
   AND c.worker_id = $2 AND c.generation = $3 AND c.partition_key = $4
   AND (hashtextextended(d.aggregate_id, 0) & 65535) >= c.slot_from
   AND (hashtextextended(d.aggregate_id, 0) & 65535) < c.slot_to
@@ -111,7 +111,7 @@ func (s *Store) RecordSkipped(ctx context.Context, db dbguard.Transactions, f Fe
 // An event that a person has skipped is handed to its handler again where the checkpoint was set back.
 const sqlUnsettled = `
 SELECT d.projection, max(d.global_position) FROM {{schema}}orchestrator_dead_letters AS d
-WHERE d.replica_set = $1 AND ` + dbguard.Primary + ` AND (d.state = 'retrying' OR d.state = 'skipped' AND EXISTS (
+WHERE d.replica_set = $1 AND ` + dbguard.Primary + ` AND (d.state IN ('retrying', 'stopped') OR d.state = 'skipped' AND EXISTS (
     SELECT FROM {{schema}}orchestrator_checkpoints AS c
     WHERE c.projection = d.projection AND c.position < d.global_position
       AND (hashtextextended(d.aggregate_id, 0) & 65535) >= c.slot_from AND (hashtextextended(d.aggregate_id, 0) & 65535) < c.slot_to))

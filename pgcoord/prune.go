@@ -23,11 +23,11 @@ WHERE w.replica_set = $1 AND w.state IN ('stopped', 'dead')
 
 const sqlPruneDeadLetters = `
 DELETE FROM {{schema}}orchestrator_dead_letters AS d
-WHERE d.replica_set = $1 AND d.state <> 'retrying'
+WHERE d.replica_set = $1 AND d.state = 'handled'
   AND (d.projection, d.global_position) NOT IN (
     SELECT kept.projection, kept.global_position FROM {{schema}}orchestrator_dead_letters AS kept
-    WHERE kept.replica_set = $1 AND kept.state <> 'retrying'
-    ORDER BY greatest(kept.handled_at, kept.skipped_at) DESC LIMIT $2)`
+    WHERE kept.replica_set = $1 AND kept.state = 'handled'
+    ORDER BY kept.handled_at DESC LIMIT $2)`
 
 // What a process that is gone has abandoned is gone with it. A worker that was declared dead and comes back records its own again.
 const sqlPruneAbandoned = `
@@ -49,7 +49,8 @@ func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
 	return nil
 }
 
-// PruneFailures deletes the record of events that failed and were handled or skipped later, but for the last keep.
+// PruneFailures deletes the record of events that failed and were handled later, but for the last keep. Events that were skipped stay: nothing
+// else says that no handler has handled them.
 func (s *Store) PruneFailures(ctx context.Context, db Conn, keep int) error {
 	err := s.record(ctx, db, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, s.q(sqlPruneDeadLetters), s.replicaSet, keep)

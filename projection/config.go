@@ -66,7 +66,7 @@ func (c ProcessorConfig) describe() (handling.Description, error) {
 	if err := c.validate(); err != nil {
 		return handling.Description{}, err
 	}
-	d, err := handling.Describe[Wrapper](c.Projection)
+	d, err := handling.Describe[Wrapper, ErrorPolicied](c.Projection)
 	switch {
 	case c.Projection == nil:
 		return handling.Description{}, errors.New("Projection must be set")

@@ -54,3 +54,13 @@ func IsUnavailable(err error) bool {
 	return connecting || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
+
+// IsDatabaseLost says whether the error shows that a database could not be reached or that the connection to it was lost. Unlike
+// [IsUnavailable] it leaves out network errors that no driver reported: they may come of any other system.
+func IsDatabaseLost(err error) bool {
+	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return IsUnavailable(err)
+	}
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	return connecting || pgconn.SafeToRetry(err)
+}

@@ -76,7 +76,9 @@ type Decision struct {
 	Size int
 	// Event is the index of the event that has failed.
 	Event int
-	// Outcome is what the policy says of the event, and Delay how long to wait before the next attempt at it.
+	// Class is the failure's class, where it is an event's.
+	Class Class
+	// Outcome is what the policy says of the event, and Delay how long to wait before the next attempt at it, or at a smaller batch.
 	Outcome Outcome
 	Delay   time.Duration
 }
@@ -92,8 +94,18 @@ func Decide(p Policy, s State, f Failure) (State, Decision) {
 	if more, ended := f.idleEnd(); ended {
 		return s, Decision{Verdict: Idle, Err: f.Err, Idle: more}
 	}
-	err := f.explained()
-	if !f.handlerAtFault() {
+	err, class := f.explained(), ClassError
+	switch {
+	case f.handlerAtFault():
+		class, err = p.classOf(err)
+		switch class {
+		case ClassConflict:
+			return s, Decision{Verdict: Conflict, Class: class, Err: err}
+		case ClassDatabase, ClassShutdown:
+			return s, Decision{Verdict: Database, Class: class, Err: err}
+		default:
+		}
+	default:
 		if !f.connectionLoss() {
 			return s, Decision{Verdict: Database, Err: err}
 		}
@@ -106,14 +118,17 @@ func Decide(p Policy, s State, f Failure) (State, Decision) {
 		err = fmt.Errorf("the connection was lost %d times while the event was handled: %w", s.losses, err)
 	}
 	if f.Events > 1 && (f.Whole || f.AtCommit) {
-		return s, Decision{Verdict: Smaller, Err: err, Size: f.Events / 2}
+		return s, Decision{Verdict: Smaller, Class: class, Err: err, Size: f.Events / 2, Delay: wishedDelay(err)}
 	}
 	if s.Position != f.Position {
 		s.Position, s.Attempts = f.Position, 0
 	}
 	s.Attempts++
-	d := Decision{Verdict: EventFailed, Err: err, Event: f.Handled, Size: max(1, f.Handled)}
-	d.Outcome, d.Delay = p.after(s.Attempts)
+	d := Decision{Verdict: EventFailed, Class: class, Err: err, Event: f.Handled, Size: max(1, f.Handled)}
+	d.Outcome, d.Delay = p.After(s.Attempts, class)
+	if wish := wishedDelay(err); wish > 0 && d.Outcome == Retry {
+		d.Delay = wish
+	}
 	return s, d
 }
 

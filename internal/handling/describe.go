@@ -18,6 +18,8 @@ type Description struct {
 	Scope Scope
 	// Unpartitioned says that it must not be divided.
 	Unpartitioned bool
+	// Policy says what follows when an event has failed. Describe leaves it at the zero value: it depends on options too.
+	Policy Policy
 }
 
 // maxNameLength is the most bytes that a projection's name may have.
@@ -31,10 +33,10 @@ func (e *NameError) Error() string {
 	return fmt.Sprintf("must have between 1 and %d bytes of valid UTF-8 without NUL, got %.40q", maxNameLength, e.Name)
 }
 
-// Describe asks a projection for all that it says about itself. W is the type of wrappers, projection.Wrapper. It returns an error for a nil projection, for what would lose
+// Describe asks a projection for all that it says about itself. W is the type of wrappers, projection.Wrapper, and E projection.ErrorPolicied. It returns an error for a nil projection, for what would lose
 // something that somebody meant to give it (see resolve), for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL, or a scope that is not valid UTF-8 without NUL.
 // A nil pointer is refused only if its methods panic: they may do without.
-func Describe[W Wrapper[P], P Projection](p P) (d Description, err error) {
+func Describe[W Wrapper[P], E any, P Projection](p P) (d Description, err error) {
 	if any(p) == nil {
 		return Description{}, errors.New("it is nil")
 	}
@@ -46,7 +48,7 @@ func Describe[W Wrapper[P], P Projection](p P) (d Description, err error) {
 			}
 		}
 	}()
-	if d.Projection, err = resolve[W](p); err != nil {
+	if d.Projection, err = resolve[W, E](p); err != nil {
 		return Description{}, err
 	}
 	d.Scope, d.Name, d.Unpartitioned = scopeOf(d.Projection), d.Projection.Name(), isUnpartitioned(d.Projection)

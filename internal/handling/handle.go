@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -89,13 +90,19 @@ func (l List) All() []es.PersistedEvent { return l }
 // ends only that one; Handle returns when it has ended, however long a
 // handler takes after ctx has ended.
 func Handle(ctx context.Context, p Projection, tx pgx.Tx, events Events, next func(i int) bool) (handled int, err error) {
+	return HandleWithin(ctx, 0, p, tx, events, next)
+}
+
+// HandleWithin is [Handle] where the context of each call of the handler ends after limit, with a [*TimeoutError] as its cause, unless limit is
+// 0. The error of such a call wraps that.
+func HandleWithin(ctx context.Context, limit time.Duration, p Projection, tx pgx.Tx, events Events, next func(i int) bool) (handled int, err error) {
 	if events.Len() == 0 {
 		return 0, nil
 	}
 	if next == nil {
 		next = func(int) bool { return true }
 	}
-	r := run{projection: p, tx: tx, events: events, next: next}
+	r := run{projection: p, limit: limit, tx: tx, events: events, next: next}
 	r.own, _ = tx.(verifier)
 	done := make(chan struct{})
 	go func() {
@@ -109,6 +116,7 @@ func Handle(ctx context.Context, p Projection, tx pgx.Tx, events Events, next fu
 // run is one call of Handle. The caller reads it after its goroutine has ended.
 type run struct {
 	projection Projection
+	limit      time.Duration // of a call; 0 for none
 	tx         pgx.Tx
 	events     Events
 	next       func(i int) bool
@@ -147,7 +155,9 @@ func (r *run) whole(ctx context.Context, b BatchHandler) error {
 	if !r.next(0) {
 		return nil
 	}
-	if err := r.verdict(ctx, b.HandleBatch(ctx, r.tx, r.events.All())); err != nil {
+	call, end := r.limited(ctx)
+	defer end()
+	if err := r.overTime(call, r.verdict(ctx, b.HandleBatch(call, r.tx, r.events.All()))); err != nil {
 		return err
 	}
 	r.handled = r.events.Len()
@@ -163,12 +173,19 @@ func (r *run) oneByOne(ctx context.Context) error {
 		if !r.next(i) {
 			return nil
 		}
-		if err := r.verdict(ctx, r.projection.Handle(ctx, r.tx, r.events.At(i))); err != nil {
+		if err := r.one(ctx, i); err != nil {
 			return err
 		}
 		r.handled = i + 1
 	}
 	return nil
+}
+
+// one hands event i to Handle.
+func (r *run) one(ctx context.Context, i int) error {
+	call, end := r.limited(ctx)
+	defer end()
+	return r.overTime(call, r.verdict(ctx, r.projection.Handle(call, r.tx, r.events.At(i))))
 }
 
 // Transaction states as the server reports them after each statement.

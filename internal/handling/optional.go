@@ -11,15 +11,16 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
-// optionalInterfaces are those that a projection may implement besides, and W, a wrapper. A new one must be listed here, and passed on
-// by resolve.
-func optionalInterfaces[W any]() []reflect.Type {
+// optionalInterfaces are those that a projection may implement besides: W, a wrapper, and E, an error policy. A new one must be listed
+// here, and passed on by resolve.
+func optionalInterfaces[W, E any]() []reflect.Type {
 	return []reflect.Type{
 		reflect.TypeFor[aggregateScoped](),
 		reflect.TypeFor[contextScoped](),
 		reflect.TypeFor[BatchHandler](),
 		reflect.TypeFor[unpartitioned](),
 		reflect.TypeFor[W](),
+		reflect.TypeFor[E](),
 	}
 }
 
@@ -31,8 +32,8 @@ const deepest = 100
 //   - a method has the name of an optional interface's method and another signature;
 //   - a method of an optional interface has a pointer receiver, and p is no pointer;
 //   - a wrapper without Unwrap hides an optional interface of a projection that it has in a field.
-func resolve[W Wrapper[P], P Projection](p P) (Projection, error) {
-	optional := optionalInterfaces[W]()
+func resolve[W Wrapper[P], E any, P Projection](p P) (Projection, error) {
+	optional := optionalInterfaces[W, E]()
 	layers := []Projection{p}
 	for inner := Projection(p); ; {
 		w, wraps := inner.(W)
@@ -83,6 +84,9 @@ type resolved struct {
 	Projection
 	layers []Projection // the outermost first
 }
+
+// layered is the wrapper and what it wraps, for PolicyOf.
+func (r resolved) layered() []Projection { return r.layers }
 
 // AggregateTypes are those of the outermost layer that names some.
 func (r resolved) AggregateTypes() []string {

@@ -58,7 +58,7 @@ func (narrowed) Unpartitioned() bool      { return false }
 
 // describe is what projections are asked.
 func describe(p projection.Projection) (handling.Description, error) {
-	return handling.Describe[projection.Wrapper](p)
+	return handling.Describe[projection.Wrapper, projection.ErrorPolicied](p)
 }
 
 func TestResolveLeavesAnOrdinaryProjectionAlone(t *testing.T) {

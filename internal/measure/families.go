@@ -49,7 +49,8 @@ type families struct {
 	batchWait                                              *prometheus.CounterVec
 	batchesWaiting                                         *prometheus.GaugeVec
 	batchDuration, batchEvents                             *prometheus.HistogramVec
-	position, lag, retrying, abandoned                     *prometheus.GaugeVec
+	position, lag, retrying, stopped, abandoned            *prometheus.GaugeVec
+	skipped, hookDropped                                   *prometheus.CounterVec
 
 	horizonPosition, lastPosition     *prometheus.GaugeVec
 	horizonBlocked, horizonWriters    *prometheus.GaugeVec
@@ -111,7 +112,7 @@ func (f *families) addReplicaSet() {
 func (f *families) addProjections() {
 	f.eventsHandled = f.counter("events_handled_total", "Events handled and committed.", "projection")
 	f.conflicts = f.counter("conflicts_total", "Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.", "projection")
-	f.handlerErrors = f.counter("handler_errors_total", "Failures of handlers, by kind: error or panic.", "projection", "kind")
+	f.handlerErrors = f.counter("handler_errors_total", "Failures of handlers, by kind: error, panic or timeout.", "projection", "kind")
 	f.batchDuration = f.histogram("batch_duration_seconds",
 		"Duration of committed batches, from BEGIN to COMMIT.", batchSecondsBuckets, "projection")
 	f.batchEvents = f.histogram("batch_events", "Events of committed batches.", batchEventsBuckets, "projection")
@@ -121,6 +122,9 @@ func (f *families) addProjections() {
 	f.position = f.gauge("position", "Global position up to which the partition is handled.", "projection", "partition")
 	f.lag = f.gauge("lag_events", "Horizon minus position; an upper bound of the events to handle.", "projection", "partition")
 	f.retrying = f.gauge("retrying", "1 while the partition waits to retry an event that failed, else 0.", "projection", "partition")
+	f.stopped = f.gauge("stopped", "1 while the projection is stopped for slots of the partition, until a person decides, else 0.", "projection", "partition")
+	f.skipped = f.counter("events_skipped_total", "Events that the projection's error policy skipped: no handler has handled them.", "projection")
+	f.hookDropped = f.counter("failure_hook_dropped_total", "Failures that were not told to the failure hook, because it was too slow.")
 	f.abandoned = f.gauge("abandoned_handlers", "Handlers that did not return when they were to stop, and still run.", "projection")
 }
 

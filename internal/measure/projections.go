@@ -10,12 +10,16 @@ import (
 const (
 	KindError = "error" // the handler returned an error
 	KindPanic = "panic" // the handler panicked
+
+	KindTimeout = "timeout" // it took longer than the error policy allows
 )
 
 // projectionSeries are the series of what the projections do.
 type projectionSeries struct {
 	projections             *children[string, projectionMetrics]
 	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
+	stopped                 *children[projectionPartition, prometheus.Gauge]
+	hookDropped             prometheus.Counter
 	fencedBatches           prometheus.Counter
 	batchesWaiting          prometheus.Gauge
 	batchWait               prometheus.Counter
@@ -26,6 +30,8 @@ type projectionMetrics struct {
 	handled        prometheus.Counter
 	conflicts      prometheus.Counter
 	errors, panics prometheus.Counter
+	timeouts       prometheus.Counter
+	skipped        prometheus.Counter
 	batchDuration  prometheus.Observer
 	batchEvents    prometheus.Observer
 	abandoned      prometheus.Gauge
@@ -44,6 +50,8 @@ func (s *series) initProjections() {
 	s.position = perPartition(s, f.position)
 	s.lag = perPartition(s, f.lag)
 	s.retrying = perPartition(s, f.retrying)
+	s.stopped = perPartition(s, f.stopped)
+	s.hookDropped = f.hookDropped.WithLabelValues(s.name)
 	s.fencedBatches = f.fencedBatches.WithLabelValues(s.name)
 	s.batchesWaiting = f.batchesWaiting.WithLabelValues(s.name)
 	s.batchWait = f.batchWait.WithLabelValues(s.name)
@@ -56,6 +64,8 @@ func (s *series) newProjection(projection string) projectionMetrics {
 		conflicts:     f.conflicts.WithLabelValues(s.name, projection),
 		errors:        f.handlerErrors.WithLabelValues(s.name, projection, KindError),
 		panics:        f.handlerErrors.WithLabelValues(s.name, projection, KindPanic),
+		timeouts:      f.handlerErrors.WithLabelValues(s.name, projection, KindTimeout),
+		skipped:       f.skipped.WithLabelValues(s.name, projection),
 		batchDuration: f.batchDuration.WithLabelValues(s.name, projection),
 		batchEvents:   f.batchEvents.WithLabelValues(s.name, projection),
 		abandoned:     f.abandoned.WithLabelValues(s.name, projection),
@@ -70,6 +80,7 @@ func (r *ReplicaSet) ShowPartition(projection, partition string) {
 	}
 	r.series.projections.get(projection)
 	r.series.retrying.get(projectionPartition{projection, partition})
+	r.series.stopped.get(projectionPartition{projection, partition})
 }
 
 // BatchWaits records that so many more batches wait for a connection of the pool, and
@@ -93,7 +104,7 @@ func (r *ReplicaSet) EventsHandled(projection string, n int) {
 	}
 }
 
-// HandlerError counts a failure of a projection's handler: KindPanic, or
+// HandlerError counts a failure of a projection's handler: KindPanic, KindTimeout, or
 // KindError for any other kind.
 func (r *ReplicaSet) HandlerError(projection, kind string) {
 	if r == nil {
@@ -104,6 +115,8 @@ func (r *ReplicaSet) HandlerError(projection, kind string) {
 	case !ok:
 	case kind == KindPanic:
 		p.panics.Inc()
+	case kind == KindTimeout:
+		p.timeouts.Inc()
 	default:
 		p.errors.Inc()
 	}
@@ -188,7 +201,34 @@ func (r *ReplicaSet) Retrying(projection, partition string, retrying bool) {
 	}
 }
 
-// ForgetPartition deletes the position, the lag and the retrying of a projection
+// Skipped counts an event that a projection's error policy has skipped.
+func (r *ReplicaSet) Skipped(projection string) {
+	if r == nil {
+		return
+	}
+	if p, ok := r.series.projections.get(projection); ok {
+		p.skipped.Inc()
+	}
+}
+
+// HookDropped counts a failure that was not told to the failure hook.
+func (r *ReplicaSet) HookDropped() {
+	if r != nil {
+		r.series.hookDropped.Inc()
+	}
+}
+
+// Stopped records whether a projection is stopped for slots of a partition, until a person decides.
+func (r *ReplicaSet) Stopped(projection, partition string, stopped bool) {
+	if r == nil {
+		return
+	}
+	if g, ok := r.series.stopped.get(projectionPartition{projection, partition}); ok {
+		g.Set(boolValue(stopped))
+	}
+}
+
+// ForgetPartition deletes the position, the lag, the retrying and the stop of a projection
 // in a partition. To be called when this worker has stopped handling it: a later
 // record makes them anew.
 func (r *ReplicaSet) ForgetPartition(projection, partition string) {
@@ -200,4 +240,5 @@ func (r *ReplicaSet) ForgetPartition(projection, partition string) {
 	s.position.remove(key, func() { f.position.DeleteLabelValues(labels...) })
 	s.lag.remove(key, func() { f.lag.DeleteLabelValues(labels...) })
 	s.retrying.remove(key, func() { f.retrying.DeleteLabelValues(labels...) })
+	s.stopped.remove(key, func() { f.stopped.DeleteLabelValues(labels...) })
 }

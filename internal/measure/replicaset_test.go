@@ -77,10 +77,13 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.HandlerError("users", measure.KindPanic)
 			r.HandlerError("users", measure.KindError)
 			r.HandlerError("users", "whatever")
+			r.HandlerError("users", measure.KindTimeout)
 		}, "handler_errors_total", `
+			handler_errors_total{kind="timeout",projection="users",replica_set="a"}=1
 			handler_errors_total{kind="error",projection="users",replica_set="a"}=2
 			handler_errors_total{kind="panic",projection="users",replica_set="a"}=1`},
 		{"failures begin at zero", func(r *measure.ReplicaSet) { r.EventsHandled("users", 1) }, "handler_errors_total", `
+			handler_errors_total{kind="timeout",projection="users",replica_set="a"}=0
 			handler_errors_total{kind="error",projection="users",replica_set="a"}=0
 			handler_errors_total{kind="panic",projection="users",replica_set="a"}=0`},
 		{
@@ -100,7 +103,18 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.ShowPartition("users", "1/2")
 		}, "retrying handler_errors_total", `
 			retrying{partition="0/2",projection="users",replica_set="a"}=0 retrying{partition="1/2",projection="users",replica_set="a"}=1
+			handler_errors_total{kind="timeout",projection="users",replica_set="a"}=0
 			handler_errors_total{kind="error",projection="users",replica_set="a"}=0 handler_errors_total{kind="panic",projection="users",replica_set="a"}=0`},
+		{"what error policies did", func(r *measure.ReplicaSet) {
+			r.ShowPartition("users", "0/2")
+			r.Stopped("users", "1/2", true)
+			r.Stopped("users", "3/4", true)
+			r.ForgetPartition("users", "3/4")
+			r.Skipped("users")
+			r.HookDropped()
+		}, "stopped events_skipped_total failure_hook_dropped_total", `
+			stopped{partition="0/2",projection="users",replica_set="a"}=0 stopped{partition="1/2",projection="users",replica_set="a"}=1
+			events_skipped_total{projection="users",replica_set="a"}=1 failure_hook_dropped_total{replica_set="a"}=1`},
 		{"retrying ends", func(r *measure.ReplicaSet) {
 			r.Retrying("users", "0/2", true)
 			r.Retrying("users", "1/2", true)

@@ -24,18 +24,23 @@ func covers() *rapid.Generator[[]slot.Piece] {
 		slices.Sort(borders)
 		pieces := make([]slot.Piece, 0, len(borders))
 		for i, from := range borders[:len(borders)-1] {
-			pieces = append(pieces, piece(from, borders[i+1], rapid.Int64Range(0, 5).Draw(t, "position")))
+			p := piece(from, borders[i+1], rapid.Int64Range(0, 5).Draw(t, "position"))
+			p.Revision, p.Stopped = rapid.Int64Range(0, 3).Draw(t, "revision"), rapid.SampledFrom([]int64{0, 0, 0, 6, 7}).Draw(t, "stopped")
+			pieces = append(pieces, p)
 		}
 		return rapid.Permutation(pieces).Draw(t, "order")
 	})
 }
 
-// positions is the position of every slot: the ranges between which it differs, in order.
+// positions is the position of every slot, and where it is stopped: the ranges between which they differ, in order.
 func positions(pieces []slot.Piece) []slot.Piece {
 	pieces = slices.SortedFunc(slices.Values(pieces), func(a, b slot.Piece) int { return cmp.Compare(a.From, b.From) })
+	for i := range pieces {
+		pieces[i].Revision = 0
+	}
 	all := pieces[:1]
 	for _, p := range pieces[1:] {
-		if last := &all[len(all)-1]; last.To == p.From && last.Position == p.Position {
+		if last := &all[len(all)-1]; last.To == p.From && last.Position == p.Position && last.Stopped == p.Stopped {
 			last.To = p.To
 		} else {
 			all = append(all, p)
@@ -51,7 +56,9 @@ func raised(pieces []slot.Piece, own slot.Range, position int64) []slot.Piece {
 		borders := []int{p.From, min(max(own.From, p.From), p.To), min(max(own.To, p.From), p.To), p.To}
 		for i, at := range []int64{p.Position, max(p.Position, position), p.Position} {
 			if borders[i] < borders[i+1] {
-				all = append(all, piece(borders[i], borders[i+1], at))
+				part := piece(borders[i], borders[i+1], at)
+				part.Revision, part.Stopped = p.Revision, p.Stopped
+				all = append(all, part)
 			}
 		}
 	}
@@ -73,7 +80,7 @@ func checkCut(t *rapid.T, cut [][]slot.Piece, total int) {
 			if p.From != at {
 				t.Fatalf("after slot %d comes %v in partition %d/%d: a gap or an overlap", at, p, k, total)
 			}
-			if i > 0 && pieces[i-1].Position == p.Position {
+			if i > 0 && pieces[i-1].Position == p.Position && pieces[i-1].Stopped == p.Stopped {
 				t.Fatalf("neighbours %v and %v of partition %d/%d were not joined", pieces[i-1], p, k, total)
 			}
 			at = p.To
@@ -102,6 +109,13 @@ func TestPropertyEverySlotKeepsItsPosition(t *testing.T) {
 			pieces = slices.Concat(cut...)
 			if got := positions(pieces); !slices.Equal(want, got) {
 				t.Fatalf("recut %d into %d moved a slot's position", i, total)
+			}
+			for _, before := range given {
+				for _, after := range pieces {
+					if _, both := before.Intersect(after.Range); both && after.Revision < before.Revision {
+						t.Fatalf("recut %d into %d lowered a slot's revision", i, total)
+					}
+				}
 			}
 		}
 	})
@@ -137,6 +151,11 @@ func TestPropertyLiftedPiecesMeetAgain(t *testing.T) {
 		cut, err := slot.Recut(pieces, total)
 		if err != nil {
 			t.Fatal(err)
+		}
+		for k := range cut {
+			for i := range cut[k] {
+				cut[k][i].Stopped, cut[k][i].Revision = 0, 0 // as if resumed
+			}
 		}
 		top := int64(0)
 		for _, p := range pieces {

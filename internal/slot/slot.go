@@ -57,6 +57,22 @@ func (p Partition) Range() Range {
 type Piece struct {
 	Range
 	Position int64
+	// Revision is raised by every change that the range's owner must know about.
+	Revision int64
+	// Stopped is the position from which on nothing is handled; 0 if there is none.
+	Stopped int64
+}
+
+// Divide returns the pieces that may be handled, and those that are stopped.
+func Divide(pieces []Piece) (running, stopped []Piece) {
+	for _, p := range pieces {
+		if p.Stopped != 0 {
+			stopped = append(stopped, p)
+			continue
+		}
+		running = append(running, p)
+	}
+	return running, stopped
 }
 
 // Lowest is the lowest position among the pieces, where reading has to begin;
@@ -85,7 +101,8 @@ func Lift(pieces []Piece, position int64) []Piece {
 
 // Recut cuts the pieces along the borders of total partitions. Element k of the
 // result holds the pieces of partition k, ordered by slot; neighbours within a
-// partition that have the same position are joined. Every slot keeps exactly
+// partition that have the same position, and are stopped at the same, are
+// joined; the higher revision counts then. Every slot keeps exactly
 // the position that it had, so nothing is replayed and nothing skipped.
 //
 // The pieces must cover every slot once; Recut returns an error that names the
@@ -107,7 +124,9 @@ func Recut(pieces []Piece, total int) ([][]Piece, error) {
 			if !ok {
 				continue
 			}
-			cut[k] = appendJoined(cut[k], Piece{Range: both, Position: ordered[i].Position})
+			piece := ordered[i]
+			piece.Range = both
+			cut[k] = appendJoined(cut[k], piece)
 			next = i
 		}
 	}
@@ -150,8 +169,8 @@ func (p Partition) Covers(pieces []Piece) bool {
 // appendJoined appends p to the pieces, or lengthens the last of them if p
 // continues it at the same position.
 func appendJoined(pieces []Piece, p Piece) []Piece {
-	if n := len(pieces); n > 0 && pieces[n-1].To == p.From && pieces[n-1].Position == p.Position {
-		pieces[n-1].To = p.To
+	if n := len(pieces); n > 0 && pieces[n-1].To == p.From && pieces[n-1].Position == p.Position && pieces[n-1].Stopped == p.Stopped {
+		pieces[n-1].To, pieces[n-1].Revision = p.To, max(pieces[n-1].Revision, p.Revision)
 		return pieces
 	}
 	return append(pieces, p)

@@ -16,6 +16,7 @@ import (
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // unconnected is a pool that connects to nothing: New does not touch the database.
@@ -149,6 +150,9 @@ func TestOptionsRules(t *testing.T) {
 			good: values{"longest": orchestrator.WithWorkerName(strings.Repeat("x", 255))},
 			bad:  values{"empty": orchestrator.WithWorkerName(""), "too long": orchestrator.WithWorkerName(strings.Repeat("x", 256)), "with NUL": orchestrator.WithWorkerName("\x00"), "not UTF-8": orchestrator.WithWorkerName("\xff")},
 		},
+		"WithErrorPolicy":    {good: values{"zero": orchestrator.WithErrorPolicy(projection.ErrorPolicy{})}},             // Run refuses what cannot work
+		"WithErrorPolicyFor": {good: values{"any name": orchestrator.WithErrorPolicyFor("x", projection.ErrorPolicy{})}}, // the same
+		"WithFailureHook":    {good: values{"none": orchestrator.WithFailureHook(nil)}},
 		"WithLogger": {
 			good: values{"one": orchestrator.WithLogger(slog.New(slog.DiscardHandler))},
 			bad:  values{"nil": orchestrator.WithLogger(nil)},

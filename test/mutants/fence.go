@@ -4,12 +4,12 @@ package main
 var fenceGuards = []guard{
 	{
 		Name: "fence-generation", File: "pgcoord/batch.go",
-		Old: "AND generation = $5 AND worker_id = $6\nFOR NO KEY UPDATE", New: "AND $5::bigint > 0 AND worker_id = $6\nFOR NO KEY UPDATE",
+		Old: "AND generation = $5 AND worker_id = $6 AND revision = $7\nFOR NO KEY UPDATE", New: "AND $5::bigint > 0 AND worker_id = $6 AND revision = $7\nFOR NO KEY UPDATE",
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only in its own generation",
 	},
 	{
 		Name: "fence-worker", File: "pgcoord/batch.go",
-		Old: "AND worker_id = $6\nFOR NO KEY UPDATE", New: "AND $6::uuid IS NOT NULL\nFOR NO KEY UPDATE",
+		Old: "AND worker_id = $6 AND revision = $7\nFOR NO KEY UPDATE", New: "AND $6::uuid IS NOT NULL AND revision = $7\nFOR NO KEY UPDATE",
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "a batch commits only on its worker's rows",
 	},
 	{

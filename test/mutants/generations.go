@@ -110,7 +110,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "slots-keep-positions", File: "internal/slot/slot.go",
-		Old: "pieces[n-1].To == p.From && pieces[n-1].Position == p.Position {", New: "pieces[n-1].To == p.From {",
+		Old: "pieces[n-1].To == p.From && pieces[n-1].Position == p.Position && ", New: "pieces[n-1].To == p.From && ",
 		Test: "TestPropertyEverySlotKeepsItsPosition", Promise: "at a change of the number of partitions nothing is replayed or skipped",
 	},
 	{

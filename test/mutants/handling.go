@@ -19,7 +19,7 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "pieces-keep-from-the-window", File: "actors/reader.go",
-		Old: "level := !slices.ContainsFunc(q.Pieces,", New: "level := len(q.Pieces) > 0 || !slices.ContainsFunc(q.Pieces,",
+		Old: "level := !q.Partial && !slices.ContainsFunc(q.Pieces,", New: "level := len(q.Pieces) > 0 || !slices.ContainsFunc(q.Pieces,",
 		Test: "TestPiecesThatHaveNotMetAreReadAlone", Promise: "what all processors share is given only to those whose slots stand at one position",
 	},
 	{

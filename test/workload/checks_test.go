@@ -38,7 +38,7 @@ func handleAll(t *testing.T, pool *pgxpool.Pool, p projection.Projection) {
 	t.Helper()
 	events, err := silentStore().ReadEvents(t.Context(), pool, 0, 10_000)
 	require.NoError(t, err)
-	described, err := handling.Describe[projection.Wrapper](p)
+	described, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p)
 	require.NoError(t, err)
 	scope := described.Scope.AggregateTypes
 	wanted := events[:0]

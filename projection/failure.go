@@ -1,0 +1,45 @@
+package projection
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Failure is a failed attempt at an event, as orchestrator.WithFailureHook is told of it.
+type Failure struct {
+	// ReplicaSet, Worker, Generation, PartitionKey and TotalPartitions say where the handler was called: see [Delivery].
+	ReplicaSet                    string
+	Worker                        uuid.UUID
+	Generation                    int64
+	PartitionKey, TotalPartitions int
+
+	// Projection is the projection's name.
+	Projection string
+	// Event is the event that failed.
+	Event FailedEvent
+	// Attempt counts the failed attempts at the event in a row, this one included, over restarts.
+	Attempt int
+	// Class is the kind of failure.
+	Class Class
+	// Retry says that the event is handled again, after Delay. Otherwise Outcome says what has become of it.
+	Retry bool
+	Delay time.Duration
+	// Outcome is what has become of the event: it is in the tables. Meaningless if Retry is set.
+	Outcome Outcome
+	// Err is the handler's error: a [*PanicError] if it panicked.
+	Err error
+}
+
+// FailedEvent is an event without its payload and metadata, which may be large or secret.
+type FailedEvent struct {
+	GlobalPosition   int64
+	EventID          uuid.UUID
+	EventType        string
+	EventVersion     int
+	BoundedContext   string
+	AggregateType    string
+	AggregateID      string
+	AggregateVersion int64
+	CreatedAt        time.Time
+}

@@ -1,0 +1,80 @@
+package main
+
+// errorPolicyGuards keep what error policies decide exact.
+var errorPolicyGuards = []guard{
+	{
+		Name: "fence-revision", File: "pgcoord/batch.go",
+		Old: "AND revision = $7\nFOR NO KEY UPDATE", New: "AND $7::bigint >= 0\nFOR NO KEY UPDATE",
+		Test: "TestAStopIsKnownToWhoeverCommits", Promise: "whoever does not know that the projection is stopped commits nothing",
+	},
+	{
+		Name: "letters-or-nothing", File: "pgcoord/outcome.go",
+		Old: "batchtx.Statement{SQL: batchtx.ExactlyOne(b.store.q(sqlLetter)),", New: "batchtx.Statement{SQL: b.store.q(sqlLetter),",
+		Test: "TestASkipCommitsWithItsCheckpoint", Promise: "no event is passed without the record that says so",
+	},
+	{
+		Name: "stops-raise-the-revision", File: "pgcoord/outcome.go",
+		Old: "revision = revision + 1", New: "revision = revision",
+		Test: "TestAStopIsKnownToWhoeverCommits", Promise: "a stop is known before the next commit",
+	},
+	{
+		Name: "stops-stay-apart", File: "internal/slot/slot.go",
+		Old: "pieces[n-1].Position == p.Position && pieces[n-1].Stopped == p.Stopped {", New: "pieces[n-1].Position == p.Position {",
+		Test: "TestPropertyEverySlotKeepsItsPosition", Promise: "a stop stays with its slots when ranges are joined",
+	},
+	{
+		Name: "revisions-never-fall", File: "internal/slot/slot.go",
+		Old: "p.To, max(pieces[n-1].Revision, p.Revision)", New: "p.To, min(pieces[n-1].Revision, p.Revision)",
+		Test: "TestPropertyEverySlotKeepsItsPosition", Promise: "a slot's revision does not go back when ranges are joined",
+	},
+	{
+		Name: "stops-are-rewritten", File: "pgcoord/activation.go",
+		Old: "c.stopped = append(c.stopped, orNull(row.Stopped))", New: "c.stopped = append(c.stopped, orNull(0))",
+		Test: "TestAStopFollowsItsSlots", Promise: "a stop survives a change of the number of partitions",
+	},
+	{
+		Name: "partly-stopped-reads-alone", File: "actors/reader.go",
+		Old: "level := !q.Partial && ", New: "level := ",
+		Test: "TestStopOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a partition of which some slots are stopped does not get their events from the shared window",
+	},
+	{
+		Name: "stopped-rows-are-looked-at", File: "actors/processor.go",
+		Old: "|| p.unsettled() || len(p.stopped) > 0) &&", New: "|| p.unsettled()) &&",
+		Test: "TestStopOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a projection goes on when a person has ended its stop, though nothing is appended",
+	},
+	{
+		Name: "attempts-over-restarts", File: "actors/failed.go",
+		Old: "p.policy.After(p.failing.attempts, d.Class); outcome != handling.Retry {", New: "p.policy.After(0, d.Class); outcome != handling.Retry {",
+		Test: "TestAttemptsAreCountedOverRestarts", Package: "test/face", Promise: "an event that fails over restarts has an outcome in the end",
+	},
+	{
+		Name: "conflicts-are-no-attempts", File: "internal/handling/class.go",
+		Old: "case batchtx.IsConflict(err):", New: "case batchtx.IsConflict(err) && !permanent:",
+		Test: "TestDefaultClass", Promise: "an event is not given up because a concurrent transaction was in the way",
+	},
+	{
+		Name: "classifiers-are-contained", File: "internal/handling/class.go",
+		Old: "if value := recover(); value != nil {", New: "if value := any(nil); value != nil {",
+		Test: "TestClassifyIsContained", Promise: "a classifier that panics ends neither the worker nor the projection",
+	},
+	{
+		Name: "zero-retries-for-ever", File: "internal/handling/errorpolicy.go",
+		Old: "if made.Then == Stop && made.Attempts == 0 && made.Classify == nil {", New: "if made.Then == Stop && made.Attempts < 0 && made.Classify == nil {",
+		Test: "TestPolicyFillsInItsDefaults", Promise: "without an error policy every event is retried for ever",
+	},
+	{
+		Name: "late-calls-are-timeouts", File: "internal/handling/timeout.go",
+		Old: "case !ok || err == nil && !closed:", New: "case !ok || err == nil:",
+		Test: "TestHandleWithinHidden", Promise: "a handler that hides that its time was over has not handled the event",
+	},
+	{
+		Name: "hooks-hold-up-nothing", File: "actors/hook.go",
+		Old: "	default:\n\t\th.metrics.HookDropped()", New: "	case <-h.ending:\n\t\th.metrics.HookDropped()",
+		Test: "TestFailureHookThatBlocks", Package: "test/face", Promise: "a hook that blocks delays no event",
+	},
+	{
+		Name: "unpartitioned-does-not-park", File: "errorpolicy.go",
+		Old: "if p.Unpartitioned && p.Policy.Then == handling.Park {", New: "if !p.Unpartitioned && p.Policy.Then == handling.Park {",
+		Test: "TestRunRefusesErrorPolicies", Package: "test/face", Promise: "a projection that wants one order across aggregates parks none of them",
+	},
+}

@@ -28,7 +28,7 @@ func (p *processor) decide(ctx context.Context, events packed.Events, f handling
 	case handling.Smaller:
 		p.size.next = d.Size
 		n.after = d.Delay
-		p.log.Warn("a batch failed, trying a smaller one", "error", d.Err, "events", events.Len(),
+		p.log.Warn("a batch failed, trying a smaller one", "error", abridged(fmt.Sprint(d.Err)), "events", events.Len(),
 			"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
 	case handling.EventFailed:
 		p.eventFailed(ctx, events, d)

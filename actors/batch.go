@@ -25,40 +25,48 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		return next{}, err
 	}
 	defer release()
-	events, upTo := p.head()
+	q := p.portion()
+	if q.full {
+		p.stopFull(q.all.At(0))
+		return next{more: true}, nil
+	}
+	events, upTo := q.handle, q.upTo
 	b, err := p.beginInTurn(ctx, upTo)
 	if err != nil {
 		return p.notBegun(err)
 	}
 	defer b.Rollback(ctx) // does nothing unless something below panics
-	began := time.Now()
-	call := p.call(ctx, b, events)
-	if call == nil {
-		return next{}, nil // abandoned; it is stopping
+	began, handled := time.Now(), 0
+	if events.Len() > 0 {
+		call := p.call(ctx, b, events)
+		if call == nil {
+			return next{}, nil // abandoned; it is stopping
+		}
+		if handled = call.handled; call.err != nil || handled == 0 {
+			return p.rolledBack(ctx, b, q, handled, call.err, time.Since(began))
+		}
 	}
-	handled, handlerErr := call.handled, call.err
-	if handlerErr != nil || handled == 0 {
-		return p.rolledBack(ctx, b, events, handled, handlerErr, time.Since(began))
-	}
-	if handled < events.Len() {
-		upTo = events.Position(handled - 1)
-	}
-	recovered := p.recordIn(b, events.Slice(0, handled))
+	offered := q.all.Len()
+	q = q.upToHandled(handled)
+	upTo = q.upTo
+	b.PutAside(q.aside)
+	recovered := p.recordIn(b, q.handle)
 	if err := p.commit(ctx, b, upTo); err != nil {
 		switch {
 		case errors.Is(err, pgcoord.ErrNoRecord) && b.Alive():
 			p.failing.apart = true
 			return next{more: true}, nil
-		case ctx.Err() != nil:
+		case ctx.Err() != nil || q.handle.Len() == 0:
 			return next{}, err
 		}
-		return p.decide(ctx, events.Slice(0, handled), handling.Failure{
+		return p.decide(ctx, q, handling.Failure{
 			Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began),
 		})
 	}
 	p.turns.conflicts = 0
 	p.recordLater(b, recovered)
-	p.succeeded(ctx, handled, events.Len(), time.Since(began))
+	p.setAside(q.aside)
+	p.succeeded(ctx, q, offered, time.Since(began))
 	return next{more: true}, nil
 }
 
@@ -75,14 +83,14 @@ func (p *processor) notBegun(err error) (next, error) {
 }
 
 // rolledBack rolls back a batch whose handler failed, or handled nothing since it is to stop, and decides what follows.
-func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, events packed.Events, handled int, handlerErr error, took time.Duration) (next, error) {
+func (p *processor) rolledBack(ctx context.Context, b *pgcoord.Batch, q portion, handled int, handlerErr error, took time.Duration) (next, error) {
 	// A context of the handler's own that ended closes the connection too.
 	alive, conflict := b.Alive(), b.Conflict(handlerErr)
 	b.Rollback(ctx)
 	if stopping := handlerErr == nil || ctx.Err() != nil; stopping {
 		return next{}, nil
 	}
-	return p.decide(ctx, events, handling.Failure{
+	return p.decide(ctx, q, handling.Failure{
 		Err: handlerErr, Cause: b.Cause(), Conflict: conflict, Lost: !alive, Took: took, Handled: handled, Whole: p.wholeBatches(),
 	})
 }
@@ -140,11 +148,11 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 
 // succeeded drops what was committed and lets the next batch be larger, or
 // smaller if this one was cut.
-func (p *processor) succeeded(ctx context.Context, handled, offered int, took time.Duration) {
-	name, m := p.fence.Projection, p.worker.Metrics
-	m.EventsHandled(name, handled)
-	m.Batch(name, handled, took)
-	last := p.supply.pages[0].events.Position(handled - 1)
+func (p *processor) succeeded(ctx context.Context, q portion, offered int, took time.Duration) {
+	name, m, handled := p.fence.Projection, p.worker.Metrics, q.all.Len()
+	m.EventsHandled(name, q.handle.Len())
+	m.Batch(name, q.handle.Len(), took)
+	last := q.all.Position(handled - 1)
 	p.supply.handled(handled)
 	p.size.learn(handled, offered, took)
 	if p.failing.position != 0 && last >= p.failing.position {

@@ -177,11 +177,15 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	var unsettled map[string]int64
 	var unsettledErr error
 	var missing []string
+	var parked []replicaset.Parked
 	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 		if rows, err = w.Store.Assignment(ctx, db, w.self(), generation); err != nil {
 			return err
 		}
 		unsettled, unsettledErr = w.Store.Unsettled(ctx, db)
+		if parked, err = w.Store.Parked(ctx, db, w.Membership.Projections...); err != nil {
+			return err
+		}
 		missing, err = w.Store.Missing(ctx, db, e.takenPartIn(), generation)
 		return err
 	})
@@ -191,7 +195,7 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	if unsettledErr != nil {
 		w.recordFailed(e.log, unsettledErr) // the processors read it later
 	}
-	assignment := toAssignment(generation, rows, func(projection string) int64 {
+	assignment := toAssignment(generation, rows, parked, func(projection string) int64 {
 		if unsettledErr != nil {
 			return messages.UnsettledUnknown
 		}
@@ -214,13 +218,13 @@ func (e *execution) takenPartIn() []string {
 }
 
 // toAssignment groups checkpoints by partition.
-func toAssignment(generation int64, rows []replicaset.Checkpoint, unsettled func(string) int64) messages.Assignment {
+func toAssignment(generation int64, rows []replicaset.Checkpoint, parked []replicaset.Parked, unsettled func(string) int64) messages.Assignment {
 	assignment := messages.Assignment{Generation: generation}
 	for _, row := range rows {
 		p := partitionOf(&assignment, row.Partition)
 		last := len(p.Projections) - 1
 		if last < 0 || p.Projections[last].Projection != row.Projection {
-			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection, Unsettled: unsettled(row.Projection)})
+			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection, Unsettled: unsettled(row.Projection), Parked: parked})
 			last++
 		}
 		p.Projections[last].Pieces = append(p.Projections[last].Pieces, row.Piece)

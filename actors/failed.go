@@ -8,11 +8,11 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
 // decide does what follows a batch that was not committed. The error is the database's.
-func (p *processor) decide(ctx context.Context, events packed.Events, f handling.Failure) (next, error) {
+func (p *processor) decide(ctx context.Context, q portion, f handling.Failure) (next, error) {
+	events := q.handle
 	n := next{more: true}
 	f.Events, f.Position, f.Idle = events.Len(), events.Position(f.Handled), p.idleTimeout()
 	if errors.Is(f.Err, batchtx.ErrOwner) {
@@ -26,12 +26,12 @@ func (p *processor) decide(ctx context.Context, events packed.Events, f handling
 	case handling.Idle:
 		p.giveMoreIdle(d)
 	case handling.Smaller:
-		p.size.next = d.Size
+		p.size.next = max(1, before(q.all, events.Position(d.Size)))
 		n.after = d.Delay
 		p.log.Warn("a batch failed, trying a smaller one", "error", abridged(fmt.Sprint(d.Err)), "events", events.Len(),
 			"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
 	case handling.EventFailed:
-		p.eventFailed(ctx, events, d)
+		p.eventFailed(ctx, q, d)
 	case handling.Database:
 		return next{}, d.Err
 	}
@@ -40,15 +40,15 @@ func (p *processor) decide(ctx context.Context, events packed.Events, f handling
 
 // eventFailed arranges for what came before the failing event to be committed
 // first, and for the event to be retried, or for its outcome.
-func (p *processor) eventFailed(ctx context.Context, events packed.Events, d handling.Decision) {
-	event, now := events.At(d.Event), time.Now()
+func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decision) {
+	event, now := q.handle.At(d.Event), time.Now()
 	if p.failing.position != event.GlobalPosition {
 		p.failing.position, p.failing.attempts, p.failing.panicked = event.GlobalPosition, 0, ""
 	}
 	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition)
 	p.failing.attempts++ // also where the table cannot be reached
 	p.failing.text = abridged(fmt.Sprint(d.Err))
-	p.size.next = d.Size
+	p.size.next = max(1, before(q.all, event.GlobalPosition))
 	if d.Outcome == handling.Retry {
 		p.recordAttempt(ctx, event)
 		if outcome, _ := p.policy.After(p.failing.attempts, d.Class); outcome != handling.Retry {

@@ -3,12 +3,14 @@ package actors
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // What the error policy says of an event that failed is done when the event is the next one, in a transaction without handlers: the events
@@ -37,7 +39,7 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 	first := p.supply.pages[0]
 	event := first.events.At(0)
 	letter := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text}
-	if p.failing.outcome != handling.Skip {
+	if p.failing.outcome == handling.Stop {
 		b, err := p.begin(ctx, math.MaxInt64) // all that is not stopped
 		if err != nil {
 			return next{}, err
@@ -57,9 +59,23 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 	if err != nil {
 		return next{}, err
 	}
-	b.Skip(letter)
-	if err := p.commit(ctx, b, upTo); err != nil {
+	if p.failing.outcome == handling.Park {
+		b.Park(letter, p.policy.MaxParked)
+	} else {
+		b.Skip(letter)
+	}
+	switch err := p.commit(ctx, b, upTo); {
+	case errors.Is(err, pgcoord.ErrTooManyParked):
+		p.failing.outcome, p.failing.text = handling.Stop, p.failing.text+" ("+err.Error()+")"
+		if p.failing.last != nil {
+			p.failing.last.Outcome = projection.Stop
+		}
+		return next{more: true}, nil
+	case err != nil:
 		return next{}, err
+	}
+	if p.failing.outcome == handling.Park {
+		p.park(aggregateOf(event))
 	}
 	p.supply.handled(1)
 	p.performed()
@@ -77,7 +93,13 @@ func (p *processor) performed() {
 		p.worker.Metrics.Skipped(p.fence.Projection)
 		p.log.Error("an event could not be handled, and the error policy has skipped it: no handler has handled it; orchestrator_dead_letters keeps it with the state skipped",
 			"position", f.position, "attempts", f.attempts, "error", f.text)
-	case handling.Stop, handling.Park:
+	case handling.Park:
+		if len(p.pieces) > 0 && slot.Lowest(p.pieces) < f.position {
+			return
+		}
+		p.log.Error("an event could not be handled, and its aggregate is parked: its events are put aside, in order, until a person decides; orchestrator_parked_aggregates lists it",
+			"position", f.position, "attempts", f.attempts, "error", f.text)
+	case handling.Stop:
 		if len(p.pieces) > 0 {
 			return
 		}

@@ -42,11 +42,12 @@ type processor struct {
 
 	pieces           []slot.Piece // the checkpoints as the tables have them, without those that are stopped
 	stopped          []slot.Piece // those that are
-	known            bool         // pieces are what the tables say; if not, read them
-	readTo           int64        // everything wanted up to here has been handled
-	horizon          int64        // up to which events can be read
-	epoch            uint64       // of the horizon
-	supply           supply       // what has been read and not been committed
+	parked           parked
+	known            bool   // pieces are what the tables say; if not, read them
+	readTo           int64  // everything wanted up to here has been handled
+	horizon          int64  // up to which events can be read
+	epoch            uint64 // of the horizon
+	supply           supply // what has been read and not been committed
 	size             batchSize
 	failing          failing
 	turns            turns
@@ -81,12 +82,15 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description
 	if policy.Backoff == (dbfault.Backoff{}) {
 		policy.Backoff = dbfault.Backoff{First: w.Batch.RetryFirst, Max: w.Batch.RetryMax}
 	}
+	if policy.MaxParkedEvents == 0 {
+		policy.MaxParkedEvents = handling.DefaultMaxParked
+	}
 	running, stopped := slot.Divide(a.Pieces)
 	return &processor{
 		worker: w, run: r, fence: fence, handler: handler, policy: policy,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
-		pieces: running, stopped: stopped, known: len(a.Pieces) > 0, readTo: readFrom(running, stopped),
+		pieces: running, stopped: stopped, parked: parkedIn(a.Parked, fence.Projection, fence.Partition.Range()), known: len(a.Pieces) > 0, readTo: readFrom(running, stopped),
 		failing: failing{unsettled: max(0, a.Unsettled), unknown: a.Unsettled == messages.UnsettledUnknown},
 		supply: supply{
 			consumer: fence.Projection + " " + fence.Partition.String(),
@@ -103,6 +107,7 @@ func (p *processor) Receive(c actor.Context) {
 		if p.known {
 			p.worker.positions.believe(p.fence, p.rows())
 			p.noticeStopped()
+			p.showParked()
 		}
 		p.worker.Metrics.ShowPartition(p.fence.Projection, p.fence.Partition.String())
 		p.showPosition()
@@ -277,6 +282,10 @@ func (p *processor) reload(ctx context.Context) error {
 	if len(pieces) == 0 {
 		return errFenced
 	}
+	all, err := p.worker.Store.Parked(ctx, p.worker.db.InTransactions(), p.fence.Projection) // after the revisions that fence it
+	if err != nil {
+		return err
+	}
 	running, stopped := slot.Divide(pieces)
 	if slot.Lowest(running) > slot.Lowest(p.pieces) {
 		p.databaseFailures, p.failures = 0, p.failures.Committed(slot.Lowest(running)) // a batch was committed, though its answer was lost
@@ -289,6 +298,8 @@ func (p *processor) reload(ctx context.Context) error {
 	p.worker.positions.believe(p.fence, p.rows())
 	p.supply.partial = len(stopped) > 0
 	p.supply.reset(p.readTo)
+	p.parked = parkedIn(all, p.fence.Projection, p.fence.Partition.Range())
+	p.showParked()
 	p.performed()
 	p.noticeStopped()
 	return nil

@@ -26,6 +26,8 @@ type ProjectionAssignment struct {
 	// Unsettled is the highest position of an event that failed before and is still to be handled; 0 if there is none, and
 	// UnsettledUnknown if that could not be read.
 	Unsettled int64
+	// Parked is the aggregates that are parked for the projection, of whatever slot.
+	Parked []replicaset.Parked
 }
 
 // UnsettledUnknown is an Unsettled that could not be read.

@@ -37,6 +37,8 @@
 //	lag_events                      gauge      projection, partition  Horizon minus position; an upper bound of the events to handle.
 //	retrying                        gauge      projection, partition  1 while the partition waits to retry an event that failed, else 0.
 //	stopped                         gauge      projection, partition  1 while the projection is stopped for slots of the partition, until a person decides, else 0.
+//	parked_aggregates               gauge      projection, partition  Aggregates of the partition whose events are put aside until a person decides.
+//	events_parked_total             counter    projection             Events put aside because their aggregate is parked.
 //	events_skipped_total            counter    projection             Events that the projection's error policy skipped: no handler has handled them.
 //	failure_hook_dropped_total      counter                           Failures that were not told to the failure hook, because it was too slow.
 //	abandoned_handlers              gauge      projection             Handlers that did not return when they were to stop, and still run.

@@ -35,6 +35,6 @@ func (b *Batch) record(letter Failure, state string) {
 	e := letter.Event
 	b.more = append(b.more, batchtx.Statement{SQL: batchtx.ExactlyOne(b.store.q(sqlLetter)), Args: []any{
 		b.fence.Projection, e.GlobalPosition, b.store.replicaSet, e.EventID, e.EventType, e.BoundedContext, e.AggregateType, e.AggregateID,
-		state, max(1, letter.Attempts), storable(letter.Error), b.fence.Worker, b.fence.Generation,
+		state, letter.Attempts, storable(letter.Error), b.fence.Worker, b.fence.Generation,
 	}})
 }

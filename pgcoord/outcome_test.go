@@ -1,13 +1,18 @@
 package pgcoord
 
 import (
+	"context"
 	"math"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -71,20 +76,108 @@ func TestAStopFollowsItsSlots(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	pieces := o.cut(t, 6, 6)
-	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET stopped_at = 7, revision = 4 WHERE slot_from = 0`)
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET stopped_at = 7, revision = 4 WHERE slot_from = 1000`)
 	other := join(t, o.Store, o.pool, "orders")
 	for range 2 { // divided, and as it was divided
 		o.fence.Generation = generation(t, o.Store, o.pool, o.fence.Generation, o.worker, other)
-		assert.Equal(t, "0 1000 7 4, 1000 32768 0 0, 32768 65536 0 0", value[string](t, o.pool, `
+		assert.Equal(t, "0 1000 0 0, 1000 32768 7 4, 32768 65536 7 4", value[string](t, o.pool, `
 			SELECT string_agg(concat_ws(' ', slot_from, slot_to, coalesce(stopped_at, 0), revision), ', ' ORDER BY slot_from) FROM orchestrator_checkpoints`))
 	}
 	require.NoError(t, o.Stop(t.Context(), o.pool, other, ""))
 	o.fence.Generation = generation(t, o.Store, o.pool, o.fence.Generation, o.worker)
-	pieces[0].Stopped, pieces[0].Revision = 7, 4
+	pieces[1].Stopped, pieces[1].Revision = 7, 4
 	assert.Equal(t, pieces, o.pieces(t))
 	rows, err := o.Assignment(t.Context(), o.pool, o.worker, o.fence.Generation)
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
 	assert.Equal(t, pieces[0], rows[0].Piece)
 	assert.Equal(t, pieces[1], rows[1].Piece)
+}
+
+// packedEvents is events of an aggregate at positions.
+func packedEvents(letter Failure, positions ...int64) packed.Events {
+	var events []es.PersistedEvent
+	for _, position := range positions {
+		e := letter.Event
+		e.GlobalPosition, e.EventID = position, uuid.New()
+		events = append(events, e)
+	}
+	return packed.Pack(events)
+}
+
+// Parking is the aggregate's row, the letter and the checkpoint, or none of them. Later letters are counted with the batch that passes them.
+func TestParkingCommitsWithItsCheckpoint(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	letter := failed(t, o, slot.All(), 7, "no stock")
+	letter.Event.AggregateType = `O'rd\er, "NULL" {}`
+	letter.Attempts = 3
+	b := o.begin(t, whole(0), 7)
+	b.Park(letter, 1)
+	require.NoError(t, b.Commit(t.Context(), 7))
+	assert.Equal(t, whole(7), o.pieces(t), "the owner knows it, so the revision stays")
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'parked' AND attempts = 3 AND last_error = 'no stock'`))
+
+	b = o.begin(t, whole(7), 10)
+	b.PutAside(packedEvents(letter, 8, 10))
+	require.NoError(t, b.Commit(t.Context(), 10))
+	parked, err := o.Parked(t.Context(), o.pool, "orders", "letters")
+	require.NoError(t, err)
+	require.Len(t, parked, 1)
+	want := replicaset.Parked{Projection: "orders", Slot: parked[0].Slot, Letters: 3, Aggregate: replicaset.Aggregate{
+		BoundedContext: "shop", Type: letter.Event.AggregateType, ID: letter.Event.AggregateID,
+	}}
+	assert.Equal(t, want, parked[0])
+	assert.Equal(t, value[int](t, o.pool, `SELECT (hashtextextended($1, 0) & 65535)::int`, letter.Event.AggregateID), parked[0].Slot)
+	assert.Equal(t, 2, deadLetters(t, o, `state = 'parked' AND attempts = 0 AND last_error = '' AND generation = 1`))
+
+	other := failed(t, o, slot.All(), 11, "no stock")
+	other.Event.AggregateID += "x"
+	b = o.begin(t, whole(10), 11)
+	b.Park(other, 1)
+	require.ErrorIs(t, b.Commit(t.Context(), 11), ErrTooManyParked)
+	assert.True(t, b.Alive())
+	b = o.begin(t, whole(10), 12)
+	b.PutAside(packedEvents(other, 12))
+	require.ErrorIs(t, b.Commit(t.Context(), 12), ErrMoved, "it is not parked")
+	assert.Equal(t, whole(10), o.pieces(t))
+	assert.Equal(t, 3, deadLetters(t, o, `true`))
+}
+
+// An aggregate that was given free commits nothing for an owner that does not know it yet.
+func TestAStaleParkedSetCommitsNothing(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	letter := failed(t, o, slot.All(), 7, "no stock")
+	b := o.begin(t, whole(0), 7)
+	b.Park(letter, 1)
+	require.NoError(t, b.Commit(t.Context(), 7))
+	exec(t, o.pool, `WITH raised AS (UPDATE orchestrator_checkpoints SET revision = revision + 1) DELETE FROM orchestrator_parked_aggregates`)
+	o.refused(t, o.fence, whole(7), 8)
+}
+
+// Of parks at the same time no more succeed than may.
+func TestParksAreCountedOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	pieces := o.cut(t, 0, 0)
+	var batches []*Batch
+	for i, p := range pieces {
+		letter := failed(t, o, p.Range, int64(i+1), "no")
+		b := o.begin(t, []slot.Piece{p}, int64(i+1))
+		b.Park(letter, 1)
+		batches = append(batches, b)
+	}
+	results := make(chan error, len(batches))
+	for i, b := range batches {
+		go func() { results <- b.Commit(context.Background(), int64(i+1)) }()
+	}
+	failures := 0
+	for range batches {
+		if err := await(t, results, "a commit"); err != nil {
+			require.ErrorIs(t, err, ErrTooManyParked)
+			failures++
+		}
+	}
+	assert.Equal(t, 1, failures)
 }

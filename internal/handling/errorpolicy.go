@@ -18,11 +18,13 @@ type ErrorPolicy[O, C ~int] struct {
 	Classify        func(error) C
 }
 
+// DefaultMaxParked is MaxParked and MaxParkedEvents where they are 0.
+const DefaultMaxParked = 1024
+
 // Bounds of a policy's fields.
 const (
 	shortestDelay    = time.Millisecond
 	longestDelay     = 24 * time.Hour
-	defaultMaxParked = 1024
 	highestMaxParked = 1 << 20
 )
 
@@ -72,7 +74,7 @@ func (p ErrorPolicy[O, C]) Policy(backoff dbfault.Backoff) (Policy, error) {
 
 func orDefault(most int) int {
 	if most == 0 {
-		return defaultMaxParked
+		return DefaultMaxParked
 	}
 	return most
 }

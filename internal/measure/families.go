@@ -50,6 +50,8 @@ type families struct {
 	batchesWaiting                                         *prometheus.GaugeVec
 	batchDuration, batchEvents                             *prometheus.HistogramVec
 	position, lag, retrying, stopped, abandoned            *prometheus.GaugeVec
+	parked                                                 *prometheus.GaugeVec
+	eventsParked                                           *prometheus.CounterVec
 	skipped, hookDropped                                   *prometheus.CounterVec
 
 	horizonPosition, lastPosition     *prometheus.GaugeVec
@@ -123,6 +125,8 @@ func (f *families) addProjections() {
 	f.lag = f.gauge("lag_events", "Horizon minus position; an upper bound of the events to handle.", "projection", "partition")
 	f.retrying = f.gauge("retrying", "1 while the partition waits to retry an event that failed, else 0.", "projection", "partition")
 	f.stopped = f.gauge("stopped", "1 while the projection is stopped for slots of the partition, until a person decides, else 0.", "projection", "partition")
+	f.parked = f.gauge("parked_aggregates", "Aggregates of the partition whose events are put aside until a person decides.", "projection", "partition")
+	f.eventsParked = f.counter("events_parked_total", "Events put aside because their aggregate is parked.", "projection")
 	f.skipped = f.counter("events_skipped_total", "Events that the projection's error policy skipped: no handler has handled them.", "projection")
 	f.hookDropped = f.counter("failure_hook_dropped_total", "Failures that were not told to the failure hook, because it was too slow.")
 	f.abandoned = f.gauge("abandoned_handlers", "Handlers that did not return when they were to stop, and still run.", "projection")

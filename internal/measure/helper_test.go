@@ -45,6 +45,7 @@ func recordEverything(r *measure.ReplicaSet) {
 	r.Lag("users", "0/1", 1)
 	r.Retrying("users", "0/1", true)
 	r.Stopped("users", "0/1", true)
+	r.ParkedAggregates("users", "0/1", 1)
 	r.Horizon(1, 2, time.Second, 1)
 	r.HorizonFaults(nil)
 	r.DatabaseError("heartbeat")

@@ -18,7 +18,7 @@ const (
 type projectionSeries struct {
 	projections             *children[string, projectionMetrics]
 	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
-	stopped                 *children[projectionPartition, prometheus.Gauge]
+	stopped, parked         *children[projectionPartition, prometheus.Gauge]
 	hookDropped             prometheus.Counter
 	fencedBatches           prometheus.Counter
 	batchesWaiting          prometheus.Gauge
@@ -32,6 +32,7 @@ type projectionMetrics struct {
 	errors, panics prometheus.Counter
 	timeouts       prometheus.Counter
 	skipped        prometheus.Counter
+	eventsParked   prometheus.Counter
 	batchDuration  prometheus.Observer
 	batchEvents    prometheus.Observer
 	abandoned      prometheus.Gauge
@@ -51,6 +52,7 @@ func (s *series) initProjections() {
 	s.lag = perPartition(s, f.lag)
 	s.retrying = perPartition(s, f.retrying)
 	s.stopped = perPartition(s, f.stopped)
+	s.parked = perPartition(s, f.parked)
 	s.hookDropped = f.hookDropped.WithLabelValues(s.name)
 	s.fencedBatches = f.fencedBatches.WithLabelValues(s.name)
 	s.batchesWaiting = f.batchesWaiting.WithLabelValues(s.name)
@@ -66,6 +68,7 @@ func (s *series) newProjection(projection string) projectionMetrics {
 		panics:        f.handlerErrors.WithLabelValues(s.name, projection, KindPanic),
 		timeouts:      f.handlerErrors.WithLabelValues(s.name, projection, KindTimeout),
 		skipped:       f.skipped.WithLabelValues(s.name, projection),
+		eventsParked:  f.eventsParked.WithLabelValues(s.name, projection),
 		batchDuration: f.batchDuration.WithLabelValues(s.name, projection),
 		batchEvents:   f.batchEvents.WithLabelValues(s.name, projection),
 		abandoned:     f.abandoned.WithLabelValues(s.name, projection),
@@ -81,6 +84,7 @@ func (r *ReplicaSet) ShowPartition(projection, partition string) {
 	r.series.projections.get(projection)
 	r.series.retrying.get(projectionPartition{projection, partition})
 	r.series.stopped.get(projectionPartition{projection, partition})
+	r.series.parked.get(projectionPartition{projection, partition})
 }
 
 // BatchWaits records that so many more batches wait for a connection of the pool, and
@@ -211,6 +215,26 @@ func (r *ReplicaSet) Skipped(projection string) {
 	}
 }
 
+// EventsParked counts n events that were put aside because their aggregate is parked. n below 1 counts nothing.
+func (r *ReplicaSet) EventsParked(projection string, n int) {
+	if r == nil || n < 1 {
+		return
+	}
+	if p, ok := r.series.projections.get(projection); ok {
+		p.eventsParked.Add(float64(n))
+	}
+}
+
+// ParkedAggregates records how many aggregates of a partition are parked for a projection.
+func (r *ReplicaSet) ParkedAggregates(projection, partition string, n int) {
+	if r == nil {
+		return
+	}
+	if g, ok := r.series.parked.get(projectionPartition{projection, partition}); ok {
+		g.Set(float64(n))
+	}
+}
+
 // HookDropped counts a failure that was not told to the failure hook.
 func (r *ReplicaSet) HookDropped() {
 	if r != nil {
@@ -240,5 +264,6 @@ func (r *ReplicaSet) ForgetPartition(projection, partition string) {
 	s.position.remove(key, func() { f.position.DeleteLabelValues(labels...) })
 	s.lag.remove(key, func() { f.lag.DeleteLabelValues(labels...) })
 	s.retrying.remove(key, func() { f.retrying.DeleteLabelValues(labels...) })
+	s.parked.remove(key, func() { f.parked.DeleteLabelValues(labels...) })
 	s.stopped.remove(key, func() { f.stopped.DeleteLabelValues(labels...) })
 }

@@ -111,8 +111,15 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.Stopped("users", "3/4", true)
 			r.ForgetPartition("users", "3/4")
 			r.Skipped("users")
+			r.EventsParked("users", 2)
+			r.EventsParked("users", 0)
+			r.ParkedAggregates("users", "1/2", 3)
+			r.ParkedAggregates("users", "3/4", 1)
+			r.ForgetPartition("users", "3/4")
 			r.HookDropped()
-		}, "stopped events_skipped_total failure_hook_dropped_total", `
+		}, "stopped events_skipped_total failure_hook_dropped_total parked_aggregates events_parked_total", `
+			parked_aggregates{partition="0/2",projection="users",replica_set="a"}=0 parked_aggregates{partition="1/2",projection="users",replica_set="a"}=3
+			events_parked_total{projection="users",replica_set="a"}=2
 			stopped{partition="0/2",projection="users",replica_set="a"}=0 stopped{partition="1/2",projection="users",replica_set="a"}=1
 			events_skipped_total{projection="users",replica_set="a"}=1 failure_hook_dropped_total{replica_set="a"}=1`},
 		{"retrying ends", func(r *measure.ReplicaSet) {

@@ -91,7 +91,7 @@ func (d *database) fill(ctx context.Context, events, aggregates int, payload str
 func (d *database) fresh(ctx context.Context) error {
 	return d.exec(ctx, `
 TRUNCATE orchestrator_generations, orchestrator_workers, orchestrator_heartbeats, orchestrator_checkpoints, orchestrator_dead_letters,
-	orchestrator_turns, bench_rows, bench_checkpoints CASCADE;
+	orchestrator_turns, orchestrator_parked_aggregates, bench_rows, bench_checkpoints CASCADE;
 INSERT INTO bench_checkpoints VALUES ('by hand', 0);
 SELECT pg_stat_statements_reset()`)
 }

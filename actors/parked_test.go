@@ -1,0 +1,70 @@
+package actors
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+)
+
+// positionsOf is the positions of events.
+func positionsOf(events packed.Events) []int64 {
+	all := []int64{}
+	for i := range events.Len() {
+		all = append(all, events.Position(i))
+	}
+	return all
+}
+
+// Of each event it is clear whether it is handled, put aside or left for the next batch, wherever the batch is cut.
+func TestAPortionIsCut(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 40).Draw(t, "events")
+		events := make([]es.PersistedEvent, n)
+		for i := range events {
+			events[i] = es.PersistedEvent{GlobalPosition: int64(3 * (i + 1)), AggregateType: "User", AggregateID: fmt.Sprint(rapid.IntRange(0, 4).Draw(t, "aggregate"))}
+		}
+		most := rapid.IntRange(1, 12).Draw(t, "most")
+		p := &processor{policy: handling.Policy{MaxParkedEvents: most}, parked: parked{}}
+		for _, id := range rapid.SliceOfDistinct(rapid.SampledFrom([]string{"0", "1", "2"}), rapid.ID).Draw(t, "parked") {
+			p.parked[replicaset.Aggregate{Type: "User", ID: id}] = rapid.IntRange(1, 12).Draw(t, "letters")
+		}
+		p.size.next = rapid.IntRange(1, 50).Draw(t, "size")
+		p.supply.pages = []page{{events: packed.Pack(events), upTo: int64(3*n + 2)}}
+		q := p.portion()
+		if q.full {
+			if letters, is := p.parked[aggregateOf(events[0])]; !is || letters < most {
+				t.Fatalf("%d letters of %d are not full", letters, most)
+			}
+			return
+		}
+		if q.handle.Len() > 0 {
+			q = q.upToHandled(rapid.IntRange(1, q.handle.Len()).Draw(t, "handled"))
+		}
+		var handle, aside []int64
+		counts := map[replicaset.Aggregate]int{}
+		for _, e := range events {
+			of := aggregateOf(e)
+			switch letters, is := p.parked[of]; {
+			case e.GlobalPosition > q.upTo:
+			case !is:
+				handle = append(handle, e.GlobalPosition)
+			default:
+				aside = append(aside, e.GlobalPosition)
+				if counts[of]++; letters+counts[of] > most {
+					t.Fatalf("%v has %d letters of %d", of, letters+counts[of], most)
+				}
+			}
+		}
+		assert.ElementsMatch(t, handle, positionsOf(q.handle))
+		assert.ElementsMatch(t, aside, positionsOf(q.aside))
+		assert.Equal(t, len(handle)+len(aside), q.all.Len())
+	})
+}

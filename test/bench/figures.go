@@ -128,6 +128,11 @@ func mainFigures() []string {
 			names = append(names, name)
 		}
 	}
+	for _, name := range followNames() {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	return names
 }
 

@@ -27,6 +27,19 @@ func followFigure(rate, workers int, trigger bool) string {
 	return name
 }
 
+// followNames are the names that ONLY knows: follow for all figures, or those of one rate and one number of workers.
+func followNames() []string {
+	names := []string{"follow"}
+	for _, w := range slices.Backward(wakings) {
+		for _, rate := range followRates {
+			for _, workers := range followWorkers {
+				names = append(names, followFigure(rate, workers, w.trigger))
+			}
+		}
+	}
+	return names
+}
+
 // followGoals are the goals of a number of workers: of the server's cost, and of the 99th percentile.
 func followGoals(rate, workers int, trigger bool) (cost, late goal) {
 	switch {
@@ -84,7 +97,13 @@ func measureFollowing(ctx context.Context, b *bench) error {
 			return err
 		}
 		for _, rate := range followRates {
-			if err := b.follow(ctx, d, rate, w.trigger); err != nil {
+			asked := slices.DeleteFunc(slices.Clone(followWorkers), func(workers int) bool {
+				return !b.env.wantsAny([]string{"follow", followFigure(rate, workers, w.trigger)})
+			})
+			if len(asked) == 0 {
+				continue
+			}
+			if err := b.follow(ctx, d, rate, asked, w.trigger); err != nil {
 				return fmt.Errorf("measuring %s: %w", followFigure(rate, 0, w.trigger), err)
 			}
 		}
@@ -93,12 +112,12 @@ func measureFollowing(ctx context.Context, b *bench) error {
 }
 
 // follow measures the figures of one rate.
-func (b *bench) follow(ctx context.Context, d *database, rate int, trigger bool) error {
+func (b *bench) follow(ctx context.Context, d *database, rate int, numbers []int, trigger bool) error {
 	alone, err := b.followBy(ctx, d, rate, 0, "")
 	if err != nil {
 		return err
 	}
-	for _, workers := range followWorkers {
+	for _, workers := range numbers {
 		name := followFigure(rate, workers, trigger)
 		f, err := b.followBy(ctx, d, rate, workers, name)
 		if err != nil {

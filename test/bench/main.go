@@ -27,7 +27,7 @@ var scenarios = []scenario{
 	{[]string{"contended"}, measureContended},
 	{[]string{"idle"}, measureIdle},
 	{[]string{"latency"}, measureLatency},
-	{[]string{"follow"}, measureFollowing},
+	{followNames(), measureFollowing},
 	{[]string{"append"}, measureAppending},
 	{[]string{"memory"}, measureMemory},
 }

@@ -25,7 +25,7 @@ import (
 //	          SessionConnected, SessionLost, Notified   hints: look
 //	          LeaseRenewed, LeaseExpired, DeclaredDead   the heartbeat's verdicts
 //	          Leave               finish and say goodbye
-//	sends     StopPartitions, StartPartitions, Joined, Left, EventsAppended, AppendsWatched   to the supervisor
+//	sends     StopPartitions, StartPartitions, Joined, Left, EventsAppended, AppendsWatched, ReplicaSetSeen   to the supervisor
 //	itself    lookDue, lookOverdue, looked, acted
 //
 // It works in rounds: look at the tables, decide, act, and look again if
@@ -37,15 +37,17 @@ type coordinator struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	state   replicaset.State
-	view    replicaset.View // the last one
-	watched bool            // the horizon was told that the looks show appends
-	busy    bool            // looking or acting
-	hurried bool            // something called for a look for which a glance does
-	whole   bool            // something called for one for which it does not
-	again   bool            // something happened meanwhile
-	left    bool            // the goodbye is said
-	due     *time.Timer     // of the next look
-	overdue *time.Timer     // of a look that is on its way
+	view    replicaset.View         // the last one
+	watched bool                    // the horizon was told that the looks show appends
+	told    messages.ReplicaSetSeen // the horizon, of the replica set
+	busy    bool                    // looking or acting
+	glanced bool                    // the last look was a glance
+	hurried bool                    // something called for a look for which a glance does
+	whole   bool                    // something called for one for which it does not
+	again   bool                    // something happened meanwhile
+	left    bool                    // the goodbye is said
+	due     *time.Timer             // of the next look
+	overdue *time.Timer             // of a look that is on its way
 	seen    seen
 	ages    replicaset.Ages
 	began   time.Time // when its clock began
@@ -206,7 +208,7 @@ func (k *coordinator) look(c actor.Context) {
 	}
 	w := k.worker
 	glance := k.glances()
-	k.busy, k.again, k.hurried, k.whole = true, false, false, false
+	k.busy, k.again, k.hurried, k.whole, k.glanced = true, false, false, false, glance
 	stopTimers(k.due)
 	root, self := c.ActorSystem().Root, c.Self()
 	ctx, cancel := context.WithTimeout(k.ctx, lookTimeout)
@@ -248,6 +250,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 	k.tellWatched(c, k.worker.Store.SeesAppends() && replicaset.WatchesAppends(k.state, k.view))
 	var actions []replicaset.Action
 	k.state, actions = replicaset.Decide(k.state, k.view)
+	k.tellSeen(c)
 	k.seen.observe(k, k.view)
 	k.act(c, actions)
 }
@@ -270,6 +273,17 @@ func (k *coordinator) tellWatched(c actor.Context, watched bool) {
 	if k.watched != watched {
 		k.watched = watched
 		c.Send(c.Parent(), messages.AppendsWatched{Watched: watched})
+	}
+}
+
+// tellSeen tells the horizon what it needs to know of the replica set, if it does not know.
+func (k *coordinator) tellSeen(c actor.Context) {
+	now := messages.ReplicaSetSeen{
+		Leading: replicaset.Leads(k.state, k.view), Workers: k.view.Connected(), Leader: k.view.LeadersSession(),
+	}
+	if k.told != now {
+		k.told = now
+		c.Send(c.Parent(), now)
 	}
 }
 
@@ -335,11 +349,11 @@ func (k *coordinator) starting(generation int64) {
 // action asked for.
 func (k *coordinator) schedule(c actor.Context, m *acted) {
 	next := replicaset.NextLook(k.state, k.view)
-	hurried := m.again && m.delay < next
-	if hurried {
-		next = m.delay
+	glance := !k.glanced && replicaset.GlancesBetween(k.state, k.view)
+	if m.again && m.delay < next {
+		next, glance = m.delay, true
 	}
-	k.lookAfter(c, next, hurried)
+	k.lookAfter(c, next, glance)
 }
 
 func (k *coordinator) lookAfter(c actor.Context, d time.Duration, hurried bool) {

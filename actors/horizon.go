@@ -10,6 +10,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
 
@@ -19,8 +20,10 @@ import (
 //	          WakeUps            whether the session is there, by which appends are notified
 //	          WakeUpsDeclined    another has declined to be notified, on which this one may rely
 //	          AppendsWatched     whether the coordinators look for appends
+//	          ReplicaSetSeen     who leads: the leader looks for all
+//	          HorizonAnnounced   what the leader has found
 //	sends     HorizonAdvanced    to the supervisor, whenever it moved, or is not known any more
-//	itself    probeDue, probed, asked
+//	itself    probeDue, probed, asked, announced
 //
 // It probes often while events come and seldom while they don't: the interval
 // grows with the time since positions were drawn, or settled, up to the poll interval, and goes
@@ -39,12 +42,14 @@ type horizonActor struct {
 	woken    bool            // an append was notified after the probe in flight began
 	probing  bool            // a probe is in flight
 	wakeUps  wakeUps
+	lead     lead
 	watched  bool          // appends are, by the coordinators
 	took     time.Duration // the last probe
 	ended    time.Time     // when it did
 	position int64
 	drawn    int64  // the highest position drawn, as the last probe has seen
 	pace     pace   // of drawing them
+	toll     toll   // of being notified of appends
 	crowd    crowd  // of notifications
 	epoch    uint64 // of what is announced; its upper half is which horizon of this worker it is
 	known    bool   // position is the horizon, as far as others know
@@ -61,6 +66,8 @@ type (
 	// probed is a probe's result.
 	probed struct {
 		reading   horizon.Reading
+		found     finding
+		session   int  // the connection of the session when the probe began
 		installed bool // the wake-up trigger is
 		told      bool // of appends that begin after the probe, by the trigger
 		took      time.Duration
@@ -97,10 +104,11 @@ func newHorizon(w *worker, life uint64) *horizonActor {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &horizonActor{
 		worker: w, log: w.logger(kindHorizon), ctx: ctx, cancel: cancel,
-		prober: horizon.NewProber(w.db, w.EventStore.EventsTable(), w.Store.Regressions(w.db.InTransactions()), horizon.Options{BlockerAfter: horizonBlockedAfter}),
-		epoch:  life << 32,
-		known:  true, // an earlier life may have left one behind
-		moved:  time.Now(),
+		prober: horizon.NewProber(w.db, w.EventStore.EventsTable(), w.Store.Regressions(w.db.InTransactions()),
+			horizon.Options{BlockerAfter: horizonBlockedAfter, Slot: slot.SQL}),
+		epoch: life << 32,
+		known: true, // an earlier life may have left one behind
+		moved: time.Now(),
 
 		wakeUps: wakeUps{session: w.session},
 	}
@@ -114,8 +122,13 @@ func (h *horizonActor) Receive(c actor.Context) {
 	case messages.EventsAppended:
 		h.crowd.add(time.Now())
 		h.settle(c)
+		if h.lead.follows() {
+			h.awaitLeader(c)
+			return
+		}
 		h.wake(c)
 	case messages.WakeUps:
+		h.lead.reset(m.Connected)
 		h.wakeUps.reset(m.Connected) // until the next probe has looked for the trigger
 		h.woken = true
 		h.probe(c)
@@ -129,6 +142,14 @@ func (h *horizonActor) Receive(c actor.Context) {
 		h.probed(c, m)
 	case *asked:
 		h.asked(c, m)
+	case messages.ReplicaSetSeen:
+		if h.lead.see(m) {
+			h.wake(c)
+		}
+	case messages.HorizonAnnounced:
+		h.hear(c, m)
+	case *announced:
+		h.announced(c, m)
 	case *actor.Stopping:
 		h.cancel()
 		stopTimers(h.due)
@@ -158,7 +179,7 @@ func (h *horizonActor) rest() time.Duration {
 	if h.pace.streams() {
 		return min(horizonStream, h.worker.Timing.Poll)
 	}
-	return min(horizonRest*h.took, horizonBusy)
+	return max(min(horizonRest*h.took, horizonBusy), h.lead.rest())
 }
 
 // probeAfter arms the next probe.
@@ -181,8 +202,8 @@ func (h *horizonActor) probe(c actor.Context) {
 	if lookForTrigger {
 		h.wakeUps.looked = time.Now()
 	}
-	result := &probed{installed: h.wakeUps.installed, told: h.wakeUps.told()}
-	began := time.Now()
+	result := &probed{installed: h.wakeUps.installed, told: h.wakeUps.told(), session: h.lead.session}
+	began, leads, before, run := time.Now(), h.lead.leads(), h.position, h.run
 	go func() {
 		defer cancel()
 		defer func() { result.took = time.Since(began); root.Send(self, result) }()
@@ -191,6 +212,10 @@ func (h *horizonActor) probe(c actor.Context) {
 		}
 		if result.err == nil {
 			result.reading, result.err = h.prober.Probe(ctx)
+		}
+		if result.err == nil && leads && (result.reading.Position > before || result.reading.Epoch != run) {
+			result.found.announcement, result.found.run = h.prober.Announce(ctx, result.reading, before)
+			result.reading.News = result.found.announcement.News
 		}
 	}()
 }
@@ -206,8 +231,11 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 		h.failures = 0
 		h.wakeUps.installed = h.wakeUps.connected && m.installed
 		h.measure(m.reading, over)
+		h.lead.probed(m.reading.Position, m.session, now)
+		h.announce(c, m)
 		h.read(c, m.reading)
-		next = h.interval(m)
+		h.hearLate(c)
+		next = h.lead.pace(h.interval(m), h.worker.Timing.Poll)
 		h.settle(c)
 	}
 	if h.woken {
@@ -223,6 +251,7 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 func (h *horizonActor) measure(r horizon.Reading, over time.Duration) {
 	if h.drawn > 0 {
 		h.pace.add(max(0, r.LastValue-h.drawn), over)
+		h.toll.add(max(0, r.LastValue-h.drawn), over, h.lead.seen.Workers)
 	}
 	h.crowd.measure(h.pace, time.Now())
 	if r.LastValue > h.drawn {
@@ -249,7 +278,7 @@ func (h *horizonActor) interval(m *probed) time.Duration {
 	case settled && told:
 		return poll
 	}
-	least := horizonBusy
+	least := max(horizonBusy, h.lead.least(h.wakeUps.installed))
 	switch {
 	case h.pace.streams():
 		least = horizonStream
@@ -297,6 +326,7 @@ func (h *horizonActor) withdraw(c actor.Context) {
 	}
 	h.known, h.position = false, 0
 	h.epoch++
+	h.lead.withdraw()
 	c.Send(c.Parent(), messages.HorizonAdvanced{Position: 0, Epoch: h.epoch})
 }
 
@@ -308,7 +338,7 @@ func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
 			h.epoch++
 		}
 		h.known, h.position, h.moved = true, r.Position, time.Now()
-		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Table: r.Table, Epoch: h.epoch})
+		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Table: r.Table, Epoch: h.epoch, News: newsOf(r)})
 	}
 	blockedFor := h.watch(r)
 	h.worker.Metrics.Horizon(r.Position, r.LastValue, blockedFor, r.Holders)

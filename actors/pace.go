@@ -78,3 +78,28 @@ func (c *crowd) measure(p pace, now time.Time) {
 
 // is says whether there is one.
 func (c *crowd) is() bool { return !c.since.IsZero() }
+
+// toll is what it costs the server that appends are notified: each wakes the sessions of all workers. The zero value is that of none.
+type toll struct {
+	mean float64 // positions a millisecond
+	high bool    // looking often costs less
+}
+
+const (
+	// tollOver is over how long the mean is taken.
+	tollOver = time.Second
+	// tollHigh sessions woken a millisecond are too many, until they are tollLow.
+	tollHigh = 1
+	tollLow  = 0.5
+)
+
+// add takes in that so many positions came over a time, with so many workers.
+func (t *toll) add(came int64, over time.Duration, workers int) {
+	if over <= 0 {
+		return
+	}
+	now := float64(came) * float64(time.Millisecond) / float64(over)
+	t.mean -= math.Expm1(-float64(over)/float64(tollOver)) * (now - t.mean)
+	woken := t.mean * float64(workers-1)
+	t.high = woken >= tollHigh || t.high && woken >= tollLow
+}

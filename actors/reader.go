@@ -145,7 +145,25 @@ func (r *reader) advance(c actor.Context, m messages.HorizonAdvanced) {
 		r.waiting = nil // their processors ask again
 	}
 	r.horizon, r.table = max(r.horizon, m.Position), m.Table
+	if r.passes(m) {
+		r.add(c, chunk{After: r.window.head, UpTo: m.Position, Bytes: chunkBytes})
+	}
 	r.readOn(c)
+}
+
+// passes says whether nothing is to be read up to a horizon: no event between the window's head and it is of the slots that are wanted.
+func (r *reader) passes(m messages.HorizonAdvanced) bool {
+	n := m.News
+	return n != nil && len(r.reads) == 0 && n.After <= r.window.head && r.window.head < m.Position && !r.union.wantsSlots(n.Slots)
+}
+
+// add takes in the window's next chunk and answers those who wait for it.
+func (r *reader) add(c actor.Context, k chunk) {
+	r.window.add(k)
+	for _, q := range r.waiting {
+		r.answer(c, q, k)
+	}
+	r.waiting = nil
 }
 
 // asked answers a question from the window, lets it wait at the head, or reads
@@ -293,11 +311,7 @@ func (r *reader) windowRead(c actor.Context, m *windowRead) {
 	if !slices.Contains(r.reads, m.statement) || m.chunk.After != r.window.head {
 		return // of a window before
 	}
-	r.window.add(m.chunk)
-	for _, q := range r.waiting {
-		r.answer(c, q, m.chunk)
-	}
-	r.waiting = nil
+	r.add(c, m.chunk)
 }
 
 // windowEnded goes on after a read, or tells those who wait that it failed.

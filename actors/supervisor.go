@@ -35,7 +35,8 @@ const (
 //	          LeaseRenewed, DeclaredDead, Session*, Notified   for the coordinator
 //	          EventsAppended     from the session or the coordinator: for the horizon
 //	          WakeUpsDeclined    from the session: for the horizon
-//	          AppendsWatched     from the coordinator: for the horizon
+//	          HorizonAnnounced   from the session: for the horizon
+//	          AppendsWatched, ReplicaSetSeen   from the coordinator: for the horizon
 //	          Leave              from the orchestrator: for the coordinator
 //	          Joined             from the coordinator: for the heartbeat
 //	          Left               from the coordinator: stop everything
@@ -57,6 +58,7 @@ type supervisor struct {
 	horizonLives           uint64                   // how many horizons there have been
 	connected              bool                     // the session
 	watched                bool                     // appends are, as the coordinator says
+	seen                   messages.ReplicaSetSeen  // by the coordinator
 	leaving                bool
 	abandoned              []replicaset.AbandonedHandler // as the coordinator was told
 	expiry                 *time.Timer                   // ends the lease while there is no heartbeat to do it
@@ -169,6 +171,11 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 		s.send(c, kindHorizon, m)
 	case messages.AppendsWatched:
 		s.watched = m.Watched
+		s.send(c, kindHorizon, m)
+	case messages.HorizonAnnounced:
+		s.send(c, kindHorizon, m)
+	case messages.ReplicaSetSeen:
+		s.seen = m
 		s.send(c, kindHorizon, m)
 	case messages.HandlersChanged:
 		s.tellAbandoned(c)
@@ -350,9 +357,11 @@ func (s *supervisor) respawned(c actor.Context, due *respawn) {
 	case kindCoordinator:
 		s.coordinator = pid
 		s.receive(c, messages.AppendsWatched{}) // until it says otherwise
+		s.receive(c, messages.ReplicaSetSeen{})
 	case kindHorizon:
 		c.Send(pid, messages.WakeUps{Connected: s.connected})
 		c.Send(pid, messages.AppendsWatched{Watched: s.watched})
+		c.Send(pid, s.seen)
 	case kindReader:
 		s.introduceReader(c, pid)
 		s.send(c, kindPartition, s.reader)

@@ -55,6 +55,13 @@ func (u union) piecesAfter(position int64) []slot.Piece {
 	return pieces
 }
 
+// wantsSlots says whether one of some slots is the union's.
+func (u union) wantsSlots(slots []int32) bool {
+	return slices.ContainsFunc(slots, func(s int32) bool {
+		return slices.ContainsFunc(u.slots, func(r slot.Range) bool { return r.Contains(int(s)) })
+	})
+}
+
 // joined merges ranges that overlap or touch.
 func joined(ranges []slot.Range) []slot.Range {
 	slices.SortFunc(ranges, func(a, b slot.Range) int { return cmp.Compare(a.From, b.From) })

@@ -11,6 +11,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
@@ -131,6 +132,10 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 				default:
 					send(messages.Notified{Kind: kind, Worker: worker})
 				}
+			},
+			Announced: func(session int, a announcement.Horizon) {
+				cfg.Metrics.Notification(pgcoord.NotifyHorizon)
+				send(messages.HorizonAnnounced{Session: session, Announcement: a})
 			},
 			Proved:   cfg.Metrics.NotificationProof,
 			Appended: func() { send(messages.EventsAppended{}) },

@@ -1,5 +1,7 @@
 package messages
 
+import "github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
+
 // HorizonAdvanced says up to which position events can be read: no event at or
 // below it can still appear. Horizon → supervisor → partition → processor; the
 // supervisor repeats the last one to new partitions.
@@ -12,6 +14,25 @@ type HorizonAdvanced struct {
 	// Epoch changes when the server may have crashed or been replaced: events
 	// that were read before and not handled must be read again.
 	Epoch uint64
+	// News are the events between the horizon before and Position; nil if they are not known. It is not changed.
+	News *announcement.News
+}
+
+// HorizonAnnounced is a horizon that another worker has found. Session → supervisor → horizon.
+type HorizonAnnounced struct {
+	// Session is the backend that has sent it.
+	Session      int
+	Announcement announcement.Horizon
+}
+
+// ReplicaSetSeen is what the horizon needs to know of the replica set. Coordinator → supervisor → horizon, when it changes.
+type ReplicaSetSeen struct {
+	// Leading says whether this worker leads.
+	Leading bool
+	// Workers is how many workers are there.
+	Workers int
+	// Leader is the backend of the leader's session; 0 if there is none.
+	Leader int
 }
 
 // Informed says that a processor has taken in a HorizonAdvanced or ReaderReady.
@@ -38,14 +59,18 @@ type WakeUps struct{ Connected bool }
 // Session → supervisor → horizon.
 type WakeUpsDeclined struct{}
 
-func (Informed) toPartition()         {}
-func (EventsAppended) toSupervisor()  {}
-func (EventsAppended) toHorizon()     {}
-func (AppendsWatched) toSupervisor()  {}
-func (AppendsWatched) toHorizon()     {}
-func (WakeUps) toHorizon()            {}
-func (WakeUpsDeclined) toSupervisor() {}
-func (WakeUpsDeclined) toHorizon()    {}
-func (HorizonAdvanced) toSupervisor() {}
-func (HorizonAdvanced) toPartition()  {}
-func (HorizonAdvanced) toProcessor()  {}
+func (Informed) toPartition()          {}
+func (HorizonAnnounced) toSupervisor() {}
+func (HorizonAnnounced) toHorizon()    {}
+func (ReplicaSetSeen) toSupervisor()   {}
+func (ReplicaSetSeen) toHorizon()      {}
+func (EventsAppended) toSupervisor()   {}
+func (EventsAppended) toHorizon()      {}
+func (AppendsWatched) toSupervisor()   {}
+func (AppendsWatched) toHorizon()      {}
+func (WakeUps) toHorizon()             {}
+func (WakeUpsDeclined) toSupervisor()  {}
+func (WakeUpsDeclined) toHorizon()     {}
+func (HorizonAdvanced) toSupervisor()  {}
+func (HorizonAdvanced) toPartition()   {}
+func (HorizonAdvanced) toProcessor()   {}

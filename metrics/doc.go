@@ -96,6 +96,7 @@
 //	kind       left                 notifications_total: a worker left
 //	kind       ready                notifications_total: a worker is ready for the generation in preparation
 //	kind       generation           notifications_total: a generation was prepared or activated
+//	kind       horizon              notifications_total: the leader has found a horizon
 //	reason     standby              the connection leads to a standby
 //	reason     table                the events table is missing, or of the wrong kind
 //	reason     sequence             the positions' default or the sequence is not as it must be

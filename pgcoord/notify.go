@@ -14,6 +14,7 @@ const (
 	NotifyReady      = "ready"      // a worker is ready for the generation in preparation
 	NotifyGeneration = "generation" // a generation was prepared or activated
 	NotifyAppended   = "appended"   // events were appended, after a while without
+	NotifyHorizon    = "horizon"    // the leader has found a horizon
 )
 
 const sqlNotify = `SELECT pg_notify($1, $2)`

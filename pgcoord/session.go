@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
@@ -27,6 +28,8 @@ type SessionEvents struct {
 	// Notified is called with the payload of each notification of the replica
 	// set's channel.
 	Notified func(kind, worker string)
+	// Announced is called with each horizon that another session has announced, and that session's backend.
+	Announced func(session int, a announcement.Horizon)
 	// Appended is called for each notification of the events' channel that the
 	// trigger sent.
 	Appended func()
@@ -60,6 +63,7 @@ type SessionConfig struct {
 type Session struct {
 	cfg      SessionConfig
 	requests chan *request
+	pid      int  // the connection's backend; only the serving goroutines'
 	proving  bool // a notification to itself is on its way; only the serving goroutines', one at a time
 	asked    bool // the connection holds the lock WakeUpKey; only the running goroutine's, and requests'
 	stop     context.CancelFunc
@@ -123,6 +127,7 @@ func (s *Session) run(ctx context.Context) {
 		conn, err := s.open(ctx)
 		if err == nil {
 			failures, s.asked = 0, false
+			s.pid = int(conn.PgConn().PID())
 			s.cfg.Events.Connected()
 			err = s.serve(ctx, conn)
 			s.sayGoodbye(ctx, conn)
@@ -316,6 +321,10 @@ func (s *Session) notified(n *pgconn.Notification) {
 		return
 	}
 	kind, worker, _ := strings.Cut(n.Payload, " ")
+	if kind == NotifyHorizon {
+		s.announced(int(n.PID), worker)
+		return
+	}
 	if kind == notifyProof {
 		if worker == strconv.FormatInt(s.cfg.Key, 10) && s.proving {
 			s.proving = false

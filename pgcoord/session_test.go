@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -28,6 +29,13 @@ type watched struct {
 	appended  chan struct{}
 	declined  chan struct{}
 	proved    chan bool
+	announced chan heard
+}
+
+// heard is an announcement and the backend that has sent it.
+type heard struct {
+	session int
+	announcement.Horizon
 }
 
 // wakeUpKey is the lock that makes appends be notified.
@@ -39,7 +47,7 @@ func watch(t testing.TB, config *pgx.ConnConfig, key int64) watched {
 	const room = 1000 // events must not block
 	w := watched{
 		key: key, connected: make(chan struct{}, room), lost: make(chan error, room), notified: make(chan string, room),
-		appended: make(chan struct{}, room), declined: make(chan struct{}, room), proved: make(chan bool, room),
+		appended: make(chan struct{}, room), declined: make(chan struct{}, room), proved: make(chan bool, room), announced: make(chan heard, room),
 	}
 	w.Session = OpenSession(t.Context(), SessionConfig{
 		Connect: func(ctx context.Context) (*pgx.Conn, error) { return pgx.ConnectConfig(ctx, config.Copy()) },
@@ -52,6 +60,7 @@ func watch(t testing.TB, config *pgx.ConnConfig, key int64) watched {
 			Appended:  func() { w.appended <- struct{}{} },
 			Declined:  func() { w.declined <- struct{}{} },
 			Proved:    func(arrived bool) { w.proved <- arrived },
+			Announced: func(session int, a announcement.Horizon) { w.announced <- heard{session, a} },
 		},
 	})
 	t.Cleanup(w.Close)

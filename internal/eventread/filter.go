@@ -37,7 +37,7 @@ ORDER BY global_position LIMIT {{guarded limit}}`
 // columns are what a shape selects.
 func (f shape) columns() string {
 	if f&withSlots != 0 {
-		return eventrow.Columns + ", " + slotExpression + "::int"
+		return eventrow.Columns + ", " + slot.SQL + "::int"
 	}
 	return eventrow.Columns
 }
@@ -49,7 +49,7 @@ func (f shape) filters(next int) string {
 		fmt.Fprintf(&where, "\n\tAND nullif("+format+", false) IS NOT NULL", args...)
 	}
 	if f&bySlot != 0 {
-		and("global_position > ($%d::bigint[])[width_bucket("+slotExpression+", $%d::bigint[])]", next+1, next)
+		and("global_position > ($%d::bigint[])[width_bucket("+slot.SQL+", $%d::bigint[])]", next+1, next)
 		next += 2
 	}
 	if f&byAggregateType != 0 {

@@ -50,9 +50,6 @@ const (
 	shapes = 1 << iota // how many there are
 )
 
-// slotExpression is an event's slot; see package slot.
-const slotExpression = `(hashtextextended(aggregate_id, 0) & 65535)`
-
 // nextSQL finds the first event above position $1. Without such an event it returns 0.
 const nextSQL = `
 SELECT coalesce((SELECT global_position FROM {{events}} WHERE global_position > $1::bigint AND ` + dbguard.Primary + `

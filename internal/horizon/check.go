@@ -37,7 +37,7 @@ func Check(ctx context.Context, db Querier, events pgx.Identifier) error {
 }
 
 func check(ctx context.Context, db Querier, events pgx.Identifier) error {
-	t, err := locate(ctx, db, events)
+	t, err := locate(ctx, db, events, "")
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,17 @@
 // That statement reads the events table, so a session that excludes readers, as ALTER TABLE does, would hold it up. It waits 100 ms, after
 // which the locks are looked at instead for a second. (A connection that has not prepared the statement yet waits for as long as the caller does.)
 //
+// # Announcements
+//
+// A prober may take in what another one has found ([Prober.Announce], [Prober.Hear]). What is settled stays settled, so it does not matter how late an
+// announcement comes, as long as no position is given again in between, and both look at the same table and sequence. It raises the
+// bounds of all holders, as a glance does: all numbers up to it are settled, so whatever a transaction still holds is above.
+// The sender makes sure that the server has not crashed since its probe, in the statement that notifies. The receiver's session, through which the
+// notification comes, must be older than the latest probe of its own, so that the notification is of the run which that probe met.
+//
+// The slots of the events go with it (package announcement). They are known where a glance has read the events, or are read after a look.
+// They speak of all events between two horizons, so whoever has read up to the lower one, or beyond, and wants none of the slots need not read up to the higher.
+//
 // # Three more cases
 //
 //   - A first probe has no previous v. It looks at the locks. The holders that it meets get the floor, a

@@ -338,3 +338,40 @@ func (i impatient) QueryRow(ctx context.Context, sql string, args ...any) pgx.Ro
 type cut struct{}
 
 func (cut) Scan(...any) error { return &pgconn.PgError{Code: "57014"} }
+
+// hiding hides the sequence's last value from the statement that reads it before the locks.
+type hiding struct {
+	Querier
+	hidden bool
+}
+
+func (h *hiding) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	for _, q := range b.QueuedQueries {
+		if q.SQL == sqlLastValue {
+			q.SQL = `SELECT false, NULL::bigint WHERE $1::oid IS NOT NULL`
+			h.hidden = true
+		}
+	}
+	return h.Querier.SendBatch(ctx, b)
+}
+
+// The right was taken away and given back, and one statement came in between.
+func TestASequenceThatWasHiddenForAMomentIsNoZero(t *testing.T) {
+	pool := newEvents(t)
+	p, shared := newProber(t, pool, 0)
+	insert(t, pool)
+	shared.at.Store(probe(t, p).Position)
+	last := insert(t, pool)
+	looks(p)
+	h := &hiding{Querier: p.db}
+	db := p.db
+	p.db = h
+	seen, err := p.target.lookAtHolders(t.Context(), p.db)
+	require.NoError(t, err)
+	require.True(t, h.hidden)
+	steady, err := p.unchanged(t.Context(), seen)
+	require.NoError(t, err)
+	assert.False(t, steady)
+	p.db = db
+	assert.Equal(t, last, probe(t, p).Position)
+}

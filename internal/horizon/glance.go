@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
@@ -57,7 +58,11 @@ func (p *Prober) glance(ctx context.Context) (reading Reading, found bool, err e
 		return Reading{}, false, p.behind(lastValue)
 	}
 	p.server = seen.server.after(p.server)
-	reading = Reading{Position: p.tracker.Settle(seen.withoutHole(before)), LastValue: lastValue, Table: p.target.table, Epoch: p.epoch}
+	end, slots := seen.withoutHole(before)
+	reading = Reading{Position: p.tracker.Settle(end), LastValue: lastValue, Table: p.target.table, Epoch: p.epoch}
+	if p.opts.Slot != "" && reading.Position == end {
+		reading.News = announcement.News{Known: true, After: before, Slots: slots}
+	}
 	if reading.Position < lastValue {
 		if reading.Holders = 1; p.hole != reading.Position {
 			p.hole, p.holeSince = reading.Position, time.Now()

@@ -2,6 +2,7 @@ package horizon
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -157,7 +158,16 @@ func TestWithoutHole(t *testing.T) {
 		{[]int64{6, 6, 8}, 6}, // a position that was entered by hand a second time
 		{[]int64{6, 7, 8, 9, 10}, 9},
 	} {
-		assert.Equal(t, test.want, sight{value: &last, above: test.above}.withoutHole(5), "%v", test.above)
+		slots := make([]int32, len(test.above))
+		for i, position := range test.above {
+			slots[i] = int32(position)
+		}
+		end, found := sight{value: &last, above: test.above, slots: slots}.withoutHole(5)
+		assert.Equal(t, test.want, end, "%v", test.above)
+		assert.LessOrEqual(t, slices.Max(append(found, 0)), int32(end), "%v", test.above)
+		for _, position := range test.above {
+			assert.Equal(t, position <= end, slices.Contains(found, int32(position)), "%v", test.above)
+		}
 	}
 }
 

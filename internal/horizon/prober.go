@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	RegressionsEvery time.Duration
 	// ExtentEvery is how often the sequence is compared with the highest stored event, besides at each start. Defaults to 10s.
 	ExtentEvery time.Duration
+	// Slot is the expression of an event's slot, in the events table's columns. If it is empty, no news are known.
+	Slot string
 }
 
 const (
@@ -68,6 +71,8 @@ type Reading struct {
 	Holders int
 	// Table is the oid of the events table. Read up to Position from that one only.
 	Table uint32
+	// News are the events between the horizon before and Position.
+	News announcement.News
 	// Epoch counts how often the prober started afresh: 1 at its first probe,
 	// then more after an error, or where it could not rule out that the server
 	// crashed or was replaced by another one. Events that were read under an
@@ -226,9 +231,6 @@ func (p *Prober) unchanged(ctx context.Context, seen sight) (bool, error) {
 		return true, nil
 	}
 	// No number was drawn, or the role might not read the sequence for a moment.
-	if !seen.mayRead || !seen.facts.mayReadSequence {
-		return false, nil
-	}
 	if p.tracker.reached == 0 && p.known.Checkpoint == 0 {
 		return true, nil
 	}
@@ -263,7 +265,7 @@ func (p *Prober) observe(ctx context.Context, seen sight) (int64, error) {
 // identity is read before the floor, so that a floor which another run of the server
 // gave is noticed at the probe.
 func (p *Prober) start(ctx context.Context) (steady bool, err error) {
-	t, err := locate(ctx, p.db, p.events)
+	t, err := locate(ctx, p.db, p.events, p.opts.Slot)
 	if err != nil {
 		return false, err
 	}

@@ -283,6 +283,8 @@ func TestProbeOverAPool(t *testing.T) {
 	assert.Equal(t, uint64(1), probe(t, p).Epoch)
 	held, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
+	looks(p)
+	p.server.statistics = nil // which prove the same
 	r := probe(t, p)
 	assert.Equal(t, uint64(1), r.Epoch, "the session that is held has been there since before the first probe")
 	held.Release()

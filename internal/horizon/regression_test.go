@@ -147,6 +147,16 @@ func TestProbersSettleARegressionTogether(t *testing.T) {
 		assert.Equal(t, int64(7), probe(t, q).Position)
 		assert.Equal(t, int64(7), probe(t, p).Position)
 	})
+	t.Run("one has seen nothing, and nothing above was stored", func(t *testing.T) {
+		pool, p, q, shared := back(t)
+		shared.stored.Store(2)
+		shared.of.Event = Event{}
+		refuses(t, p)
+		for range 4 {
+			insert(t, pool)
+		}
+		refuses(t, q)
+	})
 	t.Run("one has seen nothing", func(t *testing.T) {
 		pool, p, q, shared := back(t)
 		refuses(t, p)

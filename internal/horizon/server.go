@@ -53,9 +53,11 @@ type Run struct {
 }
 
 // SQLSameRun is a condition that holds if the server has surely not crashed since [Run].At. Its parameters $1 to $3 are the fields of Run.
-const SQLSameRun = `(pg_catalog.pg_postmaster_start_time() = $1::pg_catalog.timestamptz AND (
-    coalesce((SELECT backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) <= $2::pg_catalog.timestamptz, false)
-    OR CASE WHEN $3::pg_catalog.timestamptz IS NULL THEN false ELSE pg_catalog.pg_stat_get_bgwriter_stat_reset_time() = $3 END))`
+//
+// To ask when the session began is expensive, so it is asked only where the statistics do not say enough.
+const SQLSameRun = `(pg_catalog.pg_postmaster_start_time() = $1::pg_catalog.timestamptz AND
+    CASE WHEN CASE WHEN $3::pg_catalog.timestamptz IS NULL THEN false ELSE pg_catalog.pg_stat_get_bgwriter_stat_reset_time() = $3 END THEN true
+    ELSE coalesce((SELECT backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) <= $2::pg_catalog.timestamptz, false) END)`
 
 // run is the server as others are told of it.
 func (s server) run() Run {

@@ -121,6 +121,7 @@ var actions = []struct {
 	{"read holders", by(true, (*simulation).readHolders)},
 	{"glance", by(false, (*simulation).glance)},
 	{"glance", by(false, (*simulation).glance)},
+	{"hear", by(false, (*simulation).hear)},
 }
 
 // step does one action that is possible.
@@ -284,6 +285,21 @@ func (s *simulation) glance(t *rapid.T, p *prober) {
 	}
 	p.last = got
 	p.earlier = append(p.earlier, completed{at: s.clock, value: end})
+	s.publish(got)
+}
+
+// hear takes in a horizon that some prober has announced at some time.
+func (s *simulation) hear(t *rapid.T, p *prober) {
+	position := rapid.SampledFrom(s.settled).Draw(t, "announced")
+	if p.first || position <= p.last {
+		return
+	}
+	got := p.tracker.Settle(position)
+	if got < position {
+		t.Fatalf("%d is settled, yet the horizon is %d", position, got)
+	}
+	p.last = got
+	p.earlier = append(p.earlier, completed{at: s.clock, value: position})
 	s.publish(got)
 }
 

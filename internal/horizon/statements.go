@@ -57,7 +57,10 @@ const sqlIsCalled = `SELECT is_called FROM %s WHERE ` + dbguard.Primary
 //
 // Since version 15 the time when the statistics were reset tells runs apart, and costs nothing. To find out when the session
 // began, the server copies what it knows of all sessions. So that is asked only on version 14, which reads a file for the other.
-const sqlState = `
+const sqlState = sqlStateColumns + `
+FROM ` + sqlStateTables
+
+const sqlStateColumns = `
        coalesce(t.oid, 0), coalesce(t.relkind::pg_catalog.text, ''), coalesce(t.relispartition, false),
        coalesce(pg_catalog.row_security_active(t.oid), false), coalesce(pg_catalog.has_column_privilege(t.oid, $3::pg_catalog.int2, 'SELECT'), false),
        coalesce((SELECT d.oid FROM pg_catalog.pg_attrdef d WHERE d.adrelid = t.oid AND d.adnum = $3::pg_catalog.int2), 0),
@@ -65,8 +68,9 @@ const sqlState = `
        coalesce(s.seqcache, 0), coalesce(s.seqincrement, 0), coalesce(s.seqmin, 0), coalesce(s.seqcycle, false),
        coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
        pg_catalog.pg_postmaster_start_time(), pg_catalog.clock_timestamp(), session.start,
-       CASE WHEN session.start IS NULL THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END
-FROM (SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 150000
+       CASE WHEN session.start IS NULL THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END`
+
+const sqlStateTables = `(SELECT CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 150000
                   THEN (SELECT backend_start FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())) END AS start OFFSET 0) AS session
 LEFT JOIN pg_catalog.pg_class t ON t.oid = pg_catalog.to_regclass($1)
 LEFT JOIN pg_catalog.pg_sequence s ON s.seqrelid = $2::pg_catalog.oid
@@ -80,14 +84,20 @@ SELECT coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
 // sqlGlanceLocks bounds how long sqlGlance, in the same implicit transaction, waits for a lock on the events table: an ALTER TABLE, for one, excludes readers.
 const sqlGlanceLocks = `SELECT pg_catalog.set_config('lock_timeout', '100ms', true)`
 
-// sqlGlance reads what sqlQuiet does, and the positions of the next events above $4, up to glanceMost of them, in order. It needs no
-// guard against row-level security: a hidden event is a missing position.
-func sqlGlance(events pgx.Identifier) string {
+// sqlGlance reads what sqlQuiet does, and the positions and slots of the next events above $4, up to glanceMost of them. slot is
+// the expression of a slot, or empty. It needs no guard against row-level security: a hidden event is a missing position.
+func sqlGlance(events pgx.Identifier, slot string) string {
+	if slot == "" {
+		slot = "-1"
+	}
 	return fmt.Sprintf(`
 SELECT coalesce(pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT'), false),
        CASE WHEN s.seqrelid IS NOT NULL THEN pg_catalog.pg_sequence_last_value(s.seqrelid::pg_catalog.regclass) END,
-       ARRAY(SELECT global_position FROM %s WHERE global_position > $4::pg_catalog.int8 ORDER BY global_position LIMIT %d),`,
-		events.Sanitize(), glanceMost) + sqlState
+       above.positions, above.slots,`+sqlStateColumns+`
+FROM (SELECT pg_catalog.array_agg(e.global_position) AS positions, pg_catalog.array_agg(e.slot) AS slots
+      FROM (SELECT global_position, %s::pg_catalog.int4 AS slot FROM %s WHERE global_position > $4::pg_catalog.int8
+            ORDER BY global_position LIMIT %d) AS e) AS above
+CROSS JOIN `, slot, events.Sanitize(), glanceMost) + sqlStateTables
 }
 
 // sqlHolders reads who holds the writers' lock on the events table ($1) or a
@@ -133,6 +143,15 @@ SELECT coalesce(pg_catalog.max(global_position), $1::pg_catalog.int8) FROM (
     ) AS above
 ) AS numbered
 WHERE global_position = $1::pg_catalog.int8 + n`, events.Sanitize(), dbguard.LimitAllRowsOf(events, oid, "$2::pg_catalog.int8"))
+}
+
+// sqlNews reads the slots of the events in ($1, $2], of up to $3 of them.
+func sqlNews(events pgx.Identifier, oid uint32, slot string) string {
+	return fmt.Sprintf(`
+SELECT pg_catalog.array_agg(e.slot) FROM (
+    SELECT %s::pg_catalog.int4 AS slot FROM %s WHERE global_position > $1::pg_catalog.int8 AND global_position <= $2::pg_catalog.int8 AND `+dbguard.Primary+`
+    ORDER BY global_position LIMIT %s
+) AS e`, slot, events.Sanitize(), dbguard.LimitAllRowsOf(events, oid, "$3::pg_catalog.int8"))
 }
 
 // sqlCountVisible counts the events in ($1, $2], up to $3 of them.

@@ -56,6 +56,7 @@ type sight struct {
 	names   []string
 	pids    []int32
 	above   []int64 // positions of the next events; see sqlGlance
+	slots   []int32 // their slots
 }
 
 // state is where the columns of sqlState go.
@@ -85,7 +86,7 @@ func (s sight) holders() []Holder {
 }
 
 // locate looks the events table and its sequence up.
-func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, error) {
+func locate(ctx context.Context, db Querier, events pgx.Identifier, slot string) (target, error) {
 	var (
 		t               target
 		schema          *string
@@ -109,7 +110,7 @@ func locate(ctx context.Context, db Querier, events pgx.Identifier) (target, err
 		return target{}, fmt.Errorf("looking up the events table %s: %w", events.Sanitize(), err)
 	}
 	t.tableName, t.sequenceName = pgx.Identifier{nspname, table}, pgx.Identifier{seqSchema, name}
-	t.glanceSQL = sqlGlance(t.tableName)
+	t.glanceSQL = sqlGlance(t.tableName, slot)
 	return t, t.usable()
 }
 
@@ -157,7 +158,7 @@ func (t target) glance(ctx context.Context, db Querier, after int64) (sight, err
 	)
 	batch.Queue(sqlGlanceLocks)
 	batch.Queue(t.glanceSQL, t.tableName.Sanitize(), t.sequence, t.column, after).QueryRow(func(row pgx.Row) error {
-		return row.Scan(append([]any{&seen.mayRead, &seen.value, &seen.above}, seen.state()...)...)
+		return row.Scan(append([]any{&seen.mayRead, &seen.value, &seen.above, &seen.slots}, seen.state()...)...)
 	})
 	err := db.SendBatch(ctx, &batch).Close()
 	if err != nil {
@@ -166,15 +167,17 @@ func (t target) glance(ctx context.Context, db Querier, after int64) (sight, err
 	return seen, nil
 }
 
-// withoutHole is up to where the events seen above a position follow each other without a hole, but no further than the last value.
-func (s sight) withoutHole(after int64) int64 {
-	for _, position := range s.above {
-		if position > after+1 || position > s.lastValue() {
-			break
+// withoutHole is up to where the events seen above a position follow each other without a hole, but no further than the last value, and
+// their slots.
+func (s sight) withoutHole(after int64) (end int64, slots []int32) {
+	end = after
+	for i, position := range s.above {
+		if position > end+1 || position > s.lastValue() {
+			return end, s.slots[:i]
 		}
-		after = max(after, position)
+		end = max(end, position)
 	}
-	return after
+	return end, s.slots
 }
 
 // lookAtHolders reads the last value and then the holders, in one round trip.

@@ -61,5 +61,5 @@ func TestConcurrentUse(t *testing.T) {
 		events_handled_total{projection="users",replica_set="lasting"}=%d
 		actors{actor="processor",replica_set="lasting"}=0`, recorders*rounds),
 		"events_handled_total", "actors", "position")
-	require.Len(t, gathered(t, reg, "notifications_total"), recorders+4, "and the known kinds")
+	require.Len(t, gathered(t, reg, "notifications_total"), recorders+5, "and the known kinds")
 }

@@ -16,7 +16,7 @@ const (
 // The known values of the labels operation and kind, which are shown from the start.
 var (
 	operations        = [...]string{"batch", "checkpoint", "configuration", "coordination", "horizon", "record"}
-	notificationKinds = [...]string{"joined", "left", "ready", "generation"}
+	notificationKinds = [...]string{"joined", "left", "ready", "generation", "horizon"}
 )
 
 // databaseSeries are the series of the horizon, the coordination session and

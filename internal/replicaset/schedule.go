@@ -38,6 +38,12 @@ const aloneFollows = 3
 // manyFollow is how many followers are many. They still notice within 2 s what only a look shows, as that checkpoints were set back.
 const manyFollow = 8
 
+// GlancesBetween says whether every other look may be a glance: many followers look at the locks often enough together.
+func GlancesBetween(s State, v View) bool {
+	_, followers := rankOf(s, v)
+	return followers >= manyFollow && !s.PollOnly && !Leads(s, v)
+}
+
 // WatchesAppends says whether the looks at the replica set show appends as often as the
 // poll interval asks: one's own, or the leader's, who tells the others.
 func WatchesAppends(s State, v View) bool {

@@ -68,3 +68,17 @@ func TestFollowersTakeTurns(t *testing.T) {
 		}
 	})
 }
+
+func TestLeadersSession(t *testing.T) {
+	t.Parallel()
+	v := View{LeaderPID: 7, Workers: []Worker{{SessionPID: 3, State: Running}, {SessionPID: 7, State: Running}, {State: Pending}}}
+	assert.Equal(t, 7, v.LeadersSession())
+	assert.Equal(t, 2, v.Connected())
+	v.Workers[1].State = Dead
+	assert.Zero(t, v.LeadersSession())
+	assert.Equal(t, 1, v.Connected())
+	v.LeaderPID = 9
+	assert.Zero(t, v.LeadersSession(), "anybody can hold the leader's lock")
+	v.LeaderPID = 0
+	assert.Zero(t, v.LeadersSession())
+}

@@ -120,6 +120,28 @@ func (v View) Worker(id uuid.UUID) (w Worker, ok bool) {
 	return Worker{}, false
 }
 
+// Connected is how many workers are there with a session.
+func (v View) Connected() int {
+	n := 0
+	for _, w := range v.Workers {
+		if w.Present() && w.SessionPID != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// LeadersSession is the backend of the leader's session; 0 if the leader's lock is held by none that a worker's lock shows to be
+// that of a worker which is there. So no other session can pass for it.
+func (v View) LeadersSession() int {
+	for _, w := range v.Workers {
+		if w.Present() && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
+			return w.SessionPID
+		}
+	}
+	return 0
+}
+
 // LeavesOut says whether the generation that is active leaves out other projections
 // for the worker than those of which it has abandoned handlers: another one is needed.
 func (w Worker) LeavesOut() bool {

@@ -10,6 +10,9 @@ import (
 // deployments are expressed in it.
 const Count = 1 << 16
 
+// SQL is an event's slot, as an expression of the columns of the events table.
+const SQL = `(pg_catalog.hashtextextended(aggregate_id, 0) & 65535)`
+
 // Range is a half open range of slots, [From, To).
 type Range struct {
 	From, To int

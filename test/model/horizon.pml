@@ -11,7 +11,8 @@
  *               sequence, then the holders of the lock, one after the other as
  *               pg_locks does, and takes the least bound. Or it only glances at
  *               the events above its horizon, unless the previous glance found
- *               the same hole. Prober 0 has been
+ *               the same hole. With ANNOUNCE, prober 0 announces its horizon at any time,
+ *               and prober 1 hears of it later, between two probes. Prober 0 has been
  *               there from the start; prober 1 comes whenever it likes and
  *               starts from the stored horizon. Prober 0's first probe is a
  *               fresh one too, with a floor of 0.
@@ -29,6 +30,7 @@
  *   bound known       what the prober keeps for each holder, by its name: the
  *                     transaction's (w) or, once prepared, another (w + NWR)
  *   hor cp            a prober's horizon; the checkpoint
+ *   told              the horizon that prober 0 has announced last
  *
  * What is left out, and why that hides no fault
  *
@@ -88,6 +90,9 @@ byte bound[NP*NAMES];
 byte hole[NP];  /* the horizon above which a glance found a hole; NOBODY if none did */
 #endif
 byte cp;
+#ifdef ANNOUNCE
+byte told;
+#endif
 
 hidden byte i, low;
 
@@ -212,6 +217,25 @@ inline conclude(p) {
 	fresh[p] = false
 }
 
+/* Every position up to low is settled: whatever a holder still shows is above it. */
+inline settle(p) {
+	if
+	:: low > prev[p] -> prev[p] = low
+	:: else
+	fi;
+	hor[p] = prev[p];
+	for (i : 0 .. NAMES-1) {
+		if
+		:: BIT(known[p], i) && B(p, i) < low -> B(p, i) = low
+		:: else
+		fi;
+		if
+		:: BIT(known[p], i) && B(p, i) < hor[p] -> hor[p] = B(p, i)
+		:: else
+		fi
+	}
+}
+
 /* Whether a glance may take the place of a probe. */
 #ifdef NO_LOOK_AT_HOLES
 #define GLANCES(p) (!fresh[p])
@@ -233,26 +257,23 @@ inline glance(p) {
 #ifndef NO_LOOK_AT_HOLES
 	hole[p] = (low < seq -> low : NOBODY);
 #endif
-	if
-	:: low > prev[p] -> prev[p] = low
-	:: else
-	fi;
-	hor[p] = prev[p];
-	for (i : 0 .. NAMES-1) {
-		if
-		:: BIT(known[p], i) && B(p, i) < low -> B(p, i) = low
-		:: else
-		fi;
-		if
-		:: BIT(known[p], i) && B(p, i) < hor[p] -> hor[p] = B(p, i)
-		:: else
-		fi
-	}
+	settle(p)
 }
+
+/* What prober 0 announces. */
+#ifdef ANNOUNCE_SEQUENCE
+#define ANNOUNCED prev[0]
+#else
+#define ANNOUNCED hor[0]
+#endif
 
 proctype Prober(byte p) {
 end:
 	do
+#ifdef ANNOUNCE
+	:: d_step { p == 0 && told != ANNOUNCED -> told = ANNOUNCED }
+	:: d_step { p == 1 && at[p] == 0 && !fresh[p] && told > hor[p] -> low = told; settle(p); skip }
+#endif
 	:: d_step { at[p] == 0 && GLANCES(p) -> glance(p); skip }
 #ifdef SCAN_BEFORE_SEQUENCE
 	:: d_step { at[p] == 0 -> at[p] = 1 }

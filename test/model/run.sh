@@ -34,6 +34,7 @@ rows() {
 	# Without NO_LOOK_AT_HOLES a prober does less, which is of use for H3 only.
 	row pass horizon - horizon '-DNWR=3 -DDRAWS=1 -DNP=1 -DNO_LOOK_AT_HOLES' '-DSAFETY -DNOCLAIM -DMEMLIM=1300' ''
 	row pass horizon-fresh - horizon '-DNWR=2 -DDRAWS=1 -DNP=2 -DNO_LOOK_AT_HOLES' '-DSAFETY -DNOCLAIM -DMEMLIM=1300' ''
+	row pass horizon-announced - horizon '-DNWR=2 -DDRAWS=1 -DNP=2 -DNO_LOOK_AT_HOLES -DANNOUNCE' '-DSAFETY -DNOCLAIM -DMEMLIM=1300' ''
 	row whole horizon-prepared - horizon '-DNWR=2 -DDRAWS=2 -DNP=1 -DPREPARED' '-DSAFETY -DNOCLAIM -DMEMLIM=1300' ''
 	row pass horizon-progress - horizon '-DNWR=2 -DDRAWS=1 -DNP=1 -DPREPARED' '-DNFAIR=3 -DMEMLIM=1300' '-a -f -N progress'
 
@@ -64,6 +65,7 @@ rows() {
 		SCAN_BEFORE_SEQUENCE DRAW_BEFORE_LOCK UNLOCK_BEFORE_VISIBLE GLANCE_TO_SEQUENCE; do
 		row break $guard H1 horizon "$h -D$guard" '-DSAFETY -DNOCLAIM' ''
 	done
+	row break ANNOUNCE_SEQUENCE H1 horizon '-DNWR=2 -DDRAWS=1 -DNP=2 -DANNOUNCE -DANNOUNCE_SEQUENCE' '-DSAFETY -DNOCLAIM' ''
 	row break SNAPSHOT_BEFORE_HORIZON H2 horizon "$h -DSNAPSHOT_BEFORE_HORIZON" '-DSAFETY -DNOCLAIM' ''
 	row break NO_FORGETTING H3 horizon '-DNWR=2 -DDRAWS=1 -DNP=1 -DNO_FORGETTING' '-DNFAIR=3' '-a -f -N progress'
 	row break NO_LOOK_AT_HOLES H3 horizon '-DNWR=2 -DDRAWS=1 -DNP=1 -DNO_LOOK_AT_HOLES' '-DNFAIR=3' '-a -f -N progress'

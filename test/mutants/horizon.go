@@ -59,7 +59,7 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "glances-stop-at-holes", File: "internal/horizon/target.go",
-		Old: "if position > after+1 || position > s.lastValue() {", New: "if position > s.lastValue() {",
+		Old: "if position > end+1 || position > s.lastValue() {", New: "if position > s.lastValue() {",
 		Test: "TestAGlanceStopsAtAHole", Promise: "a position that is missing may still appear",
 	},
 	{

@@ -243,6 +243,7 @@ func TestTransactionsWriteWhateverTheDefaultsAre(t *testing.T) {
 		config.ConnConfig.DefaultQueryExecMode = mode
 		config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
 		config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "serializable"
+		config.ConnConfig.RuntimeParams["statement_timeout"] = "100ms"
 		own, err := pgxpool.NewWithConfig(ctx, config)
 		require.NoError(t, err)
 		in := dbguard.New(own).InTransactions()
@@ -256,6 +257,10 @@ func TestTransactionsWriteWhateverTheDefaultsAre(t *testing.T) {
 		assert.Equal(t, "read committedoffx", level, mode)
 		require.NoError(t, in.QueryRow(ctx, "SELECT current_setting('transaction_isolation') || current_setting('row_security')", pgx.QueryExecModeExec).Scan(&level))
 		assert.Equal(t, "read committedoff", level, mode)
+		_, err = in.Exec(ctx, "SELECT pg_sleep($1)", 0.2)
+		require.NoError(t, err, mode)
+		_, err = in.Exec(ctx, "SELECT pg_sleep(0.2)", pgx.QueryExecModeExec)
+		require.NoError(t, err, mode)
 		_, err = in.Exec(ctx, "no SQL")
 		require.Error(t, err)
 		require.ErrorIs(t, in.QueryRow(ctx, "SELECT 1 WHERE false").Scan(nil), pgx.ErrNoRows)

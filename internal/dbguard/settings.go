@@ -45,9 +45,12 @@ func CheckSettings(ctx context.Context, pool *pgxpool.Pool) error {
 	if err != nil {
 		return fmt.Errorf("checking the connection's settings: %w", err)
 	}
-	if mode := conn.Conn().Config().DefaultQueryExecMode; usesTexts(mode) {
+	mode := conn.Conn().Config().DefaultQueryExecMode
+	Release(conn, nil)
+	db := guarded.InTransactions()
+	if usesTexts(mode) {
 		var format string
-		err = conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('bytea_output')").Scan(&format)
+		err = db.QueryRow(ctx, "SELECT pg_catalog.current_setting('bytea_output')").Scan(&format)
 		if err == nil && format != "hex" {
 			err = wrongSetting("bytea_output", format, "hex", fmt.Sprintf("pgx cannot read payloads in the mode %s", mode))
 		}
@@ -55,12 +58,11 @@ func CheckSettings(ctx context.Context, pool *pgxpool.Pool) error {
 	if err == nil {
 		var memory, files string
 		var short bool
-		err = conn.QueryRow(ctx, sqlMemory, int64(leastMemory)).Scan(&memory, &files, &short)
+		err = db.QueryRow(ctx, sqlMemory, int64(leastMemory)).Scan(&memory, &files, &short)
 		if err == nil && short {
 			err = wrongSetting("work_mem", memory, "1MB", "what does not fit would be written to temporary files, which temp_file_limit="+files+" forbids")
 		}
 	}
-	Release(conn, err)
 	if err != nil {
 		return fmt.Errorf("checking the connection's settings: %w", err)
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // Transactions runs each statement of a [Pool] in a transaction of its own, in one round trip. The transaction is READ COMMITTED and
-// READ WRITE, whatever the role's defaults are, so it fails on a standby. Rows that row-level security hides are an error.
+// READ WRITE, whatever the role's defaults are, so it fails on a standby. Rows that row-level security hides are an error. The role's
+// statement_timeout does not apply.
 type Transactions struct {
 	Pool
 	wait time.Duration // for a lock; 0 leaves the connection's
@@ -30,8 +31,17 @@ func (p Pool) InTransactions() Transactions { return Transactions{Pool: p} }
 // Options of every transaction of Transactions.
 var readWrite = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
-// sqlRowSecurity turns what a policy hides into an error.
-const sqlRowSecurity = `SELECT pg_catalog.set_config('row_security', 'off', true)`
+// sqlOwnSettings turns what a policy hides into an error, and takes the role's statement_timeout from the statement: a busy server may never keep it,
+// and the library's statements end with their contexts. Where the caller is frozen, the server ends the statement by $1.
+const sqlOwnSettings = `SELECT pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('statement_timeout', $1, true)`
+
+// frozenMargin is how long after its context the server ends a statement whose caller does not.
+const frozenMargin = time.Second
+
+// statementTimeout is the setting for a statement of the Transactions.
+func (t Transactions) statementTimeout() string {
+	return strconv.FormatInt((t.watch.patience() + frozenMargin).Milliseconds(), 10)
+}
 
 // sqlLockTimeout bounds how long a statement waits for a lock.
 const sqlLockTimeout = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
@@ -65,7 +75,7 @@ func (t Transactions) Query(ctx context.Context, sql string, args ...any) (pgx.R
 	}
 	var batch pgx.Batch
 	batch.BeginTx(readWrite)
-	batch.Queue(sqlRowSecurity)
+	batch.Queue(sqlOwnSettings, t.statementTimeout())
 	before := 2
 	if t.wait > 0 {
 		batch.Queue(sqlLockTimeout, strconv.FormatInt(max(1, t.wait.Milliseconds()), 10))
@@ -114,7 +124,7 @@ func (t Transactions) queryInTurn(ctx context.Context, sql string, args ...any) 
 	if err != nil {
 		return failedRows{err: err}, err
 	}
-	_, err = begun.Exec(ctx, sqlRowSecurity, args[0])
+	_, err = begun.Exec(ctx, sqlOwnSettings, args[0], t.statementTimeout())
 	var found pgx.Rows
 	if err == nil {
 		found, err = begun.Query(ctx, sql, args...) //nolint:rowserrcheck // whoever reads the rows checks it

@@ -45,8 +45,8 @@ func TestARoleWithHostileSettingsHandlesAll(t *testing.T) {
 				c.ConnConfig.User, c.ConnConfig.Password, c.ConnConfig.DefaultQueryExecMode = role, "pw", mode
 			})
 			schema := orchestrator.WithSchema("public")
-			w.append("ada", 5)
 			w.store = eventstore.New(eventstore.WithSchema("public"), eventstore.WithLogger(nil))
+			w.append("ada", 5)
 			users := publicRecorder{recorder{name: "users"}}
 			r := start(t, w.orchestrator("set", schema), users)
 			w.awaitHandled("users", 5)

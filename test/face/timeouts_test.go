@@ -32,6 +32,9 @@ func TestCatchingUpTakesLongerThanAStatementMay(t *testing.T) {
 		FROM generate_series(1, $1) AS i, contexts ORDER BY i`, events)
 	role := w.role("impatient", "SUPERUSER")
 	w.exec("ALTER ROLE " + role + " SET statement_timeout = '100ms'")
+	if _, is := hostileMode(); is { // a parallel worker takes longer to start
+		w.makeHostile(role, map[string]string{"force_parallel_mode": "off", "debug_parallel_query": "off"})
+	}
 	w.with(func(c *pgxpool.Config) { c.ConnConfig.User, c.ConnConfig.Password = role, "pw" })
 	_, err := w.workers.Exec(t.Context(), "SELECT count(*) FROM events WHERE bounded_context = $1", wide)
 	require.Error(t, err, "all events must take longer than the timeout")

@@ -18,6 +18,11 @@ var hostileGuards = []guard{
 		Test: "TestTheMissingRightIsNamedWhateverStringsMean", Package: "eventstore", Promise: "a missing right is named where a backslash in a string is an escape",
 	},
 	{
+		Name: "own-statements-outlast-timeouts", File: "internal/dbguard/transactions.go",
+		Old: "pg_catalog.set_config('statement_timeout', $1, true)", New: "pg_catalog.set_config('orchestrator.unused', $1, true)",
+		Test: "TestTransactionsWriteWhateverTheDefaultsAre", Promise: "a worker starts on a busy server whatever the role's statement_timeout is",
+	},
+	{
 		Name: "migrations-outlast-timeouts", File: "internal/migrate/versions.go",
 		Old: "WHERE name IN ('statement_timeout', 'transaction_timeout')", New: "WHERE name IN ('transaction_timeout')",
 		Test: "TestAMigrationOutlastsTheRolesTimeouts", Promise: "a migration may take longer than the role's statements",

@@ -161,8 +161,8 @@ func WithErrorPolicyFor(projectionName string, p projection.ErrorPolicy) Option 
 
 // WithFailureHook sets a function that is told of each failed attempt at an event, as for Sentry. It is called outside the transaction, one
 // call at a time, and never delays handling: at most 128 failures wait for it, and others are not told to it, which the metric
-// failure_hook_dropped_total counts. A panic of it is logged. The context ends when the worker has ended and a second has passed; a call that does not return then
-// is not waited for. Conflicts, lost connections and stops are no failures of an event, and are not told. A failure that
+// failure_hook_dropped_total counts. A panic of it is logged. The context ends when the worker has ended and a second has passed, or an eighth of the shutdown timeout if that
+// is less; a call that does not return then is not waited for. Conflicts, lost connections and stops are no failures of an event, and are not told. A failure that
 // leads to an outcome is told after that was committed, and may be told twice after a crash. Defaults to nil, which tells nobody.
 func WithFailureHook(hook func(context.Context, projection.Failure)) Option {
 	return func(c *config) { c.failureHook = hook }

@@ -24,6 +24,7 @@ type failureHook struct {
 	cancel  context.CancelFunc
 	ending  chan struct{} // closed when no more is to come
 	ended   chan struct{} // closed when its goroutine has ended
+	grace   time.Duration
 	log     *slog.Logger
 	notices *notices
 	metrics *measure.ReplicaSet
@@ -32,7 +33,7 @@ type failureHook struct {
 const (
 	// hookQueue is how many failures may wait for the hook.
 	hookQueue = 128
-	// hookGrace is how long what waits has when the worker ends, before the hook's context ends.
+	// hookGrace is how long what waits has at most when the worker ends, before the hook's context ends.
 	hookGrace = time.Second
 )
 
@@ -42,7 +43,8 @@ func startHook(w *worker) *failureHook {
 		return nil
 	}
 	h := &failureHook{
-		call: w.FailureHook, queue: make(chan projection.Failure, hookQueue), ending: make(chan struct{}), ended: make(chan struct{}),
+		grace: min(hookGrace, w.Timing.Drain/4), // a quarter of what handlers have, so that it is within the shutdown timeout
+		call:  w.FailureHook, queue: make(chan projection.Failure, hookQueue), ending: make(chan struct{}), ended: make(chan struct{}),
 		log: w.logger("failure hook"), notices: &w.notices, metrics: w.Metrics,
 	}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
@@ -112,7 +114,7 @@ func (h *failureHook) end() {
 		return
 	}
 	close(h.ending)
-	grace := time.NewTimer(hookGrace)
+	grace := time.NewTimer(h.grace)
 	defer grace.Stop()
 	select {
 	case <-h.ended:

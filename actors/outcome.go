@@ -48,6 +48,7 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 		if err := p.commit(ctx, b, event.GlobalPosition-1); err != nil {
 			return next{}, err
 		}
+		p.conclude()
 		p.known = false // the rows say that they are stopped
 		return next{more: true}, nil
 	}
@@ -82,30 +83,36 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 	return next{more: true}, nil
 }
 
-// performed notices that the outcome of the event that failed was committed.
+// performed notices by the rows that the outcome of the event that failed was committed.
 func (p *processor) performed() {
-	f := p.failing
-	switch f.outcome {
-	case handling.Skip:
-		if len(p.pieces) > 0 && slot.Lowest(p.pieces) < f.position {
+	switch p.failing.outcome {
+	case handling.Skip, handling.Park:
+		if len(p.pieces) > 0 && slot.Lowest(p.pieces) < p.failing.position {
 			return
 		}
-		p.worker.Metrics.Skipped(p.fence.Projection)
-		p.log.Error("an event could not be handled, and the error policy has skipped it: no handler has handled it; orchestrator_dead_letters keeps it with the state skipped",
-			"position", f.position, "attempts", f.attempts, "error", f.text)
-	case handling.Park:
-		if len(p.pieces) > 0 && slot.Lowest(p.pieces) < f.position {
-			return
-		}
-		p.log.Error("an event could not be handled, and its aggregate is parked: its events are put aside, in order, until a person decides; orchestrator_parked_aggregates lists it",
-			"position", f.position, "attempts", f.attempts, "error", f.text)
 	case handling.Stop:
 		if len(p.pieces) > 0 {
 			return
 		}
-		p.failures = handling.State{}
 	default:
 		return
+	}
+	p.conclude()
+}
+
+// conclude tells that the outcome of the event that failed was committed.
+func (p *processor) conclude() {
+	f := p.failing
+	switch f.outcome {
+	case handling.Skip:
+		p.worker.Metrics.Skipped(p.fence.Projection)
+		p.log.Error("an event could not be handled, and the error policy has skipped it: no handler has handled it; orchestrator_dead_letters keeps it with the state skipped",
+			"position", f.position, "attempts", f.attempts, "error", f.text)
+	case handling.Park:
+		p.log.Error("an event could not be handled, and its aggregate is parked: its events are put aside, in order, until a person decides; orchestrator_parked_aggregates lists it",
+			"position", f.position, "attempts", f.attempts, "error", f.text)
+	default: // noticeStopped logs it
+		p.failures = handling.State{}
 	}
 	p.tellHook(f.last)
 	p.notRetrying()

@@ -98,7 +98,42 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	assert.Empty(t, retrying)
 	require.NoError(t, s.Prune(ctx, pool, 10))
 	require.NoError(t, s.PruneFailures(ctx, pool, 10))
+	checkOutcomes(t, s, pool, f, slot.Lift(pieces, 7), event)
 	changeAndLeave(t, s, pool, number, m.ID, other.ID)
+}
+
+// checkOutcomes skips an event, parks an aggregate with two letters, and stops.
+func checkOutcomes(t *testing.T, s *Store, pool *pgxpool.Pool, f Fence, pieces []slot.Piece, event es.PersistedEvent) {
+	t.Helper()
+	event.AggregateType, event.BoundedContext = "NULL", `{"a\,'`
+	letter := Failure{Event: event, Attempts: 1, Error: "it's \\ $1"}
+	for position, decide := range []func(*Batch){
+		8:  func(b *Batch) { b.Skip(letter) },
+		9:  func(b *Batch) { b.Park(letter, 7) },
+		10: func(b *Batch) { b.PutAside(packedEvents(letter, 10)) },
+		11: func(b *Batch) { b.Stop(letter) },
+	} {
+		if decide == nil {
+			continue
+		}
+		letter.Event.GlobalPosition = int64(position)
+		b, err := s.BeginBatch(t.Context(), pool, f, pieces, int64(position), BatchSettings{})
+		require.NoError(t, err)
+		decide(b)
+		require.NoError(t, b.Commit(t.Context(), min(10, int64(position))))
+		pieces = slot.Lift(pieces, min(10, int64(position)))
+	}
+	parked, err := s.Parked(t.Context(), pool, f.Projection)
+	require.NoError(t, err)
+	require.Len(t, parked, 1)
+	assert.Equal(t, replicaset.Aggregate{BoundedContext: event.BoundedContext, Type: event.AggregateType, ID: event.AggregateID}, parked[0].Aggregate)
+	assert.Equal(t, 2, parked[0].Letters)
+	stopped, err := s.Pieces(t.Context(), pool, f)
+	require.NoError(t, err)
+	for i := range pieces {
+		pieces[i].Stopped, pieces[i].Revision = 11, 1
+	}
+	assert.Equal(t, pieces, stopped)
 }
 
 // checkAssignments observes a generation of two workers.

@@ -331,7 +331,7 @@ func TestFailureHookThatBlocks(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	orch := w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Skip}),
-		orchestrator.WithFailureHook(func(context.Context, projection.Failure) { <-release }))
+		orchestrator.WithShutdownTimeout(2*time.Second), orchestrator.WithFailureHook(func(context.Context, projection.Failure) { <-release }))
 	r := start(t, orch, recorder{name: "p", before: poisoned(errBad, bad...)})
 	w.awaitHandled("p", 50)
 	awaitMetric(t, orch, "21", `failure_hook_dropped_total{replica_set="set"}`)

@@ -174,3 +174,22 @@ func TestAFailureAmongParkedEvents(t *testing.T) {
 		})
 	}
 }
+
+// Positions are exact beyond what a float64 can hold, and an event without metadata is a letter like any other.
+func TestLettersBeyondTheFloats(t *testing.T) {
+	w := newWorld(t)
+	w.exec("SELECT setval('events_global_position_seq', 9007199254740993)")
+	w.append("ada", 3)
+	w.append("grace", 2)
+	first := int64(9007199254740994)
+	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Park}),
+		orchestrator.WithErrorPolicyFor("skips", projection.ErrorPolicy{Attempts: 1, Then: projection.Skip})),
+		recorder{name: "p", before: poisoned(errBad, first+1)}, recorder{name: "skips", before: poisoned(errBad, first+2)})
+	w.awaitHandled("p", 3)
+	w.awaitHandled("skips", 4)
+	w.await("9007199254740998 9007199254740998", "SELECT min(position), max(position) FROM orchestrator_checkpoints")
+	assert.Equal(t, "p 9007199254740995 parked, p 9007199254740996 parked, skips 9007199254740996 skipped", w.value(`
+		SELECT projection, global_position, state FROM orchestrator_dead_letters ORDER BY 1, 2`))
+	assert.Equal(t, "true", w.value("SELECT bool_and(metadata IS NULL) FROM events"))
+	require.NoError(t, r.stop())
+}

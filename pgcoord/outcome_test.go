@@ -156,28 +156,22 @@ func TestAStaleParkedSetCommitsNothing(t *testing.T) {
 	o.refused(t, o.fence, whole(7), 8)
 }
 
-// Of parks at the same time no more succeed than may.
+// Parks of a projection are counted one after the other, so that those of two partitions at the same time are not too many.
 func TestParksAreCountedOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	pieces := o.cut(t, 0, 0)
-	var batches []*Batch
-	for i, p := range pieces {
-		letter := failed(t, o, p.Range, int64(i+1), "no")
-		b := o.begin(t, []slot.Piece{p}, int64(i+1))
-		b.Park(letter, 1)
-		batches = append(batches, b)
-	}
-	results := make(chan error, len(batches))
-	for i, b := range batches {
-		go func() { results <- b.Commit(context.Background(), int64(i+1)) }()
-	}
-	failures := 0
-	for range batches {
-		if err := await(t, results, "a commit"); err != nil {
-			require.ErrorIs(t, err, ErrTooManyParked)
-			failures++
-		}
-	}
-	assert.Equal(t, 1, failures)
+	first, err := o.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = first.Rollback(context.Background()) }()
+	exec(t, first, `SELECT pg_advisory_xact_lock($1)`, lockKey("park", o.schema, "orders"))
+	b := o.begin(t, pieces[1:], 2)
+	b.Park(failed(t, o, pieces[1].Range, 2, "no"), 1)
+	second := make(chan error, 1)
+	go func() { second <- b.Commit(context.WithoutCancel(t.Context()), 2) }()
+	awaitBlockedBy(t, o.pool, first.Conn().PgConn().PID())
+	exec(t, first, `INSERT INTO orchestrator_parked_aggregates (projection, bounded_context, aggregate_type, aggregate_id, replica_set, global_position, letters)
+		VALUES ('orders', 'shop', 'Order', 'other', 'main', 1, 1)`)
+	require.NoError(t, first.Commit(t.Context()))
+	require.ErrorIs(t, await(t, second, "the commit"), ErrTooManyParked)
 }

@@ -23,6 +23,14 @@ const partitioned = "p"
 
 const lockNotAvailable = "55P03" // SQLSTATE
 
+// glancesLong is how many times as long as a glance transactions are given to end, and how many times Options.HoleAfter at most.
+const glancesLong = 4
+
+// holeAfter is how long a position may be missing. Where the server takes long to answer, it takes long to commit too, and a look at the locks makes it slower.
+func (p *Prober) holeAfter() time.Duration {
+	return max(p.opts.HoleAfter, min(glancesLong*p.glanced, glancesLong*p.opts.HoleAfter))
+}
+
 // glance finds the horizon without a look at all locks, which is one cheap statement, where that is possible: no number was drawn
 // since all were settled, or all numbers drawn since have become visible. In front of a hole, where a transaction is
 // open or was rolled back, it finds the horizon for a moment, since most transactions end soon; if the hole is still
@@ -31,10 +39,12 @@ const lockNotAvailable = "55P03" // SQLSTATE
 // What it saw is forgotten if it finds nothing: the look that follows finds out.
 func (p *Prober) glance(ctx context.Context) (reading Reading, found bool, err error) {
 	before := p.tracker.Horizon()
-	if !p.tracker.started || p.count.on || p.facts.kind == partitioned || time.Since(p.locked) < glanceRest || (p.hole == before && time.Since(p.holeSince) >= p.opts.HoleAfter) {
+	if !p.tracker.started || p.count.on || p.facts.kind == partitioned || time.Since(p.locked) < glanceRest || (p.hole == before && time.Since(p.holeSince) >= p.holeAfter()) {
 		return Reading{}, false, nil
 	}
+	began := time.Now()
 	seen, err := p.target.glance(ctx, p.db, before)
+	p.glanced = time.Since(began)
 	if dbfault.Code(err) == lockNotAvailable || dbfault.IsCutShort(err) {
 		p.locked = time.Now()
 		return Reading{}, false, nil

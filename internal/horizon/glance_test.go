@@ -188,3 +188,14 @@ func TestAPositionThatIsThereTwiceHidesNoTransaction(t *testing.T) {
 	require.NoError(t, open.Commit(t.Context()))
 	assert.Equal(t, late, probe(t, p).Position)
 }
+
+func TestASlowServerHasMoreTimeToCommit(t *testing.T) {
+	t.Parallel()
+	p := &Prober{opts: Options{HoleAfter: 10 * time.Millisecond}}
+	for glanced, want := range map[time.Duration]time.Duration{
+		0: 10 * time.Millisecond, time.Millisecond: 10 * time.Millisecond, 5 * time.Millisecond: 20 * time.Millisecond, time.Second: 40 * time.Millisecond,
+	} {
+		p.glanced = glanced
+		assert.Equal(t, want, p.holeAfter(), glanced)
+	}
+}

@@ -29,7 +29,8 @@ type Options struct {
 	// value before the transaction that holds it back is looked up, and how old
 	// that finding may become. Defaults to 1s.
 	BlockerAfter time.Duration
-	// HoleAfter is how long a position may be missing before the locks are looked at, since most transactions end soon. Defaults to 10ms.
+	// HoleAfter is how long a position may be missing before the locks are looked at, since most transactions end soon. It is up to four times
+	// as long where the server answers slowly. Defaults to 10ms.
 	HoleAfter time.Duration
 	// RegressionsEvery is how often at most a probe that finds the sequence moved, or
 	// waits for open transactions, asks whether others have noticed a regression, stores the horizon, and
@@ -103,8 +104,9 @@ type Prober struct {
 	count     counting
 	extent    extent
 	holeSince time.Time
-	hole      int64     // the horizon above which a glance found one; noHole if none did
-	locked    time.Time // when a lock on the events table excluded a glance
+	hole      int64         // the horizon above which a glance found one; noHole if none did
+	locked    time.Time     // when a lock on the events table excluded a glance
+	glanced   time.Duration // how long the latest glance took
 
 	known   Known     // as it was last read
 	asked   time.Time // when that was

@@ -121,7 +121,10 @@ func (p *processor) conclude() {
 // noticeStopped logs that the projection is stopped for slots of the partition, once a minute, and sets the metric.
 func (p *processor) noticeStopped() {
 	name, partition := p.fence.Projection, p.fence.Partition.String()
-	p.worker.Metrics.Stopped(name, partition, len(p.stopped) > 0)
+	if len(p.stopped) > 0 || p.shownStopped {
+		p.shownStopped = true
+		p.worker.Metrics.Stopped(name, partition, len(p.stopped) > 0)
+	}
 	if len(p.stopped) == 0 || !p.worker.notices.due("stopped "+name+" "+partition, personInterval) {
 		return
 	}

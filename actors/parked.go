@@ -110,6 +110,10 @@ func (p *processor) park(of replicaset.Aggregate) {
 }
 
 func (p *processor) showParked() {
+	if len(p.parked) == 0 && !p.shownParked {
+		return // a series that nothing needs
+	}
+	p.shownParked = true
 	p.worker.Metrics.ParkedAggregates(p.fence.Projection, p.fence.Partition.String(), len(p.parked))
 }
 

@@ -40,19 +40,21 @@ type processor struct {
 	handler handling.Projection
 	policy  handling.Policy
 
-	pieces           []slot.Piece // the checkpoints as the tables have them, without those that are stopped
-	stopped          []slot.Piece // those that are
-	parked           parked
-	known            bool   // pieces are what the tables say; if not, read them
-	readTo           int64  // everything wanted up to here has been handled
-	horizon          int64  // up to which events can be read
-	epoch            uint64 // of the horizon
-	supply           supply // what has been read and not been committed
-	size             batchSize
-	failing          failing
-	turns            turns
-	failures         handling.State // of its events
-	databaseFailures int            // in a row
+	pieces  []slot.Piece // the checkpoints as the tables have them, without those that are stopped
+	stopped []slot.Piece // those that are
+	parked  parked
+
+	shownStopped, shownParked bool   // their series have been made
+	known                     bool   // pieces are what the tables say; if not, read them
+	readTo                    int64  // everything wanted up to here has been handled
+	horizon                   int64  // up to which events can be read
+	epoch                     uint64 // of the horizon
+	supply                    supply // what has been read and not been committed
+	size                      batchSize
+	failing                   failing
+	turns                     turns
+	failures                  handling.State // of its events
+	databaseFailures          int            // in a row
 
 	looked    time.Time   // at the checkpoints, while it waits to retry
 	halted    bool        // fenced

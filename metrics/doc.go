@@ -91,7 +91,6 @@
 //	phase      total                from the preparation until this worker's processors have started
 //	kind       error                handler_errors_total: the handler returned an error
 //	kind       panic                handler_errors_total: the handler panicked
-//	kind       timeout              handler_errors_total: it took longer than the error policy's Timeout
 //	kind       joined               notifications_total: a worker joined
 //	kind       left                 notifications_total: a worker left
 //	kind       ready                notifications_total: a worker is ready for the generation in preparation

@@ -18,11 +18,12 @@ const (
 type projectionSeries struct {
 	projections             *children[string, projectionMetrics]
 	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
-	stopped, parked         *children[projectionPartition, prometheus.Gauge]
-	hookDropped             prometheus.Counter
-	fencedBatches           prometheus.Counter
-	batchesWaiting          prometheus.Gauge
-	batchWait               prometheus.Counter
+	// These are made when they first count: only error policies need them.
+	timeouts, skipped, eventsParked, hookDropped *children[string, prometheus.Counter]
+	stopped, parked                              *children[projectionPartition, prometheus.Gauge]
+	fencedBatches                                prometheus.Counter
+	batchesWaiting                               prometheus.Gauge
+	batchWait                                    prometheus.Counter
 }
 
 // projectionMetrics are the metrics of one projection.
@@ -30,9 +31,6 @@ type projectionMetrics struct {
 	handled        prometheus.Counter
 	conflicts      prometheus.Counter
 	errors, panics prometheus.Counter
-	timeouts       prometheus.Counter
-	skipped        prometheus.Counter
-	eventsParked   prometheus.Counter
 	batchDuration  prometheus.Observer
 	batchEvents    prometheus.Observer
 	abandoned      prometheus.Gauge
@@ -45,15 +43,31 @@ func (k projectionPartition) labels(s *series) []string {
 	return []string{s.name, labelValue(k.projection), labelValue(k.partition)}
 }
 
+// counters are counters that are made when they first count.
+func counters(s *series, create func(string) prometheus.Counter) *children[string, prometheus.Counter] {
+	return &children[string, prometheus.Counter]{owner: s, create: create}
+}
+
+func count(of *children[string, prometheus.Counter], key string, n int) {
+	if c, ok := of.get(key); ok {
+		c.Add(float64(n))
+	}
+}
+
 func (s *series) initProjections() {
 	f := s.families
 	s.projections = &children[string, projectionMetrics]{owner: s, create: s.newProjection}
 	s.position = perPartition(s, f.position)
 	s.lag = perPartition(s, f.lag)
 	s.retrying = perPartition(s, f.retrying)
+	s.timeouts = counters(s, func(p string) prometheus.Counter {
+		return f.handlerErrors.WithLabelValues(s.name, labelValue(p), KindTimeout)
+	})
+	s.skipped = counters(s, func(p string) prometheus.Counter { return f.skipped.WithLabelValues(s.name, labelValue(p)) })
+	s.eventsParked = counters(s, func(p string) prometheus.Counter { return f.eventsParked.WithLabelValues(s.name, labelValue(p)) })
+	s.hookDropped = counters(s, func(string) prometheus.Counter { return f.hookDropped.WithLabelValues(s.name) })
 	s.stopped = perPartition(s, f.stopped)
 	s.parked = perPartition(s, f.parked)
-	s.hookDropped = f.hookDropped.WithLabelValues(s.name)
 	s.fencedBatches = f.fencedBatches.WithLabelValues(s.name)
 	s.batchesWaiting = f.batchesWaiting.WithLabelValues(s.name)
 	s.batchWait = f.batchWait.WithLabelValues(s.name)
@@ -66,9 +80,6 @@ func (s *series) newProjection(projection string) projectionMetrics {
 		conflicts:     f.conflicts.WithLabelValues(s.name, projection),
 		errors:        f.handlerErrors.WithLabelValues(s.name, projection, KindError),
 		panics:        f.handlerErrors.WithLabelValues(s.name, projection, KindPanic),
-		timeouts:      f.handlerErrors.WithLabelValues(s.name, projection, KindTimeout),
-		skipped:       f.skipped.WithLabelValues(s.name, projection),
-		eventsParked:  f.eventsParked.WithLabelValues(s.name, projection),
 		batchDuration: f.batchDuration.WithLabelValues(s.name, projection),
 		batchEvents:   f.batchEvents.WithLabelValues(s.name, projection),
 		abandoned:     f.abandoned.WithLabelValues(s.name, projection),
@@ -83,8 +94,6 @@ func (r *ReplicaSet) ShowPartition(projection, partition string) {
 	}
 	r.series.projections.get(projection)
 	r.series.retrying.get(projectionPartition{projection, partition})
-	r.series.stopped.get(projectionPartition{projection, partition})
-	r.series.parked.get(projectionPartition{projection, partition})
 }
 
 // BatchWaits records that so many more batches wait for a connection of the pool, and
@@ -120,7 +129,7 @@ func (r *ReplicaSet) HandlerError(projection, kind string) {
 	case kind == KindPanic:
 		p.panics.Inc()
 	case kind == KindTimeout:
-		p.timeouts.Inc()
+		count(r.series.timeouts, projection, 1) // only error policies have timeouts
 	default:
 		p.errors.Inc()
 	}
@@ -210,9 +219,7 @@ func (r *ReplicaSet) Skipped(projection string) {
 	if r == nil {
 		return
 	}
-	if p, ok := r.series.projections.get(projection); ok {
-		p.skipped.Inc()
-	}
+	count(r.series.skipped, projection, 1)
 }
 
 // EventsParked counts n events that were put aside because their aggregate is parked. n below 1 counts nothing.
@@ -220,9 +227,7 @@ func (r *ReplicaSet) EventsParked(projection string, n int) {
 	if r == nil || n < 1 {
 		return
 	}
-	if p, ok := r.series.projections.get(projection); ok {
-		p.eventsParked.Add(float64(n))
-	}
+	count(r.series.eventsParked, projection, n)
 }
 
 // ParkedAggregates records how many aggregates of a partition are parked for a projection.
@@ -238,7 +243,7 @@ func (r *ReplicaSet) ParkedAggregates(projection, partition string, n int) {
 // HookDropped counts a failure that was not told to the failure hook.
 func (r *ReplicaSet) HookDropped() {
 	if r != nil {
-		r.series.hookDropped.Inc()
+		count(r.series.hookDropped, "", 1)
 	}
 }
 

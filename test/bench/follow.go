@@ -148,6 +148,14 @@ func (b *bench) followBy(ctx context.Context, d *database, rate, workers int, na
 	if err := wait(ctx, settling); err != nil {
 		return f, err
 	}
+	before := int64(appenders) // events that are appended and not measured
+	if p != nil {
+		warmed, err := b.warm(ctx, d, workers)
+		if err != nil {
+			return f, err
+		}
+		before += warmed
+	}
 	appender, err := start(job{Kind: "append", DSN: d.dsn, Rate: rate, Opened: true, Seconds: int(b.env.seconds / time.Second)})
 	if err != nil {
 		return f, err
@@ -178,8 +186,32 @@ func (b *bench) followBy(ctx context.Context, d *database, rate, workers int, na
 	if err := b.tellStatements(ctx, d, seconds); err != nil {
 		return f, err
 	}
-	f.late, err = lateness(ctx, p, appended, appenders)
+	f.late, err = lateness(ctx, p, appended, before)
 	return f, err
+}
+
+const (
+	// warmRate is how many events are appended a second to warm workers up.
+	warmRate = 200
+	// warmSeconds is how long: for each worker a part of a second, and the least.
+	warmEach  = time.Second / 2
+	warmLeast = 3 * time.Second
+)
+
+// warm appends, so that every connection of the workers has planned its statements, which the server does afresh in the first five executions. It
+// returns how many events they were.
+func (b *bench) warm(ctx context.Context, d *database, workers int) (int64, error) {
+	seconds := max(warmLeast, time.Duration(workers)*warmEach) / time.Second
+	appender, err := start(job{Kind: "append", DSN: d.dsn, Rate: warmRate, Opened: true, Seconds: int(seconds)})
+	if err != nil {
+		return 0, err
+	}
+	defer appender.kill()
+	if err := appender.until(ctx, func(o outcome) bool { return o.Done }); err != nil {
+		return 0, err
+	}
+	warmed, err := appender.stop()
+	return warmed.Events + appenders, err
 }
 
 // sqlKinds are the kinds of statements that took the most time.
@@ -243,8 +275,8 @@ func lateness(ctx context.Context, worker *process, appended outcome, before int
 		return nil, err
 	}
 	handledAt := map[int64]int64{}
-	for _, m := range handled.Moments {
-		handledAt[m.Number] = m.At
+	for _, m := range handled.Moments { // numbers begin again after warming up
+		handledAt[m.Number] = max(handledAt[m.Number], m.At)
 	}
 	late := make([]float64, 0, len(appended.Moments))
 	for _, m := range appended.Moments {

@@ -47,6 +47,7 @@ func startHook(w *worker) *failureHook {
 		call:  w.FailureHook, queue: make(chan projection.Failure, hookQueue), ending: make(chan struct{}), ended: make(chan struct{}),
 		log: w.logger("failure hook"), notices: &w.notices, metrics: w.Metrics,
 	}
+	w.Metrics.ShowHook()
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	go h.run()
 	return h

@@ -112,6 +112,9 @@ func (p *processor) Receive(c actor.Context) {
 			p.showParked()
 		}
 		p.worker.Metrics.ShowPartition(p.fence.Projection, p.fence.Partition.String())
+		if !p.policy.IsZero() {
+			p.worker.Metrics.ShowPolicy(p.fence.Projection, p.fence.Partition.String())
+		}
 		p.showPosition()
 		p.proceed(c)
 	case messages.HorizonAdvanced:

@@ -121,10 +121,10 @@
 //
 // The bounds of the histograms' buckets, in seconds or events:
 //
-//	coordination_duration_seconds   0.025 0.1 0.5 2.5 30
+//	coordination_duration_seconds   0.05 0.25 2 30
 //	heartbeat_duration_seconds      0.001 0.01 0.1 1 10
 //	batch_duration_seconds          0.001 0.01 0.1 1 10
-//	batch_events                    1 30 1000
+//	batch_events                    1 100
 //
 // # Cost
 //

@@ -42,6 +42,9 @@ type Policy struct {
 	Classify func(error) Class
 }
 
+// IsZero says whether it is the policy of a projection that has none.
+func (p Policy) IsZero() bool { return p.Then == Retry && p.Timeout == 0 && p.Classify == nil }
+
 // After is what follows so many failed attempts at an event of which the last was of a class, and the delay before the next.
 func (p Policy) After(attempts int, class Class) (Outcome, time.Duration) {
 	if p.Then != Retry && (class == ClassPermanent || p.Attempts > 0 && attempts >= p.Attempts) {

@@ -18,10 +18,10 @@ var (
 	// multiplied by the projections.
 	batchSecondsBuckets = []float64{0.001, 0.01, 0.1, 1, 10}
 	// batchEventsBuckets: from a stream at rest to the largest useful batch. Their number is multiplied by the projections.
-	batchEventsBuckets = []float64{1, 30, 1000}
+	batchEventsBuckets = []float64{1, 100}
 	// coordinationBuckets: from an undisturbed phase to the timeout. Their number is multiplied
 	// by the phases.
-	coordinationBuckets = []float64{0.025, 0.1, 0.5, 2.5, 30}
+	coordinationBuckets = []float64{0.05, 0.25, 2, 30}
 	// heartbeatBuckets: one small statement.
 	heartbeatBuckets = []float64{0.001, 0.01, 0.1, 1, 10}
 )

@@ -18,7 +18,7 @@ const (
 type projectionSeries struct {
 	projections             *children[string, projectionMetrics]
 	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
-	// These are made when they first count: only error policies need them.
+	// These are made where there is an error policy or a failure hook, or when they first count.
 	timeouts, skipped, eventsParked, hookDropped *children[string, prometheus.Counter]
 	stopped, parked                              *children[projectionPartition, prometheus.Gauge]
 	fencedBatches                                prometheus.Counter
@@ -94,6 +94,26 @@ func (r *ReplicaSet) ShowPartition(projection, partition string) {
 	}
 	r.series.projections.get(projection)
 	r.series.retrying.get(projectionPartition{projection, partition})
+}
+
+// ShowPolicy makes the series that only a projection with an error policy has, in a partition, for the same reason.
+func (r *ReplicaSet) ShowPolicy(projection, partition string) {
+	if r == nil {
+		return
+	}
+	s := r.series
+	for _, counter := range []*children[string, prometheus.Counter]{s.timeouts, s.skipped, s.eventsParked} {
+		counter.get(projection)
+	}
+	s.stopped.get(projectionPartition{projection, partition})
+	s.parked.get(projectionPartition{projection, partition})
+}
+
+// ShowHook makes the series of a failure hook.
+func (r *ReplicaSet) ShowHook() {
+	if r != nil {
+		r.series.hookDropped.get("")
+	}
 }
 
 // BatchWaits records that so many more batches wait for a connection of the pool, and

@@ -103,6 +103,15 @@ func TestWhatMethodsRecord(t *testing.T) {
 		}, "retrying handler_errors_total", `
 			retrying{partition="0/2",projection="users",replica_set="a"}=0 retrying{partition="1/2",projection="users",replica_set="a"}=1
 			handler_errors_total{kind="error",projection="users",replica_set="a"}=0 handler_errors_total{kind="panic",projection="users",replica_set="a"}=0`},
+		{"an error policy that did nothing yet", func(r *measure.ReplicaSet) {
+			r.ShowPolicy("users", "0/2")
+			r.ShowHook()
+		}, "stopped events_skipped_total failure_hook_dropped_total parked_aggregates events_parked_total handler_errors_total", `
+			parked_aggregates{partition="0/2",projection="users",replica_set="a"}=0
+			events_parked_total{projection="users",replica_set="a"}=0
+			stopped{partition="0/2",projection="users",replica_set="a"}=0
+			handler_errors_total{kind="timeout",projection="users",replica_set="a"}=0
+			events_skipped_total{projection="users",replica_set="a"}=0 failure_hook_dropped_total{replica_set="a"}=0`},
 		{"what error policies did", func(r *measure.ReplicaSet) {
 			r.ShowPartition("users", "0/2")
 			r.Stopped("users", "1/2", true)

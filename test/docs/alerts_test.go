@@ -35,6 +35,8 @@ func newShown(t *testing.T) shown {
 	require.NoError(t, err)
 	set := m.ReplicaSet("set")
 	set.ShowPartition("users", "0/1")
+	set.ShowPolicy("users", "0/1")
+	set.ShowHook()
 	set.Position("users", "0/1", 1)
 	set.Lag("users", "0/1", 1)
 	set.Horizon(1, 1, 0, 0)

@@ -99,7 +99,7 @@ type worker struct {
 	// scopes is what each projection wants, asked once.
 	scopes    map[string]handling.Scope
 	handlers  *Handlers
-	hook      *failureHook // nil if there is none
+	hook      *failureHook // nil without WithFailureHook
 	notices   notices
 	positions positions
 	// late is events that failed and were handled later, which the tables do not say yet. It outlives the processors.

@@ -29,7 +29,7 @@ type failing struct {
 	text     string    // its last error
 
 	outcome handling.Outcome    // what the policy says of it
-	last    *projection.Failure // what the hook is told of it; nil if there is none
+	last    *projection.Failure // the latest failure, for the hook; nil before the first
 
 	unsettled int64     // highest position of an event that failed and must still be handled; 0: no such event
 	unknown   bool      // unsettled must be read from the table first

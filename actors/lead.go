@@ -12,8 +12,8 @@ import (
 )
 
 // lead is the horizon's part in the replica set. If each worker looked for events, the cost would grow with their number. So the leader
-// looks, and announces each horizon through its session, with the slots of the events. Who has heard of one follows the leader: it
-// probes rarely, to find out what the leader does not announce.
+// looks, and announces each horizon through its session, with the slots of the events. A worker that has heard an announcement follows the
+// leader: it probes rarely, to find out what the leader does not announce.
 type lead struct {
 	seen      messages.ReplicaSetSeen
 	connected bool // this worker's session
@@ -138,6 +138,19 @@ func (l *lead) heard(position int64) {
 	}
 }
 
+// add has a finding announced, together with what waits. In another epoch what waits says nothing: its positions may be given again.
+func (l *lead) add(found finding, another bool) {
+	earlier := l.waiting.announcement
+	switch news := found.announcement.News; {
+	case another || earlier.Position == 0:
+	case news.After > earlier.Position: // there may be events in between
+		found.announcement.News = announcement.News{}
+	default:
+		found.announcement.News = earlier.News.Then(news)
+	}
+	l.waiting = found
+}
+
 // newsOf is the news of a reading as the reader gets them; nil if they are not known.
 func newsOf(r horizon.Reading) *announcement.News {
 	if !r.News.Known {
@@ -202,11 +215,7 @@ func (h *horizonActor) announce(c actor.Context, m *probed) {
 	if m.found.announcement.Position == 0 {
 		return
 	}
-	found := m.found
-	if earlier := l.waiting.announcement; earlier.Position > 0 {
-		found.announcement.News = earlier.News.Then(found.announcement.News)
-	}
-	l.waiting = found
+	l.add(m.found, m.reading.Epoch != h.run)
 	h.sendAnnouncement(c)
 }
 

@@ -147,3 +147,41 @@ func TestFollowersHearOfEvents(t *testing.T) {
 	eventually(t, func() bool { return len(f.handled("p")) >= len(all) }, "all events are handled")
 	assert.ElementsMatch(t, all, f.handled("p"))
 }
+
+// finds is a finding with news.
+func finds(position int64, news announcement.News) finding {
+	return finding{announcement: announcement.Horizon{Position: position, News: news}}
+}
+
+func TestWhatWaitsIsAnnouncedTogether(t *testing.T) {
+	t.Parallel()
+	first := finds(5, announcement.News{Known: true, After: 3, Slots: []int32{7, 8}})
+	next := announcement.News{Known: true, After: 5, Slots: []int32{9}}
+	l := &lead{}
+	l.add(first, false)
+	assert.Equal(t, first, l.waiting)
+	l.add(finds(6, next), false)
+	assert.Equal(t, finds(6, announcement.News{Known: true, After: 3, Slots: []int32{7, 8, 9}}), l.waiting)
+
+	l.waiting = first
+	l.add(finds(8, announcement.News{Known: true, After: 6}), false)
+	assert.False(t, l.waiting.announcement.News.Known, "there may be an event in between")
+	l.waiting = first
+	l.add(finds(6, next), true)
+	assert.Equal(t, finds(6, next), l.waiting, "the events before may be gone, and their positions given again")
+}
+
+func TestManySessionsAreNotWokenTooOften(t *testing.T) {
+	t.Parallel()
+	var few, many toll
+	for range 300 { // 100 appends a second, for three seconds
+		few.add(1, 10*time.Millisecond, 2)
+		many.add(1, 10*time.Millisecond, 32)
+	}
+	assert.False(t, few.high)
+	assert.True(t, many.high)
+	many.add(0, 500*time.Millisecond, 32)
+	assert.True(t, many.high, "a pause is no end")
+	many.add(0, 10*time.Second, 32)
+	assert.False(t, many.high)
+}

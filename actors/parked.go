@@ -70,7 +70,7 @@ func (p *processor) portion() portion {
 	return all
 }
 
-// upToHandled is the portion of which only the first so many events were handled.
+// upToHandled cuts the portion after the events that were handled.
 func (q portion) upToHandled(handled int) portion {
 	if handled == q.handle.Len() {
 		return q

@@ -16,7 +16,7 @@ type Horizon struct {
 	Table, Sequence, Filenode uint32
 }
 
-// Text is the announcement as a notification has it: numbers, of which the slots of the news come last. Their number is bounded, so
+// Text is the announcement as a notification has it: a list of numbers. The slots come last. There are at most MostNews of them, so
 // it is far shorter than the 8,000 bytes that a notification may have.
 func (a Horizon) Text() string {
 	numbers := []int64{a.Term, int64(a.Table), int64(a.Sequence), int64(a.Filenode), a.Position}

@@ -32,7 +32,7 @@ type Policy struct {
 	Attempts int
 	// Backoff is the delay between attempts.
 	Backoff dbfault.Backoff
-	// Then is the outcome after that many attempts, or after an error that is permanent. Retry means that there is none.
+	// Then is the outcome after that many attempts, or after an error that is permanent. Retry means that the event is tried for ever.
 	Then Outcome
 	// Timeout bounds one call of a handler; 0 for none.
 	Timeout time.Duration
@@ -45,7 +45,7 @@ type Policy struct {
 // IsZero says whether it is the policy of a projection that has none.
 func (p Policy) IsZero() bool { return p.Then == Retry && p.Timeout == 0 && p.Classify == nil }
 
-// After is what follows so many failed attempts at an event of which the last was of a class, and the delay before the next.
+// After returns the outcome after a number of failed attempts at an event, and the delay before the next attempt. class is that of the last failure.
 func (p Policy) After(attempts int, class Class) (Outcome, time.Duration) {
 	if p.Then != Retry && (class == ClassPermanent || p.Attempts > 0 && attempts >= p.Attempts) {
 		return p.Then, 0

@@ -62,7 +62,7 @@ type Piece struct {
 	Position int64
 	// Revision is raised by every change that the range's owner must know about.
 	Revision int64
-	// Stopped is the position from which on nothing is handled; 0 if there is none.
+	// Stopped is the position of the event at which the projection is stopped: nothing from there on is handled. It is 0 where it is not stopped.
 	Stopped int64
 }
 

@@ -77,4 +77,14 @@ var announcingGuards = []guard{
 		Old: "\tl.following = false\n\treturn true\n", New: "\treturn true\n",
 		Test: "TestALeaderThatSaysNothingIsNotReliedUpon", Promise: "nor one that was replaced",
 	},
+	{
+		Name: "news-of-one-epoch", File: "actors/lead.go",
+		Old: "case another || earlier.Position == 0:", New: "case earlier.Position == 0:",
+		Test: "TestWhatWaitsIsAnnouncedTogether", Promise: "what was found before a crash says nothing about the positions that are given again",
+	},
+	{
+		Name: "news-without-a-gap", File: "actors/lead.go",
+		Old: "case news.After > earlier.Position:", New: "case news.After < 0:",
+		Test: "TestWhatWaitsIsAnnouncedTogether", Promise: "announcements that do not follow each other are not taken for one",
+	},
 }

@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -144,17 +143,6 @@ func (p *processor) report(event es.PersistedEvent, d handling.Decision) {
 		return
 	}
 	p.log.Error("a handler failed; its partition of this projection waits for the event", append(attrs, "next_try", d.Delay)...)
-}
-
-// longestError bounds what a handler's error may leave in logs and tables, in bytes.
-const longestError = 8 << 10
-
-// abridged is a text cut to longestError.
-func abridged(text string) string {
-	if len(text) <= longestError {
-		return text
-	}
-	return text[:longestError] + fmt.Sprintf("… (%d bytes)", len(text))
 }
 
 // recovered says that the event that had failed was handled.

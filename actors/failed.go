@@ -28,7 +28,7 @@ func (p *processor) decide(ctx context.Context, q portion, f handling.Failure) (
 	case handling.Smaller:
 		p.size.next = max(1, before(q.all, events.Position(d.Size)))
 		n.after = d.Delay
-		p.log.Warn("a batch failed, trying a smaller one", "error", abridged(fmt.Sprint(d.Err)), "events", events.Len(),
+		p.log.Warn("a batch failed, trying a smaller one", "error", handling.Abridged(fmt.Sprint(d.Err)), "events", events.Len(),
 			"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
 	case handling.EventFailed:
 		p.eventFailed(ctx, q, d)
@@ -47,7 +47,7 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	}
 	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition)
 	p.failing.attempts++ // also where the table cannot be reached
-	p.failing.text = abridged(fmt.Sprint(d.Err))
+	p.failing.text = handling.Abridged(fmt.Sprint(d.Err))
 	p.size.next = max(1, before(q.all, event.GlobalPosition))
 	if d.Outcome == handling.Retry {
 		p.recordAttempt(ctx, event)

@@ -116,7 +116,7 @@ func (w *handlerWatch) returned(err error) {
 	h.mu.Unlock()
 	attrs := []any{"position", h.position(w), "running_for", time.Since(w.began), "left_out_for", w.pause}
 	if err != nil {
-		attrs = append(attrs, "error", abridged(fmt.Sprint(err)))
+		attrs = append(attrs, "error", handling.Abridged(fmt.Sprint(err)))
 	}
 	if panicked, ok := errors.AsType[*handling.PanicError](err); ok {
 		attrs = append(attrs, "stack", string(panicked.Stack))

@@ -47,23 +47,13 @@ func (p *processor) portion() portion {
 	if len(p.parked) == 0 {
 		return all
 	}
-	more := map[replicaset.Aggregate]int{}
-	aside := make([]bool, events.Len())
-	for i := range aside {
-		of := aggregateOf(events.At(i))
-		letters, is := p.parked[of]
-		if !is {
-			continue
-		}
-		if letters+more[of] >= p.policy.MaxParkedEvents {
-			if i == 0 {
-				return portion{all: events.Slice(0, 1), full: true}
-			}
-			all.all, all.upTo, aside = events.Slice(0, i), events.Position(i-1), aside[:i]
-			break
-		}
-		aside[i] = true
-		more[of]++
+	aside := handling.Aside(p.parked, p.policy.MaxParkedEvents, events.Len(), func(i int) replicaset.Aggregate { return aggregateOf(events.At(i)) })
+	switch n := len(aside); {
+	case n == events.Len():
+	case n == 0:
+		return portion{all: events.Slice(0, 1), full: true}
+	default:
+		all.all, all.upTo = events.Slice(0, n), events.Position(n-1)
 	}
 	all.handle = all.all.Pick(func(i int) bool { return !aside[i] })
 	all.aside = all.all.Pick(func(i int) bool { return aside[i] })
@@ -120,6 +110,6 @@ func (p *processor) showParked() {
 // stopFull has the projection stop at the next event: its aggregate is parked, and has as many letters as it may.
 func (p *processor) stopFull(event es.PersistedEvent) {
 	p.failing.position, p.failing.attempts, p.failing.last = event.GlobalPosition, 0, nil
-	p.failing.text = "its aggregate is parked, and has as many letters as its projection's error policy allows (MaxParkedEvents): retry or discard them"
+	p.failing.text = handling.TooManyLetters
 	p.failing.outcome = handling.Stop
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -117,7 +118,7 @@ func (p *processor) conflicted(ctx context.Context, events packed.Events, err er
 	p.worker.Metrics.Conflict(p.fence.Projection)
 	after := conflictBackoff.After(n)
 	attrs := []any{
-		"error", abridged(fmt.Sprint(err)), "conflicts_in_a_row", n, "next_try", after,
+		"error", handling.Abridged(fmt.Sprint(err)), "conflicts_in_a_row", n, "next_try", after,
 		"first_position", events.Position(0), "last_position", events.Position(events.Len() - 1),
 	}
 	took, noteErr := p.worker.Store.NoteConflicts(ctx, p.worker.db.InTransactions(), p.fence.Projection, 1)

@@ -153,7 +153,7 @@ func (w *Worker) close() {
 		}
 		w.system.Shutdown()
 		w.worker.batches.leave()
-		w.worker.hook.end()
+		w.worker.hook.End()
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,7 +42,7 @@ RETURNING attempts`
 func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, failure Failure) (attempts int, err error) {
 	e := failure.Event
 	err = db.Waiting(recordPatience).QueryRow(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
-		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, storable(failure.Error), f.Worker, f.Generation).Scan(&attempts)
+		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, dbguard.Storable(failure.Error), f.Worker, f.Generation).Scan(&attempts)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return failure.Attempts, nil
@@ -51,11 +50,6 @@ func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fe
 		return failure.Attempts, fmt.Errorf("recording the failure of %s at position %d: %w", f, e.GlobalPosition, err)
 	}
 	return attempts, nil
-}
-
-// storable is text as a column of type text takes it: valid UTF-8 without zeros.
-func storable(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // The record of failures is an aid: it must hold up nothing. So none of its statements waits long for a lock.

@@ -2,6 +2,7 @@ package pgcoord
 
 import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // sqlLetter records an event with its outcome, in the transaction that acts upon it. The time is the database's.
@@ -35,6 +36,6 @@ func (b *Batch) record(letter Failure, state string) {
 	e := letter.Event
 	b.more = append(b.more, batchtx.Statement{SQL: batchtx.ExactlyOne(b.store.q(sqlLetter)), Args: []any{
 		b.fence.Projection, e.GlobalPosition, b.store.replicaSet, e.EventID, e.EventType, e.BoundedContext, e.AggregateType, e.AggregateID,
-		state, letter.Attempts, storable(letter.Error), b.fence.Worker, b.fence.Generation,
+		state, letter.Attempts, dbguard.Storable(letter.Error), b.fence.Worker, b.fence.Generation,
 	}})
 }

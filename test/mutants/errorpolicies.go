@@ -68,8 +68,8 @@ var errorPolicyGuards = []guard{
 		Test: "TestHandleWithinHidden", Promise: "a handler that hides that its time was over has not handled the event",
 	},
 	{
-		Name: "hooks-hold-up-nothing", File: "actors/hook.go",
-		Old: "	default:\n\t\th.metrics.HookDropped()", New: "	case <-h.ending:\n\t\th.metrics.HookDropped()",
+		Name: "hooks-hold-up-nothing", File: "internal/handling/hook.go",
+		Old: "	default:\n\t\th.dropped()", New: "	case <-h.ending:\n\t\th.dropped()",
 		Test: "TestFailureHookThatBlocks", Package: "test/face", Promise: "a hook that blocks delays no event",
 	},
 	{
@@ -103,8 +103,8 @@ var errorPolicyGuards = []guard{
 		Test: "TestParksAreCountedOneAfterTheOther", Promise: "nor by two partitions at the same time",
 	},
 	{
-		Name: "letters-are-capped", File: "actors/parked.go",
-		Old: "if letters+more[of] >= p.policy.MaxParkedEvents {", New: "if letters+more[of] < 0 {",
+		Name: "letters-are-capped", File: "internal/handling/parked.go",
+		Old: "if letters+more[a] >= most {", New: "if letters+more[a] < 0 {",
 		Test: "TestCapsOfParking", Package: "test/face", Promise: "no aggregate gets more letters than may be",
 	},
 	{

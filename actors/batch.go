@@ -31,7 +31,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		return next{more: true}, nil
 	}
 	events, upTo := q.handle, q.upTo
-	b, err := p.beginInTurn(ctx, upTo)
+	b, err := p.beginInTurn(ctx, p.pieces, upTo)
 	if err != nil {
 		return p.notBegun(err)
 	}

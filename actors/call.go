@@ -7,6 +7,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // call is one call of a projection's handlers, for the events of a batch. It runs on a
@@ -25,10 +26,17 @@ const lastWait = 50 * time.Millisecond
 // within the grace after their context had ended: the batch is rolled back then, and the
 // worker knows of the handler that it has abandoned.
 func (p *processor) call(ctx context.Context, b *pgcoord.Batch, events packed.Events) *call {
-	c, run, limit, began := &call{done: make(chan struct{})}, p.run, p.worker.Batch.Time, time.Now()
+	return p.callAs(ctx, b, events, p.handler, p.delivery(), p.worker.Batch.Time)
+}
+
+// callAs is call with a handler in place of the projection's own, with a delivery, and for about limit in all.
+func (p *processor) callAs(
+	ctx context.Context, b *pgcoord.Batch, events packed.Events, handler handling.Projection, d projection.Delivery, limit time.Duration,
+) *call {
+	c, run, began := &call{done: make(chan struct{})}, p.run, time.Now()
 	watch := p.worker.handlers.watch(p, events)
-	ctx = handling.WithDelivery(ctx, p.delivery())
-	handler, tx, timeout := p.handler, b.Tx(), p.policy.Timeout
+	ctx = handling.WithDelivery(ctx, d)
+	tx, timeout := b.Tx(), p.policy.Timeout
 	go func() {
 		defer close(c.done)
 		c.handled, c.err = handling.HandleWithin(ctx, timeout, handler, tx, events, func(i int) bool {

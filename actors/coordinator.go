@@ -53,8 +53,8 @@ type coordinator struct {
 	began   time.Time // when its clock began
 	failure int       // looks or acts that failed in a row
 
-	setBacks int64    // how often processors were told that checkpoints were set back
-	setBack  []string // the projections whose were at the last look
+	changes int64    // how often processors were told that checkpoints were changed by somebody else
+	changed []string // the projections whose were at the last look
 }
 
 type (
@@ -245,7 +245,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}
-	k.tellSetBack(c, m.believed.setBack(m.view))
+	k.tellChanged(c, m.believed.changed(m.view))
 	k.view = replicaset.Remembering(k.ages.Measure(m.view, m.at), k.view)
 	k.tellWatched(c, k.worker.Store.SeesAppends() && replicaset.WatchesAppends(k.state, k.view))
 	var actions []replicaset.Action
@@ -255,16 +255,16 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 	k.act(c, actions)
 }
 
-// tellSetBack has the processors read checkpoints that were set back. It may be repeated until a busy one has.
-func (k *coordinator) tellSetBack(c actor.Context, projections []string) {
+// tellChanged has the processors read checkpoints that somebody else has changed. It may be repeated until a busy one has.
+func (k *coordinator) tellChanged(c actor.Context, projections []string) {
 	if len(projections) > 0 {
-		k.setBacks++
-		c.Send(c.Parent(), messages.CheckpointsSetBack{Number: k.setBacks})
-		if !slices.Equal(projections, k.setBack) {
-			k.log.Info("checkpoints were set back or deleted, reading them again", "projections", projections)
+		k.changes++
+		c.Send(c.Parent(), messages.CheckpointsChanged{Number: k.changes})
+		if !slices.Equal(projections, k.changed) {
+			k.log.Info("checkpoints were changed by somebody else, reading them again", "projections", projections)
 		}
 	}
-	k.setBack = projections
+	k.changed = projections
 }
 
 // tellWatched tells the horizon whether the looks show appends, if it does not

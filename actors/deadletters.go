@@ -27,6 +27,8 @@ type failing struct {
 	panicked string    // the panic whose stack was logged last
 	text     string    // its last error
 
+	kind, frame string // of its last error: which failures are like it
+
 	outcome handling.Outcome    // what the policy says of it
 	last    *projection.Failure // the latest failure, for the hook; nil before the first
 
@@ -110,7 +112,7 @@ func (p *processor) recordLater(b *pgcoord.Batch, positions []int64) {
 
 // recordAttempt records a failed attempt in the table, and takes over its count of them.
 func (p *processor) recordAttempt(ctx context.Context, event es.PersistedEvent) {
-	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text}
+	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text, Kind: p.failing.kind, Frame: p.failing.frame}
 	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure)
 	if recordErr != nil && ctx.Err() == nil {
 		p.worker.recordFailed(p.log, recordErr)

@@ -48,6 +48,7 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition)
 	p.failing.attempts++ // also where the table cannot be reached
 	p.failing.text = handling.Abridged(fmt.Sprint(d.Err))
+	p.failing.kind, p.failing.frame = handling.Alike(d.Err, p.handler)
 	p.size.next = max(1, before(q.all, event.GlobalPosition))
 	if d.Outcome == handling.Retry {
 		p.recordAttempt(ctx, event)

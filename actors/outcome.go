@@ -38,7 +38,7 @@ func readFrom(running, stopped []slot.Piece) int64 {
 func (p *processor) perform(ctx context.Context) (next, error) {
 	first := p.supply.pages[0]
 	event := first.events.At(0)
-	letter := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text}
+	letter := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text, Kind: p.failing.kind, Frame: p.failing.frame}
 	if p.failing.outcome == handling.Stop {
 		b, err := p.begin(ctx, math.MaxInt64) // all that is not stopped
 		if err != nil {

@@ -89,6 +89,13 @@ func (p *processor) setAside(events packed.Events) {
 	p.worker.Metrics.EventsParked(p.fence.Projection, events.Len())
 }
 
+// retried notes that letters of a parked aggregate were handled.
+func (p parked) retried(of replicaset.Aggregate, letters int) {
+	if n, is := p[of]; is {
+		p[of] = max(1, n-letters)
+	}
+}
+
 // park notes that an event's aggregate was parked.
 func (p *processor) park(of replicaset.Aggregate) {
 	if p.parked == nil {
@@ -110,6 +117,7 @@ func (p *processor) showParked() {
 // stopFull has the projection stop at the next event: its aggregate is parked, and has as many letters as it may.
 func (p *processor) stopFull(event es.PersistedEvent) {
 	p.failing.position, p.failing.attempts, p.failing.last = event.GlobalPosition, 0, nil
+	p.failing.kind, p.failing.frame = "too many letters", ""
 	p.failing.text = handling.TooManyLetters
 	p.failing.outcome = handling.Stop
 }

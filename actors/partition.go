@@ -29,7 +29,7 @@ type partition struct {
 	again      bool                        // it replaces one that crashed: positions have moved on
 	horizon    messages.HorizonAdvanced    // the last one
 	reader     messages.ReaderReady        // the last one
-	setBack    messages.CheckpointsSetBack // the last one
+	changed    messages.CheckpointsChanged // the last one
 	told       map[string]*told            // by a processor's PID id
 }
 
@@ -38,7 +38,7 @@ type partition struct {
 type told struct {
 	horizon messages.HorizonAdvanced
 	reader  messages.ReaderReady
-	setBack messages.CheckpointsSetBack
+	changed messages.CheckpointsChanged
 	open    int // messages that it has not taken in
 }
 
@@ -60,8 +60,8 @@ func (p *partition) Receive(c actor.Context) {
 	case messages.HorizonAdvanced:
 		p.horizon = m
 		p.informAll(c)
-	case messages.CheckpointsSetBack:
-		p.setBack = m
+	case messages.CheckpointsChanged:
+		p.changed = m
 		p.informAll(c)
 	case messages.ReaderReady:
 		p.reader = m
@@ -115,10 +115,10 @@ func (p *partition) inform(c actor.Context, pid *actor.PID) {
 		t.open++
 		c.Send(pid, p.reader)
 	}
-	if t.setBack != p.setBack {
-		t.setBack = p.setBack
+	if t.changed != p.changed {
+		t.changed = p.changed
 		t.open++
-		c.Send(pid, p.setBack)
+		c.Send(pid, p.changed)
 	}
 	if t.horizon != p.horizon {
 		t.horizon = p.horizon

@@ -10,20 +10,22 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// positions is where the worker's processors believe their checkpoints to stand. The coordinator compares it with what a look shows: a
-// checkpoint that is lower was set back by somebody. Without that, a processor without events would notice it with the next append.
+// positions is where the worker's processors believe their checkpoints to stand, and at which revision. The coordinator compares it with what a
+// look shows: a checkpoint that is lower was set back by somebody, and one with a higher revision was changed in another way. Without that, a
+// processor without events would notice it with the next append.
 // It is safe for concurrent use.
 type positions struct {
 	mu         sync.Mutex
 	generation int64
-	sums       map[string]map[int]int64 // of a projection's partition
+	sums       map[string]map[int]replicaset.CheckpointSums // of a projection's partition
 }
 
 // believe notes a partition's checkpoints.
 func (b *positions) believe(f pgcoord.Fence, pieces []slot.Piece) {
-	sum := int64(0)
+	var sum replicaset.CheckpointSums
 	for _, p := range pieces {
-		sum += p.Position
+		sum.Positions += p.Position
+		sum.Revisions += p.Revision
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -31,10 +33,10 @@ func (b *positions) believe(f pgcoord.Fence, pieces []slot.Piece) {
 	case f.Generation < b.generation:
 		return
 	case f.Generation > b.generation || b.sums == nil:
-		b.generation, b.sums = f.Generation, map[string]map[int]int64{}
+		b.generation, b.sums = f.Generation, map[string]map[int]replicaset.CheckpointSums{}
 	}
 	if b.sums[f.Projection] == nil {
-		b.sums[f.Projection] = map[int]int64{}
+		b.sums[f.Projection] = map[int]replicaset.CheckpointSums{}
 	}
 	b.sums[f.Projection][f.Partition.Key] = sum
 }
@@ -48,33 +50,53 @@ func (b *positions) forget(f pgcoord.Fence) {
 	}
 }
 
-// believed is what a look that begins now must show at least, for each projection.
+// believed is what a look that begins now must show for each projection: positions that are no lower, and revisions that are no higher.
 type believed struct {
 	generation int64
-	least      map[string]int64
+	sums       map[string]replicaset.CheckpointSums
 }
 
 func (b *positions) now() believed {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	least := map[string]int64{}
+	sums := map[string]replicaset.CheckpointSums{}
 	for projection, partitions := range b.sums {
+		all := replicaset.CheckpointSums{}
 		for _, sum := range partitions {
-			least[projection] += sum
+			all.Positions += sum.Positions
+			all.Revisions += sum.Revisions
+		}
+		if len(partitions) > 0 {
+			sums[projection] = all
 		}
 	}
-	return believed{b.generation, least}
+	return believed{b.generation, sums}
 }
 
-// setBack is the projections whose checkpoints are lower than the processors believed when the look began.
-func (b believed) setBack(v replicaset.View) (projections []string) {
+// changed is the projections whose checkpoints are lower than the processors believed when the look began, or have a higher revision.
+func (b believed) changed(v replicaset.View) (projections []string) {
 	if v.Generation.State != replicaset.Active || v.Generation.Number != b.generation {
 		return nil
 	}
-	for _, projection := range slices.Sorted(maps.Keys(b.least)) {
-		if v.Positions[projection] < b.least[projection] {
+	for _, projection := range slices.Sorted(maps.Keys(b.sums)) {
+		if seen, mine := v.Checkpoints[projection], b.sums[projection]; seen.Positions < mine.Positions || seen.Revisions > mine.Revisions {
 			projections = append(projections, projection)
 		}
 	}
 	return projections
+}
+
+// noticeAbove logs checkpoints above the horizon: in its generation and epoch nobody but a person moves them there.
+func (p *processor) noticeAbove(pieces []slot.Piece) {
+	if p.horizon == 0 {
+		return
+	}
+	for _, piece := range pieces {
+		if piece.Position > p.horizon {
+			p.worker.Metrics.DatabaseError("checkpoint")
+			p.log.Error("a checkpoint was moved above the horizon: events that get the positions between are never handled; set it back to the horizon or lower",
+				"position", piece.Position, "horizon", p.horizon)
+			return
+		}
+	}
 }

@@ -54,7 +54,8 @@ type processor struct {
 	failing                   failing
 	turns                     turns
 	failures                  handling.State // of its events
-	databaseFailures          int            // in a row
+	requests                  requests
+	databaseFailures          int // in a row
 
 	looked    time.Time   // at the checkpoints, while it waits to retry
 	halted    bool        // fenced
@@ -88,7 +89,7 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description
 		policy.MaxParkedEvents = handling.DefaultMaxParked
 	}
 	running, stopped := slot.Divide(a.Pieces)
-	return &processor{
+	p := &processor{
 		worker: w, run: r, fence: fence, handler: handler, policy: policy,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
@@ -100,6 +101,8 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description
 		},
 		size: newBatchSize(w.Batch, handler),
 	}
+	p.requests.forget(a.Pieces)
+	return p
 }
 
 // Receive is the actor's protocol.
@@ -122,7 +125,7 @@ func (p *processor) Receive(c actor.Context) {
 		p.advance(m)
 		p.showPosition() // the lag grows also while a handler fails
 		p.proceed(c)
-	case messages.CheckpointsSetBack:
+	case messages.CheckpointsChanged:
 		c.Request(c.Parent(), messages.Informed{})
 		p.known = false
 		p.proceed(c)
@@ -199,13 +202,13 @@ func (p *processor) resume(c actor.Context, n next) {
 		p.wake = time.AfterFunc(n.after, func() { root.Send(self, &proceed{}) })
 	case n.more:
 		p.proceed(c)
-	case (p.behind() > 0 || p.unsettled() || len(p.stopped) > 0) && p.flush == nil:
+	case (p.behind() > 0 || p.unsettled() || len(p.stopped) > 0 || p.requests.waiting()) && p.flush == nil:
 		p.flush = time.AfterFunc(p.worker.Batch.FlushAfter, func() { root.Send(self, &flushDue{}) })
 	}
 }
 
-// step reads the checkpoints if they are not known, asks for events, and
-// handles a batch of those at hand.
+// step reads the checkpoints if they are not known, serves a request, or asks for
+// events and handles a batch of those at hand.
 func (p *processor) step(c actor.Context) (next, error) {
 	ctx := p.run.hard
 	if !p.known {
@@ -214,6 +217,18 @@ func (p *processor) step(c actor.Context) (next, error) {
 		}
 	}
 	p.settleFailures(ctx)
+	if p.requests.due() {
+		return p.serve(ctx)
+	}
+	n, err := p.progress(ctx, c)
+	if err != nil {
+		return next{}, err
+	}
+	return p.requests.after(n), nil
+}
+
+// progress does a step of the partition's own work.
+func (p *processor) progress(ctx context.Context, c actor.Context) (next, error) {
 	if changed, err := p.lookAtStopped(ctx); changed || err != nil {
 		return next{more: changed}, err
 	}
@@ -298,6 +313,7 @@ func (p *processor) reload(ctx context.Context) error {
 	if isSetBack(pieces, p.rows()) || len(stopped) < len(p.stopped) {
 		p.failing.unknown = true // what was skipped, or stopped at, is to be handled now
 	}
+	p.requests.forget(pieces)
 	p.noticeAbove(pieces)
 	p.pieces, p.stopped, p.known, p.readTo = running, stopped, true, readFrom(running, stopped)
 	p.worker.positions.believe(p.fence, p.rows())
@@ -308,21 +324,6 @@ func (p *processor) reload(ctx context.Context) error {
 	p.performed()
 	p.noticeStopped()
 	return nil
-}
-
-// noticeAbove logs checkpoints above the horizon: in its generation and epoch nobody but a person moves them there.
-func (p *processor) noticeAbove(pieces []slot.Piece) {
-	if p.horizon == 0 {
-		return
-	}
-	for _, piece := range pieces {
-		if piece.Position > p.horizon {
-			p.worker.Metrics.DatabaseError("checkpoint")
-			p.log.Error("a checkpoint was moved above the horizon: events that get the positions between are never handled; set it back to the horizon or lower",
-				"position", piece.Position, "horizon", p.horizon)
-			return
-		}
-	}
 }
 
 // behind is how far the checkpoint stays behind what has been handled, because

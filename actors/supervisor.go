@@ -144,7 +144,7 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 		s.horizon = m
 		s.send(c, kindReader, m)
 		s.send(c, kindPartition, m)
-	case messages.CheckpointsSetBack:
+	case messages.CheckpointsChanged:
 		s.send(c, kindPartition, m)
 	case messages.LeaseExpired:
 		s.lease = time.Time{}

@@ -9,6 +9,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -60,8 +61,8 @@ func (p *processor) queue() (leave func(), err error) {
 	}
 }
 
-// beginInTurn opens a batch's transaction, after its turn has come.
-func (p *processor) beginInTurn(ctx context.Context, upTo int64) (*pgcoord.Batch, error) {
+// beginInTurn opens a batch's transaction, which holds those of the checkpoints that are below upTo, after its turn has come.
+func (p *processor) beginInTurn(ctx context.Context, pieces []slot.Piece, upTo int64) (*pgcoord.Batch, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if p.turns.taken {
@@ -74,7 +75,7 @@ func (p *processor) beginInTurn(ctx context.Context, upTo int64) (*pgcoord.Batch
 	settings.Turn = p.turns.waits < waitsMost && time.Now().After(p.turns.without)
 	ctx, explain, end := p.worker.db.Limit(ctx)
 	defer end()
-	b, err := p.beginAnyhow(ctx, upTo, settings)
+	b, err := p.beginAnyhow(ctx, pieces, upTo, settings)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -84,13 +85,13 @@ func (p *processor) beginInTurn(ctx context.Context, upTo int64) (*pgcoord.Batch
 
 // beginAnyhow opens a batch's transaction. Turns are an aid: where only the table of turns cannot be read, the batch goes without, and so do
 // the next ones for a while.
-func (p *processor) beginAnyhow(ctx context.Context, upTo int64, settings pgcoord.BatchSettings) (*pgcoord.Batch, error) {
-	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, settings)
+func (p *processor) beginAnyhow(ctx context.Context, pieces []slot.Piece, upTo int64, settings pgcoord.BatchSettings) (*pgcoord.Batch, error) {
+	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, pieces, upTo, settings)
 	if err == nil || !settings.Turn || remedyOf(err) == "" {
 		return b, err
 	}
 	settings.Turn = false
-	b, otherErr := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, settings)
+	b, otherErr := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, pieces, upTo, settings)
 	if otherErr != nil {
 		return nil, otherErr
 	}

@@ -73,9 +73,9 @@ type Fenced struct {
 	Partition  slot.Partition
 }
 
-// CheckpointsSetBack says that somebody has set checkpoints of this worker back, or deleted them: read them again. The number differs from
-// that of the message before. Coordinator → supervisor → partitions → processors.
-type CheckpointsSetBack struct{ Number int64 }
+// CheckpointsChanged says that somebody has set checkpoints of this worker back, deleted them, or raised their revision: read them again. The
+// number differs from that of the message before. Coordinator → supervisor → partitions → processors.
+type CheckpointsChanged struct{ Number int64 }
 
 // HandlersAbandoned says which handlers of this worker are abandoned, ordered by
 // projection, generation and partition. Supervisor → coordinator, when it has changed,
@@ -92,9 +92,9 @@ func (StartPartitions) toSupervisor()    {}
 func (StopPartitions) toSupervisor()     {}
 func (PartitionsStopped) toCoordinator() {}
 func (PartitionsRunning) toCoordinator() {}
-func (CheckpointsSetBack) toSupervisor() {}
-func (CheckpointsSetBack) toPartition()  {}
-func (CheckpointsSetBack) toProcessor()  {}
+func (CheckpointsChanged) toSupervisor() {}
+func (CheckpointsChanged) toPartition()  {}
+func (CheckpointsChanged) toProcessor()  {}
 func (Fenced) toPartition()              {}
 func (Fenced) toSupervisor()             {}
 func (Fenced) toCoordinator()            {}

@@ -173,7 +173,7 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	if len(b.recovered) > 0 {
 		b.tx.RunAside(b.store.q(sqlHandled), b.fence.Projection, array(b.recovered))
 	}
-	if b.err = explainParked(b.tx.CommitWith(ctx, statements...)); b.err != nil {
+	if b.err = explainRequest(explainParked(b.tx.CommitWith(ctx, statements...))); b.err != nil {
 		return fmt.Errorf("committing the batch of %s up to %d: %w", b.fence, handled, b.err)
 	}
 	b.committed = true

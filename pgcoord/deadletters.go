@@ -19,20 +19,23 @@ type Failure struct {
 	Attempts int
 	// Error is what the handler said last.
 	Error string
+	// Kind and Frame say which failures are like this one; empty if it is not known. See handling.Alike.
+	Kind, Frame string
 }
 
 // A failure that is recorded late, after the batch that handled the event has committed, changes nothing: the row's checkpoint has
 // passed the event by then.
 const sqlRecordFailure = `
 INSERT INTO {{schema}}orchestrator_dead_letters AS d (projection, global_position, replica_set, event_id, event_type,
-    bounded_context, aggregate_type, aggregate_id, state, attempts, last_error, worker_id, generation)
-SELECT $1, $2::bigint, $3, $4, $5, $6, $7, $8::text, 'retrying', $9::bigint, $10, $11, $12
+    bounded_context, aggregate_type, aggregate_id, state, attempts, last_error, worker_id, generation, error_kind, error_frame)
+SELECT $1, $2::bigint, $3, $4, $5, $6, $7, $8::text, 'retrying', $9::bigint, $10, $11, $12, $13, $14
 FROM {{schema}}orchestrator_checkpoints
 WHERE projection = $1 AND generation = $12 AND worker_id = $11 AND position < $2::bigint
   AND (hashtextextended($8::text, 0) & 65535) >= slot_from AND (hashtextextended($8::text, 0) & 65535) < slot_to
 FOR SHARE
 ON CONFLICT (projection, global_position) DO UPDATE
 SET state = 'retrying', attempts = CASE d.state WHEN 'retrying' THEN d.attempts + 1 ELSE excluded.attempts END, last_error = excluded.last_error,
+    error_kind = excluded.error_kind, error_frame = excluded.error_frame,
     worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = now()
 RETURNING attempts`
 
@@ -42,7 +45,8 @@ RETURNING attempts`
 func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, failure Failure) (attempts int, err error) {
 	e := failure.Event
 	err = db.Waiting(recordPatience).QueryRow(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
-		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, dbguard.Storable(failure.Error), f.Worker, f.Generation).Scan(&attempts)
+		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, dbguard.Storable(failure.Error), f.Worker, f.Generation,
+		dbguard.Storable(failure.Kind), dbguard.Storable(failure.Frame)).Scan(&attempts)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return failure.Attempts, nil

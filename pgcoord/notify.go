@@ -15,6 +15,7 @@ const (
 	NotifyGeneration = "generation" // a generation was prepared or activated
 	NotifyAppended   = "appended"   // events were appended, after a while without
 	NotifyHorizon    = "horizon"    // the leader has found a horizon
+	NotifyChanged    = "changed"    // somebody has changed checkpoints or asked for something
 )
 
 const sqlNotify = `SELECT pg_notify($1, $2)`
@@ -36,6 +37,12 @@ func (s *Store) tell(ctx context.Context, db DB, kind string, worker uuid.UUID) 
 	if _, err := db.Exec(ctx, sqlNotify, s.Channel(), kind+" "+worker.String()); err != nil && s.untold != nil {
 		s.untold(ctx, fmt.Errorf("notifying replica set %q of %q: %w", s.replicaSet, kind, err))
 	}
+}
+
+// AnnounceChange tells the workers of the replica set that somebody who is no worker has changed checkpoints, or asked for something. Without it they
+// notice it with their next look.
+func (s *Store) AnnounceChange(ctx context.Context, db DB) {
+	s.tell(ctx, db, NotifyChanged, uuid.Nil)
 }
 
 // AnnounceAppends tells the other workers of the replica set that events were

@@ -8,11 +8,12 @@ import (
 // sqlLetter records an event with its outcome, in the transaction that acts upon it. The time is the database's.
 const sqlLetter = `
 INSERT INTO {{schema}}orchestrator_dead_letters AS d (projection, global_position, replica_set, event_id, event_type,
-    bounded_context, aggregate_type, aggregate_id, state, attempts, last_error, worker_id, generation, skipped_at)
+    bounded_context, aggregate_type, aggregate_id, state, attempts, last_error, worker_id, generation, skipped_at, error_kind, error_frame)
 VALUES ($1::text, $2::bigint, $3::text, $4::uuid, $5::text, $6::text, $7::text, $8::text, $9::text, $10::bigint, $11::text, $12::uuid, $13::bigint,
-    CASE $9::text WHEN 'skipped' THEN pg_catalog.now() END)
+    CASE $9::text WHEN 'skipped' THEN pg_catalog.now() END, $14::text, $15::text)
 ON CONFLICT (projection, global_position) DO UPDATE
 SET state = excluded.state, attempts = greatest(d.attempts, excluded.attempts), last_error = excluded.last_error,
+    error_kind = excluded.error_kind, error_frame = excluded.error_frame,
     worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = pg_catalog.now(),
     skipped_at = coalesce(excluded.skipped_at, d.skipped_at)`
 
@@ -36,6 +37,6 @@ func (b *Batch) record(letter Failure, state string) {
 	e := letter.Event
 	b.more = append(b.more, batchtx.Statement{SQL: batchtx.ExactlyOne(b.store.q(sqlLetter)), Args: []any{
 		b.fence.Projection, e.GlobalPosition, b.store.replicaSet, e.EventID, e.EventType, e.BoundedContext, e.AggregateType, e.AggregateID,
-		state, letter.Attempts, dbguard.Storable(letter.Error), b.fence.Worker, b.fence.Generation,
+		state, letter.Attempts, dbguard.Storable(letter.Error), b.fence.Worker, b.fence.Generation, dbguard.Storable(letter.Kind), dbguard.Storable(letter.Frame),
 	}})
 }

@@ -83,7 +83,8 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 		schema:     *resolved,
 		events:     *eventsSchema + "." + events[len(events)-1],
 		qualify: strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+".",
-			"{{all rows}}", allRows(*resolved, "NULL::bigint"), "{{one of all rows}}", allRows(*resolved, "1::bigint")),
+			"{{all rows}}", allRows(*resolved, "NULL::bigint"), "{{one of all rows}}", allRows(*resolved, "1::bigint"),
+			"{{letters 1}}", allLetters(*resolved, "1::bigint"), "{{letters $5}}", allLetters(*resolved, "$5::bigint")),
 	}
 	if sequence != nil {
 		s.sequence = *sequence
@@ -100,9 +101,17 @@ func allRows(schema, limit string) string {
 	return limit
 }
 
+// allLetters is allRows for the table of failed events.
+func allLetters(schema, limit string) string {
+	return dbguard.LimitAllRows(pgx.Identifier{schema, "orchestrator_dead_letters"}, limit)
+}
+
 // SeesAppends says whether Observe shows how far the events table's positions
 // are drawn: it does if the column owns its sequence, as a bigserial does.
 func (s *Store) SeesAppends() bool { return s.sequence != "" }
+
+// SQL fills the schema of the coordination tables into a statement, where it says {{schema}}.
+func (s *Store) SQL(statement string) string { return s.q(statement) }
 
 // q fills the schema into a statement of this package.
 func (s *Store) q(sql string) string { return s.qualify.Replace(sql) }

@@ -24,8 +24,8 @@ const viewColumns = `
        w.session_key IS NOT NULL, array_remove(w.left_out, NULL),` + abandonedColumn + `,
        (SELECT count(*) FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state = 'dead'),
        CASE WHEN w.worker_id = $2 THEN (
-           SELECT coalesce(jsonb_object_agg(projection, total), '{}')::text
-           FROM (SELECT projection, least(sum(position), 9223372036854775807) AS total FROM {{schema}}orchestrator_checkpoints
+           SELECT coalesce(jsonb_object_agg(projection, jsonb_build_object('positions', positions, 'revisions', revisions)), '{}')::text
+           FROM (SELECT projection, least(sum(position), 9223372036854775807) AS positions, least(sum(revision), 9223372036854775807) AS revisions FROM {{schema}}orchestrator_checkpoints
                  WHERE replica_set = $1 AND worker_id = $2 GROUP BY projection) AS own)
        ELSE '' END,` + contradictingColumn
 
@@ -137,21 +137,21 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 		generation             *int64
 		partitions             *int
 		w                      replicaset.Worker
-		positions              string
+		checkpoints            string
 		contradicting          []string
 	)
 	g := &v.Generation
 	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &positions, &contradicting, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)
 	if err != nil {
 		return err
 	}
 	v.SessionAge, v.ServerAge, v.Clock = milliseconds(sessionAge), milliseconds(serverAge), milliseconds(clock)
-	if positions != "" {
-		if err := json.Unmarshal([]byte(positions), &v.Positions); err != nil {
-			return fmt.Errorf("reading the sums of the worker's positions: %w", err)
+	if checkpoints != "" {
+		if err := json.Unmarshal([]byte(checkpoints), &v.Checkpoints); err != nil {
+			return fmt.Errorf("reading the sums of the worker's checkpoints: %w", err)
 		}
 	}
 	if len(contradicting) > 0 {

@@ -167,11 +167,12 @@ func TestObserveShowsTheLivingMembersLeaderAndOneself(t *testing.T) {
 	assert.NotContains(t, ids(observe(t, s, pool, foreign, false)), foreign, "it is another replica set's")
 }
 
-// Positions are those of the worker's own rows, the dead those of the replica set.
-func TestObserveSumsPositionsAndCountsTheDead(t *testing.T) {
+// Sums are those of the worker's own rows, the dead those of the replica set.
+func TestObserveSumsCheckpointsAndCountsTheDead(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	o.cut(t, 10, 20, 9)
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET revision = 1`)
 	other := join(t, o.Store, o.pool, "orders")
 	for name, look := range map[string]func(worker uuid.UUID) (replicaset.View, error){
 		"look":   func(worker uuid.UUID) (replicaset.View, error) { return o.Observe(t.Context(), o.pool, worker, false) },
@@ -179,11 +180,11 @@ func TestObserveSumsPositionsAndCountsTheDead(t *testing.T) {
 	} {
 		v, err := look(o.worker)
 		require.NoError(t, err)
-		assert.Equal(t, map[string]int64{"orders": 39}, v.Positions, name)
+		assert.Equal(t, map[string]replicaset.CheckpointSums{"orders": {Positions: 39, Revisions: 3}}, v.Checkpoints, name)
 		assert.Zero(t, v.Dead, name)
 		v, err = look(other)
 		require.NoError(t, err)
-		assert.Empty(t, v.Positions, name)
+		assert.Empty(t, v.Checkpoints, name)
 	}
 	bury(t, o.Store, o.pool, other)
 	v, err := o.Observe(t.Context(), o.pool, o.worker, false)

@@ -24,6 +24,9 @@ type Delivery struct {
 	Generation int64
 	// PartitionKey and TotalPartitions name the partition, key of total.
 	PartitionKey, TotalPartitions int
+	// Trial says that the transaction will be rolled back, whatever the handler returns: somebody has asked whether events of a parked
+	// aggregate could be handled now. Leave out what a rollback does not undo.
+	Trial bool
 }
 
 // DeliveryFrom is the delivery that a handler's context carries. ok is false

@@ -57,8 +57,7 @@ func ExactlyOne(update string) string {
 // fails nothing is committed. If the connection is lost meanwhile it is not known whether it was. The error wraps ErrOwner, ErrReadOnly
 // or ErrRows where the name applies.
 func (t *Tx) CommitWith(ctx context.Context, statements ...Statement) error {
-	f := t.found
-	restore := Statement{SQL: sqlRestore, Args: []any{t.id, f.sessionAuthorization, f.role, f.rowSecurity, f.applicationName, f.synchronousCommit}}
+	restore := t.restore()
 	known := t.conn.PgConn().CustomData()
 	if known[committed] == nil {
 		for _, s := range []Statement{{SQL: sqlNoTimeout}, restore} {
@@ -75,7 +74,7 @@ func (t *Tx) CommitWith(ctx context.Context, statements ...Statement) error {
 		batch.Queue(s.SQL, s.Args...)
 	}
 	if t.aside != nil {
-		t.aside.queue(&batch, f)
+		t.aside.queue(&batch, t.found)
 	}
 	batch.Queue("COMMIT")
 	results := t.conn.SendBatch(ctx, &batch)
@@ -88,6 +87,26 @@ func (t *Tx) CommitWith(ctx context.Context, statements ...Statement) error {
 		known[committed] = true
 	}
 	return err
+}
+
+// Settle restores the settings and checks what is deferred, as CommitWith does before its statements. It neither commits nor rolls back.
+func (t *Tx) Settle(ctx context.Context) error {
+	restore := t.restore()
+	for _, s := range []Statement{{SQL: sqlNoTimeout}, restore} {
+		if _, err := t.conn.Exec(ctx, s.SQL, s.Args...); err != nil {
+			return fmt.Errorf("restoring the transaction's settings: %w", explained(err))
+		}
+	}
+	if _, err := t.conn.Exec(ctx, sqlSettle); err != nil {
+		return commitError{fmt.Errorf("checking what the handlers have deferred: %w", err)}
+	}
+	return nil
+}
+
+// restore is the statement that restores the settings.
+func (t *Tx) restore() Statement {
+	f := t.found
+	return Statement{SQL: sqlRestore, Args: []any{t.id, f.sessionAuthorization, f.role, f.rowSecurity, f.applicationName, f.synchronousCommit}}
 }
 
 // committed is a key of a connection's custom data, which is set if the last CommitWith on it succeeded. On a connection that has no

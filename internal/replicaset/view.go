@@ -99,9 +99,9 @@ type View struct {
 	Glance bool
 	// Dead is how many workers were declared dead whose rows are kept.
 	Dead int
-	// Positions has the sum of the positions of the worker's own checkpoints, for each projection. It never falls
-	// unless somebody sets a checkpoint back, deletes one, or the generation changes.
-	Positions map[string]int64
+	// Checkpoints has the sums of the worker's own checkpoints, for each projection. That of the positions never falls, and that of the revisions
+	// never rises, unless somebody else changes a checkpoint or deletes one, or the generation changes.
+	Checkpoints map[string]CheckpointSums
 	// Contradicting has the worker's projections whose checkpoints are not as the active generation has divided them, in order: somebody
 	// has moved, deleted or entered some. It is empty unless the worker has reported that it runs the generation.
 	Contradicting []string
@@ -165,4 +165,10 @@ func Remembering(v, before View) View {
 		}
 	}
 	return v
+}
+
+// CheckpointSums is the positions of several checkpoints, and their revisions, each added up.
+type CheckpointSums struct {
+	Positions int64 `json:"positions"`
+	Revisions int64 `json:"revisions"`
 }

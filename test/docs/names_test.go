@@ -44,7 +44,7 @@ func newKnown(t *testing.T) known {
 		k.tables += "\n" + string(text)
 	}
 	paths := []string{typecheck.Module}
-	for _, name := range []string{"actors", "es", "eventstore", "messages", "metrics", "migrations", "pgcoord", "projection", "internal/eventread", "internal/handling", "internal/measure", "internal/horizon", "internal/packed", "internal/slot"} {
+	for _, name := range []string{"actors", "admin", "es", "eventstore", "messages", "metrics", "migrations", "pgcoord", "projection", "internal/eventread", "internal/handling", "internal/measure", "internal/horizon", "internal/packed", "internal/slot"} {
 		paths = append(paths, typecheck.Module+"/"+name)
 	}
 	packages, err := typecheck.Load(paths...)

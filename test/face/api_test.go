@@ -20,6 +20,7 @@ var facePackages = []string{
 	typecheck.Module + "/projection",
 	typecheck.Module + "/metrics",
 	typecheck.Module + "/migrations",
+	typecheck.Module + "/admin",
 }
 
 // mayShow are the packages outside the standard library and the face that the face may show, with those below them.

@@ -39,7 +39,7 @@ var errorPolicyGuards = []guard{
 	},
 	{
 		Name: "stopped-rows-are-looked-at", File: "actors/processor.go",
-		Old: "|| p.unsettled() || len(p.stopped) > 0) &&", New: "|| p.unsettled()) &&",
+		Old: "|| p.unsettled() || len(p.stopped) > 0 ||", New: "|| p.unsettled() ||",
 		Test: "TestStopOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a projection goes on when a person has ended its stop, though nothing is appended",
 	},
 	{

@@ -1,0 +1,346 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// What people ask for that needs the projection's handler, the owner of the slots does: it handles the letters of a parked aggregate. A retry goes through them
+// in order, in batches of their own, and a batch that was committed stays. Between two of them the processor does a step of its own work. The checkpoints stay
+// where they are, but are held and compared as for any batch, so that nobody else parks, handles or discards letters of the aggregate meanwhile.
+//
+// Requests are an aid. Where their table cannot be read, handling goes on.
+
+// requests are those of the partition's slots that wait.
+type requests struct {
+	list     []replicaset.Request // in order
+	known    bool                 // list is what the table says
+	served   bool                 // the last step was for a request
+	pause    time.Time            // until when none is served
+	size     int                  // letters of the next batch
+	failures handling.State
+}
+
+const (
+	// firstLetters is how many letters the first batch of a request has, and mostLetters how many one may have.
+	firstLetters = 16
+	mostLetters  = 512
+	// tryLetters is how many letters are tried at most, in one transaction, and tryTime for how long.
+	tryLetters = 1000
+	tryTime    = 5 * time.Second
+)
+
+// forget has the requests read again. They are looked for only where somebody has raised a revision, as whoever asks for something does.
+func (r *requests) forget(rows []slot.Piece) {
+	raised := slices.ContainsFunc(rows, func(p slot.Piece) bool { return p.Revision > 0 })
+	*r = requests{known: !raised, pause: r.pause, served: r.served}
+}
+
+// waiting says whether there is, or may be, a request.
+func (r *requests) waiting() bool { return !r.known || len(r.list) > 0 }
+
+// due says whether the next step is for a request.
+func (r *requests) due() bool {
+	if r.served || !r.waiting() || time.Now().Before(r.pause) {
+		r.served = false
+		return false
+	}
+	r.served = true
+	return true
+}
+
+// after has a request served after a step of the processor's own work.
+func (r *requests) after(n next) next {
+	if r.waiting() && time.Now().After(r.pause) {
+		return next{more: true}
+	}
+	return n
+}
+
+// serve does a step of the first request.
+func (p *processor) serve(ctx context.Context) (next, error) {
+	if !p.requests.known {
+		all, err := p.worker.Store.Requests(ctx, p.worker.db.InTransactions(), p.fence.Projection)
+		if err != nil {
+			return p.pauseRequests(ctx, err), nil
+		}
+		slots := p.fence.Partition.Range()
+		p.requests.known, p.requests.size = true, firstLetters
+		p.requests.list = slices.DeleteFunc(all, func(r replicaset.Request) bool { return !slots.Contains(r.Slot) })
+		return next{more: true}, nil
+	}
+	r := p.requests.list[0]
+	most := p.requests.size
+	if r.Kind == replicaset.Try {
+		most = tryLetters
+	}
+	letters, err := p.worker.Store.Letters(ctx, p.worker.db.InTransactions(), r, most)
+	if err != nil {
+		return p.pauseRequests(ctx, err), nil
+	}
+	events, err := p.eventsOf(ctx, letters)
+	switch {
+	case err != nil:
+		return p.pauseRequests(ctx, err), nil
+	case len(letters) > 0 && events.Len() == 0:
+		return p.refuse(ctx, r, letters[0])
+	case r.Kind == replicaset.Try:
+		return p.try(ctx, r, letters, events)
+	}
+	return p.retry(ctx, r, events, events.Len() == len(letters) && len(letters) < most)
+}
+
+// pauseRequests leaves the requests alone for a while, after they, or what they refer to, could not be read.
+func (p *processor) pauseRequests(ctx context.Context, err error) next {
+	if ctx.Err() == nil {
+		p.worker.recordFailed(p.log, err)
+	}
+	p.requests.pause = time.Now().Add(recordPause)
+	return next{more: true}
+}
+
+// eventsOf reads the events of the first letters, up to one whose event is not there any more.
+func (p *processor) eventsOf(ctx context.Context, letters []pgcoord.Letter) (packed.Events, error) {
+	if len(letters) == 0 {
+		return packed.Events{}, nil
+	}
+	positions := make([]int64, len(letters))
+	for i, letter := range letters {
+		positions[i] = letter.Position
+	}
+	events, err := eventread.ByPositions(ctx, p.worker.db.InTransactions(), p.worker.EventStore.EventsTable(), positions, readBytes)
+	if err != nil {
+		return packed.Events{}, err
+	}
+	n := 0
+	for n < events.Len() && events.Position(n) == letters[n].Position && events.At(n).EventID == letters[n].EventID {
+		n++
+	}
+	return events.Slice(0, n), nil
+}
+
+// refuse ends a request at a letter whose event is not there.
+func (p *processor) refuse(ctx context.Context, r replicaset.Request, letter pgcoord.Letter) (next, error) {
+	return p.answer(ctx, r, func(b *pgcoord.Batch) {
+		b.Tried(r, 0, letter.Position, fmt.Sprintf("the events table has no event %s at position %d, which the letter refers to: discard the aggregate's letters", letter.EventID, letter.Position))
+	})
+}
+
+// hold opens a batch that holds the checkpoint of the request's slot. The caller calls done when the batch has ended.
+func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.Batch, done func(), err error) {
+	leave, err := p.queue()
+	if err != nil {
+		return nil, nil, err
+	}
+	release, err := p.worker.acquireBatch(ctx, p.fence.Projection)
+	if err != nil {
+		leave()
+		return nil, nil, err
+	}
+	row := slices.DeleteFunc(slices.Clone(p.rows()), func(row slot.Piece) bool { return !row.Contains(r.Slot) })
+	if err = pgcoord.ErrMoved; len(row) == 1 { // nothing else would hold the aggregate
+		b, err = p.beginInTurn(ctx, row, math.MaxInt64)
+	}
+	if err != nil {
+		release()
+		leave()
+		return nil, nil, err
+	}
+	return b, func() {
+		b.Rollback(ctx) // does nothing if it has ended
+		release()
+		leave()
+	}, nil
+}
+
+// retry handles letters of a request's aggregate for good. last says that there are no more.
+func (p *processor) retry(ctx context.Context, r replicaset.Request, events packed.Events, last bool) (next, error) {
+	b, done, err := p.hold(ctx, r)
+	if err != nil {
+		return p.notBegun(err)
+	}
+	defer done()
+	began, handled := time.Now(), 0
+	if events.Len() > 0 {
+		call := p.call(ctx, b, events)
+		if call == nil {
+			return next{}, nil // abandoned; it is stopping
+		}
+		if handled = call.handled; call.err != nil || handled == 0 {
+			return p.requestRolledBack(ctx, b, r, events, call, began)
+		}
+	}
+	positions := make([]int64, handled)
+	for i := range positions {
+		positions[i] = events.Position(i)
+	}
+	b.Retried(r, positions)
+	if err := p.commitRequest(ctx, b); err != nil {
+		if ctx.Err() != nil || handled == 0 {
+			return next{}, err
+		}
+		return p.requestFailed(ctx, r, events, handling.Failure{Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began)})
+	}
+	p.turns.conflicts, p.requests.failures = 0, handling.State{}
+	p.worker.Metrics.EventsHandled(p.fence.Projection, handled)
+	if last && handled == events.Len() {
+		p.log.Info("a parked aggregate was retried, and is not parked any more", "aggregate_id", r.ID, "aggregate_type", r.Type, "operation", r.Operation)
+		p.known = false // to know what is parked
+		return next{more: true}, nil
+	}
+	p.parked.retried(r.Aggregate, handled)
+	p.requests.size = min(mostLetters, max(p.requests.size, 2*handled))
+	return next{more: true}, nil
+}
+
+// commitRequest commits a batch that does not move the checkpoint.
+func (p *processor) commitRequest(ctx context.Context, b *pgcoord.Batch) error {
+	ctx, explain, cancel := p.worker.db.Limit(context.WithoutCancel(ctx))
+	defer cancel()
+	err := explain(b.Commit(ctx, 0))
+	if err != nil {
+		p.known = false // the commit may have happened
+	}
+	return err
+}
+
+// try handles letters of a request's aggregate, and rolls back.
+func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgcoord.Letter, events packed.Events) (next, error) {
+	if events.Len() == 0 {
+		return p.answer(ctx, r, func(b *pgcoord.Batch) { b.Tried(r, 0, 0, "") })
+	}
+	b, done, err := p.hold(ctx, r)
+	if err != nil {
+		return p.notBegun(err)
+	}
+	began := time.Now()
+	delivery := p.delivery()
+	delivery.Trial = true
+	call := p.callAs(ctx, b, events, oneByOne(p.handler), delivery, tryTime)
+	if call == nil {
+		done()
+		return next{}, nil // abandoned; it is stopping
+	}
+	if call.err == nil && call.handled > 0 {
+		call.err = b.CheckDeferred(ctx)
+	}
+	if call.err != nil || call.handled == 0 {
+		defer done()
+		return p.requestRolledBack(ctx, b, r, events, call, began)
+	}
+	b.Rollback(ctx)
+	done()
+	if call.handled < len(letters) && call.handled == events.Len() {
+		rest, err := p.eventsOf(ctx, letters[call.handled:call.handled+1])
+		switch {
+		case err != nil:
+			return p.pauseRequests(ctx, err), nil
+		case rest.Len() == 0:
+			return p.refuse(ctx, r, letters[call.handled])
+		}
+	}
+	return p.answer(ctx, r, func(b *pgcoord.Batch) { b.Tried(r, call.handled, 0, "") })
+}
+
+// answer ends a request, in a batch without handlers.
+func (p *processor) answer(ctx context.Context, r replicaset.Request, record func(*pgcoord.Batch)) (next, error) {
+	b, done, err := p.hold(ctx, r)
+	if err != nil {
+		return p.notBegun(err)
+	}
+	defer done()
+	record(b)
+	if err := p.commitRequest(ctx, b); err != nil {
+		return next{}, err
+	}
+	p.requests.list, p.requests.size, p.requests.failures = p.requests.list[1:], firstLetters, handling.State{}
+	return next{more: true}, nil
+}
+
+// requestRolledBack rolls back a batch whose handler failed, or handled nothing since it is to stop, and decides what follows.
+func (p *processor) requestRolledBack(ctx context.Context, b *pgcoord.Batch, r replicaset.Request, events packed.Events, call *call, began time.Time) (next, error) {
+	alive, conflict, cause := b.Alive(), b.Conflict(call.err), b.Cause()
+	b.Rollback(ctx)
+	if stopping := call.err == nil || ctx.Err() != nil; stopping {
+		return next{}, nil
+	}
+	return p.requestFailed(ctx, r, events, handling.Failure{
+		Err: call.err, Cause: cause, Conflict: conflict, Lost: !alive, Took: time.Since(began),
+		Handled: min(call.handled, events.Len()-1), Whole: p.wholeBatches() && r.Kind == replicaset.Retry,
+	})
+}
+
+// requestFailed decides what follows a batch of letters that was not committed.
+func (p *processor) requestFailed(ctx context.Context, r replicaset.Request, events packed.Events, f handling.Failure) (next, error) {
+	f.Events, f.Position, f.Idle = events.Len(), events.Position(f.Handled), p.idleTimeout()
+	if r.Kind == replicaset.Try {
+		f.Events = 1 // which one failed is known
+	}
+	var d handling.Decision
+	p.requests.failures, d = handling.Decide(p.policy, p.requests.failures, f)
+	switch d.Verdict {
+	case handling.Conflict:
+		p.requests.pause = time.Now().Add(p.conflicted(ctx, events, d.Err).after)
+	case handling.Idle:
+		p.giveMoreIdle(d)
+	case handling.Smaller:
+		p.requests.size = max(1, d.Size)
+	case handling.EventFailed:
+		if r.Kind == replicaset.Retry && d.Event > 0 {
+			p.requests.size = d.Event // those before it are committed first
+			break
+		}
+		return p.failRequest(ctx, r, events, d)
+	case handling.Database:
+		return next{}, d.Err
+	}
+	return next{more: true}, nil
+}
+
+// failRequest ends a request at an event that could not be handled. Its aggregate stays parked.
+func (p *processor) failRequest(ctx context.Context, r replicaset.Request, events packed.Events, d handling.Decision) (next, error) {
+	event := events.At(d.Event)
+	kind, frame := handling.Alike(d.Err, p.handler)
+	failure := pgcoord.Failure{Event: event, Error: handling.Abridged(fmt.Sprint(d.Err)), Kind: kind, Frame: frame}
+	p.log.Warn("a letter of a parked aggregate could not be handled; the aggregate stays parked", "request", r.Kind, "operation", r.Operation,
+		"error", failure.Error, "class", d.Class.String(), "position", event.GlobalPosition, "event_id", event.EventID, "aggregate_id", event.AggregateID)
+	return p.answer(ctx, r, func(b *pgcoord.Batch) {
+		if r.Kind == replicaset.Try {
+			b.Tried(r, d.Event, event.GlobalPosition, failure.Error)
+			return
+		}
+		b.RetryFailed(r, failure)
+	})
+}
+
+// eachAlone handles one event at a time, though the projection handles whole batches.
+type eachAlone struct {
+	handling.Projection
+	batches handling.BatchHandler
+}
+
+// oneByOne is the projection, called for one event at a time.
+func oneByOne(p handling.Projection) handling.Projection {
+	if batches, whole := p.(handling.BatchHandler); whole {
+		return eachAlone{Projection: p, batches: batches}
+	}
+	return p
+}
+
+// Handle has the event handled as a batch.
+func (e eachAlone) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	return e.batches.HandleBatch(ctx, tx, []es.PersistedEvent{event})
+}

@@ -1,0 +1,138 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// Admin looks at a replica set and changes it. It is safe for concurrent use.
+type Admin struct {
+	pool       *pgxpool.Pool
+	db         dbguard.Transactions
+	eventStore *eventstore.Store
+	replicaSet string
+	schema     string
+	actor      string
+
+	mu    sync.Mutex
+	store *pgcoord.Store // nil before the first use
+}
+
+// Option changes how an Admin works.
+type Option func(*Admin)
+
+// WithSchema says in which schema the coordination tables are. By default they are looked for in the connection's search_path.
+func WithSchema(schema string) Option { return func(a *Admin) { a.schema = schema } }
+
+// WithActor says who acts, for the rows in orchestrator_operations. By default that is the user of the operating system and the host, such as "anna@ops-1".
+func WithActor(actor string) Option { return func(a *Admin) { a.actor = actor } }
+
+// mostText bounds names, actors and reasons, in bytes.
+const mostText = 255
+
+// New makes an Admin of the replica set with that name, which need not run. It does not touch the database.
+func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, options ...Option) (*Admin, error) {
+	switch {
+	case db == nil:
+		return nil, errors.New("making an admin: the pool must not be nil")
+	case eventStore == nil:
+		return nil, errors.New("making an admin: the event store must not be nil")
+	}
+	if err := checkText("the replica set's name", replicaSet, 1, mostText); err != nil {
+		return nil, fmt.Errorf("making an admin: %w", err)
+	}
+	if err := eventStore.Validate(); err != nil {
+		return nil, fmt.Errorf("making an admin of replica set %q: %w", replicaSet, err)
+	}
+	a := &Admin{pool: db, db: dbguard.New(db).InTransactions(), eventStore: eventStore, replicaSet: replicaSet, actor: somebody()}
+	for i, option := range options {
+		if option == nil {
+			return nil, fmt.Errorf("making an admin of replica set %q: the option at index %d is nil", replicaSet, i)
+		}
+		option(a)
+	}
+	if err := checkText("WithActor: the actor", a.actor, 1, mostText); err != nil {
+		return nil, fmt.Errorf("making an admin of replica set %q: %w", replicaSet, err)
+	}
+	return a, nil
+}
+
+// checkText says why a text cannot be stored.
+func checkText(what, text string, least, most int) error {
+	switch {
+	case len(text) < least:
+		return fmt.Errorf("%s must not be empty", what)
+	case len(text) > most:
+		return fmt.Errorf("%s must have at most %d bytes, and has %d", what, most, len(text))
+	case !utf8.ValidString(text):
+		return fmt.Errorf("%s must be valid UTF-8", what)
+	}
+	for _, r := range text {
+		if r == 0 {
+			return fmt.Errorf("%s must not contain NUL", what)
+		}
+	}
+	return nil
+}
+
+// somebody is the user and the host that the program runs as.
+func somebody() string {
+	name := "unknown"
+	if current, err := user.Current(); err == nil && current.Username != "" {
+		name = current.Username
+	}
+	if host, err := os.Hostname(); err == nil && host != "" {
+		name += "@" + host
+	}
+	if checkText("", name, 1, mostText) != nil {
+		return "unknown"
+	}
+	return name
+}
+
+// open finds the tables, once.
+func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.store != nil {
+		return a.store, nil
+	}
+	schema, err := migrations.Locate(ctx, a.db, a.schema)
+	if err != nil {
+		return nil, err
+	}
+	events, err := a.eventStore.Resolve(ctx, a.db)
+	if err != nil {
+		return nil, err
+	}
+	store, err := pgcoord.Open(ctx, a.db, schema, a.replicaSet, events.EventsTable())
+	if err != nil {
+		return nil, err
+	}
+	a.store = store
+	return store, nil
+}
+
+// explain adds to an error of the database the GRANT that is missing.
+func (a *Admin) explain(ctx context.Context, doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if dbrights.IsRefusal(err) {
+		err = dbrights.Explain(ctx, a.pool, err, pgcoord.Needs(a.schema, a.eventStore.EventsTable()))
+	}
+	return fmt.Errorf("%s of replica set %q: %w", doing, a.replicaSet, err)
+}

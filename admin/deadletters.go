@@ -1,0 +1,149 @@
+package admin
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// Aggregate names an aggregate.
+type Aggregate struct{ BoundedContext, Type, ID string }
+
+// DeadLetter is an event that a projection's handler has failed on, or that waits behind such an event.
+type DeadLetter struct {
+	Projection string
+	Position   int64 // of the event
+	EventID    uuid.UUID
+	EventType  string
+	Aggregate  Aggregate
+	// State is "retrying" while its partition waits for the event, "stopped" while the projection is stopped at it, "parked" while its aggregate is parked,
+	// "skipped" if no handler has handled it, and "handled" if one has in the end.
+	State string
+	// Attempts is how often handlers have failed on it; 0 for an event that waits behind another.
+	Attempts int
+	// Error is what the last attempt failed with, and Group the failures that are like it.
+	Error string
+	Group string
+	// Worker and Generation are those of the last attempt, or of the worker that put the event aside.
+	Worker     uuid.UUID
+	Generation int64
+	// FirstFailedAt and LastFailedAt are the database's times of the first and the last attempt, or of when the event was put aside.
+	FirstFailedAt, LastFailedAt time.Time
+}
+
+const sqlDeadLetters = `
+SELECT d.projection, d.global_position, d.event_id, d.event_type, d.bounded_context, d.aggregate_type, d.aggregate_id, d.state, d.attempts, d.last_error,
+    ` + groupSQL + `, d.worker_id, d.generation, d.first_failed_at, d.last_failed_at
+FROM {{schema}}orchestrator_dead_letters AS d
+WHERE ` + filterSQL + ` AND (d.projection, d.global_position) > ($10, $11::bigint)
+ORDER BY d.projection, d.global_position LIMIT 500`
+
+// DeadLetters are the events that could not be handled, in order of their projections' names and their positions. They are read as the caller goes through them,
+// 500 at a time. After an error there are no more.
+func (a *Admin) DeadLetters(ctx context.Context, f Filter) iter.Seq2[DeadLetter, error] {
+	return func(yield func(DeadLetter, error) bool) {
+		after := DeadLetter{Position: -1}
+		for {
+			page, err := a.deadLetters(ctx, f, after)
+			if err != nil {
+				yield(DeadLetter{}, a.explain(ctx, "reading the dead letters", err))
+				return
+			}
+			for _, letter := range page {
+				if !yield(letter, nil) {
+					return
+				}
+			}
+			if len(page) == 0 {
+				return
+			}
+			after = page[len(page)-1]
+		}
+	}
+}
+
+// deadLetters is the next letters after one.
+func (a *Admin) deadLetters(ctx context.Context, f Filter, after DeadLetter) ([]DeadLetter, error) {
+	store, wanted, err := a.toList(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := a.db.Query(ctx, store.SQL(sqlDeadLetters), f.args(a.replicaSet, wanted, after.Projection, after.Position)...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d DeadLetter, err error) {
+		return d, row.Scan(&d.Projection, &d.Position, &d.EventID, &d.EventType, &d.Aggregate.BoundedContext, &d.Aggregate.Type, &d.Aggregate.ID, &d.State,
+			&d.Attempts, &d.Error, &d.Group, &d.Worker, &d.Generation, &d.FirstFailedAt, &d.LastFailedAt)
+	})
+}
+
+// toList is what a list needs: the tables, and the states of the rows that the filter selects.
+func (a *Admin) toList(ctx context.Context, f Filter) (*pgcoord.Store, []string, error) {
+	if err := f.check(states...); err != nil {
+		return nil, nil, err
+	}
+	wanted := []string{"retrying", "stopped", "parked", "skipped"}
+	if f.State != "" {
+		wanted = []string{f.State}
+	}
+	store, err := a.open(ctx)
+	return store, wanted, err
+}
+
+// FailureGroup is failures of a projection that are alike: of one kind, from one function of the application.
+type FailureGroup struct {
+	Projection string
+	// Group identifies the kind and the frame, for a Filter. It is the same in all projections and replica sets.
+	Group string
+	// Kind is what the errors have in common, such as "SQLSTATE 23505, constraint users_email_key", and Frame the function that they came from: that which
+	// panicked, or else the handler's method.
+	Kind, Frame string
+	// Events is how many events failed so, and Aggregates of how many aggregates. Waiting is how many letters those of them that are parked have in all.
+	Events, Aggregates, Waiting int
+	// First and Last are when an event of the group failed first and last.
+	First, Last time.Time
+	// Example is the error of the event at ExamplePosition, which failed last.
+	Example         string
+	ExamplePosition int64
+}
+
+const sqlFailureGroups = `
+SELECT d.projection, ` + groupSQL + `, min(d.error_kind), min(d.error_frame), count(*),
+    count(DISTINCT (d.bounded_context, d.aggregate_type, d.aggregate_id)),
+    coalesce(sum(p.letters), 0)::bigint, min(d.first_failed_at), max(d.last_failed_at),
+    (array_agg(d.last_error ORDER BY d.last_failed_at DESC, d.global_position))[1],
+    (array_agg(d.global_position ORDER BY d.last_failed_at DESC, d.global_position))[1]
+FROM {{schema}}orchestrator_dead_letters AS d
+LEFT JOIN {{schema}}orchestrator_parked_aggregates AS p ON p.projection = d.projection AND p.global_position = d.global_position
+WHERE ` + filterSQL + ` AND d.attempts > 0
+GROUP BY 1, 2
+ORDER BY count(*) DESC, 1, 2`
+
+// FailureGroups are the failures, those first that most events have.
+func (a *Admin) FailureGroups(ctx context.Context, f Filter) ([]FailureGroup, error) {
+	groups, err := a.failureGroups(ctx, f)
+	if err != nil {
+		return nil, a.explain(ctx, "grouping the failures", err)
+	}
+	return groups, nil
+}
+
+func (a *Admin) failureGroups(ctx context.Context, f Filter) ([]FailureGroup, error) {
+	store, wanted, err := a.toList(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := a.db.Query(ctx, store.SQL(sqlFailureGroups), f.args(a.replicaSet, wanted)...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (g FailureGroup, err error) {
+		return g, row.Scan(&g.Projection, &g.Group, &g.Kind, &g.Frame, &g.Events, &g.Aggregates, &g.Waiting, &g.First, &g.Last, &g.Example, &g.ExamplePosition)
+	})
+}

@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+)
+
+var errNotWaiting = errors.New("there is no such operation that waits")
+
+// of is the condition for a row's aggregate to be one of those in the arrays $1 to $4.
+const of = `(projection, bounded_context, aggregate_type, aggregate_id) IN (
+    SELECT * FROM ROWS FROM (unnest($1::text[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[])) AS a)`
+
+const sqlDiscardLetters = `DELETE FROM {{schema}}orchestrator_dead_letters WHERE state = 'parked' AND ` + of
+
+const sqlDiscardParked = `DELETE FROM {{schema}}orchestrator_parked_aggregates WHERE ` + of
+
+// sqlAnswerDiscarded ends the requests for aggregates that are not parked any more.
+const sqlAnswerDiscarded = `
+UPDATE {{schema}}orchestrator_requests SET state = 'cancelled', finished_at = now(), error = 'discarded' WHERE state = 'waiting' AND ` + of
+
+// sqlEndCancelled ends operations that wait for nothing any more.
+const sqlEndCancelled = `
+UPDATE {{schema}}orchestrator_operations AS o SET state = 'done', finished_at = now(), result = o.result || (
+    SELECT jsonb_build_object('succeeded', count(*) FILTER (WHERE state = 'succeeded'), 'failed', count(*) FILTER (WHERE state = 'failed'),
+        'discarded', count(*) FILTER (WHERE state = 'cancelled'), 'events', coalesce(sum(handled), 0))
+    FROM {{schema}}orchestrator_requests WHERE operation = o.id)
+WHERE o.replica_set = $1 AND o.state = 'waiting' AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_requests AS r WHERE r.operation = o.id AND r.state = 'waiting')`
+
+const sqlDiscardSkipped = `
+DELETE FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + filterSQL + ` AND ` + dbguard.Primary
+
+// Discard leaves out what was put aside of parked aggregates, for good: their letters are deleted, no handler ever handles those events, and the aggregates are
+// parked no more. Whole aggregates are discarded, whichever of their letters the filter selects. The next event of the aggregate is handled.
+//
+// With Filter.State "skipped" it deletes the records of events that were skipped, and changes nothing else.
+func (a *Admin) Discard(ctx context.Context, f Filter, reason string) (Result, error) {
+	result, err := a.discard(ctx, f, reason)
+	return result, a.explain(ctx, "discarding letters", err)
+}
+
+func (a *Admin) discard(ctx context.Context, f Filter, reason string) (result Result, err error) {
+	if err := f.check("parked", "skipped"); err != nil {
+		return Result{}, err
+	}
+	if err := checkText("the reason", reason, 0, mostReason); err != nil {
+		return Result{}, err
+	}
+	err = a.change(ctx, func(c change) error {
+		result = Result{}
+		if f.State == "skipped" {
+			tag, err := c.tx.Exec(ctx, c.store.SQL(sqlDiscardSkipped), f.args(a.replicaSet, []string{"skipped"})...)
+			if err != nil {
+				return err
+			}
+			result.Events = tag.RowsAffected()
+		} else if err := c.discardParked(ctx, f, &result); err != nil {
+			return err
+		}
+		result.Operation, err = c.record(ctx, operation{kind: "discard", projection: f.Projection, arguments: f.described(), reason: reason}, "done",
+			map[string]any{"aggregates": result.Aggregates, "events": result.Events})
+		return err
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	return result, nil
+}
+
+func (c change) discardParked(ctx context.Context, f Filter, result *Result) error {
+	parked, err := c.parked(ctx, f)
+	if err != nil {
+		return fmt.Errorf("looking for parked aggregates: %w", err)
+	}
+	if err := c.raise(ctx, parked); err != nil {
+		return err
+	}
+	held := parked.keys()
+	if parked, err = c.parked(ctx, f); err != nil { // some may have been retried, and parked again for another reason
+		return fmt.Errorf("looking for parked aggregates again: %w", err)
+	}
+	parked = parked.among(held)
+	aggregates := []any{parked.projections, parked.contexts, parked.types, parked.ids}
+	letters, err := c.tx.Exec(ctx, c.store.SQL(sqlDiscardLetters), aggregates...)
+	if err != nil {
+		return fmt.Errorf("deleting the letters: %w", err)
+	}
+	gone, err := c.tx.Exec(ctx, c.store.SQL(sqlDiscardParked), aggregates...)
+	if err != nil {
+		return fmt.Errorf("unparking the aggregates: %w", err)
+	}
+	if _, err := c.tx.Exec(ctx, c.store.SQL(sqlAnswerDiscarded), aggregates...); err != nil {
+		return fmt.Errorf("ending the requests for the aggregates: %w", err)
+	}
+	if _, err := c.tx.Exec(ctx, c.store.SQL(sqlEndCancelled), c.admin.replicaSet); err != nil {
+		return fmt.Errorf("ending the operations that wait for nothing any more: %w", err)
+	}
+	n := int(gone.RowsAffected())
+	result.Aggregates, result.Succeeded, result.Events = n, n, letters.RowsAffected()
+	return nil
+}

@@ -1,0 +1,234 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+)
+
+// Result is what came of Retry or Discard.
+type Result struct {
+	// Operation is the number of the row in orchestrator_operations.
+	Operation int64
+	// Aggregates is how many parked aggregates the filter selected. Of them, Succeeded are not parked any more, Failed are still, because one of their letters
+	// could not be handled, and Waiting have yet to be handled.
+	Aggregates, Succeeded, Failed, Waiting int
+	// Events is how many letters were handled or discarded.
+	Events int64
+	// Failures says what the first 100 that failed did so with.
+	Failures []RetryFailure
+}
+
+// RetryFailure is a letter that could not be handled.
+type RetryFailure struct {
+	Projection string
+	Aggregate  Aggregate
+	Position   int64
+	Error      string
+}
+
+// Trial is what would come of the retry of a parked aggregate now.
+type Trial struct {
+	Projection string
+	Aggregate  Aggregate
+	// Letters is how many events of the aggregate are put aside, and Handled how many of them the handler handled, in order, before one failed. At most 1,000
+	// are tried, for about 5 seconds.
+	Letters, Handled int
+	// FailedAt is the position of the event that failed; 0 if none did. Error is what it failed with.
+	FailedAt int64
+	Error    string
+}
+
+// Retry has the owners of their slots handle the letters of parked aggregates again, in order. An aggregate is parked no more when none of its letters is left.
+// If one fails, what succeeded before it stays, and the aggregate stays parked.
+//
+// Whole aggregates are retried, whichever of their letters the filter selects. Retry waits until all have been. When ctx ends first, it returns what came of it so
+// far and an error: the rest stays asked for, and is done when workers run the projection. Cancel ends that.
+func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, error) {
+	var result Result
+	id, err := a.request(ctx, f, replicaset.Retry, reason)
+	if err == nil {
+		result, err = a.await(ctx, id)
+	}
+	return result, a.explain(ctx, "retrying parked aggregates", err)
+}
+
+// Try says what Retry would come to now: the owners of the slots call the handlers, and roll back. Handlers are told (projection.Delivery.Trial), so that they
+// can leave out what a rollback does not undo.
+func (a *Admin) Try(ctx context.Context, f Filter) ([]Trial, error) {
+	id, err := a.request(ctx, f, replicaset.Try, "")
+	if err == nil {
+		_, err = a.await(ctx, id)
+	}
+	if id == 0 {
+		return nil, a.explain(ctx, "trying parked aggregates", err)
+	}
+	look, end := lastLook(ctx)
+	defer end()
+	trials, readErr := a.trials(look, id)
+	if err == nil {
+		err = readErr
+	}
+	return trials, a.explain(ctx, "trying parked aggregates", err)
+}
+
+const sqlRequest = `
+INSERT INTO {{schema}}orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind)
+SELECT $1::bigint, a.*, $6::text FROM ROWS FROM (unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[])) AS a`
+
+// request asks the owners of the slots for a retry or a trial, and returns the operation's number.
+func (a *Admin) request(ctx context.Context, f Filter, kind, reason string) (id int64, err error) {
+	if err := f.check("parked"); err != nil {
+		return 0, err
+	}
+	if err := checkText("the reason", reason, 0, mostReason); err != nil {
+		return 0, err
+	}
+	err = a.change(ctx, func(c change) error {
+		parked, err := c.parked(ctx, f)
+		if err != nil {
+			return fmt.Errorf("looking for parked aggregates: %w", err)
+		}
+		state, n := "waiting", len(parked.ids)
+		if n == 0 {
+			state = "done"
+		}
+		id, err = c.record(ctx, operation{kind: kind, projection: f.Projection, arguments: f.described(), reason: reason}, state, map[string]any{"aggregates": n})
+		if err != nil {
+			return fmt.Errorf("recording the operation: %w", err)
+		}
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlRequest), id, parked.projections, parked.contexts, parked.types, parked.ids, kind); err != nil {
+			return fmt.Errorf("asking for it: %w", err)
+		}
+		return c.raise(ctx, parked)
+	})
+	return id, err
+}
+
+// mostReason bounds a reason, in bytes.
+const mostReason = 4 << 10
+
+const sqlProgress = `
+SELECT count(*), count(*) FILTER (WHERE state = 'succeeded'), count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'waiting'),
+    coalesce(sum(handled), 0)::bigint, coalesce(string_agg(DISTINCT projection, ', ') FILTER (WHERE state = 'waiting'), '')
+FROM {{schema}}orchestrator_requests WHERE operation = $1`
+
+const (
+	// firstWait and mostWait are how long to wait between looks at a request.
+	firstWait = 20 * time.Millisecond
+	mostWait  = 500 * time.Millisecond
+)
+
+// await waits until nothing of an operation waits any more.
+func (a *Admin) await(ctx context.Context, id int64) (Result, error) {
+	store, err := a.open(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	for wait := firstWait; ; wait = min(2*wait, mostWait) {
+		result, waiting := Result{Operation: id}, ""
+		look, end := lastLook(ctx)
+		err := a.db.QueryRow(look, store.SQL(sqlProgress), id).Scan(
+			&result.Aggregates, &result.Succeeded, &result.Failed, &result.Waiting, &result.Events, &waiting)
+		end()
+		switch {
+		case err != nil && ctx.Err() != nil && look == ctx:
+			continue // how far it has come is looked up once more
+		case err != nil:
+			return result, fmt.Errorf("looking how far operation %d is: %w", id, err)
+		case result.Waiting == 0:
+			if result.Failed > 0 {
+				look, end := lastLook(ctx)
+				defer end()
+				result.Failures, err = a.failures(look, id)
+			}
+			return result, err
+		}
+		select {
+		case <-ctx.Done():
+			return result, fmt.Errorf("operation %d: %d of %d aggregates still wait for a worker that runs %s, and are handled when there is one: %w",
+				id, result.Waiting, result.Aggregates, waiting, context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// lastLook is ctx or, after that has ended, a context for one look more.
+func lastLook(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() == nil {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+}
+
+const sqlFailures = `
+SELECT projection, bounded_context, aggregate_type, aggregate_id, failed_position, error
+FROM {{schema}}orchestrator_requests WHERE operation = $1 AND state = 'failed'
+ORDER BY failed_position, projection LIMIT 100`
+
+func (a *Admin) failures(ctx context.Context, id int64) ([]RetryFailure, error) {
+	store, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := a.db.Query(ctx, store.SQL(sqlFailures), id)
+	if err != nil {
+		return nil, fmt.Errorf("reading what failed in operation %d: %w", id, err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (f RetryFailure, err error) {
+		return f, row.Scan(&f.Projection, &f.Aggregate.BoundedContext, &f.Aggregate.Type, &f.Aggregate.ID, &f.Position, &f.Error)
+	})
+}
+
+const sqlTrials = `
+SELECT r.projection, r.bounded_context, r.aggregate_type, r.aggregate_id, coalesce(p.letters, 0), r.handled, coalesce(r.failed_position, 0), r.error
+FROM {{schema}}orchestrator_requests AS r
+LEFT JOIN {{schema}}orchestrator_parked_aggregates AS p USING (projection, aggregate_id, aggregate_type, bounded_context)
+WHERE r.operation = $1 AND r.state IN ('succeeded', 'failed')
+ORDER BY r.projection, r.aggregate_id, r.aggregate_type, r.bounded_context`
+
+func (a *Admin) trials(ctx context.Context, id int64) ([]Trial, error) {
+	store, err := a.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := a.db.Query(ctx, store.SQL(sqlTrials), id)
+	if err != nil {
+		return nil, fmt.Errorf("reading what came of operation %d: %w", id, err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (t Trial, err error) {
+		return t, row.Scan(&t.Projection, &t.Aggregate.BoundedContext, &t.Aggregate.Type, &t.Aggregate.ID, &t.Letters, &t.Handled, &t.FailedAt, &t.Error)
+	})
+}
+
+const sqlCancelRequests = `
+UPDATE {{schema}}orchestrator_requests AS r SET state = 'cancelled', finished_at = now()
+FROM {{schema}}orchestrator_operations AS o
+WHERE o.id = $1 AND o.replica_set = $2 AND o.state = 'waiting' AND r.operation = o.id AND r.state = 'waiting'`
+
+const sqlCancel = `
+UPDATE {{schema}}orchestrator_operations SET state = 'cancelled', finished_at = now(),
+    result = result || jsonb_build_object('cancelled_by', $3::text, 'cancelled_because', $4::text)
+WHERE id = $1 AND replica_set = $2 AND state = 'waiting'`
+
+// Cancel ends what still waits of an operation. What workers have done of it stays. It is an error if the operation is not waiting.
+func (a *Admin) Cancel(ctx context.Context, operation int64, reason string) error {
+	err := checkText("the reason", reason, 0, mostReason)
+	if err == nil {
+		err = a.change(ctx, func(c change) error {
+			if _, err := c.tx.Exec(ctx, c.store.SQL(sqlCancelRequests), operation, a.replicaSet); err != nil {
+				return err
+			}
+			tag, err := c.tx.Exec(ctx, c.store.SQL(sqlCancel), operation, a.replicaSet, a.actor, reason)
+			if err == nil && tag.RowsAffected() == 0 {
+				return errNotWaiting
+			}
+			return err
+		})
+	}
+	return a.explain(ctx, fmt.Sprintf("cancelling operation %d", operation), err)
+}

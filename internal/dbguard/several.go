@@ -1,0 +1,43 @@
+package dbguard
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Do runs several statements in one transaction, which is as those of single statements are, and commits it. It is rolled back if do returns an error.
+// Each statement ends with ctx, so do must not wait for anything else.
+func (t Transactions) Do(ctx context.Context, do func(tx pgx.Tx) error) error {
+	tx, err := t.BeginTx(ctx, readWrite)
+	if err != nil {
+		return err
+	}
+	timeout := "0"
+	if deadline, bounded := ctx.Deadline(); bounded {
+		timeout = strconv.FormatInt(max(1, (time.Until(deadline)+frozenMargin).Milliseconds()), 10)
+	}
+	if _, err = tx.Exec(ctx, sqlOwnSettings, timeout); err == nil {
+		_, err = tx.Exec(ctx, sqlLockTimeout, strconv.FormatInt(t.wait.Milliseconds(), 10))
+	}
+	if err == nil {
+		err = do(tx)
+	}
+	if err == nil {
+		return tx.Commit(ctx)
+	}
+	rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), frozenMargin)
+	defer cancel()
+	return errors.Join(err, ignoreClosed(tx.Rollback(rollback)))
+}
+
+// ignoreClosed is err, unless it says that the transaction had ended already.
+func ignoreClosed(err error) error {
+	if errors.Is(err, pgx.ErrTxClosed) {
+		return nil
+	}
+	return err
+}

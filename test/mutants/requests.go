@@ -1,0 +1,45 @@
+package main
+
+// requestGuards keep exact what operators ask for.
+var requestGuards = []guard{
+	{
+		Name: "raised-revisions-are-noticed", File: "actors/positions.go",
+		Old: " || seen.Revisions > mine.Revisions {", New: " {",
+		Test: "TestCheckpointsThatSomebodyElseHasChanged", Promise: "what an operator asks for is done though nothing is appended",
+	},
+	{
+		Name: "retries-of-letters-that-are-there", File: "pgcoord/requests.go",
+		Old: "SELECT CASE WHEN (SELECT pg_catalog.count(*) FROM letter) <> $6::bigint OR (SELECT pg_catalog.count(*) FROM parked) <> 1", New: "SELECT CASE WHEN $6::bigint < 0",
+		Test: "TestARetryOfWhatIsGoneCommitsNothing", Promise: "a letter that was discarded meanwhile is not handled as well",
+	},
+	{
+		Name: "requests-that-are-waiting", File: "pgcoord/requests.go",
+		Old: "      AND state = 'waiting'\n    RETURNING 1\n)\nSELECT CASE WHEN pg_catalog.count(*) <> 1 THEN ` + dbguard.Raise(requestChanged) + ` END FROM request`\n\n// sqlAnswer", New: "    RETURNING 1\n)\nSELECT CASE WHEN pg_catalog.count(*) <> 1 THEN ` + dbguard.Raise(requestChanged) + ` END FROM request`\n\n// sqlAnswer",
+		Test: "TestARetryOfWhatIsGoneCommitsNothing", Promise: "a request that was cancelled is not served any more",
+	},
+	{
+		Name: "parked-while-letters-are-left", File: "pgcoord/requests.go",
+		Old: "  AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_dead_letters WHERE ` + parkedLetters + ` LIMIT {{letters 1}})`", New: "`",
+		Test: "TestLettersAreRetriedInBatches", Promise: "an aggregate flows again only when nothing of it is put aside",
+	},
+	{
+		Name: "operations-end-in-turn", File: "pgcoord/requests.go",
+		Old: "	b.add(sqlEndInTurn, r.Operation)\n", New: "",
+		Test: "TestTheLastAnswerEndsTheOperation", Promise: "an operation ends with its last request, though two owners answer at once",
+	},
+	{
+		Name: "letters-and-their-events", File: "actors/requests.go",
+		Old: " && events.At(n).EventID == letters[n].EventID {", New: " {",
+		Test: "TestALetterWithoutItsEvent", Package: "test/face", Promise: "a retry handles the event that was put aside, not another at its position",
+	},
+	{
+		Name: "trials-check-what-is-deferred", File: "actors/requests.go",
+		Old: "		call.err = b.CheckDeferred(ctx)", New: "		_ = b.CheckDeferred(ctx)",
+		Test: "TestATrialChecksWhatIsDeferred", Package: "test/face", Promise: "a trial succeeds only if the retry would",
+	},
+	{
+		Name: "the-same-are-discarded", File: "admin/discard.go",
+		Old: "	parked = parked.among(held)", New: "	_ = held",
+		Test: "TestDiscardHoldsWhatItDiscards", Package: "test/face", Promise: "nothing is discarded whose slots are not held",
+	},
+}

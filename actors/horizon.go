@@ -226,6 +226,7 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	h.probing, h.took, h.ended = false, m.took, now
 	next := h.failed(m.err)
 	if m.err != nil {
+		h.lead.failed()
 		h.withdraw(c)
 	} else {
 		h.failures = 0

@@ -125,6 +125,9 @@ func (l *lead) probed(position int64, session int, now time.Time) {
 	}
 }
 
+// failed takes in that a probe has failed. The server that was asked may be gone, and what was heard meanwhile with it.
+func (l *lead) failed() { l.late = nil }
+
 // hears says whether an announcement can be taken in: it is the leader's, and came through a session that was there when the latest probe began.
 func (l *lead) hears(m messages.HorizonAnnounced) bool {
 	return m.Session == l.seen.Leader && m.Session != 0 && l.connected && l.proved == l.session

@@ -1,13 +1,16 @@
 package actors
 
 import (
+	"io"
 	"testing"
 	"time"
 
+	"github.com/asynkron/protoactor-go/actor"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -43,6 +46,29 @@ func TestOnlyTheLeaderIsHeard(t *testing.T) {
 
 	l.see(messages.ReplicaSetSeen{Workers: 3})
 	assert.False(t, l.hears(messages.HorizonAnnounced{}), "nobody leads")
+}
+
+// The next probe may meet another server before the session's loss is noticed.
+func TestWhatWasHeardDuringAFailedProbeIsForgotten(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	r := f.start(nil, &recorder{name: "p"})
+	f.awaitState(r, replicaset.Running)
+	h := newHorizon(r.worker, 1)
+	h.known, h.probing = false, true
+	h.lead.late = []messages.HorizonAnnounced{{Session: leadersSession}}
+	props := actor.PropsFromFunc(func(c actor.Context) {
+		if m, ok := c.Message().(*probed); ok {
+			h.probed(c, m)
+			c.Respond(len(h.lead.late))
+		}
+	})
+	pid := r.system.Root.Spawn(props)
+	defer r.system.Root.Stop(pid)
+	late, err := r.system.Root.RequestFuture(pid, &probed{err: io.ErrUnexpectedEOF}, time.Minute).Result()
+	require.NoError(t, err)
+	assert.Equal(t, 0, late)
+	stopTimers(h.due)
 }
 
 func TestFollowersLookRarely(t *testing.T) {

@@ -101,6 +101,7 @@ func (w *world) view(n *node, glance bool) replicaset.View {
 			w.leader = n.pid
 		}
 		v.LeaderLocked, v.LeaderPID, v.Leading = w.leader != 0, w.leader, w.leader == n.pid
+		v.LeaderMayWrite = v.LeaderLocked
 	}
 	if g := w.current(); g != nil {
 		v.Generation = replicaset.Generation{Number: g.number, State: g.state, Members: slices.Clone(g.members), Age: max(0, w.clock()-g.created)}

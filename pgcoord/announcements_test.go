@@ -19,7 +19,7 @@ func found(t testing.TB, db DB, position int64) (announcement.Horizon, horizon.R
 	require.NoError(t, db.QueryRow(t.Context(), `SELECT pg_postmaster_start_time(), clock_timestamp(), pg_stat_get_bgwriter_stat_reset_time()`).
 		Scan(&run.Started, &run.At, &run.Statistics))
 	return announcement.Horizon{
-		Term: 1, Table: math.MaxUint32, Sequence: 2, Filenode: 3, Position: position,
+		Started: run.Started.UnixMicro(), Term: 1, Table: math.MaxUint32, Sequence: 2, Filenode: 3, Position: position,
 		News: announcement.News{Known: true, After: position - 2, Slots: []int32{0, 65535}},
 	}, run
 }
@@ -36,7 +36,7 @@ func TestSessionsAnnounceHorizons(t *testing.T) {
 	a.News = announcement.News{}
 	require.NoError(t, w.Announce(t.Context(), a, run))
 	assert.Equal(t, heard{int(w.pid(t)), a}, await(t, other.announced, "the announcement without news"))
-	for _, payload := range []string{"", "1 2 3 4", "1 2 3 4 x!", "1 -2 3 4 5", "1 2 3 4 5 6 zzzzz", "1 zzzzzzzzz 3 4 5"} {
+	for _, payload := range []string{"", "1 2 3 4 5", "1 2 3 4 5 x!", "1 2 -2 3 4 5", "1 2 3 4 5 6 7 zzzzz", "1 2 zzzzzzzzz 3 4 5"} {
 		exec(t, pool, `SELECT pg_notify($1, $2)`, "the Channel", NotifyHorizon+" "+payload)
 	}
 	a.Position++

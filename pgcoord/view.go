@@ -60,6 +60,7 @@ WITH locks AS MATERIALIZED (` + advisoryLocks + `
 SELECT leader.held, leader.held OR EXISTS (SELECT 1 FROM locks WHERE key = $3),
        CASE WHEN leader.held THEN pg_backend_pid()
             ELSE coalesce((SELECT max(pid) FROM locks WHERE key = $3), 0) END,
+       leader.held OR coalesce((SELECT bool_and(` + mayChange + `) FROM locks JOIN pg_stat_get_activity(locks.pid) AS a ON true WHERE key = $3 AND locks.pid IS NOT NULL), false),
        coalesce((SELECT age FROM session), 0), pg_backend_pid() || ' ' || coalesce((SELECT extract(epoch FROM backend_start)::text FROM session), ''),
        extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 * 1000, extract(epoch FROM pg_postmaster_start_time())::text,
        extract(epoch FROM clock_timestamp())::float8 * 1000,
@@ -76,10 +77,22 @@ LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 WHERE ` + dbguard.Primary + `
 ORDER BY w.worker_id LIMIT {{all rows}}`
 
+// mayChange says whether the login role of a session a may change the workers' table, or may become a role that may. Anybody may take an advisory
+// lock, also those of a leader and of a worker that have just died, so the locks alone do not show that a session is a worker's.
+const mayChange = `
+    CASE WHEN a.usesysid = (SELECT oid FROM pg_roles WHERE rolname = session_user) THEN true
+    ELSE coalesce((
+        SELECT pg_has_role(a.usesysid, c.relowner, 'MEMBER') OR pg_has_role(a.usesysid, 'pg_write_all_data', 'MEMBER') OR EXISTS (
+            SELECT FROM aclexplode(c.relacl) AS granted
+            WHERE granted.privilege_type = 'UPDATE'
+              AND CASE WHEN granted.grantee = 0 THEN true ELSE pg_has_role(a.usesysid, granted.grantee, 'MEMBER') END)
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE c.relname = 'orchestrator_workers' AND n.nspname = $6), false) END`
+
 // What a follower needs to follow a change of generation. A scan of the locks takes
 // as long as all the rest, and makes others wait for it.
 const sqlGlance = `
-SELECT false AS leading, false AS locked, 0, 0::float8, '', 0::float8, '', extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
+SELECT false AS leading, false AS locked, 0, false, 0::float8, '', 0::float8, '', extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
 ` + viewColumns + `, 0
 FROM (VALUES (1)) AS one (row)
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
@@ -101,7 +114,7 @@ func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset
 // also takes the leader's lock if that is free; db must be the worker's own
 // session then, since the lock lasts as long as the session.
 func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (replicaset.View, error) {
-	return s.view(ctx, db, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead, s.sequence)
+	return s.view(ctx, db, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead, s.sequence, s.schema)
 }
 
 // view runs sqlObserve or sqlGlance.
@@ -141,7 +154,7 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 		contradicting          []string
 	)
 	g := &v.Generation
-	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
+	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &v.LeaderMayWrite, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
 		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)

@@ -11,6 +11,8 @@ type Horizon struct {
 	// Position is the horizon, and News are the events between the one announced before and this one.
 	Position int64
 	News     News
+	// Started is when the server started on which it was found, in microseconds since 1970. Two servers may have all the rest in common.
+	Started int64
 	// Term, Table, Sequence and Filenode say what it is the horizon of: see horizon.Stored.
 	Term                      int64
 	Table, Sequence, Filenode uint32
@@ -19,7 +21,7 @@ type Horizon struct {
 // Text is the announcement as a notification has it: a list of numbers. The slots come last. There are at most MostNews of them, so
 // it is far shorter than the 8,000 bytes that a notification may have.
 func (a Horizon) Text() string {
-	numbers := []int64{a.Term, int64(a.Table), int64(a.Sequence), int64(a.Filenode), a.Position}
+	numbers := []int64{a.Started, a.Term, int64(a.Table), int64(a.Sequence), int64(a.Filenode), a.Position}
 	if a.News.Known {
 		numbers = append(numbers, a.News.After)
 		for _, slot := range a.News.Slots {
@@ -39,8 +41,8 @@ func (a Horizon) Text() string {
 // Parse is the reverse of Text.
 func Parse(text string) (a Horizon, err error) {
 	fields := strings.Fields(text)
-	if len(fields) < 5 {
-		return a, fmt.Errorf("an announcement has at least 5 numbers, got %q", text)
+	if len(fields) < 6 {
+		return a, fmt.Errorf("an announcement has at least 6 numbers, got %q", text)
 	}
 	next := func(bits int) int64 {
 		n, failed := strconv.ParseInt(fields[0], 36, 64)
@@ -53,7 +55,7 @@ func Parse(text string) (a Horizon, err error) {
 		fields = fields[1:]
 		return n
 	}
-	a.Term, a.Table, a.Sequence, a.Filenode, a.Position = next(63), uint32(next(32)), uint32(next(32)), uint32(next(32)), next(63)
+	a.Started, a.Term, a.Table, a.Sequence, a.Filenode, a.Position = next(63), next(63), uint32(next(32)), uint32(next(32)), uint32(next(32)), next(63)
 	if len(fields) > 0 {
 		a.News.Known, a.News.After = true, next(63)
 		a.News.Slots = make([]int32, 0, len(fields))

@@ -12,7 +12,7 @@ import (
 
 func TestAnnouncementsFitIntoANotification(t *testing.T) {
 	t.Parallel()
-	a := Horizon{Term: math.MaxInt64, Table: math.MaxUint32, Sequence: math.MaxUint32, Filenode: math.MaxUint32, Position: math.MaxInt64}
+	a := Horizon{Started: math.MaxInt64, Term: math.MaxInt64, Table: math.MaxUint32, Sequence: math.MaxUint32, Filenode: math.MaxUint32, Position: math.MaxInt64}
 	a.News = News{Known: true, After: math.MaxInt64, Slots: make([]int32, 256)}
 	for i := range a.News.Slots {
 		a.News.Slots[i] = 65535

@@ -11,7 +11,7 @@ import (
 // not everybody has to read the events. They stay unknown if that fails.
 func (p *Prober) Announce(ctx context.Context, r Reading, after int64) (announcement.Horizon, Run) {
 	a := announcement.Horizon{
-		Position: r.Position, News: r.News, Term: p.known.Stored.Term,
+		Position: r.Position, News: r.News, Started: p.server.started.UnixMicro(), Term: p.known.Stored.Term,
 		Table: p.target.table, Sequence: p.facts.sequence, Filenode: p.facts.filenode,
 	}
 	if a.News.Known || p.opts.Slot == "" || after >= r.Position {
@@ -28,12 +28,17 @@ func (p *Prober) Announce(ctx context.Context, r Reading, after int64) (announce
 // Hear takes in what another Prober has announced, and returns what follows for the horizon. It is not ok if nothing does.
 //
 // The announcement must have come through a session that has been connected since before the latest call of Probe began. No session
-// outlives a crash, so the announcement, which was sent in the session's run of the server, is of the run that Probe met.
+// outlives a crash, so the announcement, which was sent in the session's run of the server, is of the run that Probe met. This holds only if the
+// session and the pool lead to the same server. They may not, for a while, where a host name has moved to another one. So an announcement says
+// when its server started.
 func (p *Prober) Hear(a announcement.Horizon) (r Reading, ok bool) {
 	if p.tracker == nil || !p.tracker.started || p.count.on || p.known.Regression.stands() {
 		return Reading{}, false
 	}
 	before := p.tracker.Horizon()
+	if a.Started != p.server.started.UnixMicro() {
+		return Reading{}, false
+	}
 	if a.Term != p.known.Stored.Term || a.Table != p.target.table || a.Sequence != p.facts.sequence || a.Filenode != p.facts.filenode || a.Position <= before {
 		return Reading{}, false
 	}

@@ -124,6 +124,7 @@ func TestHorizonsOfSomethingElseAreNotHeard(t *testing.T) {
 	insert(t, pool)
 	a := announce(t, leader)
 	for name, change := range map[string]func(*Prober, *announcement.Horizon){
+		"another server":   func(_ *Prober, a *announcement.Horizon) { a.Started++ },
 		"another term":     func(_ *Prober, a *announcement.Horizon) { a.Term++ },
 		"another table":    func(_ *Prober, a *announcement.Horizon) { a.Table++ },
 		"another sequence": func(_ *Prober, a *announcement.Horizon) { a.Sequence++ },

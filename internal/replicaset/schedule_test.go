@@ -71,8 +71,11 @@ func TestFollowersTakeTurns(t *testing.T) {
 
 func TestLeadersSession(t *testing.T) {
 	t.Parallel()
-	v := View{LeaderPID: 7, Workers: []Worker{{SessionPID: 3, State: Running}, {SessionPID: 7, State: Running}, {State: Pending}}}
+	v := View{LeaderPID: 7, LeaderMayWrite: true, Workers: []Worker{{SessionPID: 3, State: Running}, {SessionPID: 7, State: Running}, {State: Pending}}}
 	assert.Equal(t, 7, v.LeadersSession())
+	v.LeaderMayWrite = false
+	assert.Zero(t, v.LeadersSession(), "anybody can hold both locks")
+	v.LeaderMayWrite = true
 	assert.Equal(t, 2, v.Connected())
 	v.Workers[1].State = Dead
 	assert.Zero(t, v.LeadersSession())

@@ -81,6 +81,8 @@ type View struct {
 	// LeaderPID is the backend that holds the replica set's advisory lock; 0 if
 	// none does.
 	LeaderPID int
+	// LeaderMayWrite says that its role may change the workers' table, as a worker's must.
+	LeaderMayWrite bool
 	// Leading says whether it is the backend that was asked.
 	Leading bool
 	// LeaderLocked says whether anybody holds that lock. A prepared transaction does so without a backend.
@@ -132,8 +134,11 @@ func (v View) Connected() int {
 }
 
 // LeadersSession is the backend of the leader's session; 0 if the leader's lock is held by none that a worker's lock shows to be
-// that of a worker which is there. So no other session can pass for it.
+// that of a worker which is there, or by a role that cannot be a worker's. So no other session can pass for it.
 func (v View) LeadersSession() int {
+	if !v.LeaderMayWrite {
+		return 0
+	}
 	for _, w := range v.Workers {
 		if w.Present() && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
 			return w.SessionPID
@@ -158,7 +163,7 @@ func Remembering(v, before View) View {
 	if !v.Glance {
 		return v
 	}
-	v.LeaderPID, v.LeaderLocked, v.LastAllocated = before.LeaderPID, before.LeaderLocked, before.LastAllocated
+	v.LeaderPID, v.LeaderMayWrite, v.LeaderLocked, v.LastAllocated = before.LeaderPID, before.LeaderMayWrite, before.LeaderLocked, before.LastAllocated
 	for i := range v.Workers {
 		if w, known := before.Worker(v.Workers[i].ID); known {
 			v.Workers[i].SessionPID = w.SessionPID

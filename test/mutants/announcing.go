@@ -13,6 +13,11 @@ var announcingGuards = []guard{
 		Test: "TestLeadersSession", Promise: "nor who can take the leader's lock",
 	},
 	{
+		Name: "the-leaders-role-is-a-workers", File: "internal/replicaset/view.go",
+		Old: "if !v.LeaderMayWrite {", New: "if v.LeaderPID < 0 {",
+		Test: "TestNobodyElsePassesForTheLeader", Package: "pgcoord", Promise: "nor who can take both locks, but nothing else",
+	},
+	{
 		Name: "hears-on-a-proven-session", File: "actors/lead.go",
 		Old: " && l.proved == l.session", New: "",
 		Test: "TestOnlyTheLeaderIsHeard", Promise: "what is heard is of the run of the server that the worker's own probe has met",
@@ -21,6 +26,16 @@ var announcingGuards = []guard{
 		Name: "announcements-are-of-one-run", File: "pgcoord/announcements.go",
 		Old: "WHERE ` + horizon.SQLSameRun", New: "WHERE $1::timestamptz IS DISTINCT FROM $2::timestamptz AND $3::timestamptz IS DISTINCT FROM $2`",
 		Test: "TestNothingIsAnnouncedAfterACrash", Promise: "a horizon of a server that has crashed is not announced by the one after it",
+	},
+	{
+		Name: "announcements-are-of-one-server", File: "internal/horizon/announcement.go",
+		Old: "if a.Started != p.server.started.UnixMicro() {", New: "if a.Started < 0 {",
+		Test: "TestHorizonsOfSomethingElseAreNotHeard", Promise: "a session that still leads to the server before a failover says nothing of the one after it",
+	},
+	{
+		Name: "what-a-failed-probe-heard", File: "actors/horizon.go",
+		Old: "\t\th.lead.failed()\n", New: "",
+		Test: "TestWhatWasHeardDuringAFailedProbeIsForgotten", Promise: "nor does what was heard while a probe found out that its server is gone",
 	},
 	{
 		Name: "announcements-are-of-one-table", File: "internal/horizon/announcement.go",

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
@@ -111,11 +112,15 @@ func (p *processor) delivery() projection.Delivery {
 
 // head is the events of the next batch, and the position that it reaches.
 func (p *processor) head() (packed.Events, int64) {
-	first := p.supply.pages[0]
-	if p.size.next < first.events.Len() {
-		return first.events.Slice(0, p.size.next), first.events.Position(p.size.next - 1)
+	first, limit := p.supply.pages[0], slot.Ceiling(p.pieces)
+	events, upTo := first.events, first.upTo
+	if upTo > limit {
+		events, upTo = events.Slice(0, before(events, limit+1)), limit
 	}
-	return first.events, first.upTo
+	if p.size.next < events.Len() {
+		return events.Slice(0, p.size.next), events.Position(p.size.next - 1)
+	}
+	return events, upTo
 }
 
 // begin opens a batch's transaction, which holds the checkpoints below upTo.
@@ -139,6 +144,9 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 		return err
 	}
 	p.pieces = slot.Lift(p.pieces, handled)
+	if slices.ContainsFunc(p.pieces, slot.Piece.Rests) {
+		p.known = false // to divide them again
+	}
 	p.worker.positions.believe(p.fence, p.rows())
 	p.readTo = max(p.readTo, handled)
 	p.databaseFailures, p.failures = 0, p.failures.Committed(handled)

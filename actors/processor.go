@@ -40,22 +40,22 @@ type processor struct {
 	handler handling.Projection
 	policy  handling.Policy
 
-	pieces  []slot.Piece // the checkpoints as the tables have them, without those that are stopped
-	stopped []slot.Piece // those that are
+	pieces  []slot.Piece // the checkpoints as the tables have them, without those that are stopped or held
+	resting []slot.Piece // those that are
 	parked  parked
 
-	shownStopped, shownParked bool   // their series have been made
-	known                     bool   // pieces are what the tables say; if not, read them
-	readTo                    int64  // everything wanted up to here has been handled
-	horizon                   int64  // up to which events can be read
-	epoch                     uint64 // of the horizon
-	supply                    supply // what has been read and not been committed
-	size                      batchSize
-	failing                   failing
-	turns                     turns
-	failures                  handling.State // of its events
-	requests                  requests
-	databaseFailures          int // in a row
+	shownStopped, shownHeld, shownParked bool   // their series have been made
+	known                                bool   // pieces are what the tables say; if not, read them
+	readTo                               int64  // everything wanted up to here has been handled
+	horizon                              int64  // up to which events can be read
+	epoch                                uint64 // of the horizon
+	supply                               supply // what has been read and not been committed
+	size                                 batchSize
+	failing                              failing
+	turns                                turns
+	failures                             handling.State // of its events
+	requests                             requests
+	databaseFailures                     int // in a row
 
 	looked    time.Time   // at the checkpoints, while it waits to retry
 	halted    bool        // fenced
@@ -88,16 +88,16 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description
 	if policy.MaxParkedEvents == 0 {
 		policy.MaxParkedEvents = handling.DefaultMaxParked
 	}
-	running, stopped := slot.Divide(a.Pieces)
+	running, resting := slot.Divide(a.Pieces)
 	p := &processor{
 		worker: w, run: r, fence: fence, handler: handler, policy: policy,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
-		pieces: running, stopped: stopped, parked: parkedIn(a.Parked, fence.Projection, fence.Partition.Range()), known: len(a.Pieces) > 0, readTo: readFrom(running, stopped),
+		pieces: running, resting: resting, parked: parkedIn(a.Parked, fence.Projection, fence.Partition.Range()), known: len(a.Pieces) > 0, readTo: readFrom(running, resting),
 		failing: failing{unsettled: max(0, a.Unsettled), unknown: a.Unsettled == messages.UnsettledUnknown},
 		supply: supply{
 			consumer: fence.Projection + " " + fence.Partition.String(),
-			scope:    w.scopes[fence.Projection], end: readFrom(running, stopped), partial: len(stopped) > 0,
+			scope:    w.scopes[fence.Projection], end: readFrom(running, resting), partial: len(resting) > 0,
 		},
 		size: newBatchSize(w.Batch, handler),
 	}
@@ -111,7 +111,7 @@ func (p *processor) Receive(c actor.Context) {
 	case *actor.Started:
 		if p.known {
 			p.worker.positions.believe(p.fence, p.rows())
-			p.noticeStopped()
+			p.noticeResting()
 			p.showParked()
 		}
 		p.worker.Metrics.ShowPartition(p.fence.Projection, p.fence.Partition.String())
@@ -202,7 +202,7 @@ func (p *processor) resume(c actor.Context, n next) {
 		p.wake = time.AfterFunc(n.after, func() { root.Send(self, &proceed{}) })
 	case n.more:
 		p.proceed(c)
-	case (p.behind() > 0 || p.unsettled() || len(p.stopped) > 0 || p.requests.waiting()) && p.flush == nil:
+	case (p.behind() > 0 || p.unsettled() || len(p.resting) > 0 || p.requests.waiting()) && p.flush == nil:
 		p.flush = time.AfterFunc(p.worker.Batch.FlushAfter, func() { root.Send(self, &flushDue{}) })
 	}
 }
@@ -229,7 +229,7 @@ func (p *processor) step(c actor.Context) (next, error) {
 
 // progress does a step of the partition's own work.
 func (p *processor) progress(ctx context.Context, c actor.Context) (next, error) {
-	if changed, err := p.lookAtStopped(ctx); changed || err != nil {
+	if changed, err := p.lookAtResting(ctx); changed || err != nil {
 		return next{more: changed}, err
 	}
 	for len(p.pieces) > 0 {
@@ -237,6 +237,9 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 		first, ok := p.supply.first()
 		if !ok {
 			return p.catchUp(ctx)
+		}
+		if limit := slot.Ceiling(p.pieces); first.begins() > limit {
+			return next{more: true}, p.liftTo(ctx, limit) // some of them rest from here on
 		}
 		if first.events.Len() > 0 {
 			break
@@ -306,23 +309,23 @@ func (p *processor) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running, stopped := slot.Divide(pieces)
+	running, resting := slot.Divide(pieces)
 	if slot.Lowest(running) > slot.Lowest(p.pieces) {
 		p.databaseFailures, p.failures = 0, p.failures.Committed(slot.Lowest(running)) // a batch was committed, though its answer was lost
 	}
-	if isSetBack(pieces, p.rows()) || len(stopped) < len(p.stopped) {
+	if isSetBack(pieces, p.rows()) || len(resting) < len(p.resting) {
 		p.failing.unknown = true // what was skipped, or stopped at, is to be handled now
 	}
 	p.requests.forget(pieces)
 	p.noticeAbove(pieces)
-	p.pieces, p.stopped, p.known, p.readTo = running, stopped, true, readFrom(running, stopped)
+	p.pieces, p.resting, p.known, p.readTo = running, resting, true, readFrom(running, resting)
 	p.worker.positions.believe(p.fence, p.rows())
-	p.supply.partial = len(stopped) > 0
+	p.supply.partial = len(resting) > 0
 	p.supply.reset(p.readTo)
 	p.parked = parkedIn(all, p.fence.Projection, p.fence.Partition.Range())
 	p.showParked()
 	p.performed()
-	p.noticeStopped()
+	p.noticeResting()
 	return nil
 }
 

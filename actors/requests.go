@@ -70,7 +70,17 @@ func (r *requests) after(n next) next {
 	return n
 }
 
-// serve does a step of the first request.
+// next is the first request whose slot is not held.
+func (r *requests) next(resting []slot.Piece) (replicaset.Request, bool) {
+	for _, one := range r.list {
+		if !slices.ContainsFunc(resting, func(p slot.Piece) bool { return p.IsHeld() && p.Contains(one.Slot) }) {
+			return one, true
+		}
+	}
+	return replicaset.Request{}, false
+}
+
+// serve does a step of the first request that may be served.
 func (p *processor) serve(ctx context.Context) (next, error) {
 	if !p.requests.known {
 		all, err := p.worker.Store.Requests(ctx, p.worker.db.InTransactions(), p.fence.Projection)
@@ -82,7 +92,11 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 		p.requests.list = slices.DeleteFunc(all, func(r replicaset.Request) bool { return !slots.Contains(r.Slot) })
 		return next{more: true}, nil
 	}
-	r := p.requests.list[0]
+	r, ok := p.requests.next(p.resting)
+	if !ok {
+		p.requests.pause = time.Now().Add(recordPause) // their slots are held
+		return next{more: true}, nil
+	}
 	most := p.requests.size
 	if r.Kind == replicaset.Try {
 		most = tryLetters
@@ -266,7 +280,8 @@ func (p *processor) answer(ctx context.Context, r replicaset.Request, record fun
 	if err := p.commitRequest(ctx, b); err != nil {
 		return next{}, err
 	}
-	p.requests.list, p.requests.size, p.requests.failures = p.requests.list[1:], firstLetters, handling.State{}
+	p.requests.list = slices.DeleteFunc(p.requests.list, func(one replicaset.Request) bool { return one == r })
+	p.requests.size, p.requests.failures = firstLetters, handling.State{}
 	return next{more: true}, nil
 }
 

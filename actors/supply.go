@@ -30,6 +30,14 @@ type page struct {
 	upTo   int64
 }
 
+// begins is the lowest position that handling the page reaches.
+func (p page) begins() int64 {
+	if p.events.Len() > 0 {
+		return p.events.Position(0)
+	}
+	return p.upTo
+}
+
 // pagesAhead is how many pages a processor keeps: the one it handles, and the
 // next.
 const pagesAhead = 2

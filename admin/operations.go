@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -81,7 +83,8 @@ const sqlRaise = `
 UPDATE {{schema}}orchestrator_checkpoints AS c SET revision = revision + 1
 WHERE c.projection = ANY ($1::text[]) AND EXISTS (
     SELECT FROM ROWS FROM (unnest($1::text[]), unnest($2::int[])) AS s (projection, slot)
-    WHERE s.projection = c.projection AND s.slot >= c.slot_from AND s.slot < c.slot_to)`
+    WHERE s.projection = c.projection AND s.slot >= c.slot_from AND s.slot < c.slot_to)
+RETURNING c.projection, c.slot_from, c.slot_to`
 
 // raise waits for the batches in flight at the slots of aggregates, and has their owners read again what they know before they commit anything more.
 func (c change) raise(ctx context.Context, of parkedAggregates) error {
@@ -89,12 +92,48 @@ func (c change) raise(ctx context.Context, of parkedAggregates) error {
 	if len(slots) == 0 {
 		return nil
 	}
-	for _, sql := range []string{sqlHold, sqlRaise} {
-		if _, err := c.tx.Exec(ctx, c.store.SQL(sql), projections, slots); err != nil {
+	for range recutsMost {
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlHold), projections, slots); err != nil {
 			return fmt.Errorf("holding the checkpoints: %w", err)
 		}
+		rows, err := c.tx.Query(ctx, c.store.SQL(sqlRaise), projections, slots)
+		if err != nil {
+			return fmt.Errorf("raising the revision of the checkpoints: %w", err)
+		}
+		raised, err := collectRanges(rows)
+		if err != nil {
+			return fmt.Errorf("raising the revision of the checkpoints: %w", err)
+		}
+		if raised.contain(projections, slots) {
+			return nil
+		} // a generation that began meanwhile has replaced rows by others
 	}
-	return nil
+	return nil // slots without checkpoints have no owner
+}
+
+// ranges are ranges of slots of projections.
+type ranges map[string][]slot.Piece
+
+// collectRanges reads projections and their ranges.
+func collectRanges(rows pgx.Rows) (ranges, error) {
+	found := ranges{}
+	var projection string
+	var r slot.Range
+	_, err := pgx.ForEachRow(rows, []any{&projection, &r.From, &r.To}, func() error {
+		found[projection] = append(found[projection], slot.Piece{Range: r})
+		return nil
+	})
+	return found, err
+}
+
+// contain says whether each slot is in a range of its projection.
+func (r ranges) contain(projections []string, slots []int32) bool {
+	for i, projection := range projections {
+		if !slices.ContainsFunc(r[projection], func(p slot.Piece) bool { return p.Contains(int(slots[i])) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // parkedAggregates are aggregates that are parked, as arrays.
@@ -105,13 +144,13 @@ type parkedAggregates struct {
 
 // slots are the aggregates' slots, each of a projection once.
 func (p parkedAggregates) slots() (projections []string, slots []int32) {
-	type slot struct {
+	type place struct {
 		projection string
 		number     int32
 	}
-	seen := map[slot]bool{}
+	seen := map[place]bool{}
 	for i, projection := range p.projections {
-		if s := (slot{projection, p.slotOf[i]}); !seen[s] {
+		if s := (place{projection, p.slotOf[i]}); !seen[s] {
 			seen[s] = true
 			projections, slots = append(projections, projection), append(slots, s.number)
 		}

@@ -36,6 +36,7 @@
 //	position                        gauge      projection, partition  Global position up to which the partition is handled.
 //	lag_events                      gauge      projection, partition  Horizon minus position; an upper bound of the events to handle.
 //	retrying                        gauge      projection, partition  1 while the partition waits to retry an event that failed, else 0.
+//	held                            gauge      projection, partition  1 while somebody holds back slots of the partition from the projection, else 0.
 //	stopped                         gauge      projection, partition  1 while the projection is stopped for slots of the partition, until a person decides, else 0.
 //	parked_aggregates               gauge      projection, partition  Aggregates of the partition whose events are put aside until a person decides.
 //	events_parked_total             counter    projection             Events put aside because their aggregate is parked.

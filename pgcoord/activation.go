@@ -20,7 +20,7 @@ WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
 
 const sqlLockCheckpoints = `
-SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation, revision, coalesce(stopped_at, 0)
+SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation, revision, coalesce(stopped_at, 0), ` + heldColumns + `
 FROM {{schema}}orchestrator_checkpoints
 WHERE replica_set = $1
 ORDER BY projection, slot_from LIMIT {{all rows}} FOR UPDATE`
@@ -40,8 +40,11 @@ WHERE c.projection = gone.projection AND c.slot_from = gone.slot_from`
 
 const sqlInsertRanges = `
 INSERT INTO {{schema}}orchestrator_checkpoints (replica_set, events_table, generation,
-    projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, revision, stopped_at)
-SELECT $1, $2, $3, * FROM unnest($4::text[], $5::int[], $6::int[], $7::bigint[], $8::text[]::uuid[], $9::int[], $10::int[], $11::bigint[], $12::bigint[])`
+    projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, revision, stopped_at, hold_at, hold_until)
+SELECT $1, $2, $3, projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, revision, stopped_at, held - 1,
+    CASE WHEN held IS NOT NULL THEN timestamptz 'epoch' + held_until * interval '1 microsecond' END
+FROM unnest($4::text[], $5::int[], $6::int[], $7::bigint[], $8::text[]::uuid[], $9::int[], $10::int[], $11::bigint[], $12::bigint[], $13::bigint[], $14::bigint[])
+    AS new (projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, revision, stopped_at, held, held_until)`
 
 const sqlReassignRanges = `
 UPDATE {{schema}}orchestrator_checkpoints AS c
@@ -267,7 +270,7 @@ func (s *Store) rewrite(ctx context.Context, tx pgx.Tx, generation int64, old, p
 	if len(added) > 0 {
 		c := columnsOf(added)
 		batch.Queue(s.q(sqlInsertRanges), s.replicaSet, s.events, generation,
-			c.projection, c.from, c.to, c.position, c.worker, c.key, c.total, c.revision, c.stopped)
+			c.projection, c.from, c.to, c.position, c.worker, c.key, c.total, c.revision, c.stopped, c.held, c.heldUntil)
 	}
 	if batch.Len() == 0 {
 		return nil
@@ -295,6 +298,8 @@ type columns struct {
 	key, total []*int32
 	revision   []int64
 	stopped    []*int64
+	held       []*int64
+	heldUntil  []*int64
 }
 
 func columnsOf(checkpoints []replicaset.Checkpoint) columns {
@@ -307,6 +312,7 @@ func columnsOf(checkpoints []replicaset.Checkpoint) columns {
 		c.position = append(c.position, row.Position)
 		c.revision = append(c.revision, row.Revision)
 		c.stopped = append(c.stopped, orNull(row.Stopped))
+		c.held, c.heldUntil = append(c.held, orNull(row.Held)), append(c.heldUntil, orNull(row.HeldUntil))
 		if row.Owner == uuid.Nil {
 			c.worker, c.key, c.total = append(c.worker, nil), append(c.key, nil), append(c.total, nil)
 			continue

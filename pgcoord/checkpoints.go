@@ -12,8 +12,12 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
+// heldColumns are slot.Piece's Held and HeldUntil. A hold that has ended is none.
+const heldColumns = `CASE WHEN hold_at IS NULL OR hold_until <= now() THEN 0 ELSE least(hold_at, 9223372036854775806) + 1 END,
+    CASE WHEN hold_at IS NULL OR hold_until IS NULL OR hold_until <= now() OR NOT isfinite(hold_until) THEN 0 ELSE (extract(epoch FROM hold_until) * 1000000)::bigint END`
+
 const sqlAssignment = `
-SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation, revision, coalesce(stopped_at, 0)
+SELECT projection, slot_from, slot_to, position, worker_id, partition_key, total_partitions, generation, revision, coalesce(stopped_at, 0), ` + heldColumns + `
 FROM {{schema}}orchestrator_checkpoints
 WHERE replica_set = $1 AND generation = $2 AND worker_id = $3 AND ` + dbguard.Primary + `
 ORDER BY projection, slot_from`
@@ -33,7 +37,7 @@ func (s *Store) Assignment(ctx context.Context, db DB, worker uuid.UUID, generat
 }
 
 const sqlReload = `
-SELECT slot_from, slot_to, position, revision, coalesce(stopped_at, 0)
+SELECT slot_from, slot_to, position, revision, coalesce(stopped_at, 0), ` + heldColumns + `
 FROM {{schema}}orchestrator_checkpoints
 WHERE projection = $1 AND partition_key = $2 AND total_partitions = $3 AND generation = $4 AND worker_id = $5 AND ` + dbguard.Primary + `
 ORDER BY slot_from`
@@ -47,7 +51,7 @@ func (s *Store) Pieces(ctx context.Context, db DB, f Fence) ([]slot.Piece, error
 		return nil, fmt.Errorf("reading the checkpoints of %s: %w", f, err)
 	}
 	pieces, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p slot.Piece, err error) {
-		return p, row.Scan(&p.From, &p.To, &p.Position, &p.Revision, &p.Stopped)
+		return p, row.Scan(&p.From, &p.To, &p.Position, &p.Revision, &p.Stopped, &p.Held, &p.HeldUntil)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading the checkpoints of %s: %w", f, err)
@@ -64,7 +68,7 @@ func scanCheckpoint(row pgx.CollectableRow) (replicaset.Checkpoint, error) {
 		owner      *uuid.UUID
 		key, total *int
 	)
-	err := row.Scan(&c.Projection, &c.From, &c.To, &c.Position, &owner, &key, &total, &c.Generation, &c.Revision, &c.Stopped)
+	err := row.Scan(&c.Projection, &c.From, &c.To, &c.Position, &owner, &key, &total, &c.Generation, &c.Revision, &c.Stopped, &c.Held, &c.HeldUntil)
 	if err != nil {
 		return replicaset.Checkpoint{}, err
 	}

@@ -49,7 +49,7 @@ type families struct {
 	batchWait                                              *prometheus.CounterVec
 	batchesWaiting                                         *prometheus.GaugeVec
 	batchDuration, batchEvents                             *prometheus.HistogramVec
-	position, lag, retrying, stopped, abandoned            *prometheus.GaugeVec
+	position, lag, retrying, stopped, held, abandoned      *prometheus.GaugeVec
 	parked                                                 *prometheus.GaugeVec
 	eventsParked                                           *prometheus.CounterVec
 	skipped, hookDropped                                   *prometheus.CounterVec
@@ -124,6 +124,7 @@ func (f *families) addProjections() {
 	f.position = f.gauge("position", "Global position up to which the partition is handled.", "projection", "partition")
 	f.lag = f.gauge("lag_events", "Horizon minus position; an upper bound of the events to handle.", "projection", "partition")
 	f.retrying = f.gauge("retrying", "1 while the partition waits to retry an event that failed, else 0.", "projection", "partition")
+	f.held = f.gauge("held", "1 while somebody holds back slots of the partition from the projection, else 0.", "projection", "partition")
 	f.stopped = f.gauge("stopped", "1 while the projection is stopped for slots of the partition, until a person decides, else 0.", "projection", "partition")
 	f.parked = f.gauge("parked_aggregates", "Aggregates of the partition whose events are put aside until a person decides.", "projection", "partition")
 	f.eventsParked = f.counter("events_parked_total", "Events put aside because their aggregate is parked.", "projection")

@@ -45,6 +45,7 @@ func recordEverything(r *measure.ReplicaSet) {
 	r.Lag("users", "0/1", 1)
 	r.Retrying("users", "0/1", true)
 	r.Stopped("users", "0/1", true)
+	r.Held("users", "0/1", true)
 	r.Skipped("users")
 	r.EventsParked("users", 1)
 	r.HookDropped()

@@ -20,7 +20,7 @@ type projectionSeries struct {
 	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
 	// These are made where there is an error policy or a failure hook, or when they first count.
 	timeouts, skipped, eventsParked, hookDropped *children[string, prometheus.Counter]
-	stopped, parked                              *children[projectionPartition, prometheus.Gauge]
+	stopped, held, parked                        *children[projectionPartition, prometheus.Gauge]
 	fencedBatches                                prometheus.Counter
 	batchesWaiting                               prometheus.Gauge
 	batchWait                                    prometheus.Counter
@@ -67,6 +67,7 @@ func (s *series) initProjections() {
 	s.eventsParked = counters(s, func(p string) prometheus.Counter { return f.eventsParked.WithLabelValues(s.name, labelValue(p)) })
 	s.hookDropped = counters(s, func(string) prometheus.Counter { return f.hookDropped.WithLabelValues(s.name) })
 	s.stopped = perPartition(s, f.stopped)
+	s.held = perPartition(s, f.held)
 	s.parked = perPartition(s, f.parked)
 	s.fencedBatches = f.fencedBatches.WithLabelValues(s.name)
 	s.batchesWaiting = f.batchesWaiting.WithLabelValues(s.name)
@@ -277,7 +278,17 @@ func (r *ReplicaSet) Stopped(projection, partition string, stopped bool) {
 	}
 }
 
-// ForgetPartition deletes the position, the lag, the retrying and the stop of a projection
+// Held records whether somebody holds back slots of a partition from a projection.
+func (r *ReplicaSet) Held(projection, partition string, held bool) {
+	if r == nil {
+		return
+	}
+	if g, ok := r.series.held.get(projectionPartition{projection, partition}); ok {
+		g.Set(boolValue(held))
+	}
+}
+
+// ForgetPartition deletes the position, the lag, the retrying, the stop and the hold of a projection
 // in a partition. To be called when this worker has stopped handling it: a later
 // record makes them anew.
 func (r *ReplicaSet) ForgetPartition(projection, partition string) {
@@ -290,5 +301,6 @@ func (r *ReplicaSet) ForgetPartition(projection, partition string) {
 	s.lag.remove(key, func() { f.lag.DeleteLabelValues(labels...) })
 	s.retrying.remove(key, func() { f.retrying.DeleteLabelValues(labels...) })
 	s.parked.remove(key, func() { f.parked.DeleteLabelValues(labels...) })
+	s.held.remove(key, func() { f.held.DeleteLabelValues(labels...) })
 	s.stopped.remove(key, func() { f.stopped.DeleteLabelValues(labels...) })
 }

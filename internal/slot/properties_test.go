@@ -26,13 +26,14 @@ func covers() *rapid.Generator[[]slot.Piece] {
 		for i, from := range borders[:len(borders)-1] {
 			p := piece(from, borders[i+1], rapid.Int64Range(0, 5).Draw(t, "position"))
 			p.Revision, p.Stopped = rapid.Int64Range(0, 3).Draw(t, "revision"), rapid.SampledFrom([]int64{0, 0, 0, 6, 7}).Draw(t, "stopped")
+			p.Held, p.HeldUntil = rapid.SampledFrom([]int64{0, 0, 3}).Draw(t, "held"), rapid.SampledFrom([]int64{0, 0, 9}).Draw(t, "until")
 			pieces = append(pieces, p)
 		}
 		return rapid.Permutation(pieces).Draw(t, "order")
 	})
 }
 
-// positions is the position of every slot, and where it is stopped: the ranges between which they differ, in order.
+// positions is the position of every slot, and where it is stopped and held: the ranges between which they differ, in order.
 func positions(pieces []slot.Piece) []slot.Piece {
 	pieces = slices.SortedFunc(slices.Values(pieces), func(a, b slot.Piece) int { return cmp.Compare(a.From, b.From) })
 	for i := range pieces {
@@ -40,13 +41,18 @@ func positions(pieces []slot.Piece) []slot.Piece {
 	}
 	all := pieces[:1]
 	for _, p := range pieces[1:] {
-		if last := &all[len(all)-1]; last.To == p.From && last.Position == p.Position && last.Stopped == p.Stopped {
+		if last := &all[len(all)-1]; last.To == p.From && last.Position == p.Position && restsAlike(*last, p) {
 			last.To = p.To
 		} else {
 			all = append(all, p)
 		}
 	}
 	return all
+}
+
+// restsAlike says whether both pieces are stopped and held at the same.
+func restsAlike(p, q slot.Piece) bool {
+	return p.Stopped == q.Stopped && p.Held == q.Held && p.HeldUntil == q.HeldUntil
 }
 
 // raised returns the pieces cut at the range's ends, with those within it at a position or above.
@@ -57,7 +63,7 @@ func raised(pieces []slot.Piece, own slot.Range, position int64) []slot.Piece {
 		for i, at := range []int64{p.Position, max(p.Position, position), p.Position} {
 			if borders[i] < borders[i+1] {
 				part := piece(borders[i], borders[i+1], at)
-				part.Revision, part.Stopped = p.Revision, p.Stopped
+				part.Revision, part.Stopped, part.Held, part.HeldUntil = p.Revision, p.Stopped, p.Held, p.HeldUntil
 				all = append(all, part)
 			}
 		}
@@ -80,7 +86,7 @@ func checkCut(t *rapid.T, cut [][]slot.Piece, total int) {
 			if p.From != at {
 				t.Fatalf("after slot %d comes %v in partition %d/%d: a gap or an overlap", at, p, k, total)
 			}
-			if i > 0 && pieces[i-1].Position == p.Position && pieces[i-1].Stopped == p.Stopped {
+			if i > 0 && pieces[i-1].Position == p.Position && restsAlike(pieces[i-1], p) {
 				t.Fatalf("neighbours %v and %v of partition %d/%d were not joined", pieces[i-1], p, k, total)
 			}
 			at = p.To
@@ -154,7 +160,7 @@ func TestPropertyLiftedPiecesMeetAgain(t *testing.T) {
 		}
 		for k := range cut {
 			for i := range cut[k] {
-				cut[k][i].Stopped, cut[k][i].Revision = 0, 0 // as if resumed
+				cut[k][i] = piece(cut[k][i].From, cut[k][i].To, cut[k][i].Position) // as if resumed
 			}
 		}
 		top := int64(0)

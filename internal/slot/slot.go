@@ -3,6 +3,7 @@ package slot
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -64,18 +65,38 @@ type Piece struct {
 	Revision int64
 	// Stopped is the position of the event at which the projection is stopped: nothing from there on is handled. It is 0 where it is not stopped.
 	Stopped int64
+	// Held is the position from which on nothing is handled because somebody holds the range back. It is 0 where nobody does. HeldUntil is when that
+	// ends, in microseconds since 1970; 0 if it has no end.
+	Held, HeldUntil int64
 }
 
-// Divide returns the pieces that may be handled, and those that are stopped.
-func Divide(pieces []Piece) (running, stopped []Piece) {
+// Rests says whether nothing of the piece may be handled: it is stopped, or has come to where it is held.
+func (p Piece) Rests() bool { return p.Stopped != 0 || p.IsHeld() }
+
+// IsHeld says whether the piece has come to where it is held.
+func (p Piece) IsHeld() bool { return p.Held != 0 && p.Position >= p.Held-1 }
+
+// Divide returns the pieces that may be handled, and those that rest.
+func Divide(pieces []Piece) (running, resting []Piece) {
 	for _, p := range pieces {
-		if p.Stopped != 0 {
-			stopped = append(stopped, p)
+		if p.Rests() {
+			resting = append(resting, p)
 			continue
 		}
 		running = append(running, p)
 	}
-	return running, stopped
+	return running, resting
+}
+
+// Ceiling is the highest position up to which all of the pieces may be handled.
+func Ceiling(pieces []Piece) int64 {
+	ceiling := int64(math.MaxInt64)
+	for _, p := range pieces {
+		if p.Held != 0 {
+			ceiling = min(ceiling, p.Held-1)
+		}
+	}
+	return ceiling
 }
 
 // Lowest is the lowest position among the pieces, where reading has to begin;
@@ -104,7 +125,7 @@ func Lift(pieces []Piece, position int64) []Piece {
 
 // Recut cuts the pieces along the borders of total partitions. Element k of the
 // result holds the pieces of partition k, ordered by slot; neighbours within a
-// partition that have the same position, and are stopped at the same, are
+// partition that have the same position, and are stopped and held at the same, are
 // joined; the higher revision counts then. Every slot keeps exactly
 // the position that it had, so nothing is replayed and nothing skipped.
 //
@@ -172,12 +193,15 @@ func (p Partition) Covers(pieces []Piece) bool {
 // appendJoined appends p to the pieces, or lengthens the last of them if p
 // continues it at the same position.
 func appendJoined(pieces []Piece, p Piece) []Piece {
-	if n := len(pieces); n > 0 && pieces[n-1].To == p.From && pieces[n-1].Position == p.Position && pieces[n-1].Stopped == p.Stopped {
+	if n := len(pieces); n > 0 && pieces[n-1].To == p.From && pieces[n-1].Position == p.Position && pieces[n-1].Stopped == p.Stopped && pieces[n-1].sameHold(p) {
 		pieces[n-1].To, pieces[n-1].Revision = p.To, max(pieces[n-1].Revision, p.Revision)
 		return pieces
 	}
 	return append(pieces, p)
 }
+
+// sameHold says whether both pieces are held alike.
+func (p Piece) sameHold(q Piece) bool { return p.Held == q.Held && p.HeldUntil == q.HeldUntil }
 
 // checkCover says whether the ordered pieces cover every slot exactly once.
 func checkCover(ordered []Piece) error {

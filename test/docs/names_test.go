@@ -96,7 +96,7 @@ func (k known) missing(d document) []string {
 	}
 	for line, text := range d.all() {
 		for _, name := range optionPattern.FindAllString(text, -1) {
-			if !declares(k.packages["orchestrator"], name, "") && !declares(k.packages["eventstore"], name, "") && !standard[name] {
+			if !declares(k.packages["orchestrator"], name, "") && !declares(k.packages["eventstore"], name, "") && !declares(k.packages["admin"], name, "") && !standard[name] {
 				report(line, "there is no option %s", name)
 			}
 		}

@@ -42,4 +42,34 @@ var requestGuards = []guard{
 		Old: "	parked = parked.among(held)", New: "	_ = held",
 		Test: "TestDiscardHoldsWhatItDiscards", Package: "test/face", Promise: "nothing is discarded whose slots are not held",
 	},
+	{
+		Name: "held-slots-rest", File: "internal/slot/slot.go",
+		Old: "func (p Piece) Rests() bool { return p.Stopped != 0 || p.IsHeld() }", New: "func (p Piece) Rests() bool { return p.Stopped != 0 }",
+		Test: "TestAPauseOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a paused projection handles nothing",
+	},
+	{
+		Name: "holds-are-rewritten", File: "pgcoord/activation.go",
+		Old: "c.held, c.heldUntil = append(c.held, orNull(row.Held)), append(c.heldUntil, orNull(row.HeldUntil))", New: "c.held, c.heldUntil = append(c.held, nil), append(c.heldUntil, nil)",
+		Test: "TestAPauseOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a pause survives a change of the number of partitions",
+	},
+	{
+		Name: "holds-stay-apart", File: "internal/slot/slot.go",
+		Old: " && pieces[n-1].sameHold(p) {", New: " {",
+		Test: "TestPropertyEverySlotKeepsItsPosition", Promise: "a hold stays with its slots when ranges are joined",
+	},
+	{
+		Name: "nothing-beyond-a-hold", File: "actors/batch.go",
+		Old: "	if upTo > limit {", New: "	if false && upTo > limit {",
+		Test: "TestAHoldAhead", Package: "test/face", Promise: "nothing beyond a hold is handled",
+	},
+	{
+		Name: "pauses-raise-the-revision", File: "admin/pause.go",
+		Old: "SET hold_at = position, hold_until = $3::timestamptz, revision = revision + 1", New: "SET hold_at = position, hold_until = $3::timestamptz, revision = revision",
+		Test: "TestNothingCommitsAfterPause", Package: "test/face", Promise: "nothing commits after Pause has returned",
+	},
+	{
+		Name: "requests-wait-for-holds", File: "actors/requests.go",
+		Old: "return p.IsHeld() && p.Contains(one.Slot)", New: "return false && p.Contains(one.Slot)",
+		Test: "TestResumeEndsStopsAndLetsRequestsBeServed", Package: "test/face", Promise: "nothing of a paused projection is retried",
+	},
 }

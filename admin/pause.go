@@ -1,0 +1,163 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+)
+
+// Target is what Pause and Resume are for.
+type Target struct {
+	// Projection is its name. Empty means all projections that the replica set has.
+	Projection string
+}
+
+// targetSQL is the condition for checkpoints of a target: the arguments are $1 and $2.
+const targetSQL = `c.replica_set = $1 AND ($2 = '' OR c.projection = $2)`
+
+// Batches, and generations that begin, lock checkpoints in this order too.
+const sqlHoldTarget = `
+SELECT FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
+
+const sqlPause = `
+UPDATE {{schema}}orchestrator_checkpoints AS c SET hold_at = position, hold_until = $3::timestamptz, revision = revision + 1
+WHERE ` + targetSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
+
+const sqlResume = `
+UPDATE {{schema}}orchestrator_checkpoints AS c SET hold_at = NULL, hold_until = NULL, stopped_at = NULL, revision = revision + 1
+WHERE ` + targetSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
+
+// Pause has the projection handle nothing more until it is resumed, or until that time unless it is zero. When Pause has returned, no batch of it can commit
+// any more: it has waited for those in flight. A pause outlasts restarts, crashes and other numbers of workers. To pause what is paused changes until.
+//
+// Pause waits for handlers that run, for as long as ctx lets it. If one hangs, the error says of which partition and worker. Nothing is paused then.
+func (a *Admin) Pause(ctx context.Context, t Target, reason string, until time.Time) error {
+	arguments := map[string]any{}
+	if !until.IsZero() {
+		arguments["until"] = until.UTC().Format(time.RFC3339Nano)
+	}
+	err := a.checkPause(until)
+	if err == nil {
+		err = a.holdBack(ctx, t, operation{kind: "pause", arguments: arguments, reason: reason}, sqlPause, a.replicaSet, t.Projection, orNull(until))
+	}
+	return a.explain(ctx, "pausing "+t.String(), err)
+}
+
+func (a *Admin) checkPause(until time.Time) error {
+	if !until.IsZero() && !until.After(time.Now()) {
+		return fmt.Errorf("until must be in the future, got %s", until.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Resume ends a pause, and a stop at an event that could not be handled: the event is tried again. It does nothing to what is neither paused nor stopped.
+func (a *Admin) Resume(ctx context.Context, t Target, reason string) error {
+	err := a.holdBack(ctx, t, operation{kind: "resume", arguments: map[string]any{}, reason: reason}, sqlResume, a.replicaSet, t.Projection)
+	return a.explain(ctx, "resuming "+t.String(), err)
+}
+
+// String names the target, for messages.
+func (t Target) String() string {
+	if t.Projection == "" {
+		return "all projections"
+	}
+	return fmt.Sprintf("projection %q", t.Projection)
+}
+
+// holdBack changes all checkpoints of the target.
+func (a *Admin) holdBack(ctx context.Context, t Target, o operation, sql string, args ...any) error {
+	if err := checkText("Target.Projection", t.Projection, 0, mostText); err != nil {
+		return err
+	}
+	if err := checkText("the reason", o.reason, 0, mostReason); err != nil {
+		return err
+	}
+	o.projection = t.Projection
+	err := a.change(ctx, func(c change) error {
+		if err := c.all(ctx, t, sql, args...); err != nil {
+			return err
+		}
+		_, err := c.record(ctx, o, "done", map[string]any{})
+		return err
+	})
+	if err != nil && ctx.Err() != nil {
+		if busy := a.busy(ctx, t); busy != "" {
+			return fmt.Errorf("waiting for the handlers of %s: %w", busy, err)
+		}
+	}
+	return err
+}
+
+// recutsMost is how often a change is repeated because a new generation has made other checkpoints meanwhile.
+const recutsMost = 10
+
+// all changes every checkpoint of the target, by an UPDATE that returns the projections and ranges that it has changed. A generation that began
+// meanwhile has replaced rows by others, which the UPDATE has not seen.
+func (c change) all(ctx context.Context, t Target, sql string, args ...any) error {
+	var incomplete string
+	for range recutsMost {
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlHoldTarget), c.admin.replicaSet, t.Projection); err != nil {
+			return err
+		}
+		rows, err := c.tx.Query(ctx, c.store.SQL(sql), args...)
+		if err != nil {
+			return err
+		}
+		changed, err := collectRanges(rows)
+		if err != nil {
+			return err
+		}
+		incomplete = ""
+		for projection, pieces := range changed {
+			if gaps := slot.Gaps(pieces); len(gaps) > 0 {
+				incomplete = fmt.Sprintf("the checkpoints of projection %q do not cover the slots %v", projection, gaps)
+			}
+		}
+		if len(changed) == 0 {
+			incomplete = "it has no checkpoints: no worker has run it in this replica set"
+		}
+		if incomplete == "" {
+			return nil
+		}
+	}
+	return errors.New(incomplete)
+}
+
+// sqlBusy is the checkpoints of a target that somebody has locked.
+const sqlBusy = `
+SELECT c.projection, coalesce(c.partition_key, 0), coalesce(c.total_partitions, 1), coalesce(w.name, 'nobody')
+FROM {{schema}}orchestrator_checkpoints AS c
+LEFT JOIN {{schema}}orchestrator_workers AS w ON w.worker_id = c.worker_id
+WHERE ` + targetSQL + ` AND (c.projection, c.slot_from) NOT IN (
+    SELECT c.projection, c.slot_from FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` FOR NO KEY UPDATE SKIP LOCKED)
+ORDER BY c.projection, c.slot_from LIMIT 10`
+
+// busy says which partitions of the target are being handled, after ctx has ended; empty if none is, or it could not be found out.
+func (a *Admin) busy(ctx context.Context, t Target) string {
+	ctx, end := lastLook(ctx)
+	defer end()
+	store, err := a.open(ctx)
+	if err != nil {
+		return ""
+	}
+	rows, err := a.db.Query(ctx, store.SQL(sqlBusy), a.replicaSet, t.Projection)
+	if err != nil {
+		return ""
+	}
+	names, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		var projection, worker string
+		var p slot.Partition
+		err := row.Scan(&projection, &p.Key, &p.Total, &worker)
+		return fmt.Sprintf("projection %q in partition %s on worker %q", projection, p, worker), err
+	})
+	if err != nil {
+		return ""
+	}
+	return strings.Join(names, ", ")
+}

@@ -126,6 +126,11 @@ func (b *bench) freshRun(ctx context.Context, d *database, figure string, j job)
 	if err := d.fresh(ctx); err != nil {
 		return outcome{}, err
 	}
+	return b.runOn(ctx, d, figure, j)
+}
+
+// runOn runs a job on the database as it is.
+func (b *bench) runOn(ctx context.Context, d *database, figure string, j job) (outcome, error) {
 	j.DSN, j.Profile = d.dsn, b.profileOf(figure)
 	o, err := run(ctx, j)
 	if err != nil {

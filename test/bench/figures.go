@@ -78,6 +78,8 @@ var mainCatalogue = []definition{
 	{"contended/4p", "  1 worker, 4 partitions", unitEvents, "1 partition", atLeast(0.7)},
 	{"contended/hot", "1 row, 4 workers", unitEvents, "1 worker", atLeast(0.7)},
 	{"contended/hot/batch", "  HandleBatch", unitEvents, "1 worker", atLeast(0.7)},
+	{"parked/row", "1,000 aggregates parked: handler inserts a row", unitEvents, "none parked", atLeast(0.9)},
+	{"parked/batch", "  handler copies its batch", unitEvents, "none parked", atLeast(0.9)},
 	{"latency/50/trigger", "commit to Handle, 50/s, trigger: p99", unitMS, "", atMost(5)},
 	{"latency/50/trigger/p50", "  median", unitMS, "", goal{}},
 	{"latency/500/trigger", "commit to Handle, 500/s, trigger: p99", unitMS, "", atMost(5)},

@@ -25,6 +25,7 @@ var scenarios = []scenario{
 	{[]string{"catchup/4p"}, measurePartitions},
 	{[]string{"write/row", "write/batch"}, measureWriting},
 	{[]string{"contended"}, measureContended},
+	{[]string{"parked"}, measureParked},
 	{[]string{"idle"}, measureIdle},
 	{[]string{"latency"}, measureLatency},
 	{followNames(), measureFollowing},

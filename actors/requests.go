@@ -38,6 +38,8 @@ const (
 	// firstLetters is how many letters the first batch of a request has, and mostLetters how many one may have.
 	firstLetters = 16
 	mostLetters  = 512
+	// mostRequests is how many requests are read at once.
+	mostRequests = 100
 	// tryLetters is how many letters are tried at most, in one transaction, and tryTime for how long.
 	tryLetters = 1000
 	tryTime    = 5 * time.Second
@@ -83,13 +85,11 @@ func (r *requests) next(resting []slot.Piece) (replicaset.Request, bool) {
 // serve does a step of the first request that may be served.
 func (p *processor) serve(ctx context.Context) (next, error) {
 	if !p.requests.known {
-		all, err := p.worker.Store.Requests(ctx, p.worker.db.InTransactions(), p.fence.Projection)
+		list, err := p.worker.Store.Requests(ctx, p.worker.db.InTransactions(), p.fence.Projection, p.fence.Partition.Range(), mostRequests)
 		if err != nil {
 			return p.pauseRequests(ctx, err), nil
 		}
-		slots := p.fence.Partition.Range()
-		p.requests.known, p.requests.size = true, firstLetters
-		p.requests.list = slices.DeleteFunc(all, func(r replicaset.Request) bool { return !slots.Contains(r.Slot) })
+		p.requests.known, p.requests.size, p.requests.list = true, firstLetters, list
 		return next{more: true}, nil
 	}
 	r, ok := p.requests.next(p.resting)
@@ -281,6 +281,7 @@ func (p *processor) answer(ctx context.Context, r replicaset.Request, record fun
 		return next{}, err
 	}
 	p.requests.list = slices.DeleteFunc(p.requests.list, func(one replicaset.Request) bool { return one == r })
+	p.requests.known = len(p.requests.list) > 0 // else there may be more
 	p.requests.size, p.requests.failures = firstLetters, handling.State{}
 	return next{more: true}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // requestChanged is a parameter that does not exist, which the failures of the statements name.
@@ -19,13 +20,14 @@ const requestChanged = "pupsourcing.request_changed"
 const sqlRequests = `
 SELECT operation, projection, bounded_context, aggregate_type, aggregate_id, (hashtextextended(aggregate_id, 0) & 65535)::int, kind
 FROM {{schema}}orchestrator_requests
-WHERE projection = $1 AND state = 'waiting' AND ` + dbguard.Primary + `
+WHERE projection = $1 AND state = 'waiting' AND (hashtextextended(aggregate_id, 0) & 65535) >= $2::int AND (hashtextextended(aggregate_id, 0) & 65535) < $3::int
+  AND ` + dbguard.Primary + `
 ORDER BY operation, aggregate_id, aggregate_type, bounded_context
-LIMIT 1024`
+LIMIT $4::bigint`
 
-// Requests reads what people wait for that needs the projection's handler, in order: 1,024 at most.
-func (s *Store) Requests(ctx context.Context, db dbguard.Transactions, projection string) ([]replicaset.Request, error) {
-	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRequests), projection)
+// Requests reads what people wait for that needs the projection's handler, of aggregates in a range of slots, in order: most of them at most.
+func (s *Store) Requests(ctx context.Context, db dbguard.Transactions, projection string, slots slot.Range, most int) ([]replicaset.Request, error) {
+	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRequests), projection, slots.From, slots.To, most)
 	var requests []replicaset.Request
 	if err == nil {
 		requests, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r replicaset.Request, err error) {

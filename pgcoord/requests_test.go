@@ -24,7 +24,7 @@ func asked(t *testing.T, kind string) (owner, replicaset.Request, Failure) {
 	b.PutAside(packedEvents(letter, 8, 9))
 	require.NoError(t, b.Commit(t.Context(), 9))
 	requested(t, o, letter, kind)
-	requests, err := o.Requests(t.Context(), dbguard.New(o.pool).InTransactions(), "orders")
+	requests, err := o.Requests(t.Context(), dbguard.New(o.pool).InTransactions(), "orders", slot.All(), 10)
 	require.NoError(t, err)
 	require.Len(t, requests, 1)
 	want := replicaset.Request{Operation: 1, Projection: "orders", Slot: requests[0].Slot, Kind: kind, Aggregate: replicaset.Aggregate{
@@ -32,6 +32,11 @@ func asked(t *testing.T, kind string) (owner, replicaset.Request, Failure) {
 	}}
 	require.Equal(t, want, requests[0])
 	require.Equal(t, value[int](t, o.pool, `SELECT (hashtextextended($1, 0) & 65535)::int`, letter.Event.AggregateID), requests[0].Slot)
+	for slots, n := range map[slot.Range]int{{From: want.Slot, To: want.Slot + 1}: 1, {From: 0, To: want.Slot}: 0, {From: want.Slot + 1, To: slot.Count}: 0} {
+		some, err := o.Requests(t.Context(), dbguard.New(o.pool).InTransactions(), "orders", slots, 10)
+		require.NoError(t, err)
+		require.Len(t, some, n)
+	}
 	return o, requests[0], letter
 }
 
@@ -74,7 +79,7 @@ func TestLettersAreRetriedInBatches(t *testing.T) {
 	require.NoError(t, b.Commit(t.Context(), 0))
 	assert.Equal(t, `done, succeeded 3 {"events": 3, "failed": 0, "succeeded": 1, "aggregates": 1}`, o.requestState(t))
 	assert.Equal(t, 3, deadLetters(t, o, `state = 'handled'`))
-	requests, err := o.Requests(t.Context(), dbguard.New(o.pool).InTransactions(), "orders")
+	requests, err := o.Requests(t.Context(), dbguard.New(o.pool).InTransactions(), "orders", slot.All(), 10)
 	require.NoError(t, err)
 	assert.Empty(t, requests)
 }

@@ -428,6 +428,19 @@ func TestAdminRefusesWhatItCannotDo(t *testing.T) {
 	assert.Equal(t, admin.Result{Operation: 1}, result)
 }
 
+// More requests than are read at once are served one after the other.
+func TestManyRequestsAreServed(t *testing.T) {
+	w := newWorld(t)
+	r := start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(2)), recorder{name: "p"})
+	w.awaitRunning("set", 1)
+	w.exec(`WITH o AS (INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state) VALUES ('set', 'p', 'retry', '', '', 'waiting') RETURNING id)
+		INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind)
+		SELECT id, 'p', 'c', 't', 'not parked ' || i, CASE WHEN i % 2 = 0 THEN 'retry' ELSE 'try' END FROM o, generate_series(1, 350) AS i`)
+	w.exec("UPDATE orchestrator_checkpoints SET revision = revision + 1")
+	w.await("done 350", "SELECT state, result ->> 'succeeded' FROM orchestrator_operations")
+	require.NoError(t, r.stop())
+}
+
 // DeadLetters lists what failed, page by page.
 func TestDeadLettersAreListed(t *testing.T) {
 	w := newWorld(t)

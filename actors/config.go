@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -95,7 +96,9 @@ type worker struct {
 	batches *share
 	// turns has, for each projection, a place for the batch that has its turn, or waits for it in the database.
 	turns map[string]chan struct{}
-	idle  idleTimes
+	// noTurns is until when batches take no turns, since their table cannot be read, in nanoseconds since 1970.
+	noTurns atomic.Int64
+	idle    idleTimes
 	// scopes is what each projection wants, asked once.
 	scopes    map[string]handling.Scope
 	handlers  *Handlers
@@ -118,7 +121,7 @@ func (w *worker) logger(component string) *slog.Logger {
 // poll-only mode.
 func (w *worker) coordinate(ctx context.Context, run func(context.Context, pgcoord.Conn) error) error {
 	if w.session == nil {
-		return run(ctx, w.db.InTransactions())
+		return run(ctx, w.db.InTransactions().Waiting(pgcoord.LockPatience))
 	}
 	return w.session.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error { return run(ctx, conn) })
 }

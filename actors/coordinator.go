@@ -79,7 +79,8 @@ type (
 		incomplete bool                 // the assignment lacks slots, or some projection of the worker has slots that are nobody's
 		again      bool                 // look again after delay
 		delay      time.Duration
-		refused    int // the backend of a frozen leader that this worker may not end
+		refused    int  // the backend of a frozen leader that this worker may not end
+		unrecorded bool // the abandoned handlers could not be recorded
 		err        error
 	}
 )
@@ -245,6 +246,9 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}
+	if m.view.WithoutAbandoned != nil {
+		k.worker.abandonedFailed(k.log, m.view.WithoutAbandoned)
+	}
 	k.tellChanged(c, m.believed.changed(m.view))
 	k.view = replicaset.Remembering(k.ages.Measure(m.view, m.at), k.view)
 	k.tellWatched(c, k.worker.Store.SeesAppends() && replicaset.WatchesAppends(k.state, k.view))
@@ -310,6 +314,9 @@ func (k *coordinator) acted(c actor.Context, m *acted) {
 	k.busy = false
 	if m.refused != 0 {
 		k.state.Refused, k.state.RefusedAt = m.refused, k.view.At
+	}
+	if m.unrecorded {
+		k.state.RecordAgain = k.view.At + personInterval
 	}
 	if m.joined {
 		c.Send(c.Parent(), messages.Joined{})

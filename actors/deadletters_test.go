@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // The record of failed events is an aid: whatever is the matter with it, events are handled and none is blamed. In the end it is true.
@@ -104,6 +106,81 @@ func TestWithoutItsTableNobodyTakesTurns(t *testing.T) {
 			line := r.log.await(t, "cannot take turns")
 			assert.Equal(t, slog.LevelError, line.level)
 			assert.NotEmpty(t, line.attrs["remedy"])
+		})
+	}
+}
+
+// Somebody has locked the table of turns, for minutes perhaps.
+func TestALockOnTheTableOfTurnsHoldsUpNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	r := f.start(nil, &recorder{name: "p"})
+	want := f.append("Order", 10)
+	f.awaitHandled("p", want)
+	person, err := f.pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = person.Exec(t.Context(), `LOCK TABLE orchestrator_turns IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	for range 3 {
+		more := f.append("Order", 10)
+		want = append(want, more...)
+		eventually(t, func() bool { return f.checkpoint("p") == more[9] }, "the projection stands still")
+	}
+	line := r.log.await(t, "cannot take turns")
+	assert.Contains(t, fmt.Sprint(line.attrs["remedy"]), "pg_locks")
+	assert.EqualValues(t, 1, r.count("database_errors_total", "operation", "aid"), "each batch waits")
+	require.NoError(t, person.Rollback(t.Context()))
+	assert.ElementsMatch(t, want, f.handled("p"))
+}
+
+// Workers change generations, and handle events, while the table of abandoned handlers cannot be used and a handler hangs.
+func TestWithoutTheAbandonedHandlersAllElseGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]string{
+		"a right is revoked":        `REVOKE ALL ON orchestrator_abandoned_handlers FROM {role}`,
+		"writing is revoked":        `REVOKE INSERT, DELETE ON orchestrator_abandoned_handlers FROM {role}`,
+		"the table is renamed":      `ALTER TABLE orchestrator_abandoned_handlers RENAME TO away`,
+		"it is renamed, and polled": `ALTER TABLE orchestrator_abandoned_handlers RENAME TO away`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			role := f.role("one")
+			f.exec(`GRANT ALL ON SCHEMA public TO ` + role)
+			as := f.as(role)
+			change := func(c *Config) {
+				as(c)
+				impatient(c)
+				if strings.Contains(name, "polled") {
+					c.Connect, c.Membership.HasSession = nil, false
+				}
+			}
+			want := f.append("Order", 20)
+			p := newHang(t, want[3])
+			first := f.start(change, p, &recorder{name: "q"})
+			receive(t, p.reached, "the event is never handled")
+			f.exec(strings.ReplaceAll(spoil, "{role}", role))
+			more := func() {
+				t.Helper()
+				want = append(want, f.append("Order", 20)...)
+				eventually(t, func() bool { return f.checkpoint("q") == want[len(want)-1] }, "q stands still")
+			}
+			more()
+			second := f.start(change, &recorder{name: "p"}, &recorder{name: "q"})
+			f.awaitState(second, replicaset.Running)
+			f.awaitState(first, replicaset.Running)
+			more()
+			line := first.log.await(t, "orchestrator_abandoned_handlers")
+			assert.Equal(t, slog.LevelError, line.level)
+			assert.NotEmpty(t, line.attrs["remedy"])
+			assert.Positive(t, first.count("database_errors_total", "operation", "aid"))
+			assert.Zero(t, first.count("session_reconnects_total"))
+			assert.Zero(t, query[int](f, `SELECT count(*)::int FROM orchestrator_workers WHERE state = 'dead'`), "a worker was used up")
+			assert.Less(t, query[int64](f, `SELECT max(number) FROM orchestrator_generations`), int64(6), "generations go on and on")
+			p.release()
+			eventually(t, func() bool { return f.checkpoint("p") == want[len(want)-1] }, "p stands still")
+			assert.ElementsMatch(t, want, f.handled("p"), "p has lost or repeated events")
+			assert.ElementsMatch(t, want, f.handled("q"), "q has lost or repeated events")
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -81,8 +82,7 @@ func (e *execution) perform(ctx context.Context, a replicaset.Action) error {
 			}
 			return err
 		case replicaset.RecordAbandoned:
-			e.lookAgain(0)
-			return w.Store.SetAbandoned(ctx, db, w.self(), a.Handlers)
+			return e.recordAbandoned(ctx, db, a.Handlers)
 		case replicaset.Leave:
 			err := w.Store.Stop(ctx, db, w.self(), "left gracefully")
 			e.result.left = err == nil
@@ -107,13 +107,29 @@ func (e *execution) perform(ctx context.Context, a replicaset.Action) error {
 	})
 }
 
-// prune deletes old rows. The record of failures is an aid: if it cannot be pruned now, it is at the next change.
+// prune deletes old rows. What is an aid and cannot be pruned now is pruned at the next change.
 func (e *execution) prune(ctx context.Context, db pgcoord.Conn) error {
 	w := e.worker
 	if err := w.Store.PruneFailures(ctx, db, w.Timing.History); err != nil {
 		w.recordFailed(e.log, err)
 	}
+	if err := w.Store.PruneAbandoned(ctx, db); err != nil {
+		w.abandonedFailed(e.log, err)
+	}
 	return w.Store.Prune(ctx, db, w.Timing.History)
+}
+
+// recordAbandoned records which handlers the worker has abandoned. Where the database refuses that, the worker goes on without: it may get
+// partitions whose handlers hang, but everything else goes on.
+func (e *execution) recordAbandoned(ctx context.Context, db pgcoord.Conn, handlers []replicaset.AbandonedHandler) error {
+	e.lookAgain(0)
+	err := e.worker.Store.SetAbandoned(ctx, db, e.worker.self(), handlers)
+	if dbfault.IsRefused(err) {
+		e.result.unrecorded = true
+		e.worker.abandonedFailed(e.log, err)
+		return nil
+	}
+	return err
 }
 
 // joined notes that the worker's row is there, unless err says it is not.
@@ -269,13 +285,19 @@ func (e *execution) activate(ctx context.Context, a replicaset.Activate) error {
 		return err
 	}
 	defer done()
-	activated, err := w.Store.Activate(ctx, w.db, a.Activation, func(pid int) { watch = watchBlockers(ctx, w, pid, e.age(), e.log) })
+	activated, err := w.Store.Activate(ctx, w.db, a.Activation, func(pid int) {
+		watch.end()
+		watch = watchBlockers(ctx, w, pid, e.age(), e.log)
+	})
 	watch.end()
 	if err != nil {
 		return err
 	}
 	e.lookAgain(0)
 	w.Metrics.WorkersLost(activated.Died)
+	if activated.WithoutAbandoned != nil {
+		w.abandonedFailed(e.log, activated.WithoutAbandoned)
+	}
 	for _, change := range activated.Noticed {
 		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", change.String())
 	}

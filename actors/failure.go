@@ -81,3 +81,29 @@ func (w *worker) recordFailed(log *slog.Logger, err error) {
 	}
 	log.Warn(says, "error", err)
 }
+
+// abandonedFailed logs that the table of abandoned handlers could not be read or written, once a minute, and counts it. Everything else goes on.
+func (w *worker) abandonedFailed(log *slog.Logger, err error) {
+	w.aidFailed(log, "the abandoned handlers (orchestrator_abandoned_handlers) cannot be read or recorded, so a worker may get partitions of a projection "+
+		"whose handlers hang; everything else goes on, and it is tried again", "abandoned", err)
+}
+
+// aidFailed logs that an aid cannot be used, once a minute, and counts it.
+func (w *worker) aidFailed(log *slog.Logger, says, aid string, err error) {
+	w.Metrics.DatabaseError("aid")
+	remedy := remedyOf(err)
+	if remedy != "" {
+		w.Metrics.DatabaseError("configuration")
+	}
+	if !w.notices.due(aid+" "+dbfault.Code(err), personInterval) {
+		return
+	}
+	if remedy != "" {
+		log.Error(says, "error", err, "remedy", w.remedyFor(err)) //nolint:sloglint // each caller's is a constant
+		return
+	}
+	if dbfault.Code(err) == "55P03" { // lock_not_available
+		remedy = "pg_locks shows which session has locked the table: have it end its transaction, or end it with pg_terminate_backend"
+	}
+	log.Warn(says, "error", err, "remedy", remedy) //nolint:sloglint // as above
+}

@@ -99,3 +99,19 @@ func TestARowWithoutAHeartbeatLeadsNobody(t *testing.T) {
 		f.awaitHandled("p", want)
 	}
 }
+
+// Without the stored horizons a probe may fail, or only a start be slower. Either is an error that a person must end.
+func TestHorizonsThatAreAwayAreAnError(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	r := f.start(nil, &recorder{name: "p"})
+	f.awaitState(r, replicaset.Running)
+	f.exec(`ALTER TABLE orchestrator_horizons RENAME TO away`)
+	want := f.append("Order", 5)
+	eventually(t, func() bool { return r.count("database_errors_total", "operation", "configuration") >= 1 }, "no metric says so")
+	eventually(t, func() bool {
+		return len(r.log.find("a person must act"))+len(r.log.find("could not be stored")) > 0
+	}, "no line of the log says so")
+	f.exec(`ALTER TABLE away RENAME TO orchestrator_horizons`)
+	f.awaitHandled("p", want)
+}

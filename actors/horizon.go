@@ -306,7 +306,7 @@ func (h *horizonActor) failed(err error) time.Duration {
 		h.log.Error("the horizon cannot be found: nothing is handled until a person acts", attrs...)
 		return next
 	}
-	h.log.Warn("finding the horizon failed, trying again", "error", err, "next_try", next)
+	h.worker.databaseFailed(h.log, "horizon", err, "next_try", next)
 	return next
 }
 
@@ -345,7 +345,7 @@ func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
 	h.worker.Metrics.Horizon(r.Position, r.LastValue, blockedFor, r.Holders)
 	h.worker.Metrics.HorizonFaults(nil)
 	if r.NotStored != nil {
-		h.log.Warn("the horizon is known but could not be stored for workers that start", "error", r.NotStored, "horizon", r.Position)
+		h.worker.aidFailed(h.log, "the horizon is known but could not be stored for workers that start (orchestrator_horizons)", "horizon", r.NotStored)
 	}
 }
 

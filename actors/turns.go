@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -15,10 +16,9 @@ import (
 
 // turns is what a processor knows of conflicts with other batches of its projection. Only its processor uses it.
 type turns struct {
-	taken     bool      // the last batch took a turn, or waited for one
-	waits     int       // batches in a row that did not get the turn
-	conflicts int       // batches in a row that ended in a conflict
-	without   time.Time // until when batches take no turns, since their table cannot be read
+	taken     bool // the last batch took a turn, or waited for one
+	waits     int  // batches in a row that did not get the turn
+	conflicts int  // batches in a row that ended in a conflict
 }
 
 const (
@@ -32,6 +32,8 @@ const (
 	conflictsReport = 16
 	// turnAgain is about when a batch is tried again that did not get the turn.
 	turnAgain = 20 * time.Millisecond
+	// turnsTimeout bounds looking whether the table of turns can be read.
+	turnsTimeout = 2 * time.Second
 	// turnGrace is how long a batch goes on waiting for its turn when it is to stop. To give up costs its connection.
 	turnGrace = 100 * time.Millisecond
 )
@@ -72,7 +74,7 @@ func (p *processor) beginInTurn(ctx context.Context, pieces []slot.Piece, upTo i
 	}
 	settings := p.worker.Batch.Settings
 	settings.IdleTimeout = p.idleTimeout()
-	settings.Turn = p.turns.waits < waitsMost && time.Now().After(p.turns.without)
+	settings.Turn = p.turns.waits < waitsMost && !p.worker.withoutTurns()
 	ctx, explain, end := p.worker.db.Limit(ctx)
 	defer end()
 	b, err := p.beginAnyhow(ctx, pieces, upTo, settings)
@@ -83,25 +85,45 @@ func (p *processor) beginInTurn(ctx context.Context, pieces []slot.Piece, upTo i
 	return b, nil
 }
 
+// withoutTurns says whether batches take no turns for a while, since their table cannot be read.
+func (w *worker) withoutTurns() bool { return time.Now().UnixNano() < w.noTurns.Load() }
+
 // beginAnyhow opens a batch's transaction. Turns are an aid: where only the table of turns cannot be read, the batch goes without, and so do
-// the next ones for a while.
+// all of the worker for a while. Who waits for a lock may wait for that on the table.
 func (p *processor) beginAnyhow(ctx context.Context, pieces []slot.Piece, upTo int64, settings pgcoord.BatchSettings) (*pgcoord.Batch, error) {
 	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, pieces, upTo, settings)
-	if err == nil || !settings.Turn || remedyOf(err) == "" {
+	if err == nil || !settings.Turn {
 		return b, err
 	}
-	settings.Turn = false
-	b, otherErr := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, pieces, upTo, settings)
-	if otherErr != nil {
-		return nil, otherErr
+	var unread error
+	if errors.Is(err, pgcoord.ErrTurn) || dbfault.Code(err) == "55P03" || ctx.Err() != nil { // it may have waited for somebody who has locked the table
+		unread = p.turnsUnread()
+	} else if remedyOf(err) != "" {
+		unread = err
 	}
-	p.turns.without = time.Now().Add(personInterval)
-	p.worker.Metrics.DatabaseError("configuration")
-	if p.worker.notices.due("turns "+dbfault.Code(err), personInterval) {
-		p.log.Error("the partitions of a projection cannot take turns (orchestrator_turns), so batches in conflict repeat each other; handling goes on, and it is tried again",
-			"error", err, "remedy", remedyOf(err))
+	if unread == nil {
+		return nil, err
 	}
-	return b, nil
+	if ctx.Err() == nil {
+		settings.Turn = false
+		if b, err = p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, pieces, upTo, settings); err != nil {
+			return nil, err
+		}
+	}
+	p.worker.noTurns.Store(time.Now().Add(personInterval).UnixNano())
+	p.worker.aidFailed(p.log, "the partitions of a projection cannot take turns (orchestrator_turns), so batches in conflict repeat each other; handling goes on, "+
+		"and it is tried again", "turns", unread)
+	return b, err
+}
+
+// turnsUnread is why the table of turns cannot be read; nil if it can, or if that cannot be told.
+func (p *processor) turnsUnread() error {
+	ctx, cancel := context.WithTimeout(p.run.soft, turnsTimeout)
+	defer cancel()
+	if err := p.worker.Store.CheckTurns(ctx, p.worker.db); dbfault.IsRefused(err) {
+		return err
+	}
+	return nil
 }
 
 // noTurn decides what follows a batch that did not get its turn.
@@ -122,7 +144,11 @@ func (p *processor) conflicted(ctx context.Context, events packed.Events, err er
 		"error", handling.Abridged(fmt.Sprint(err)), "conflicts_in_a_row", n, "next_try", after,
 		"first_position", events.Position(0), "last_position", events.Position(events.Len() - 1),
 	}
-	took, noteErr := p.worker.Store.NoteConflicts(ctx, p.worker.db.InTransactions(), p.fence.Projection, 1)
+	var took time.Duration
+	var noteErr error
+	if !p.worker.withoutTurns() {
+		took, noteErr = p.worker.Store.NoteConflicts(ctx, p.worker.db, p.fence.Projection, 1)
+	}
 	switch {
 	case noteErr != nil && ctx.Err() == nil:
 		p.log.Warn("a conflict could not be noted, so the partitions do not take turns", "note_error", noteErr, "error", err)

@@ -22,6 +22,7 @@ func TestAbandonedHandlersGoWithTheirWorker(t *testing.T) {
 	}
 	exec(t, o.pool, `UPDATE orchestrator_workers SET state = 'dead' WHERE worker_id = $1`, dead)
 	require.NoError(t, o.Stop(t.Context(), o.pool, left, "left"))
+	require.NoError(t, o.PruneAbandoned(t.Context(), o.pool))
 	require.NoError(t, o.Prune(t.Context(), o.pool, 100))
 	assert.Equal(t, []string{here.String()}, value[[]string](t, o.pool, `SELECT array_agg(worker_id::text) FROM orchestrator_abandoned_handlers`))
 	assert.Equal(t, 3, value[int](t, o.pool, `SELECT count(*) FROM orchestrator_workers`), "their rows are kept for longer")

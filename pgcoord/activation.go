@@ -3,6 +3,7 @@ package pgcoord
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -14,7 +15,7 @@ import (
 )
 
 const sqlReadyWorkers = `
-SELECT worker_id, name, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text,` + abandonedColumn + `
+SELECT worker_id, name, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text, array_remove(left_out, NULL)
 FROM {{schema}}orchestrator_workers AS w
 WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
@@ -82,6 +83,9 @@ type Activated struct {
 	// generation's reason says it too.
 	Noticed []replicaset.Change
 
+	// WithoutAbandoned is why the abandoned handlers could not be read. The generation leaves out what the one before did.
+	WithoutAbandoned error
+
 	renumbered bool
 }
 
@@ -95,16 +99,26 @@ type Activated struct {
 // is a fencing token, which must not go back for a projection. So another generation with a number above that is put in preparation in
 // its place.
 //
-// began, unless nil, is told which backend the activation runs in, before it waits for anybody: Blockers finds whom it waits for.
+// began, unless nil, is told which backend the activation runs in, before it waits for anybody: Blockers finds whom it waits for. It is told again
+// where the activation begins again, without the abandoned handlers.
 func (s *Store) Activate(ctx context.Context, db Conn, a replicaset.Activation, began func(pid int)) (Activated, error) {
 	var result Activated
-	err := s.inTransaction(ctx, db, a.By, func(tx pgx.Tx, pid int) (err error) {
-		if began != nil {
-			began(pid)
+	run := func() error {
+		return s.inTransaction(ctx, db, a.By, func(tx pgx.Tx, pid int) (err error) {
+			if began != nil {
+				began(pid)
+			}
+			result, err = s.activate(ctx, tx, a)
+			return err
+		})
+	}
+	err := run()
+	if without, ok := errors.AsType[aidError](err); ok && mayDoWithout(err) {
+		s.abandoned.rest()
+		if err = run(); err == nil {
+			result.WithoutAbandoned = without
 		}
-		result, err = s.activate(ctx, tx, a)
-		return err
-	})
+	}
 	if err != nil {
 		return Activated{}, fmt.Errorf("activating generation %d of replica set %q: %w", a.Number, s.replicaSet, err)
 	}
@@ -205,11 +219,9 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 	}
 	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m replicaset.Member, err error) {
 		var keys string
-		var abandoned []string
-		if err := row.Scan(&m.ID, &m.Name, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &abandoned); err != nil {
+		if err := row.Scan(&m.ID, &m.Name, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &m.LeftOut); err != nil {
 			return m, err
 		}
-		m.LeaveOut(abandoned)
 		if json.Unmarshal([]byte(keys), &m.Keys) != nil { // they are only a preference, and must not stop everybody
 			m.Keys = nil
 		}
@@ -224,7 +236,31 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 	if err != nil {
 		return nil, t, fmt.Errorf("reading who came and went: %w", err)
 	}
-	return members, t, nil
+	if err := results.Close(); err != nil {
+		return nil, t, fmt.Errorf("reading who came and went: %w", err)
+	}
+	return members, t, s.leaveOut(ctx, tx, generation, members)
+}
+
+// leaveOut takes from the members the projections of the handlers that they have abandoned, or what the generation before has left out where
+// that cannot be read.
+func (s *Store) leaveOut(ctx context.Context, tx pgx.Tx, generation int64, members []replicaset.Member) error {
+	rests := s.abandoned.rests()
+	var abandoned map[uuid.UUID][]string
+	if !rests {
+		var err error
+		if abandoned, err = s.readyAbandoned(ctx, tx, generation); err != nil {
+			return err
+		}
+	}
+	for i := range members {
+		m := &members[i]
+		if !rests {
+			m.LeftOut = abandoned[m.ID]
+		}
+		m.LeaveOut(m.LeftOut)
+	}
+	return nil
 }
 
 // lockCheckpoints reads the replica set's checkpoints and locks them, after

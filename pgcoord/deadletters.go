@@ -56,7 +56,7 @@ func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fe
 	return attempts, nil
 }
 
-// The record of failures is an aid: it must hold up nothing. So none of its statements waits long for a lock.
+// The record of failures is an aid (see aid): it must hold up nothing. So none of its statements waits long for a lock.
 const (
 	recordPatience    = 250 * time.Millisecond
 	sqlRecordPatience = `SELECT pg_catalog.set_config('lock_timeout', '250', true)`
@@ -138,7 +138,7 @@ func (s *Store) Unsettled(ctx context.Context, db Conn) (map[string]int64, error
 	return highest, nil
 }
 
-// record runs statements on the record of failures in a transaction that does not wait long for a lock.
+// record runs statements on an aid in a transaction that does not wait long for a lock.
 func (s *Store) record(ctx context.Context, db Conn, do func(pgx.Tx) error) error {
 	tx, err := db.BeginTx(ctx, transaction)
 	if err != nil {

@@ -14,6 +14,7 @@
 //   - checkpoints.go: reading checkpoints
 //   - regressions.go: the floor of a fresh horizon, and when positions went back below it
 //   - batch.go: the fence: one batch of events in one transaction
+//   - aid.go, abandoned.go: tables that nobody may need
 //   - turns.go: batches of a projection that are in each other's way
 //   - deadletters.go: the events that a handler failed on
 //   - session.go: the dedicated coordination connection

@@ -35,12 +35,17 @@ DELETE FROM {{schema}}orchestrator_abandoned_handlers AS a
 USING {{schema}}orchestrator_workers AS w
 WHERE w.worker_id = a.worker_id AND w.replica_set = $1 AND w.state IN ('stopped', 'dead')`
 
-// Prune deletes what is over but for the last keep of each: superseded generations and workers that left or died. The handlers that such
-// workers have abandoned are deleted in any case. A worker that was declared dead and is pruned before it comes back joins as a new one.
-func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
+// PruneAbandoned deletes the handlers that workers have abandoned which left or died.
+func (s *Store) PruneAbandoned(ctx context.Context, db DB) error {
 	if _, err := db.Exec(ctx, s.q(sqlPruneAbandoned), s.replicaSet); err != nil {
 		return fmt.Errorf("pruning the abandoned handlers of workers of replica set %q that are gone: %w", s.replicaSet, err)
 	}
+	return nil
+}
+
+// Prune deletes what is over but for the last keep of each: superseded generations and workers that left or died. A worker that was
+// declared dead and is pruned before it comes back joins as a new one.
+func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
 	for _, sql := range []string{sqlPruneGenerations, sqlPruneWorkers} {
 		if _, err := db.Exec(ctx, s.q(sql), s.replicaSet, keep); err != nil {
 			return fmt.Errorf("pruning the old rows of replica set %q: %w", s.replicaSet, err)

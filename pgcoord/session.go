@@ -147,12 +147,13 @@ func (s *Session) run(ctx context.Context) {
 }
 
 // sqlSessionSettings keeps from the session what the role's defaults would do to it, whatever they are. Statements and
-// transactions end by their contexts, or by the idle timeout if the worker is frozen. It fails on a standby. pg_catalog
+// transactions end by their contexts, or by the idle timeout if the worker is frozen. A statement that waits for a lock ends after LockPatience: to end
+// it by its context costs the connection, and with it the worker's locks. It fails on a standby. pg_catalog
 // comes first in the search_path, so nobody's function takes the place of the server's. The settings that there are not in this version of the
 // server are null. pg_settings would not fit into a small work_mem, and a role may have no temporary files.
 const sqlSessionSettings = `
 SELECT pg_catalog.set_config(v.name, v.setting, false)
-FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'), ('transaction_timeout', '0'), ('idle_session_timeout', '0'),
+FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '2s'), ('transaction_timeout', '0'), ('idle_session_timeout', '0'),
              ('idle_in_transaction_session_timeout', '20s'), ('default_transaction_read_only', 'off'),
              ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off'),
              ('row_security', 'off'), ('search_path', 'pg_catalog, pg_temp'), ('client_encoding', 'UTF8'),

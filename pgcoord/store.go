@@ -52,6 +52,7 @@ type Store struct {
 	qualify    *strings.Replacer
 	silent     bool                         // no notifications are sent
 	untold     func(context.Context, error) // is told of those that could not be; may be nil
+	abandoned  *aid
 }
 
 // sqlResolve finds the schemas in which the connection finds two tables, wherever
@@ -80,6 +81,7 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 	}
 	s := &Store{
 		replicaSet: replicaSet,
+		abandoned:  &aid{},
 		schema:     *resolved,
 		events:     *eventsSchema + "." + events[len(events)-1],
 		qualify: strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+".",

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 )
 
@@ -45,12 +47,24 @@ func (s *Store) turn(f Fence) batchtx.Statement {
 	return batchtx.Statement{SQL: s.q(sqlTurn), Args: []any{f.Projection, lockKey("turn", s.schema, f.Projection)}}
 }
 
+const sqlReadTurns = `SELECT FROM {{schema}}orchestrator_turns LIMIT 0`
+
+// CheckTurns returns the database's error if the table of turns cannot be read, or somebody has locked it.
+func (s *Store) CheckTurns(ctx context.Context, db Conn) error {
+	return s.record(ctx, db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, s.q(sqlReadTurns))
+		return err
+	})
+}
+
 // NoteConflicts writes down that batches of the projection were in conflict with others, so that its partitions take turns from now
 // on. It returns how long they do so, if they did not before; else 0.
-func (s *Store) NoteConflicts(ctx context.Context, db DB, projection string, n int) (time.Duration, error) {
+func (s *Store) NoteConflicts(ctx context.Context, db Conn, projection string, n int) (time.Duration, error) {
 	var seconds int
 	var began bool
-	err := db.QueryRow(ctx, s.q(sqlConflict), projection, s.replicaSet, int(turnsFirst.Seconds()), int(turnsMost.Seconds()), n).Scan(&seconds, &began)
+	err := s.record(ctx, db, func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, s.q(sqlConflict), projection, s.replicaSet, int(turnsFirst.Seconds()), int(turnsMost.Seconds()), n).Scan(&seconds, &began)
+	})
 	if err != nil {
 		return 0, fmt.Errorf("noting that batches of projection %q were in conflict: %w", projection, err)
 	}

@@ -102,10 +102,16 @@ LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 WHERE ` + dbguard.Primary + `
 ORDER BY w.worker_id LIMIT {{all rows}}`
 
+// The same without the abandoned handlers.
+var (
+	sqlObserveWithout = withoutAbandoned(sqlObserve)
+	sqlGlanceWithout  = withoutAbandoned(sqlGlance)
+)
+
 // Glance reads what Observe reads, but for leadership, sessions and LastAllocated, whose
 // fields stay zero.
 func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset.View, error) {
-	v, err := s.view(ctx, db, s.q(sqlGlance), s.replicaSet, worker)
+	v, err := s.view(ctx, db, sqlGlance, sqlGlanceWithout, s.replicaSet, worker)
 	v.Glance = true
 	return v, err
 }
@@ -114,12 +120,30 @@ func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset
 // also takes the leader's lock if that is free; db must be the worker's own
 // session then, since the lock lasts as long as the session.
 func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (replicaset.View, error) {
-	return s.view(ctx, db, s.q(sqlObserve), s.replicaSet, worker, s.leaderKey(), lead, s.sequence, s.schema)
+	return s.view(ctx, db, sqlObserve, sqlObserveWithout, s.replicaSet, worker, s.leaderKey(), lead, s.sequence, s.schema)
 }
 
-// view runs sqlObserve or sqlGlance.
-func (s *Store) view(ctx context.Context, db DB, sql string, args ...any) (replicaset.View, error) {
-	rows, err := db.Query(ctx, sql, args...)
+// view runs sqlObserve or sqlGlance, or the same without the abandoned handlers where their table cannot be read.
+func (s *Store) view(ctx context.Context, db DB, whole, without string, args ...any) (replicaset.View, error) {
+	if s.abandoned.rests() {
+		return s.readView(ctx, db, without, args...)
+	}
+	v, err := s.readView(ctx, db, whole, args...)
+	if err == nil || !mayDoWithout(err) {
+		return v, err
+	}
+	v, otherErr := s.readView(ctx, db, without, args...)
+	if otherErr != nil {
+		return replicaset.View{}, err
+	}
+	s.abandoned.rest()
+	v.WithoutAbandoned = err
+	return v, nil
+}
+
+// readView runs one statement of view.
+func (s *Store) readView(ctx context.Context, db DB, sql string, args ...any) (replicaset.View, error) {
+	rows, err := db.Query(ctx, s.q(sql), args...)
 	if err != nil {
 		return replicaset.View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 	}

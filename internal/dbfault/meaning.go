@@ -55,6 +55,12 @@ func IsUnavailable(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
+// IsRefused says whether the database has answered that it does not do what was asked, and is there for something else: the role lacks a right,
+// there is no such table, somebody has locked it.
+func IsRefused(err error) bool {
+	return Code(err) != "" && !IsUnavailable(err)
+}
+
 // IsDatabaseLost says whether the error shows that a database could not be reached or that the connection to it was lost. Unlike
 // [IsUnavailable] it leaves out network errors that no driver reported: they may come of any other system.
 func IsDatabaseLost(err error) bool {

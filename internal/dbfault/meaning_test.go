@@ -61,3 +61,13 @@ func TestIsUnavailable(t *testing.T) {
 	assert.True(t, dbfault.IsUnavailable(fmt.Errorf("reading: %w", io.ErrUnexpectedEOF)))
 	assert.False(t, dbfault.IsUnavailable(errors.New("something")))
 }
+
+func TestIsRefused(t *testing.T) {
+	for code, want := range map[string]bool{
+		"42501": true, "42P01": true, "55P03": true, "57014": true, "23503": true, "57P01": false, "08006": false, "25P03": false, "": false,
+	} {
+		assert.Equal(t, want, dbfault.IsRefused(answer(code)), code)
+	}
+	assert.False(t, dbfault.IsRefused(io.EOF))
+	assert.False(t, dbfault.IsRefused(nil))
+}

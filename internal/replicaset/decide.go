@@ -71,7 +71,7 @@ func stopping(s State, now bool, reason string) (State, []Action) {
 // DecideOwn is what the worker does about itself: follow the generation.
 func DecideOwn(s State, v View, me Worker) (State, []Action) {
 	if s.Leaving {
-		return decideLeaving(s, me)
+		return decideLeaving(s, v, me)
 	}
 	if !me.Present() {
 		if s.Partitions != Idle {
@@ -81,7 +81,7 @@ func DecideOwn(s State, v View, me Worker) (State, []Action) {
 	}
 	switch g := v.Generation; {
 	case g.State == Preparing:
-		return decidePreparing(s, g, me)
+		return decidePreparing(s, v, me)
 	case g.State == Active && slices.Contains(g.Members, s.Self):
 		return decideMember(s, v, me)
 	case s.Partitions != Idle:
@@ -93,9 +93,9 @@ func DecideOwn(s State, v View, me Worker) (State, []Action) {
 }
 
 // decideLeaving finishes what is in flight, then says goodbye.
-func decideLeaving(s State, me Worker) (State, []Action) {
+func decideLeaving(s State, v View, me Worker) (State, []Action) {
 	if s.Partitions == Idle {
-		return s, append(unrecorded(s, me), Leave{})
+		return s, append(unrecorded(s, v, me), Leave{})
 	}
 	s, actions := stopping(s, false, "the worker is leaving")
 	if me.State != Stopping && me.State != Dead {
@@ -105,11 +105,12 @@ func decideLeaving(s State, me Worker) (State, []Action) {
 }
 
 // decidePreparing drains before it reports ready: what is reported is true.
-func decidePreparing(s State, g Generation, me Worker) (State, []Action) {
+func decidePreparing(s State, v View, me Worker) (State, []Action) {
+	g := v.Generation
 	if s.Partitions != Idle {
 		return stopping(s, false, fmt.Sprintf("generation %d is in preparation: %s", g.Number, g.Reason))
 	}
-	actions := unrecorded(s, me) // before it is ready
+	actions := unrecorded(s, v, me) // before it is ready
 	if me.State == Ready && me.Generation == g.Number {
 		return s, actions
 	}
@@ -125,25 +126,31 @@ func decideMember(s State, v View, me Worker) (State, []Action) {
 	switch {
 	case s.Partitions == Handling && (s.Generation != g.Number || s.Fenced):
 		return stopping(s, true, "the partitions are of another generation")
+	case s.Partitions == Handling && returned(s):
+		return stopping(s, false, "a handler has returned whose projection was not started while it ran")
 	case s.Partitions == Handling && (me.State != Running || me.Generation != g.Number):
-		return s, append(unrecorded(s, me), Report{State: Running, Generation: g.Number})
+		return s, append(unrecorded(s, v, me), Report{State: Running, Generation: g.Number})
 	case s.Partitions == Handling:
-		return s, unrecorded(s, me)
+		return s, unrecorded(s, v, me)
 	case s.Partitions == Idle && s.Fenced && s.Generation == g.Number:
 		if me.State == Pending {
 			return s, nil
 		}
 		return s, []Action{RequestGeneration{Projections: v.Contradicting}}
-	case s.Partitions == Idle && s.Trusted && !leftOut(s, me):
-		return s, unrecorded(s, me) // which asks the leader for a generation that leaves it out
+	case s.Partitions == Idle && s.Trusted && !leftOut(s, me) && !unrecordable(s, v):
+		return s, unrecorded(s, v, me) // which asks the leader for a generation that leaves it out
 	case s.Partitions == Idle && s.Trusted:
-		return s, append(unrecorded(s, me), StartPartitions{Generation: g.Number})
+		s.withheld = notLeftOut(s, me)
+		return s, append(unrecorded(s, v, me), StartPartitions{Generation: g.Number})
 	}
 	return s, nil
 }
 
 // unrecorded is what to do so that the table says which handlers the worker has abandoned.
-func unrecorded(s State, me Worker) []Action {
+func unrecorded(s State, v View, me Worker) []Action {
+	if unrecordable(s, v) {
+		return nil
+	}
 	projections := make([]string, len(s.Abandoned))
 	for i, h := range s.Abandoned {
 		projections[i] = h.Projection
@@ -156,10 +163,27 @@ func unrecorded(s State, me Worker) []Action {
 	return []Action{RecordAbandoned{Handlers: s.Abandoned}}
 }
 
+// unrecordable says whether the abandoned handlers cannot be recorded at the moment, so that nobody can leave out their projections.
+func unrecordable(s State, v View) bool { return v.At < s.RecordAgain }
+
 // leftOut says whether the generation leaves out for the worker every projection of which
 // it has an abandoned handler.
-func leftOut(s State, me Worker) bool {
-	return !slices.ContainsFunc(s.Abandoned, func(h AbandonedHandler) bool {
-		return !slices.Contains(me.LeftOut, h.Projection)
+func leftOut(s State, me Worker) bool { return len(notLeftOut(s, me)) == 0 }
+
+// notLeftOut is the projections of the worker's abandoned handlers that the generation does not leave out. They are not started until it has
+// returned.
+func notLeftOut(s State, me Worker) (projections []string) {
+	for _, h := range s.Abandoned {
+		if !slices.Contains(me.LeftOut, h.Projection) {
+			projections = append(projections, h.Projection)
+		}
+	}
+	return projections
+}
+
+// returned says whether a handler has returned that kept its projection from being started.
+func returned(s State) bool {
+	return slices.ContainsFunc(s.withheld, func(p string) bool {
+		return !slices.ContainsFunc(s.Abandoned, func(h AbandonedHandler) bool { return h.Projection == p })
 	})
 }

@@ -547,3 +547,31 @@ func TestAGlanceDecidesNothingForOthers(t *testing.T) {
 	assert.EqualValues(t, 7, after.LastAllocated)
 	assert.Equal(t, known, Remembering(known, v), "a whole look needs nothing of before")
 }
+
+// Where the abandoned handlers cannot be recorded nobody leaves them out. The worker starts all else, and their projections when they have returned.
+func TestAWorkerGoesOnThatCannotRecordWhatItHasAbandoned(t *testing.T) {
+	hung := []AbandonedHandler{{Projection: "p", Generation: 1}}
+	v := sight(active(2, bob), as(bob, Ready, 2))
+	me := v.Workers[0]
+	s := of(func(s *State) { s.Abandoned, s.Generation = hung, 1 })
+	_, actions := DecideOwn(s, v, me)
+	assert.Equal(t, []Action{RecordAbandoned{Handlers: hung}}, actions, "nothing is started before the generation leaves it out")
+
+	s.RecordAgain = v.At + 1
+	s, actions = DecideOwn(s, v, me)
+	assert.Equal(t, []Action{StartPartitions{Generation: 2}}, actions)
+	s.Partitions, s.Generation, me = Handling, 2, as(bob, Running, 2)
+	s, actions = DecideOwn(s, v, me)
+	assert.Empty(t, actions)
+
+	s.Abandoned = nil
+	s, actions = DecideOwn(s, v, me)
+	require.Len(t, actions, 1)
+	assert.IsType(t, StopPartitions{}, actions[0])
+	s.Partitions = Idle
+	s, actions = DecideOwn(s, v, me)
+	assert.Equal(t, []Action{StartPartitions{Generation: 2}}, actions)
+	s.Partitions = Handling
+	_, actions = DecideOwn(s, v, me)
+	assert.Empty(t, actions)
+}

@@ -32,6 +32,10 @@ type State struct {
 	Leaving    bool
 	Abandoned  []AbandonedHandler // of this worker, ordered by projection
 
+	// RecordAgain is when the abandoned handlers are to be recorded again, on the worker's own clock, if they could not be. It goes on without
+	// the record until then.
+	RecordAgain time.Duration
+
 	// Reconnected says that the session is not the worker's first.
 	Reconnected bool
 	// Refused is the backend of a frozen leader that this worker was not allowed to end.
@@ -49,6 +53,8 @@ type State struct {
 	absent map[uuid.UUID]time.Duration
 	// pruned is the generation in which this worker last deleted old rows.
 	pruned int64
+	// withheld is the projections that were not started with the partitions, because of abandoned handlers that the generation does not leave out.
+	withheld []string
 	// lastAllocated is the highest position of the events table at the last look, and
 	// changed says that it differed from the look before.
 	lastAllocated int64

@@ -35,8 +35,8 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "drain-before-ready", File: "internal/replicaset/decide.go",
-		Old:  "func decidePreparing(s State, g Generation, me Worker) (State, []Action) {\n\tif s.Partitions != Idle {",
-		New:  "func decidePreparing(s State, g Generation, me Worker) (State, []Action) {\n\tif s.Partitions == Handling {",
+		Old:  "func decidePreparing(s State, v View, me Worker) (State, []Action) {\n\tg := v.Generation\n\tif s.Partitions != Idle {",
+		New:  "func decidePreparing(s State, v View, me Worker) (State, []Action) {\n\tg := v.Generation\n\tif s.Partitions == Handling {",
 		Test: "TestDecideOwn", Promise: "a worker is ready only when nothing of it runs",
 	},
 	{
@@ -46,8 +46,8 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "drain-before-leaving", File: "internal/replicaset/decide.go",
-		Old:  "func decideLeaving(s State, me Worker) (State, []Action) {\n\tif s.Partitions == Idle {",
-		New:  "func decideLeaving(s State, me Worker) (State, []Action) {\n\tif s.Partitions != Handling {",
+		Old:  "func decideLeaving(s State, v View, me Worker) (State, []Action) {\n\tif s.Partitions == Idle {",
+		New:  "func decideLeaving(s State, v View, me Worker) (State, []Action) {\n\tif s.Partitions != Handling {",
 		Test: "TestDecideOwn", Promise: "a worker has left only when nothing of it runs",
 	},
 	{

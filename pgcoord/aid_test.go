@@ -1,0 +1,112 @@
+package pgcoord
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+)
+
+// away makes an aid unusable for the connection's role in one of the ways in which people do. The function it returns undoes that.
+var away = map[string]func(t *testing.T, admin *pgx.Conn, role, table string) (back func()){
+	"revoked": func(t *testing.T, admin *pgx.Conn, role, table string) func() {
+		exec(t, admin, `REVOKE ALL ON `+table+` FROM `+role)
+		return func() { exec(t, admin, `GRANT ALL ON `+table+` TO `+role) }
+	},
+	"renamed": func(t *testing.T, admin *pgx.Conn, _, table string) func() {
+		exec(t, admin, `ALTER TABLE `+table+` RENAME TO elsewhere`)
+		return func() { exec(t, admin, `ALTER TABLE elsewhere RENAME TO `+table) }
+	},
+	"locked": func(t *testing.T, admin *pgx.Conn, _, table string) func() {
+		exec(t, admin, `BEGIN`)
+		exec(t, admin, `LOCK TABLE `+table+` IN ACCESS EXCLUSIVE MODE`)
+		return func() { exec(t, admin, `COMMIT`) }
+	},
+}
+
+// Who may not read the abandoned handlers looks and activates nevertheless, by what the generation before has left out.
+func TestGenerationsChangeWithoutTheAbandonedHandlers(t *testing.T) {
+	t.Parallel()
+	for name, take := range away {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOwner(t)
+			role := newRole(t, o.pool, name)
+			handlers := []replicaset.AbandonedHandler{{Projection: "orders", Partition: slot.Partition{Total: 1}, Generation: 1, Position: 7, EventID: uuid.New()}}
+			require.NoError(t, o.SetAbandoned(t.Context(), o.pool, o.worker, handlers))
+			other := join(t, o.Store, o.pool, "orders")
+			number := generation(t, o.Store, o.pool, o.fence.Generation, o.worker, other)
+			leftOut := func(s *Store, db DB) (abandoned, leftOut []string, why error) {
+				v := observe(t, s, db, o.worker, false)
+				me, _ := v.Worker(o.worker)
+				glance, err := s.Glance(t.Context(), db, o.worker)
+				require.NoError(t, err)
+				same, _ := glance.Worker(o.worker)
+				assert.Equal(t, me.Abandoned, same.Abandoned)
+				return me.Abandoned, me.LeftOut, v.WithoutAbandoned
+			}
+			session := dialAs(t, o.pool, role)
+			exec(t, session, sqlSessionSettings)
+			s := open(t, o.pool, "main")
+			back := take(t, dial(t, o.pool), role, "orchestrator_abandoned_handlers")
+			abandoned, left, why := leftOut(s, session)
+			assert.Equal(t, []string{"orders"}, abandoned)
+			assert.Equal(t, []string{"orders"}, left)
+			require.Error(t, why)
+			_, _, why = leftOut(s, session)
+			require.NoError(t, why, "it is said once, and not tried again for a while")
+
+			number = prepare(t, s, session, number)
+			setState(t, s, session, o.worker, replicaset.Ready, number)
+			setState(t, s, session, other, replicaset.Ready, number)
+			s = open(t, o.pool, "main") // which has not looked
+			activated, err := s.Activate(t.Context(), session, replicaset.Activation{Number: number, By: o.worker}, nil)
+			require.NoError(t, err)
+			assert.True(t, activated.Active)
+			require.Error(t, activated.WithoutAbandoned)
+			assert.True(t, mayDoWithout(activated.WithoutAbandoned))
+			assert.Equal(t, 65536, value[int](t, o.pool, `SELECT sum(slot_to - slot_from)::int FROM orchestrator_checkpoints WHERE worker_id = $1`, other))
+			require.Error(t, s.SetAbandoned(t.Context(), session, o.worker, nil))
+			require.NoError(t, session.Ping(t.Context()), "it costs no session")
+
+			back()
+			s = open(t, o.pool, "main")
+			require.NoError(t, s.SetAbandoned(t.Context(), session, o.worker, nil))
+			abandoned, left, why = leftOut(s, session)
+			assert.Empty(t, abandoned)
+			assert.Equal(t, []string{"orders"}, left)
+			require.NoError(t, why)
+		})
+	}
+}
+
+// Without a session a lock bounds no look either.
+func TestALookOfThePoolDoesNotWaitForAnAid(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	defer away["locked"](t, dial(t, o.pool), "", "orchestrator_abandoned_handlers")()
+	v, err := o.Glance(t.Context(), dbguard.New(o.pool).InTransactions().Waiting(LockPatience), o.worker)
+	require.NoError(t, err)
+	require.Error(t, v.WithoutAbandoned)
+}
+
+// What fails with and without the aid is not the aid's fault.
+func TestOtherFailuresAreNoAids(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	exec(t, o.pool, `ALTER TABLE orchestrator_heartbeats RENAME TO elsewhere`)
+	_, err := o.Glance(t.Context(), o.pool, o.worker)
+	require.ErrorContains(t, err, "42P01")
+	assert.False(t, o.abandoned.rests())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = o.Glance(ctx, o.pool, o.worker)
+	require.ErrorIs(t, err, context.Canceled)
+}

@@ -1,0 +1,30 @@
+package main
+
+// aidGuards keep a table that is only of help from blocking what it helps.
+var aidGuards = []guard{
+	{
+		Name: "looks-do-without-an-aid", File: "pgcoord/view.go",
+		Old: "if err == nil || !mayDoWithout(err) {", New: "if err == nil || len(args) > 0 {",
+		Test: "TestGenerationsChangeWithoutTheAbandonedHandlers", Promise: "a table of abandoned handlers that cannot be read keeps no worker from looking at its replica set",
+	},
+	{
+		Name: "activations-do-without-an-aid", File: "pgcoord/activation.go",
+		Old: "ok && mayDoWithout(err) {", New: "ok && err == nil {",
+		Test: "TestGenerationsChangeWithoutTheAbandonedHandlers", Promise: "nor a generation from being activated",
+	},
+	{
+		Name: "unrecorded-handlers-hold-up-nothing", File: "internal/replicaset/decide.go",
+		Old: "!leftOut(s, me) && !unrecordable(s, v):", New: "!leftOut(s, me):",
+		Test: "TestAWorkerGoesOnThatCannotRecordWhatItHasAbandoned", Promise: "nor a worker from starting its other projections",
+	},
+	{
+		Name: "withheld-projections-are-started", File: "internal/replicaset/decide.go",
+		Old: "s.Partitions == Handling && returned(s):", New: "s.Leaving && returned(s):",
+		Test: "TestAWorkerGoesOnThatCannotRecordWhatItHasAbandoned", Promise: "what was not started meanwhile is when its handler has returned",
+	},
+	{
+		Name: "a-lock-on-the-turns", File: "actors/turns.go",
+		Old: "unread = p.turnsUnread()", New: "unread = nil",
+		Test: "TestALockOnTheTableOfTurnsHoldsUpNothing", Promise: "who has locked the table of turns holds up no projection without conflicts",
+	},
+}

@@ -6,10 +6,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// Failure is a failed attempt at an event, as orchestrator.WithFailureHook and ProcessorConfig.FailureHook are told of it.
+// Failure is a failed attempt at an event, as orchestrator.WithFailureHook is told of it.
 type Failure struct {
-	// ReplicaSet, Worker, Generation, PartitionKey and TotalPartitions say where the handler was called: see [Delivery]. The first three are zero
-	// under the manual processor.
+	// ReplicaSet, Worker, Generation, PartitionKey and TotalPartitions say where the handler was called: see [Delivery].
 	ReplicaSet                    string
 	Worker                        uuid.UUID
 	Generation                    int64

@@ -28,6 +28,7 @@ type failing struct {
 	text     string    // its last error
 
 	kind, frame string // of its last error: which failures are like it
+	aggregate   string // its id
 
 	outcome handling.Outcome    // what the policy says of it
 	last    *projection.Failure // the latest failure, for the hook; nil before the first

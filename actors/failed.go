@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
@@ -50,8 +51,9 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	p.failing.text = handling.Abridged(fmt.Sprint(d.Err))
 	p.failing.kind, p.failing.frame = handling.Alike(d.Err, p.handler)
 	p.size.next = max(1, before(q.all, event.GlobalPosition))
+	p.failing.aggregate = strings.Clone(event.AggregateID)
+	p.recordAttempt(ctx, event)
 	if d.Outcome == handling.Retry {
-		p.recordAttempt(ctx, event)
 		if outcome, _ := p.policy.After(p.failing.attempts, d.Class); outcome != handling.Retry {
 			d.Outcome, d.Delay = outcome, 0 // other workers have tried it too
 		}

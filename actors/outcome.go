@@ -107,10 +107,10 @@ func (p *processor) conclude() {
 	case handling.Skip:
 		p.worker.Metrics.Skipped(p.fence.Projection)
 		p.log.Error("an event could not be handled, and the error policy has skipped it: no handler has handled it; orchestrator_dead_letters keeps it with the state skipped",
-			"position", f.position, "attempts", f.attempts, "error", f.text)
+			"position", f.position, "aggregate_id", f.aggregate, "attempts", f.attempts, "error", f.text)
 	case handling.Park:
 		p.log.Error("an event could not be handled, and its aggregate is parked: its events are put aside, in order, until a person decides; orchestrator_parked_aggregates lists it",
-			"position", f.position, "attempts", f.attempts, "error", f.text)
+			"position", f.position, "aggregate_id", f.aggregate, "attempts", f.attempts, "error", f.text)
 	default: // noticeResting logs it
 		p.failures = handling.State{}
 	}

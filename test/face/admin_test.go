@@ -17,6 +17,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // admin makes an Admin of a replica set.
@@ -44,6 +45,14 @@ func (w *world) asks(a *admin.Admin, f admin.Filter) (admin.Result, error) {
 	cancel()
 	err := await(w.t, ended, "Retry to return")
 	return result, err
+}
+
+// directOnly skips the test behind a pooler, where it would find out nothing more than others do.
+func directOnly(t *testing.T) {
+	t.Helper()
+	if pgtest.BehindPooler() {
+		t.Skip("runs without a pooler only")
+	}
 }
 
 // parkAtOnce is an error policy.
@@ -219,6 +228,7 @@ func TestDiscardLeavesOutWhatWasPutAside(t *testing.T) {
 
 // A discard takes what it has found, though more is parked while it waits for the slots.
 func TestDiscardHoldsWhatItDiscards(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 2)
 	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
@@ -248,6 +258,7 @@ func TestDiscardHoldsWhatItDiscards(t *testing.T) {
 
 // A letter whose event is gone, or whose position has another event, cannot be retried, and says so.
 func TestALetterWithoutItsEvent(t *testing.T) {
+	directOnly(t)
 	for name, gone := range map[string]string{
 		"deleted":  "DELETE FROM events WHERE global_position = 2",
 		"replaced": "UPDATE events SET event_id = gen_random_uuid() WHERE global_position = 2",
@@ -284,6 +295,7 @@ func TestALetterWithoutItsEvent(t *testing.T) {
 
 // What a handler has deferred to the end of the transaction is part of a trial.
 func TestATrialChecksWhatIsDeferred(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 2)
 	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
@@ -307,6 +319,7 @@ func TestATrialChecksWhatIsDeferred(t *testing.T) {
 // Retries, trials and discards at random, beside failures, other numbers of partitions and workers that come and go: each event is handled once, in the order
 // of its aggregate, or is a letter, or was discarded.
 func TestRequestsAtRandom(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	ids := make([]string, 12)
 	for i := range ids {
@@ -367,6 +380,7 @@ func TestRequestsAtRandom(t *testing.T) {
 
 // 1,000 letters of one aggregate are retried within seconds, beside other events.
 func TestManyLettersAreRetriedInSeconds(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 1000)
 	var broken atomic.Bool
@@ -392,6 +406,7 @@ func TestManyLettersAreRetriedInSeconds(t *testing.T) {
 
 // What a filter or a reason must not be is named.
 func TestAdminRefusesWhatItCannotDo(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	a := w.admin("set")
 	now := time.Now()
@@ -430,6 +445,7 @@ func TestAdminRefusesWhatItCannotDo(t *testing.T) {
 
 // More requests than are read at once are served one after the other.
 func TestManyRequestsAreServed(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	r := start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(2)), recorder{name: "p"})
 	w.awaitRunning("set", 1)
@@ -443,6 +459,7 @@ func TestManyRequestsAreServed(t *testing.T) {
 
 // DeadLetters lists what failed, page by page.
 func TestDeadLettersAreListed(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 700)
 	w.append("grace", 2)

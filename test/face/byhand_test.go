@@ -223,6 +223,7 @@ func TestARebuildHandlesWhatWasSkipped(t *testing.T) {
 // settles it as docs/architecture.md says.
 func TestARegressionIsSettledByHand(t *testing.T) {
 	w := newWorld(t)
+	w.troubled = true // by the regression
 	w.append("ada", 5)
 	r := start(t, w.orchestrator("set"), recorder{name: "users"})
 	w.awaitHandled("users", 5)

@@ -94,6 +94,8 @@ func TestNothingIsSkippedWithoutALetter(t *testing.T) {
 	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Then: projection.Skip})),
 		recorder{name: "p", before: poisoned(projection.Permanent(errBad), 2)})
 	w.logs.await(t, "no letters")
+	w.await("1", "SELECT position FROM orchestrator_checkpoints") // and no further
+	w.logs.await(t, "committing the batch of projection")
 	assert.Equal(t, "1", w.value("SELECT position FROM orchestrator_checkpoints"))
 	w.exec("DROP TRIGGER refuse ON orchestrator_dead_letters")
 	w.awaitHandled("p", 2)
@@ -210,7 +212,7 @@ func TestStopOutlivesRestartsAndPartitions(t *testing.T) {
 	w.requireOrder("p")
 }
 
-// Attempts are counted over restarts.
+// Attempts are counted over restarts, and the log counts them as the table does, also where the outcome follows at once.
 func TestAttemptsAreCountedOverRestarts(t *testing.T) {
 	w := newWorld(t)
 	w.append("ada", 2)
@@ -229,11 +231,19 @@ func TestAttemptsAreCountedOverRestarts(t *testing.T) {
 		require.NoError(t, r.stop())
 	}
 	assert.Equal(t, "retrying 2", w.value("SELECT state, attempts FROM orchestrator_dead_letters"))
-	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 3, First: time.Hour, Max: time.Hour, Then: projection.Skip})),
-		recorder{name: "p", before: poisoned(errBad, 1)})
-	w.awaitHandled("p", 1)
-	assert.Equal(t, "skipped 3", w.value("SELECT state, attempts FROM orchestrator_dead_letters"))
-	require.NoError(t, r.stop())
+	for i, last := range []error{errBad, projection.Permanent(errBad)} {
+		w.exec("UPDATE orchestrator_checkpoints SET position = 0")
+		w.exec("TRUNCATE handled")
+		w.exec("UPDATE orchestrator_dead_letters SET state = 'retrying', attempts = $1, skipped_at = NULL", 2+13*i)
+		r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 3, First: time.Hour, Max: time.Hour, Then: projection.Skip})),
+			recorder{name: "p", before: poisoned(last, 1)})
+		w.awaitHandled("p", 1)
+		want := fmt.Sprint(3 + 13*i)
+		assert.Equal(t, "skipped "+want, w.value("SELECT state, attempts FROM orchestrator_dead_letters"))
+		w.logs.await(t, "attempt="+want+" outcome=skip")
+		w.logs.await(t, "position=1 aggregate_id=ada attempts="+want)
+		require.NoError(t, r.stop())
+	}
 }
 
 func TestRunRefusesErrorPolicies(t *testing.T) {

@@ -49,6 +49,7 @@ func TestAPauseOutlivesRestartsAndPartitions(t *testing.T) {
 
 // A pause ends by itself at its time, though nothing is appended.
 func TestAPauseEnds(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 1)
 	r := start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(2)), recorder{name: "p"})
@@ -150,6 +151,7 @@ func TestResumeEndsStopsAndLetsRequestsBeServed(t *testing.T) {
 
 // Nothing beyond a hold is handled, and everything up to it.
 func TestAHoldAhead(t *testing.T) {
+	directOnly(t)
 	for kind, of := range both {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorld(t)
@@ -170,6 +172,7 @@ func TestAHoldAhead(t *testing.T) {
 }
 
 func TestPauseRefusesWhatItCannotDo(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	a := w.admin("set")
 	require.ErrorContains(t, a.Pause(t.Context(), admin.Target{Projection: "p"}, "", time.Time{}), `pausing projection "p" of replica set "set": it has no checkpoints`)

@@ -38,7 +38,7 @@ func StartHook[F any](call func(context.Context, F), grace time.Duration, log *s
 		call: call, queue: make(chan F, HookQueue), ending: make(chan struct{}), ended: make(chan struct{}),
 		grace: min(grace, HookGrace), log: log, dropped: dropped,
 	}
-	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.ctx, h.cancel = context.WithCancel(context.Background()) //nolint:gosec // End calls it
 	go h.run()
 	return h
 }

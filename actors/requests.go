@@ -180,7 +180,7 @@ func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.
 	}, nil
 }
 
-// retry handles letters of a request's aggregate for good. last says that there are no more.
+// retry handles letters of a request's aggregate and commits what succeeds. If last is true, the aggregate has no other letters.
 func (p *processor) retry(ctx context.Context, r replicaset.Request, events packed.Events, last bool) (next, error) {
 	b, done, err := p.hold(ctx, r)
 	if err != nil {

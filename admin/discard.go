@@ -33,8 +33,7 @@ WHERE o.replica_set = $1 AND o.state = 'waiting' AND NOT EXISTS (SELECT FROM {{s
 const sqlDiscardSkipped = `
 DELETE FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + filterSQL + ` AND ` + dbguard.Primary
 
-// Discard leaves out what was put aside of parked aggregates, for good: their letters are deleted, no handler ever handles those events, and the aggregates are
-// parked no more. Whole aggregates are discarded, whichever of their letters the filter selects. The next event of the aggregate is handled.
+// Discard deletes the letters of parked aggregates. No handler will handle those events, and the aggregates are no longer parked. Whole aggregates are discarded, whichever of their letters the filter selects. The next event of the aggregate is handled.
 //
 // With Filter.State "skipped" it deletes the records of events that were skipped, and changes nothing else.
 func (a *Admin) Discard(ctx context.Context, f Filter, reason string) (Result, error) {

@@ -36,7 +36,8 @@ WHERE ` + targetSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
 // Pause has the projection handle nothing more until it is resumed, or until that time unless it is zero. When Pause has returned, no batch of it can commit
 // any more: it has waited for those in flight. A pause outlasts restarts, crashes and other numbers of workers. To pause what is paused changes until.
 //
-// Pause waits for handlers that run, for as long as ctx lets it. If one hangs, the error says of which partition and worker. Nothing is paused then.
+// Pause waits for running handlers until ctx ends. If a handler does not return in time, Pause pauses nothing, and its error names the handler's partition and
+// worker.
 func (a *Admin) Pause(ctx context.Context, t Target, reason string, until time.Time) error {
 	arguments := map[string]any{}
 	if !until.IsZero() {

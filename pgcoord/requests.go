@@ -45,7 +45,7 @@ func ofRequest(r replicaset.Request, more ...any) []any {
 	return append([]any{r.Projection, r.BoundedContext, r.Type, r.ID}, more...)
 }
 
-// parkedLetters is the condition for the letters of a parked aggregate, of which $1 to $4 are the name.
+// parkedLetters selects the letters of a parked aggregate. $1 is the projection; $2 to $4 name the aggregate.
 const parkedLetters = `projection = $1::text AND bounded_context = $2::text AND aggregate_type = $3::text AND aggregate_id = $4::text AND state = 'parked'`
 
 const sqlLetters = `

@@ -4,7 +4,7 @@ import "fmt"
 
 // Kinds of requests.
 const (
-	Retry = "retry" // handle the letters for good
+	Retry = "retry" // handle the letters and commit
 	Try   = "try"   // handle them, and roll back
 )
 

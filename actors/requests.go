@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -30,7 +31,7 @@ type requests struct {
 	known    bool                 // list is what the table says
 	served   bool                 // the last step was for a request
 	pause    time.Time            // until when none is served
-	size     int                  // letters of the next batch
+	size     int                  // letters of the next batch; 0 for the first of a request
 	failures handling.State
 }
 
@@ -45,10 +46,10 @@ const (
 	tryTime    = 5 * time.Second
 )
 
-// forget has the requests read again. They are looked for only where somebody has raised a revision, as whoever asks for something does.
+// forget has the requests read again. They are looked for only where somebody has raised a revision, as whoever asks for something does. What is known of
+// the one that is being served stays: the checkpoints are read again after each of its batches that fails at the commit.
 func (r *requests) forget(rows []slot.Piece) {
-	raised := slices.ContainsFunc(rows, func(p slot.Piece) bool { return p.Revision > 0 })
-	*r = requests{known: !raised, pause: r.pause, served: r.served}
+	r.known, r.list = !slices.ContainsFunc(rows, func(p slot.Piece) bool { return p.Revision > 0 }), nil
 }
 
 // waiting says whether there is, or may be, a request.
@@ -89,7 +90,7 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 		if err != nil {
 			return p.pauseRequests(ctx, err), nil
 		}
-		p.requests.known, p.requests.size, p.requests.list = true, firstLetters, list
+		p.requests.known, p.requests.list = true, list
 		return next{more: true}, nil
 	}
 	r, ok := p.requests.next(p.resting)
@@ -97,7 +98,7 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 		p.requests.pause = time.Now().Add(recordPause) // their slots are held
 		return next{more: true}, nil
 	}
-	most := p.requests.size
+	most := cmp.Or(p.requests.size, firstLetters)
 	if r.Kind == replicaset.Try {
 		most = tryLetters
 	}
@@ -212,11 +213,11 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 	p.worker.Metrics.EventsHandled(p.fence.Projection, handled)
 	if last && handled == events.Len() {
 		p.log.Info("a parked aggregate was retried, and is not parked any more", "aggregate_id", r.ID, "aggregate_type", r.Type, "operation", r.Operation)
-		p.known = false // to know what is parked
+		p.known, p.requests.size = false, 0 // to know what is parked, and asked for
 		return next{more: true}, nil
 	}
 	p.parked.retried(r.Aggregate, handled)
-	p.requests.size = min(mostLetters, max(p.requests.size, 2*handled))
+	p.requests.size = min(mostLetters, max(cmp.Or(p.requests.size, firstLetters), 2*handled))
 	return next{more: true}, nil
 }
 
@@ -282,7 +283,7 @@ func (p *processor) answer(ctx context.Context, r replicaset.Request, record fun
 	}
 	p.requests.list = slices.DeleteFunc(p.requests.list, func(one replicaset.Request) bool { return one == r })
 	p.requests.known = len(p.requests.list) > 0 // else there may be more
-	p.requests.size, p.requests.failures = firstLetters, handling.State{}
+	p.requests.size, p.requests.failures = 0, handling.State{}
 	return next{more: true}, nil
 }
 

@@ -28,6 +28,13 @@ func (w *world) admin(replicaSet string, options ...admin.Option) *admin.Admin {
 	return a
 }
 
+// patiently is a context for what workers have to do.
+func (w *world) patiently() context.Context {
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	w.t.Cleanup(cancel)
+	return ctx
+}
+
 // asks has somebody ask for a retry, and go away when the request is there.
 func (w *world) asks(a *admin.Admin, f admin.Filter) (admin.Result, error) {
 	w.t.Helper()
@@ -101,17 +108,17 @@ func TestRetryHandlesWhatWasPutAside(t *testing.T) {
 			assert.Equal(t, []any{1, 1, 3, int64(4), `the address of "ada" is too long: 4`}, []any{g.Events, g.Aggregates, g.Waiting, g.ExamplePosition, g.Example})
 
 			ada := admin.Aggregate{BoundedContext: "Identity", Type: "User", ID: "ada"}
-			got, err := a.Try(t.Context(), admin.Filter{Group: g.Group})
+			got, err := a.Try(w.patiently(), admin.Filter{Group: g.Group})
 			require.NoError(t, err)
 			assert.Equal(t, []admin.Trial{{Projection: "p", Aggregate: ada, Letters: 3, FailedAt: 4, Error: g.Example}}, got)
 			broken.Store(false)
-			got, err = a.Try(t.Context(), admin.Filter{Group: g.Group})
+			got, err = a.Try(w.patiently(), admin.Filter{Group: g.Group})
 			require.NoError(t, err)
 			assert.Equal(t, []admin.Trial{{Projection: "p", Aggregate: ada, Letters: 3, Handled: 3}}, got)
 			assert.EqualValues(t, 1+3, trials.Load())
 			assert.Equal(t, "0", w.value("SELECT count(*) FROM handled WHERE position IN (4, 7, 10)"))
 
-			result, err := a.Retry(t.Context(), admin.Filter{Group: g.Group}, "the address may be longer now")
+			result, err := a.Retry(w.patiently(), admin.Filter{Group: g.Group}, "the address may be longer now")
 			require.NoError(t, err)
 			assert.Equal(t, admin.Result{Operation: 3, Aggregates: 1, Succeeded: 1, Events: 3}, result)
 			assert.Equal(t, "0 3", w.value("SELECT (SELECT count(*) FROM orchestrator_parked_aggregates), (SELECT count(*) FROM orchestrator_dead_letters WHERE state = 'handled')"))
@@ -143,7 +150,7 @@ func TestARetryThatFailsKeepsWhatSucceeded(t *testing.T) {
 			r := start(t, w.orchestrator("set", parkAtOnce), p)
 			w.await("40", "SELECT letters FROM orchestrator_parked_aggregates")
 			bad.Store(30)
-			result, err := w.admin("set").Retry(t.Context(), admin.Filter{}, "")
+			result, err := w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
 			require.NoError(t, err)
 			ada := admin.Aggregate{BoundedContext: "Identity", Type: "User", ID: "ada"}
 			assert.Equal(t, admin.Result{
@@ -154,7 +161,7 @@ func TestARetryThatFailsKeepsWhatSucceeded(t *testing.T) {
 			w.append("ada", 1)
 			w.await("12", "SELECT letters FROM orchestrator_parked_aggregates")
 			bad.Store(0)
-			result, err = w.admin("set").Retry(t.Context(), admin.Filter{}, "")
+			result, err = w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
 			require.NoError(t, err)
 			assert.EqualValues(t, 12, result.Events)
 			w.awaitHandled("p", 41)
@@ -270,17 +277,17 @@ func TestALetterWithoutItsEvent(t *testing.T) {
 			w.await("3", "SELECT letters FROM orchestrator_parked_aggregates")
 			w.exec(gone)
 			a := w.admin("set")
-			trials, err := a.Try(t.Context(), admin.Filter{})
+			trials, err := a.Try(w.patiently(), admin.Filter{})
 			require.NoError(t, err)
 			require.Len(t, trials, 1)
 			assert.EqualValues(t, 1, trials[0].FailedAt, "the handler still fails")
 			require.NoError(t, r.stop())
 			r = start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p"})
-			trials, err = a.Try(t.Context(), admin.Filter{})
+			trials, err = a.Try(w.patiently(), admin.Filter{})
 			require.NoError(t, err)
 			require.EqualValues(t, 2, trials[0].FailedAt)
 			assert.Contains(t, trials[0].Error, "the events table has no event")
-			result, err := a.Retry(t.Context(), admin.Filter{}, "")
+			result, err := a.Retry(w.patiently(), admin.Filter{}, "")
 			require.NoError(t, err)
 			require.Equal(t, []any{1, int64(1)}, []any{result.Failed, result.Events})
 			assert.Contains(t, result.Failures[0].Error, "the events table has no event")
@@ -305,11 +312,11 @@ func TestATrialChecksWhatIsDeferred(t *testing.T) {
 	w.exec("INSERT INTO only_odd VALUES (1)")
 	w.exec("ALTER TABLE handled ADD FOREIGN KEY (position) REFERENCES only_odd DEFERRABLE INITIALLY DEFERRED")
 	r = start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p"})
-	trials, err := w.admin("set").Try(t.Context(), admin.Filter{})
+	trials, err := w.admin("set").Try(w.patiently(), admin.Filter{})
 	require.NoError(t, err)
 	require.Len(t, trials, 1)
 	require.Contains(t, trials[0].Error, "23503")
-	result, err := w.admin("set").Retry(t.Context(), admin.Filter{}, "")
+	result, err := w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
 	require.NoError(t, err)
 	assert.Equal(t, []any{1, int64(1)}, []any{result.Failed, result.Events})
 	assert.EqualValues(t, 2, result.Failures[0].Position)
@@ -368,7 +375,7 @@ func TestRequestsAtRandom(t *testing.T) {
 	rate.Store(0)
 	r := start(t, w.orchestrator("set", parkAtOnce), p)
 	w.await("0", "SELECT count(*) FROM orchestrator_operations WHERE state = 'waiting'")
-	_, err := w.admin("set").Retry(t.Context(), admin.Filter{}, "")
+	_, err := w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
 	require.NoError(t, err)
 	w.await(fmt.Sprint(appended-int(discarded)), "SELECT count(*) FROM handled")
 	w.await(w.lastPosition(), "SELECT min(position) FROM orchestrator_checkpoints")
@@ -396,7 +403,7 @@ func TestManyLettersAreRetriedInSeconds(t *testing.T) {
 	broken.Store(false)
 	w.append("grace", 100)
 	began := time.Now()
-	result, err := w.admin("set").Retry(t.Context(), admin.Filter{}, "")
+	result, err := w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
 	require.NoError(t, err)
 	assert.EqualValues(t, 1000, result.Events)
 	t.Logf("1,000 letters took %s", time.Since(began))
@@ -416,10 +423,10 @@ func TestAdminRefusesWhatItCannotDo(t *testing.T) {
 		"Filter.Projection must be valid UTF-8":   {Projection: "\xff"},
 		"Filter.AggregateID must not contain NUL": {AggregateID: "\x00"},
 	} {
-		_, err := a.Retry(t.Context(), f, "")
+		_, err := a.Retry(w.patiently(), f, "")
 		require.ErrorContains(t, err, want)
 	}
-	_, err := a.Retry(t.Context(), admin.Filter{}, string(make([]byte, 5000)))
+	_, err := a.Retry(w.patiently(), admin.Filter{}, string(make([]byte, 5000)))
 	require.ErrorContains(t, err, "the reason must have at most 4096 bytes")
 	_, err = a.Discard(t.Context(), admin.Filter{State: "handled"}, "")
 	require.ErrorContains(t, err, "Filter.State")
@@ -438,7 +445,7 @@ func TestAdminRefusesWhatItCannotDo(t *testing.T) {
 	require.ErrorContains(t, err, "the option at index 0 is nil")
 	_, err = admin.New(w.db, w.store, "set", admin.WithActor(""))
 	require.ErrorContains(t, err, "WithActor")
-	result, err := a.Retry(t.Context(), admin.Filter{Projection: "nobody's"}, "")
+	result, err := a.Retry(w.patiently(), admin.Filter{Projection: "nobody's"}, "")
 	require.NoError(t, err, "nothing is parked, so nothing waits")
 	assert.Equal(t, admin.Result{Operation: 1}, result)
 }

@@ -72,4 +72,9 @@ var requestGuards = []guard{
 		Old: "return p.IsHeld() && p.Contains(one.Slot)", New: "return false && p.Contains(one.Slot)",
 		Test: "TestResumeEndsStopsAndLetsRequestsBeServed", Package: "test/face", Promise: "nothing of a paused projection is retried",
 	},
+	{
+		Name: "retries-keep-their-size", File: "actors/requests.go",
+		Old: "	r.known, r.list = !slices.ContainsFunc", New: "	r.size, r.failures = 0, handling.State{}\n	r.known, r.list = !slices.ContainsFunc",
+		Test: "TestATrialChecksWhatIsDeferred", Package: "test/face", Promise: "a letter that the commit refuses is found among others",
+	},
 }

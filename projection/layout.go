@@ -3,7 +3,6 @@ package projection
 import (
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -217,10 +216,12 @@ func settle(rows []namedPiece, projection string, total int, slots slot.Range) (
 		case latest == nil:
 		case byHand != nil && byHand.Position > latest.Position:
 			return nil, contradiction(*latest, *byHand)
-		case byHand != nil && byHand.Position < lowest && (total == 1 || latest.partition.Total != total):
-			position = byHand.Position
-		default:
+		case byHand == nil || total != 1 && latest.partition.Total == total, byHand.Position == latest.Position, byHand.Position == lowest.Position:
 			position = latest.Position
+		case byHand.Position > lowest.Position: // which is of other slots, or was left behind
+			return nil, contradiction(*lowest, *byHand)
+		default:
+			position = byHand.Position
 		}
 		if n := len(found); n > 0 && found[n-1].Position == position {
 			found[n-1].To = s + 1
@@ -231,9 +232,9 @@ func settle(rows []namedPiece, projection string, total int, slots slot.Range) (
 	return found, nil
 }
 
-// sorted is the row with the projection's name, and the others by their numbers of partitions, total first: for each slot the lowest.
-func sorted(rows []namedPiece, projection string, total int) (byHand *namedPiece, columns [][]*namedPiece, lowest int64) {
-	lowest = math.MaxInt64
+// sorted is the row with the projection's name, and the others by their numbers of partitions, total first: for each slot the lowest. lowest is the lowest
+// of all others.
+func sorted(rows []namedPiece, projection string, total int) (byHand *namedPiece, columns [][]*namedPiece, lowest *namedPiece) {
 	numbers := []int{total}
 	byNumber := map[int][]*namedPiece{} // by number of partitions, for each slot the lowest row
 	for i := range rows {
@@ -253,7 +254,9 @@ func sorted(rows []namedPiece, projection string, total int) (byHand *namedPiece
 				of[s] = row
 			}
 		}
-		lowest = min(lowest, row.Position)
+		if lowest == nil || row.Position < lowest.Position {
+			lowest = row
+		}
 	}
 	slices.Sort(numbers[1:])
 	for _, number := range slices.Compact(numbers) {

@@ -126,8 +126,8 @@ var manualGuards = []guard{
 	{
 		Name:    "manual-keeps-its-own-rows",
 		File:    "projection/layout.go",
-		Old:     `(total == 1 || latest.partition.Total != total):`,
-		New:     `total > 0:`,
+		Old:     ` || total != 1 && latest.partition.Total == total,`,
+		New:     `,`,
 		Test:    "TestARowThatOnePartitionHasLeftBehindRepeatsNothing",
 		Promise: "not going back to a row that was left behind",
 	},

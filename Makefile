@@ -24,6 +24,11 @@ help: ## Show this list
 test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
 	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 15m $(FLAGS) $(PACKAGES)
+	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports; fi
+
+.PHONY: test-exports
+test-exports: postgres ## Run exported migrations through goose, golang-migrate and tern, which are in a module of their own
+	cd test/exports && $(abspath $(PGTEST)) run -- go test -count=1 ./...
 
 # The packages whose tests, or programs, start a server.
 OF_SERVERS = $(shell go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "$(shell go list -m)/test/pgtest"}}{{$$p}}{{end}}{{end}}' ./...)
@@ -52,6 +57,7 @@ lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt,
 		echo "not formatted, see make fmt:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
+	cd test/exports && go vet ./... && $(abspath $(GOLANGCI_LINT)) run --allow-parallel-runners --disable gomoddirectives ./...
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files

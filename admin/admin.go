@@ -26,6 +26,7 @@ type Admin struct {
 	replicaSet string
 	schema     string
 	actor      string
+	progress   func(Result)
 
 	mu    sync.Mutex
 	store *pgcoord.Store // nil before the first use
@@ -39,6 +40,9 @@ func WithSchema(schema string) Option { return func(a *Admin) { a.schema = schem
 
 // WithActor says who acts, for the rows in orchestrator_operations. By default that is the user of the operating system and the host, such as "anna@ops-1".
 func WithActor(actor string) Option { return func(a *Admin) { a.actor = actor } }
+
+// WithProgress has Try and Retry call a function at each look at how far the workers are: at least twice a second, from the goroutine that waits.
+func WithProgress(tell func(soFar Result)) Option { return func(a *Admin) { a.progress = tell } }
 
 // mostText bounds names, actors and reasons, in bytes.
 const mostText = 255

@@ -12,28 +12,33 @@ import (
 )
 
 // Aggregate names an aggregate.
-type Aggregate struct{ BoundedContext, Type, ID string }
+type Aggregate struct {
+	BoundedContext string `json:"bounded_context"`
+	Type           string `json:"aggregate_type"`
+	ID             string `json:"aggregate_id"`
+}
 
 // DeadLetter is an event that a projection's handler has failed on, or that waits behind such an event.
 type DeadLetter struct {
-	Projection string
-	Position   int64 // of the event
-	EventID    uuid.UUID
-	EventType  string
-	Aggregate  Aggregate
+	Projection string    `json:"projection"`
+	Position   int64     `json:"position"` // of the event
+	EventID    uuid.UUID `json:"event_id"`
+	EventType  string    `json:"event_type"`
+	Aggregate  Aggregate `json:"aggregate"`
 	// State is "retrying" while its partition waits for the event, "stopped" while the projection is stopped at it, "parked" while its aggregate is parked,
 	// "skipped" if no handler has handled it, and "handled" if one has in the end.
-	State string
+	State string `json:"state"`
 	// Attempts is how often handlers have failed on it; 0 for an event that waits behind another.
-	Attempts int
+	Attempts int `json:"attempts"`
 	// Error is what the last attempt failed with, and Group the failures that are like it.
-	Error string
-	Group string
+	Error string `json:"error"`
+	Group string `json:"group"`
 	// Worker and Generation are those of the last attempt, or of the worker that put the event aside.
-	Worker     uuid.UUID
-	Generation int64
+	Worker     uuid.UUID `json:"worker"`
+	Generation int64     `json:"generation"`
 	// FirstFailedAt and LastFailedAt are the database's times of the first and the last attempt, or of when the event was put aside.
-	FirstFailedAt, LastFailedAt time.Time
+	FirstFailedAt time.Time `json:"first_failed_at"`
+	LastFailedAt  time.Time `json:"last_failed_at"`
 }
 
 const sqlDeadLetters = `
@@ -98,19 +103,23 @@ func (a *Admin) toList(ctx context.Context, f Filter) (*pgcoord.Store, []string,
 
 // FailureGroup is failures of a projection that are alike: of one kind, from one function of the application.
 type FailureGroup struct {
-	Projection string
+	Projection string `json:"projection"`
 	// Group identifies the kind and the frame, for a Filter. It is the same in all projections and replica sets.
-	Group string
+	Group string `json:"group"`
 	// Kind is what the errors have in common, such as "SQLSTATE 23505, constraint users_email_key", and Frame the function that they came from: that which
 	// panicked, or else the handler's method.
-	Kind, Frame string
+	Kind  string `json:"kind"`
+	Frame string `json:"frame"`
 	// Events is how many events failed so, and Aggregates of how many aggregates. Waiting is how many letters those of them that are parked have in all.
-	Events, Aggregates, Waiting int
+	Events     int `json:"events"`
+	Aggregates int `json:"aggregates"`
+	Waiting    int `json:"waiting"`
 	// First and Last are when an event of the group failed first and last.
-	First, Last time.Time
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
 	// Example is the error of the event at ExamplePosition, which failed last.
-	Example         string
-	ExamplePosition int64
+	Example         string `json:"example"`
+	ExamplePosition int64  `json:"example_position"`
 }
 
 const sqlFailureGroups = `

@@ -13,34 +13,38 @@ import (
 // Result is what came of Retry or Discard.
 type Result struct {
 	// Operation is the number of the row in orchestrator_operations.
-	Operation int64
+	Operation int64 `json:"operation"`
 	// Aggregates is how many parked aggregates the filter selected. Of them, Succeeded are not parked any more, Failed are still, because one of their letters
 	// could not be handled, and Waiting have yet to be handled.
-	Aggregates, Succeeded, Failed, Waiting int
+	Aggregates int `json:"aggregates"`
+	Succeeded  int `json:"succeeded"`
+	Failed     int `json:"failed"`
+	Waiting    int `json:"waiting"`
 	// Events is how many letters were handled or discarded.
-	Events int64
+	Events int64 `json:"events"`
 	// Failures says what the first 100 that failed did so with.
-	Failures []RetryFailure
+	Failures []RetryFailure `json:"failures,omitempty"`
 }
 
 // RetryFailure is a letter that could not be handled.
 type RetryFailure struct {
-	Projection string
-	Aggregate  Aggregate
-	Position   int64
-	Error      string
+	Projection string    `json:"projection"`
+	Aggregate  Aggregate `json:"aggregate"`
+	Position   int64     `json:"position"`
+	Error      string    `json:"error"`
 }
 
 // Trial is what would come of the retry of a parked aggregate now.
 type Trial struct {
-	Projection string
-	Aggregate  Aggregate
+	Projection string    `json:"projection"`
+	Aggregate  Aggregate `json:"aggregate"`
 	// Letters is how many events of the aggregate are put aside, and Handled how many of them the handler handled, in order, before one failed. At most 1,000
 	// are tried, for about 5 seconds.
-	Letters, Handled int
+	Letters int `json:"letters"`
+	Handled int `json:"handled"`
 	// FailedAt is the position of the event that failed; 0 if none did. Error is what it failed with.
-	FailedAt int64
-	Error    string
+	FailedAt int64  `json:"failed_at"`
+	Error    string `json:"error"`
 }
 
 // Retry has the owners of their slots handle the letters of parked aggregates again, in order. An aggregate is parked no more when none of its letters is left.
@@ -140,7 +144,11 @@ func (a *Admin) await(ctx context.Context, id int64) (Result, error) {
 			continue // how far it has come is looked up once more
 		case err != nil:
 			return result, fmt.Errorf("looking how far operation %d is: %w", id, err)
-		case result.Waiting == 0:
+		}
+		if a.progress != nil {
+			a.progress(result)
+		}
+		if result.Waiting == 0 {
 			if result.Failed > 0 {
 				look, end := lastLook(ctx)
 				defer end()

@@ -21,6 +21,7 @@ var facePackages = []string{
 	typecheck.Module + "/metrics",
 	typecheck.Module + "/migrations",
 	typecheck.Module + "/admin",
+	typecheck.Module + "/cli",
 }
 
 // mayShow are the packages outside the standard library and the face that the face may show, with those below them.

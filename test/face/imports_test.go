@@ -16,43 +16,47 @@ const (
 	actorLibrary = "github.com/asynkron/protoactor-go"
 	driver       = "github.com/jackc/pgx/v5"
 	collectors   = "github.com/prometheus/client_golang"
+	commands     = "github.com/urfave/cli"
 )
 
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                     {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "es"},
-	"admin":                 {"eventstore", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/replicaset", "internal/slot", "migrations", "pgcoord"},
-	"actors":                {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
-	"pgcoord":               {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "es"},
-	"projection":            {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},
-	"eventstore":            {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es"},
-	"internal/eventread":    {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
-	"internal/eventrow":     {"internal/packed", "es"},
-	"internal/horizon":      {"internal/announcement", "internal/dbfault", "internal/dbguard", "internal/slot", "es"},
-	"migrations":            {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate"},
-	"internal/migrate":      {"internal/dbfault", "internal/dbguard", "internal/dbrights"},
-	"internal/dbfault":      {},
-	"internal/handling":     {"internal/batchtx", "internal/dbfault", "internal/dbguard", "es"},
-	"internal/dbguard":      {"internal/dbfault"},
-	"internal/dbrights":     {"internal/dbfault"},
-	"internal/batchtx":      {"internal/dbfault", "internal/dbguard"},
-	"internal/pooler":       {"internal/dbfault", "internal/dbguard"},
-	"messages":              {"internal/announcement", "internal/packed", "internal/replicaset", "internal/slot", "es"},
-	"internal/packed":       {"es"},
-	"internal/announcement": {},
-	"metrics":               {"internal/measure"},
-	"internal/measure":      {},
-	"internal/slot":         {},
-	"internal/wakeup":       {},
-	"internal/replicaset":   {"internal/slot"},
-	"es":                    {},
+	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "es"},
+	"cli":                          {".", "admin", "eventstore", "migrations", "projection"},
+	"cmd/pupsourcing-orchestrator": {"cli"},
+	"admin":                        {"eventstore", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/replicaset", "internal/slot", "migrations", "pgcoord"},
+	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
+	"pgcoord":                      {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "es"},
+	"projection":                   {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},
+	"eventstore":                   {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es"},
+	"internal/eventread":           {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
+	"internal/eventrow":            {"internal/packed", "es"},
+	"internal/horizon":             {"internal/announcement", "internal/dbfault", "internal/dbguard", "internal/slot", "es"},
+	"migrations":                   {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/migrate"},
+	"internal/migrate":             {"internal/dbfault", "internal/dbguard", "internal/dbrights"},
+	"internal/dbfault":             {},
+	"internal/handling":            {"internal/batchtx", "internal/dbfault", "internal/dbguard", "es"},
+	"internal/dbguard":             {"internal/dbfault"},
+	"internal/dbrights":            {"internal/dbfault"},
+	"internal/batchtx":             {"internal/dbfault", "internal/dbguard"},
+	"internal/pooler":              {"internal/dbfault", "internal/dbguard"},
+	"messages":                     {"internal/announcement", "internal/packed", "internal/replicaset", "internal/slot", "es"},
+	"internal/packed":              {"es"},
+	"internal/announcement":        {},
+	"metrics":                      {"internal/measure"},
+	"internal/measure":             {},
+	"internal/slot":                {},
+	"internal/wakeup":              {},
+	"internal/replicaset":          {"internal/slot"},
+	"es":                           {},
 }
 
 // onlyIn says where libraries may be imported.
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
-	driver:       {".", "actors", "admin", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler"},
+	commands:     {"cli"},
+	driver:       {".", "actors", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler"},
 	collectors:   {".", "metrics", "internal/measure"},
 }
 

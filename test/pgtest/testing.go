@@ -38,9 +38,12 @@ var shared struct {
 
 // Main is the body of TestMain in a package that uses databases: it runs the tests, stops the server if one was started, fails
 // if goroutines are left over, and exits. leaks are goleak's options, for goroutines that the code under test cannot end.
-func Main(m *testing.M, leaks ...goleak.Option) {
+func Main(m *testing.M, leaks ...goleak.Option) { os.Exit(RunMain(m, leaks...)) }
+
+// RunMain does what Main does, and returns the code to exit with.
+func RunMain(m *testing.M, leaks ...goleak.Option) (code int) {
 	shared.inMain = true
-	os.Exit(finish(m.Run(), leaks))
+	return finish(m.Run(), leaks)
 }
 
 // finish stops what was started and returns the code to exit with.

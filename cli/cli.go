@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	urfave "github.com/urfave/cli/v3"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// Config is what a command line works with. The zero value is that of a program of its own.
+type Config struct {
+	// Stdin, Stdout and Stderr are the streams; nil means those of the process. Results go to Stdout. Questions, progress and errors go to Stderr.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Getenv reads an environment variable; nil means os.Getenv.
+	Getenv func(string) string
+	// Connect opens the pool, which is closed when the command has ended. If it is nil, the flag --database says where to connect, or DATABASE_URL, or the
+	// variables of PostgreSQL's own programs, such as PGHOST.
+	Connect func(context.Context) (*pgxpool.Pool, error)
+	// EventStore is the store of the events. If it is nil, the flags --events-schema and --events-table say where they are.
+	EventStore *eventstore.Store
+	// Projections are those of the program, whose names complete arguments in a shell. It need not have any.
+	Projections []projection.Projection
+}
+
+// Run runs a command and returns the exit code. The arguments are those after the program's name, as in os.Args[1:]; all of os.Args is understood as well. It
+// never ends the process. When ctx ends, the command ends.
+func Run(ctx context.Context, args []string, c Config) (exitCode int) {
+	if len(args) > 0 && len(os.Args) > 0 && args[0] == os.Args[0] {
+		args = args[1:]
+	}
+	a := &app{config: c.withDefaults()}
+	defer a.close()
+	name := "pupsourcing-orchestrator"
+	if len(os.Args) > 0 && os.Args[0] != "" {
+		name = filepath.Base(os.Args[0])
+	}
+	err := a.root(name).Run(ctx, append([]string{name}, args...))
+	return a.end(ctx, name, err)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Stdin == nil {
+		c.Stdin = os.Stdin
+	}
+	if c.Stdout == nil {
+		c.Stdout = os.Stdout
+	}
+	if c.Stderr == nil {
+		c.Stderr = os.Stderr
+	}
+	if c.Getenv == nil {
+		c.Getenv = os.Getenv
+	}
+	return c
+}
+
+// app is one run of a command.
+type app struct {
+	config Config
+	pool   *pgxpool.Pool // nil before it is needed
+}
+
+// root is the command of all others.
+func (a *app) root(name string) *urfave.Command {
+	root := &urfave.Command{
+		Name:  name,
+		Usage: "look at workers that share projections, and operate them",
+		Description: `Every command that changes something records who did it, when, what and why in
+the table orchestrator_operations. Commands that lose something ask first, or need --yes.
+
+Exit codes: 0 yes or done, 1 failed, 2 the command line is wrong, 3 a condition does not
+hold, 4 not confirmed.`,
+		Version:               version(),
+		Reader:                a.config.Stdin,
+		Writer:                a.config.Stdout,
+		ErrWriter:             a.config.Stderr,
+		EnableShellCompletion: true,
+		Suggest:               true,
+		HideHelpCommand:       true,
+		ExitErrHandler:        func(context.Context, *urfave.Command, error) {}, // Run returns the code
+		ConfigureShellCompletionCommand: func(c *urfave.Command) {
+			c.Hidden, c.Usage = false, "print a script that completes commands in bash, zsh or fish"
+		},
+		Flags: []urfave.Flag{
+			&urfave.StringFlag{Name: "database", Usage: "`URL` of the database; default: DATABASE_URL, or PGHOST and its like"},
+			&urfave.StringFlag{Name: "schema", Usage: "`schema` of the orchestrator's tables; default: PUPSOURCING_SCHEMA, or as the search_path says"},
+			&urfave.StringFlag{Name: "replica-set", Aliases: []string{"r"}, Usage: "`name` of the replica set; default: PUPSOURCING_REPLICA_SET, or the only one"},
+			&urfave.StringFlag{Name: "events-schema", Usage: "`schema` of the events table; default: PUPSOURCING_EVENTS_SCHEMA, or as the search_path says"},
+			&urfave.StringFlag{Name: "events-table", Usage: "`name` of the events table; default: PUPSOURCING_EVENTS_TABLE, or events"},
+			&urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`form` of the result: table, plain (tabs between columns, no heading) or json"},
+			&urfave.StringFlag{Name: "actor", Usage: "`who` acts, for orchestrator_operations; default: the user and the host"},
+		},
+		Commands: []*urfave.Command{a.migrate(), a.projections(), a.deadLetters()},
+	}
+	a.finish(root)
+	return root
+}
+
+// finish sets on a command and those below it what all have.
+func (a *app) finish(c *urfave.Command) {
+	c.OnUsageError = func(_ context.Context, c *urfave.Command, err error, _ bool) error { return usage(c, err) }
+	c.HideHelpCommand = true
+	if c.Action == nil {
+		c.Action = a.noCommand
+	}
+	for _, sub := range c.Commands {
+		a.finish(sub)
+	}
+}
+
+// noCommand is what a command that only has commands does.
+func (a *app) noCommand(_ context.Context, c *urfave.Command) error {
+	if c.Args().Present() {
+		unknown := c.Args().First()
+		err := fmt.Errorf("there is no command %q", unknown)
+		if like := urfave.SuggestCommand(c.Commands, unknown); like != "" {
+			err = fmt.Errorf("%w; there is %q", err, like)
+		}
+		return usage(c, err)
+	}
+	c.Root().Writer = a.config.Stderr
+	if err := urfave.ShowSubcommandHelp(c); err != nil {
+		return err
+	}
+	return usageError{}
+}
+
+func (a *app) close() {
+	if a.pool != nil {
+		a.pool.Close()
+	}
+}

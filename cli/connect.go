@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	urfave "github.com/urfave/cli/v3"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+)
+
+// settings are the variables that PostgreSQL's own programs read, and what they are called in a connection string.
+var settings = []struct{ variable, name string }{
+	{"PGSERVICE", "service"},
+	{"PGSERVICEFILE", "servicefile"},
+	{"PGHOST", "host"},
+	{"PGPORT", "port"},
+	{"PGDATABASE", "dbname"},
+	{"PGUSER", "user"},
+	{"PGPASSWORD", "password"},
+	{"PGPASSFILE", "passfile"},
+	{"PGSSLMODE", "sslmode"},
+	{"PGSSLCERT", "sslcert"},
+	{"PGSSLKEY", "sslkey"},
+	{"PGSSLROOTCERT", "sslrootcert"},
+	{"PGTARGETSESSIONATTRS", "target_session_attrs"},
+	{"PGOPTIONS", "options"},
+	{"PGCONNECT_TIMEOUT", "connect_timeout"},
+}
+
+// value is a flag, or else an environment variable.
+func (a *app) value(c *urfave.Command, flag, variable string) string {
+	return cmp.Or(c.String(flag), a.config.Getenv(variable))
+}
+
+// database opens the pool, once.
+func (a *app) database(ctx context.Context, c *urfave.Command) (*pgxpool.Pool, error) {
+	if a.pool != nil {
+		return a.pool, nil
+	}
+	connect := a.config.Connect
+	if connect == nil {
+		where := a.value(c, "database", "DATABASE_URL")
+		if where == "" {
+			where = a.fromSettings()
+		}
+		if where == "" {
+			return nil, usage(c, errors.New("no database is given: use --database, DATABASE_URL, or PGHOST and its like"))
+		}
+		connect = func(ctx context.Context) (*pgxpool.Pool, error) { return open(ctx, where) }
+	}
+	pool, err := connect(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the database: %w", err)
+	}
+	a.pool = pool
+	return pool, nil
+}
+
+// open opens a pool of few connections: a command needs one, and one more to cancel or look.
+func open(ctx context.Context, where string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(where)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = 3
+	if _, set := config.ConnConfig.RuntimeParams["application_name"]; !set {
+		config.ConnConfig.RuntimeParams["application_name"] = "pupsourcing-orchestrator"
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+// fromSettings is a connection string of PostgreSQL's variables; empty if none is set.
+func (a *app) fromSettings() string {
+	var parts []string
+	for _, s := range settings {
+		if value := a.config.Getenv(s.variable); value != "" {
+			parts = append(parts, s.name+"='"+strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value)+"'")
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// eventStore is the store of the events.
+func (a *app) eventStore(c *urfave.Command) *eventstore.Store {
+	if a.config.EventStore != nil {
+		return a.config.EventStore
+	}
+	return eventstore.New(a.eventStoreOptions(c)...)
+}
+
+func (a *app) eventStoreOptions(c *urfave.Command) (options []eventstore.Option) {
+	if schema := a.value(c, "events-schema", "PUPSOURCING_EVENTS_SCHEMA"); schema != "" {
+		options = append(options, eventstore.WithSchema(schema))
+	}
+	if table := a.value(c, "events-table", "PUPSOURCING_EVENTS_TABLE"); table != "" {
+		options = append(options, eventstore.WithEventsTable(table))
+	}
+	return options
+}
+
+// schema is that of the orchestrator's tables; empty where the search_path says it.
+func (a *app) schema(c *urfave.Command) string { return a.value(c, "schema", "PUPSOURCING_SCHEMA") }
+
+// admin is the replica set's.
+func (a *app) admin(ctx context.Context, c *urfave.Command, options ...admin.Option) (*admin.Admin, error) {
+	db, err := a.database(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	replicaSet, err := a.replicaSet(ctx, c, db)
+	if err != nil {
+		return nil, err
+	}
+	if schema := a.schema(c); schema != "" {
+		options = append(options, admin.WithSchema(schema))
+	}
+	if actor := c.String("actor"); actor != "" {
+		options = append(options, admin.WithActor(actor))
+	}
+	return admin.New(db, a.eventStore(c), replicaSet, options...)
+}
+
+// replicaSet is the one that is named, or the only one that there is.
+func (a *app) replicaSet(ctx context.Context, c *urfave.Command, db *pgxpool.Pool) (string, error) {
+	if name := a.value(c, "replica-set", "PUPSOURCING_REPLICA_SET"); name != "" {
+		return name, nil
+	}
+	schema, err := migrations.Locate(ctx, db, a.schema(c))
+	if err != nil {
+		return "", err
+	}
+	rows, err := db.Query(ctx, "SELECT DISTINCT replica_set FROM "+pgx.Identifier{schema, "orchestrator_checkpoints"}.Sanitize()+" ORDER BY 1")
+	if err != nil {
+		return "", fmt.Errorf("looking for replica sets: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("looking for replica sets: %w", err)
+	case len(names) == 0:
+		return "", errors.New("no replica set has run in this database: name one with --replica-set")
+	case len(names) > 1:
+		return "", usage(c, fmt.Errorf("there are several replica sets (%s): name one with --replica-set", strings.Join(names, ", ")))
+	}
+	return names[0], nil
+}

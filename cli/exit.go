@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	urfave "github.com/urfave/cli/v3"
+)
+
+// The exit codes.
+const (
+	exitDone = iota
+	exitFailed
+	exitUsage
+	exitFalse
+	exitUnconfirmed
+)
+
+// usageError says that the command line is wrong. It is empty where the help was printed.
+type usageError struct {
+	command string
+	err     error
+}
+
+func (e usageError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e usageError) Unwrap() error { return e.err }
+
+func usage(c *urfave.Command, err error) error {
+	if _, already := errors.AsType[usageError](err); already {
+		return err
+	}
+	return usageError{command: c.FullName(), err: err}
+}
+
+// errFalse says that a condition does not hold, which was printed.
+var errFalse = errors.New("")
+
+// errUnconfirmed says that nobody has confirmed.
+var errUnconfirmed = errors.New("")
+
+// end prints an error and returns the exit code.
+func (a *app) end(ctx context.Context, name string, err error) int {
+	var wrong usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errFalse):
+		return exitFalse
+	case errors.Is(err, errUnconfirmed):
+		return exitUnconfirmed
+	case errors.As(err, &wrong):
+		if wrong.err != nil {
+			a.say("%s: %v\nTry: %s --help", name, wrong.err, wrong.command)
+		}
+		return exitUsage
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		a.say("%s: interrupted: %v", name, err)
+	default:
+		a.say("%s: %v", name, err)
+	}
+	return exitFailed
+}
+
+// say prints a line for a person.
+func (a *app) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.config.Stderr, format+"\n", args...)
+}
+
+// version is that of the library in the program.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	const module = "github.com/getpup/pupsourcing-orchestrator/v2"
+	if info.Main.Path == module {
+		return info.Main.Version
+	}
+	for _, dependency := range info.Deps {
+		if dependency.Path == module {
+			return dependency.Version
+		}
+	}
+	return "unknown"
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	urfave "github.com/urfave/cli/v3"
+)
+
+// column is one of a list's.
+type column[T any] struct {
+	heading string
+	text    func(T) string
+}
+
+// forms are those of a result.
+var forms = []string{"table", "plain", "json"}
+
+// form is the one that was asked for.
+func form(c *urfave.Command) (string, error) {
+	asked := c.String("output")
+	if !slices.Contains(forms, asked) {
+		return "", usage(c, fmt.Errorf("--output must be one of %s, got %q", strings.Join(forms, ", "), asked))
+	}
+	return asked, nil
+}
+
+// printList prints a list in the form that was asked for.
+func printList[T any](a *app, c *urfave.Command, list []T, columns ...column[T]) error {
+	asked, err := form(c)
+	if err != nil {
+		return err
+	}
+	if asked == "json" {
+		if list == nil {
+			list = []T{}
+		}
+		return a.printJSON(list)
+	}
+	var rows [][]string
+	if asked == "table" {
+		headings := make([]string, len(columns))
+		for i, col := range columns {
+			headings[i] = strings.ToUpper(col.heading)
+		}
+		rows = append(rows, headings)
+	}
+	for _, one := range list {
+		row := make([]string, len(columns))
+		for i, col := range columns {
+			row[i] = oneLine(col.text(one))
+		}
+		rows = append(rows, row)
+	}
+	return writeRows(a.config.Stdout, asked, rows)
+}
+
+// printOne prints a value with names, in the form that was asked for: the fields are lines.
+func printOne(a *app, c *urfave.Command, value any, fields ...[2]string) error {
+	asked, err := form(c)
+	if err != nil {
+		return err
+	}
+	if asked == "json" {
+		return a.printJSON(value)
+	}
+	rows := make([][]string, len(fields))
+	for i, f := range fields {
+		rows[i] = []string{f[0], oneLine(f[1])}
+	}
+	return writeRows(a.config.Stdout, asked, rows)
+}
+
+func (a *app) printJSON(value any) error {
+	encoder := json.NewEncoder(a.config.Stdout)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(value); err != nil {
+		return fmt.Errorf("printing the result: %w", err)
+	}
+	return nil
+}
+
+// writeRows writes rows as aligned columns, or with tabs between them.
+func writeRows(w io.Writer, form string, rows [][]string) error {
+	aligned := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	out := w
+	if form == "table" {
+		out = aligned
+	}
+	for _, row := range rows {
+		if _, err := fmt.Fprintln(out, strings.Join(row, "\t")); err != nil {
+			return fmt.Errorf("printing the result: %w", err)
+		}
+	}
+	if err := aligned.Flush(); err != nil {
+		return fmt.Errorf("printing the result: %w", err)
+	}
+	return nil
+}
+
+// oneLine is a text without what would break a row, or control a terminal.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return ' '
+		}
+		return r
+	}, text)
+}
+
+// moment is a time as results have it.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// orDash is a text, or a dash where there is none, so that columns stay where they are.
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// shortened is the first of a text, for a column.
+func shortened(text string, most int) string {
+	runes := []rune(oneLine(text))
+	if len(runes) <= most {
+		return string(runes)
+	}
+	return string(runes[:most-1]) + "…"
+}
+
+// counted is a number with its noun.
+func counted[N int | int64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	urfave "github.com/urfave/cli/v3"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+)
+
+// projections is the commands for projections.
+func (a *app) projections() *urfave.Command {
+	all := &urfave.BoolFlag{Name: "all", Usage: "all projections of the replica set"}
+	return &urfave.Command{
+		Name:  "projections",
+		Usage: "hold projections back, and let them go on",
+		Commands: []*urfave.Command{
+			{
+				Name: "pause", Usage: "hold a projection back", ArgsUsage: "PROJECTION",
+				Description: "When the command has ended, nothing of the projection can commit any more. A pause\noutlasts restarts, crashes and other numbers of workers, until 'projections resume'\nor the time that --for or --until gives.",
+				Flags: changing(all,
+					&urfave.DurationFlag{Name: "for", Usage: "end the pause after this `time`, such as 30m"},
+					&urfave.TimestampFlag{Name: "until", Usage: "end the pause at this `time`, such as 2026-05-01T06:00:00Z", Config: urfave.TimestampConfig{Layouts: []string{time.RFC3339}}},
+					&urfave.DurationFlag{Name: "patience", Value: time.Minute, Usage: "how `long` to wait for a handler that runs"}),
+				Action: a.pause, ShellComplete: a.completeProjections,
+			},
+			{
+				Name: "resume", Usage: "end a pause, or a stop at an event that could not be handled", ArgsUsage: "PROJECTION",
+				Description: "The event at which a projection stopped is tried again.",
+				Flags:       changing(all), Action: a.resume, ShellComplete: a.completeProjections,
+			},
+		},
+	}
+}
+
+// target is the projection that is named, or all.
+func target(c *urfave.Command) (admin.Target, error) {
+	name := c.Args().First()
+	switch {
+	case c.Args().Len() > 1:
+		return admin.Target{}, usage(c, fmt.Errorf("one projection is to be named, got %d arguments", c.Args().Len()))
+	case c.Bool("all") && name != "":
+		return admin.Target{}, usage(c, errors.New("--all and a projection exclude each other"))
+	case !c.Bool("all") && name == "":
+		return admin.Target{}, usage(c, errors.New("name the projection, or give --all"))
+	}
+	return admin.Target{Projection: name}, nil
+}
+
+func (a *app) pause(ctx context.Context, c *urfave.Command) error {
+	t, err := target(c)
+	if err != nil {
+		return err
+	}
+	until := c.Timestamp("until")
+	switch {
+	case c.Duration("for") < 0:
+		return usage(c, fmt.Errorf("--for must not be negative, got %s", c.Duration("for")))
+	case c.Duration("for") > 0 && !until.IsZero():
+		return usage(c, errors.New("--for and --until exclude each other"))
+	case c.Duration("for") > 0:
+		until = time.Now().Add(c.Duration("for"))
+	case c.Duration("patience") <= 0:
+		return usage(c, fmt.Errorf("--patience must be above 0, got %s", c.Duration("patience")))
+	}
+	what := fmt.Sprintf("pause %s", t)
+	if !until.IsZero() {
+		what += " until " + moment(until)
+	}
+	if !a.goAhead(c, what) {
+		return nil
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Duration("patience"), fmt.Errorf("--patience (%s) has passed", c.Duration("patience")))
+	defer cancel()
+	if err := adm.Pause(ctx, t, c.String("reason"), until); err != nil {
+		return err
+	}
+	a.say("Paused %s. Nothing of it can commit any more.", t)
+	return nil
+}
+
+func (a *app) resume(ctx context.Context, c *urfave.Command) error {
+	t, err := target(c)
+	if err != nil || !a.goAhead(c, fmt.Sprintf("resume %s", t)) {
+		return err
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := adm.Resume(ctx, t, c.String("reason")); err != nil {
+		return err
+	}
+	a.say("Resumed %s.", t)
+	return nil
+}
+
+// completeProjections prints the names that an argument may have.
+func (a *app) completeProjections(ctx context.Context, c *urfave.Command) {
+	for _, p := range a.config.Projections {
+		if p != nil {
+			_, _ = fmt.Fprintln(c.Root().Writer, p.Name())
+		}
+	}
+	urfave.DefaultCompleteWithFlags(ctx, c)
+}

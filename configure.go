@@ -3,7 +3,6 @@ package orchestrator
 import (
 	"context"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,7 +31,7 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 			HasSession:    !o.config.pollOnly,
 			Hostname:      hostname,
 			ProcessID:     os.Getpid(),
-			Version:       version(),
+			Version:       pgcoord.LibraryVersion(),
 		},
 		Timing:  o.config.timing(),
 		Batch:   o.config.batch(),
@@ -82,24 +81,4 @@ func (c *config) batch() actors.BatchConfig {
 		FlushAfter: time.Second,
 		FlushEvery: 10_000,
 	}
-}
-
-// modulePath is the library's own, as builds record it.
-const modulePath = "github.com/getpup/pupsourcing-orchestrator/v2"
-
-// version is the library's version, as the build recorded it.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if info.Main.Path == modulePath {
-		return info.Main.Version
-	}
-	for _, dep := range info.Deps {
-		if dep.Path == modulePath {
-			return dep.Version
-		}
-	}
-	return "unknown"
 }

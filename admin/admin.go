@@ -9,6 +9,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
@@ -30,6 +31,8 @@ type Admin struct {
 
 	mu    sync.Mutex
 	store *pgcoord.Store // nil before the first use
+	// events is the events table's name, known when store is.
+	events pgx.Identifier
 }
 
 // Option changes how an Admin works.
@@ -126,17 +129,22 @@ func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.store = store
+	a.store, a.events = store, events.EventsTable()
 	return store, nil
 }
 
 // explain adds to an error of the database the GRANT that is missing.
 func (a *Admin) explain(ctx context.Context, doing string, err error) error {
+	return a.explainBy(ctx, pgcoord.Needs, doing, err)
+}
+
+// explainBy is explain for what needs some rights.
+func (a *Admin) explainBy(ctx context.Context, needs func(string, pgx.Identifier) []dbrights.Need, doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if dbrights.IsRefusal(err) {
-		err = dbrights.Explain(ctx, a.pool, err, pgcoord.Needs(a.schema, a.eventStore.EventsTable()))
+		err = dbrights.Explain(ctx, a.pool, err, needs(a.schema, a.eventStore.EventsTable()))
 	}
 	return fmt.Errorf("%s of replica set %q: %w", doing, a.replicaSet, err)
 }

@@ -56,7 +56,7 @@ func (a *Admin) DeadLetters(ctx context.Context, f Filter) iter.Seq2[DeadLetter,
 		for {
 			page, err := a.deadLetters(ctx, f, after)
 			if err != nil {
-				yield(DeadLetter{}, a.explain(ctx, "reading the dead letters", err))
+				yield(DeadLetter{}, a.explainReading(ctx, "reading the dead letters", err))
 				return
 			}
 			for _, letter := range page {
@@ -138,7 +138,7 @@ ORDER BY count(*) DESC, 1, 2`
 func (a *Admin) FailureGroups(ctx context.Context, f Filter) ([]FailureGroup, error) {
 	groups, err := a.failureGroups(ctx, f)
 	if err != nil {
-		return nil, a.explain(ctx, "grouping the failures", err)
+		return nil, a.explainReading(ctx, "grouping the failures", err)
 	}
 	return groups, nil
 }

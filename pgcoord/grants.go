@@ -18,14 +18,22 @@ var tablesChanged = []string{"generations", "workers", "heartbeats", "checkpoint
 
 // Needs is the rights that a worker needs. Without a schema, the coordination tables are looked for in the connection's search_path.
 func Needs(schema string, events pgx.Identifier) []dbrights.Need {
+	return append(needs(schema, events, "SELECT", "INSERT", "UPDATE", "DELETE"), dbrights.OnSequence(events, "SELECT"))
+}
+
+// NeedsToRead is the rights that reading everything needs.
+func NeedsToRead(schema string, events pgx.Identifier) []dbrights.Need {
+	return needs(schema, events, "SELECT")
+}
+
+// needs is rights on the tables that a worker changes, and SELECT on those that it reads.
+func needs(schema string, events pgx.Identifier, rights ...string) []dbrights.Need {
 	needs := []dbrights.Need{
-		dbrights.On(events, "SELECT"), dbrights.OnSequence(events, "SELECT"),
+		dbrights.On(events, "SELECT"),
 		{Kind: dbrights.Table, Schema: schema, Name: "orchestrator_schema_version", Rights: []string{"SELECT"}},
 	}
 	for _, name := range tablesChanged {
-		needs = append(needs, dbrights.Need{
-			Kind: dbrights.Table, Schema: schema, Name: "orchestrator_" + name, Rights: []string{"SELECT", "INSERT", "UPDATE", "DELETE"},
-		})
+		needs = append(needs, dbrights.Need{Kind: dbrights.Table, Schema: schema, Name: "orchestrator_" + name, Rights: rights})
 	}
 	return needs
 }

@@ -121,6 +121,9 @@ func (s *Store) q(sql string) string { return s.qualify.Replace(sql) }
 // ReplicaSet is the name of the replica set.
 func (s *Store) ReplicaSet() string { return s.replicaSet }
 
+// EventsTable is the events table that the replica set reads, as schema.table, which is how the coordination tables name it.
+func (s *Store) EventsTable() string { return s.events }
+
 // Channel is the NOTIFY channel of the replica set. Its notifications are hints:
 // everything they say is found by looking as well.
 func (s *Store) Channel() string {

@@ -2,8 +2,10 @@ package dbguard
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -121,6 +123,17 @@ type tx struct {
 	pgx.Tx
 	pool Pool
 	conn *pgxpool.Conn // nil once it was given back
+	// unfit is the error of a statement that has shown that the server is of no use.
+	unfit error
+}
+
+// Exec executes a statement in the transaction.
+func (t *tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	tag, err := t.Tx.Exec(ctx, sql, args...)
+	if unfit(err) {
+		t.unfit = err
+	}
+	return tag, err
 }
 
 // Commit commits.
@@ -134,7 +147,7 @@ func (t *tx) end(ctx context.Context, end func(context.Context) error) error {
 	defer cancel()
 	err := explain(end(ctx))
 	if t.conn != nil {
-		Release(t.conn, err)
+		Release(t.conn, errors.Join(err, t.unfit))
 		t.conn = nil
 	}
 	return err

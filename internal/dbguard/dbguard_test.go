@@ -81,6 +81,7 @@ func TestAStandbyFailsEveryStatementAndLosesItsConnection(t *testing.T) {
 		batch.Queue(selectNone(dbguard.Primary))
 		return pool.SendBatch(ctx, &batch).Close()
 	})
+	ask(t, replica, func() error { return pool.InTransactions().Look(ctx, func(pgx.Tx) error { return nil }) })
 	_, err = pool.BeginTx(ctx, pgx.TxOptions{AccessMode: pgx.ReadWrite})
 	require.Error(t, err)
 	awaitClosed(t, replica)

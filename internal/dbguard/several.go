@@ -12,7 +12,28 @@ import (
 // Do runs several statements in one transaction, which is as those of single statements are, and commits it. It is rolled back if do returns an error.
 // Each statement ends with ctx, so do must not wait for anything else.
 func (t Transactions) Do(ctx context.Context, do func(tx pgx.Tx) error) error {
-	tx, err := t.BeginTx(ctx, readWrite)
+	return t.in(ctx, readWrite, do)
+}
+
+// snapshot is the options of a transaction whose statements all see the same moment.
+var snapshot = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+
+// sqlPrimary fails on a standby, where a transaction that only reads may begin.
+const sqlPrimary = `SELECT WHERE ` + Primary
+
+// Look runs several statements that read, as Do does, at one moment: none sees what was committed after the first.
+func (t Transactions) Look(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return t.in(ctx, snapshot, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, sqlPrimary); err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// in runs several statements in one transaction.
+func (t Transactions) in(ctx context.Context, options pgx.TxOptions, do func(tx pgx.Tx) error) error {
+	tx, err := t.BeginTx(ctx, options)
 	if err != nil {
 		return err
 	}

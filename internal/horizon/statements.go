@@ -100,9 +100,9 @@ FROM (SELECT pg_catalog.array_agg(e.global_position) AS positions, pg_catalog.ar
 CROSS JOIN `, slot, events.Sanitize(), glanceMost) + sqlStateTables
 }
 
-// sqlHolders reads who holds the writers' lock on the events table ($1) or a
-// partition of it, and the state. pg_locks covers all databases, hence the restriction.
-const sqlHolders = `
+// withHolders is who holds the writers' lock on the events table ($1) or a
+// partition of it. pg_locks covers all databases, hence the restriction.
+const withHolders = `
 WITH RECURSIVE target(oid) AS (
     SELECT pg_catalog.to_regclass($1)::pg_catalog.oid
     UNION ALL
@@ -114,7 +114,10 @@ WITH RECURSIVE target(oid) AS (
       AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
       AND l.relation IN (SELECT oid FROM target)
       AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
-)
+)`
+
+// sqlHolders reads the holders and the state.
+const sqlHolders = withHolders + `
 SELECT coalesce((SELECT pg_catalog.array_agg(name ORDER BY name) FROM holder), '{}'),
        coalesce((SELECT pg_catalog.array_agg(pid ORDER BY name) FROM holder), '{}'),` + sqlState
 

@@ -16,15 +16,21 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-// documentedGrants is the SQL of the section on rights in docs/operating.md. test/mutants runs tests in a directory of their own, so the
-// document is found from this file.
+// documentedGrants is the SQL of the section on rights in docs/operating.md.
 func documentedGrants(t *testing.T) string {
+	t.Helper()
+	return documentedSQL(t, "## Rights")
+}
+
+// documentedSQL is the first SQL of a section of docs/operating.md. test/mutants runs tests in a directory of their own, so the
+// document is found from this file.
+func documentedSQL(t *testing.T, heading string) string {
 	t.Helper()
 	_, file, _, known := runtime.Caller(0)
 	require.True(t, known)
 	document, err := os.ReadFile(filepath.Join(filepath.Dir(file), "..", "..", "docs", "operating.md"))
 	require.NoError(t, err)
-	_, section, found := strings.Cut(string(document), "## Rights")
+	_, section, found := strings.Cut(string(document), heading)
 	require.True(t, found)
 	_, sql, found := strings.Cut(section, "```sql")
 	require.True(t, found)

@@ -73,6 +73,8 @@ func (s *Store) migrate(ctx context.Context, db *pgxpool.Pool) error {
 			"events":      s.EventsTable().Sanitize(),
 			"heads":       s.AggregateHeadsTable().Sanitize(),
 			"checkpoints": s.CheckpointsTable().Sanitize(),
+			"letters":     s.DeadLettersTable().Sanitize(),
+			"parked":      s.ParkedAggregatesTable().Sanitize(),
 		},
 		Tables: s.tables(),
 		Home:   s.events,
@@ -96,13 +98,36 @@ func (s *Store) versionTable() string {
 	if s.events == defaultEvents {
 		name = "eventstore" + suffix
 	}
-	taken := []string{orchestratorVersions, s.heads, s.checkpoints}
+	taken := []string{orchestratorVersions, s.heads, s.checkpoints, s.letters(), s.parked()}
 	if s.events != defaultEvents {
 		taken = append(taken, "eventstore"+suffix)
 	}
 	if len(name) > migrate.MaxName || slices.Contains(taken, name) {
-		sum := sha256.Sum256([]byte(s.events))
-		name = "eventstore_" + hex.EncodeToString(sum[:8]) + suffix
+		name = "eventstore_" + hashed(s.events) + suffix
+	}
+	return name
+}
+
+// hashed is a short name in place of one that is too long or taken.
+func hashed(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:8])
+}
+
+// letters is the name of the table of dead letters: the checkpoints table's with another ending.
+func (s *Store) letters() string { return s.beside("dead_letters") }
+
+// parked is the name of the table of parked aggregates.
+func (s *Store) parked() string { return s.beside("parked_aggregates") }
+
+// beside is the name of a table that belongs to the checkpoints table: that one's with another ending.
+func (s *Store) beside(ending string) string {
+	if s.checkpoints == defaultCheckpoints {
+		return "projection_" + ending
+	}
+	name := s.checkpoints + "_" + ending
+	if len(name) > migrate.MaxName {
+		name = "eventstore_" + hashed(s.checkpoints) + "_" + ending
 	}
 	return name
 }
@@ -111,6 +136,7 @@ var (
 	textTypes = []string{"text", "character varying"}
 	longTypes = []string{"bigint"}
 	timeTypes = []string{"timestamp with time zone"}
+	slotTypes = []string{"integer"}
 )
 
 // tables are what the store relies on in its tables, as pupsourcing's generator or the migration makes them.
@@ -124,7 +150,7 @@ func (s *Store) tables() []migrate.Table {
 	aggregate := []string{"bounded_context", "aggregate_type", "aggregate_id"}
 	return []migrate.Table{
 		{
-			Name: s.events,
+			Name: s.events, Since: 1,
 			Columns: slices.Concat(
 				[]migrate.Column{{Name: "global_position", Types: longTypes, NotNull: true, Default: true}},
 				required(textTypes, aggregate...), required(textTypes, "event_type"), required(longTypes, "aggregate_version"),
@@ -139,15 +165,29 @@ func (s *Store) tables() []migrate.Table {
 			Unique: [][]string{{"global_position"}, {"event_id"}, versionColumns},
 		},
 		{
-			Name:    s.heads,
+			Name: s.heads, Since: 1,
 			Columns: slices.Concat(required(textTypes, aggregate...), required(longTypes, "aggregate_version"), required(timeTypes, "updated_at")),
 			Unique:  [][]string{aggregate},
 		},
 		{
-			Name: s.checkpoints,
+			Name: s.checkpoints, Since: 1,
 			Columns: slices.Concat(required(textTypes, "projection_name"), required(longTypes, "last_global_position"),
 				required(timeTypes, "updated_at")),
 			Unique: [][]string{{"projection_name"}},
+		},
+		{
+			Name: s.letters(), Since: 2,
+			Columns: slices.Concat(required(textTypes, "projection_name", "event_type", "state", "last_error"), required(textTypes, aggregate...),
+				required(longTypes, "global_position", "attempts"), required([]string{"uuid"}, "event_id"),
+				[]migrate.Column{{Name: "slot_from", Types: slotTypes}, {Name: "slot_to", Types: slotTypes}},
+				required(timeTypes, "first_failed_at", "last_failed_at")),
+			Unique: [][]string{{"projection_name", "global_position"}},
+		},
+		{
+			Name: s.parked(), Since: 2,
+			Columns: slices.Concat(required(textTypes, "projection_name"), required(textTypes, aggregate...),
+				required(longTypes, "global_position", "letters"), required(timeTypes, "parked_at")),
+			Unique: [][]string{{"projection_name", "aggregate_id", "aggregate_type", "bounded_context"}},
 		},
 	}
 }

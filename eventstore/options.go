@@ -24,8 +24,9 @@ func WithAggregateHeadsTable(name string) Option {
 }
 
 // WithCheckpointsTable sets the name, without schema, of the table in which
-// pupsourcing's own processors keep their positions. Defaults to
-// "projection_checkpoints". The store itself never reads or writes it.
+// pupsourcing's own processors and the manual processor keep their positions. Defaults to
+// "projection_checkpoints". The store itself never reads or writes it. The names of DeadLettersTable and
+// ParkedAggregatesTable follow from it.
 func WithCheckpointsTable(name string) Option {
 	return func(s *Store) { s.checkpoints = name }
 }

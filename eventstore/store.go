@@ -122,6 +122,17 @@ func (s *Store) CheckpointsTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.checkpoints)
 }
 
+// DeadLettersTable is the name of the table in which the manual processor keeps events that it could not handle: projection_dead_letters, or
+// the checkpoints table's name with _dead_letters after it if that is not projection_checkpoints. It is in the schema of the checkpoints table.
+func (s *Store) DeadLettersTable() pgx.Identifier {
+	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.letters())
+}
+
+// ParkedAggregatesTable is the name of the table of the aggregates that the manual processor has parked, by the same rule.
+func (s *Store) ParkedAggregatesTable() pgx.Identifier {
+	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.parked())
+}
+
 func (s *Store) checkNames() error {
 	err := cmp.Or(
 		migrate.ValidateSchema("Schema", s.schema),
@@ -140,6 +151,11 @@ func (s *Store) checkDistinct() error {
 	if s.events == s.heads || s.events == s.checkpoints || s.heads == s.checkpoints {
 		return fmt.Errorf("EventsTable, AggregateHeadsTable and CheckpointsTable must differ, got %q, %q and %q",
 			s.events, s.heads, s.checkpoints)
+	}
+	for _, own := range []string{s.letters(), s.parked()} {
+		if s.events == own || s.heads == own || s.checkpoints == own {
+			return fmt.Errorf("EventsTable, AggregateHeadsTable and CheckpointsTable must not be %q, which is the name of another of the store's tables", own)
+		}
 	}
 	return nil
 }

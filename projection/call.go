@@ -43,7 +43,7 @@ func (r *runner) call(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, events
 	c := &call{events: events, began: time.Now(), done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		c.handled, c.err = handling.Handle(ctx, r.projection, batchtx.Guard(tx), handling.List(events), func(i int) bool {
+		c.handled, c.err = handling.HandleWithin(ctx, r.policy.Timeout, r.projection, batchtx.Guard(tx), handling.List(events), func(i int) bool {
 			c.at.Store(int64(i))
 			return true
 		})

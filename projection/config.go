@@ -1,6 +1,7 @@
 package projection
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
@@ -40,6 +42,14 @@ type ProcessorConfig struct {
 	// PollInterval is how long to wait for new events at the end of the stream.
 	// Defaults to 100ms.
 	PollInterval time.Duration
+	// ErrorPolicy says what follows when an event has failed. Nil means the projection's own, see ErrorPolicied. If it has none either, Run returns an
+	// error at the first failed attempt. What becomes of events is kept in the tables EventStore.DeadLettersTable and
+	// EventStore.ParkedAggregatesTable, which eventstore.RunMigrations makes. docs/errors.md says what a person does with them. The backoff defaults to
+	// 100ms at first and 30s later.
+	ErrorPolicy *ErrorPolicy
+	// FailureHook is told of each failed attempt, and of the outcome once that is committed. It is called outside the transaction, by one goroutine. If
+	// it is slow, failures are dropped: handling never waits for it.
+	FailureHook func(context.Context, Failure)
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 }
@@ -62,22 +72,55 @@ func (c ProcessorConfig) withDefaults() ProcessorConfig {
 }
 
 // describe returns what the projection says about itself, or an error for the first field that breaks its rule.
-func (c ProcessorConfig) describe() (handling.Description, error) {
+// policied says whether an error policy is set.
+func (c ProcessorConfig) describe() (d handling.Description, policied bool, err error) {
 	if err := c.validate(); err != nil {
-		return handling.Description{}, err
+		return d, false, err
 	}
-	d, err := handling.Describe[Wrapper, ErrorPolicied](c.Projection)
+	d, err = handling.Describe[Wrapper, ErrorPolicied](c.Projection)
 	switch {
 	case c.Projection == nil:
-		return handling.Description{}, errors.New("Projection must be set")
+		return d, false, errors.New("Projection must be set")
 	case err != nil:
-		return handling.Description{}, fmt.Errorf("Projection cannot be run: %w", err)
+		return d, false, fmt.Errorf("Projection cannot be run: %w", err)
 	case rowSuffix.MatchString(d.Name):
-		return handling.Description{}, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
+		return d, false, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
 	case c.TotalPartitions > 1 && d.Unpartitioned:
-		return handling.Description{}, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)
+		return d, false, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)
 	}
-	return d, nil
+	d.Policy, policied, err = c.policy(d)
+	return d, policied, err
+}
+
+// retryFirst and retryMax are the delays of a policy that says nothing of them: those of the orchestrator.
+const (
+	retryFirst = 100 * time.Millisecond
+	retryMax   = 30 * time.Second
+)
+
+// policy is the error policy that applies.
+func (c ProcessorConfig) policy(d handling.Description) (p handling.Policy, policied bool, err error) {
+	var set ErrorPolicy
+	source := "ErrorPolicy is invalid"
+	if c.ErrorPolicy != nil {
+		set = *c.ErrorPolicy
+	} else {
+		if set, policied, err = handling.PolicyOf[ErrorPolicied](d.Projection); err != nil {
+			return p, false, fmt.Errorf("Projection cannot be run: %w", err)
+		}
+		if !policied {
+			return noPolicy, false, nil
+		}
+		source = "Projection has an ErrorPolicy that is invalid"
+	}
+	if p, err = handling.ErrorPolicy[Outcome, Class](set).Policy(dbfault.Backoff{First: retryFirst, Max: retryMax}); err != nil {
+		return p, false, fmt.Errorf("%s: %w", source, err)
+	}
+	if d.Unpartitioned && p.Then == handling.Park {
+		return p, false, fmt.Errorf("%s: Then must not be Park, since the projection %q is unpartitioned: it promises one order across aggregates, and parking "+
+			"would change it; use Stop or Skip", source, d.Name)
+	}
+	return p, true, nil
 }
 
 // validate returns an error for the first field but Projection that breaks its rule.

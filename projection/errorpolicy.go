@@ -11,7 +11,7 @@ import (
 //
 // The first of these counts that is set: orchestrator.WithErrorPolicyFor, the projection's own (see [ErrorPolicied]), and
 // orchestrator.WithErrorPolicy. Run returns an error that names the field of a policy that breaks its rule. docs/errors.md explains when to use which.
-// The manual PostgresProcessor looks at no policy: its Run returns an error when a handler fails.
+// The manual PostgresProcessor takes the same policies, see ProcessorConfig.ErrorPolicy. Without any, its Run returns an error when a handler fails.
 type ErrorPolicy struct {
 	// Attempts is how many failed attempts at one event lead to Then. Only errors of the handler itself and timeouts count: see
 	// [Class]. They are counted over restarts. 0 means that the event is retried for ever, unless its error is permanent. It must not be negative.

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrProjectionStopped is what [PostgresProcessor.Run] returns, wrapped, after an
-// event could not be handled. See [StoppedError].
+// event could not be handled. With an error policy it returns it again, without calling a handler, until a person decides. See [StoppedError].
 var ErrProjectionStopped = errors.New("the projection stopped at an event that it could not handle")
 
 // StoppedError says which event stopped a projection, and why.

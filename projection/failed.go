@@ -11,8 +11,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
-// policy says what follows when an event has failed: Run ends.
-var policy = handling.Policy{Attempts: 1, Then: handling.Stop}
+// noPolicy says what follows when an event has failed where no error policy is set: Run ends.
+var noPolicy = handling.Policy{Attempts: 1, Then: handling.Stop, MaxParked: handling.DefaultMaxParked, MaxParkedEvents: handling.DefaultMaxParked}
 
 // rolledBack rolls back and decides what follows an error of a handler. The error is that of ctx.
 func (r *runner) rolledBack(ctx context.Context, tx *batchtx.Tx, events []es.PersistedEvent, handled int, took time.Duration, err error) (handling.Decision, error) {
@@ -34,7 +34,7 @@ func (r *runner) decide(ctx context.Context, events []es.PersistedEvent, f handl
 		f.Position = events[f.Handled].GlobalPosition
 	}
 	var d handling.Decision
-	r.failures, d = handling.Decide(policy, r.failures, f)
+	r.failures, d = handling.Decide(r.policy, r.failures, f)
 	if d.Verdict == handling.Idle {
 		r.log.WarnContext(ctx, "a handler sent no statement for too long, so the server ended its transaction and the batch is repeated; it gets more time",
 			"error", d.Err, "idle_timeout", r.idle, "next_idle_timeout", d.Idle)

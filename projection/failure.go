@@ -6,9 +6,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// Failure is a failed attempt at an event, as orchestrator.WithFailureHook is told of it.
+// Failure is a failed attempt at an event, as orchestrator.WithFailureHook and ProcessorConfig.FailureHook are told of it.
 type Failure struct {
-	// ReplicaSet, Worker, Generation, PartitionKey and TotalPartitions say where the handler was called: see [Delivery].
+	// ReplicaSet, Worker, Generation, PartitionKey and TotalPartitions say where the handler was called: see [Delivery]. The first three are zero
+	// under the manual processor.
 	ReplicaSet                    string
 	Worker                        uuid.UUID
 	Generation                    int64

@@ -60,9 +60,10 @@ func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
 // It returns an error
 //   - if the configuration is invalid or the database unfit, see [horizon.Check], or if a pooler is in the way that loses
 //     prepared statements or transactions, or if the role lacks a right;
-//   - wrapping [ErrProjectionStopped] (a [*StoppedError]) if an event failed. The events
-//     before it are committed with the checkpoint, the failed one is rolled back. Calling
-//     Run again tries it again. An event also fails if what was written for it violates a constraint at COMMIT, if its handler ends the transaction by
+//   - wrapping [ErrProjectionStopped] (a [*StoppedError]) if an event failed, or, with an error policy, if that says so. The events
+//     before it are committed with the checkpoint, the failed one is rolled back. Without an error policy, calling
+//     Run again tries it again. With one, the stop is stored: Run returns the error at once until a person decides (docs/errors.md), for every
+//     partition that has slots of the one that stopped. An event also fails if what was written for it violates a constraint at COMMIT, if its handler ends the transaction by
 //     SQL, or if the connection is lost three times in a row while it is handled;
 //   - wrapping [*horizon.RegressionError] if the checkpoint is ahead of the events, also if somebody moves it there later;
 //   - wrapping [ErrCheckpointsContradict] or [ErrCheckpointGone] if the checkpoint's rows were changed by hand so that nobody knows what is meant;
@@ -73,12 +74,14 @@ func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
 //
 // A handler may leave its transaction idle for 10 minutes. If it takes longer it is called again and gets more time, up to an hour. Several Runs at the same time are like several processors of the partition.
 func (p *PostgresProcessor) Run(ctx context.Context) error {
-	d, err := p.config.describe()
+	d, policied, err := p.config.describe()
 	if err != nil {
 		return fmt.Errorf("running a projection: %w", err)
 	}
-	r := newRunner(p.config, d)
+	r := newRunner(p.config, d, policied)
 	r.grace, r.idle = p.grace, p.idle
+	r.hook = handling.StartHook(p.config.FailureHook, handling.HookGrace, r.log, r.hookDropped())
+	defer r.hook.End()
 	err = r.run(ctx)
 	if err == nil || ctx.Err() != nil && !errors.Is(err, ErrHandlerRunning) {
 		return nil // what failed because ctx ended is no failure
@@ -104,6 +107,9 @@ type runner struct {
 	projection  handling.Projection
 	name        string
 	scope       handling.Scope
+	policy      handling.Policy
+	policied    bool // an error policy was set: what becomes of an event is kept in tables
+	hook        *handling.Hook[Failure]
 	partition   slot.Partition
 	application string        // the application_name of its transactions
 	grace       time.Duration // see PostgresProcessor
@@ -112,9 +118,10 @@ type runner struct {
 	db          dbguard.Pool
 
 	// What follows is made by resolve.
-	rows   checkpoints
-	prober *horizon.Prober
-	events *eventread.Reader
+	rows    checkpoints
+	letters *letters // nil where their tables are not there
+	prober  *horizon.Prober
+	events  *eventread.Reader
 
 	own      []namedPiece // what the checkpoint's rows are believed to say
 	ready    bool         // they were read before
@@ -126,11 +133,16 @@ type runner struct {
 	size     int          // of the next page: less than BatchSize after a failure
 	kept     time.Time    // when the checkpoint was last written or looked at
 	failures handling.State
+
+	parked    map[aggregate]int // letters of each parked aggregate; nil if none is. Only this partition, or a person, changes them: see letters
+	failing   failing
+	resume    time.Time // no event is handled before
+	unsettled int64     // highest position of an event that failed and must still be handled; 0: no such event
 }
 
-func newRunner(c ProcessorConfig, d handling.Description) *runner {
+func newRunner(c ProcessorConfig, d handling.Description, policied bool) *runner {
 	r := &runner{
-		config: c, projection: d.Projection, name: d.Name, scope: d.Scope,
+		config: c, projection: d.Projection, name: d.Name, scope: d.Scope, policy: d.Policy, policied: policied,
 		partition:   slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},
 		application: "pupsourcing-manual " + uuid.NewString(),
 		size:        c.BatchSize, db: dbguard.New(c.DB),
@@ -176,9 +188,7 @@ func (r *runner) run(ctx context.Context) error {
 func (r *runner) explain(ctx context.Context, err error) error {
 	events, checkpoints := r.config.EventStore.EventsTable(), r.config.EventStore.CheckpointsTable()
 	return dbrights.Explain(ctx, r.config.DB, err,
-		[]dbrights.Need{
-			dbrights.On(events, "SELECT"), dbrights.OnSequence(events, "SELECT"), dbrights.On(checkpoints, "SELECT", "INSERT", "UPDATE"),
-		},
+		append(r.needs(), dbrights.On(events, "SELECT"), dbrights.OnSequence(events, "SELECT"), dbrights.On(checkpoints, "SELECT", "INSERT", "UPDATE")),
 		[]dbrights.Need{dbrights.On(checkpoints, "DELETE")})
 }
 
@@ -209,7 +219,9 @@ func (r *runner) setUp(ctx context.Context) error {
 		r.log.WarnContext(ctx, "checkpoints of another number of partitions were replaced: processors of that number must stop",
 			"replaced", replaced[:min(len(replaced), 20)], "rows", len(replaced))
 	}
-	r.take(own)
+	if err := r.take(ctx, own); err != nil {
+		return err
+	}
 	r.ready = true
 	return nil
 }
@@ -234,11 +246,12 @@ func (r *runner) resolve(ctx context.Context, db eventread.DB) error {
 	return nil
 }
 
-// take begins from what the checkpoint's rows say.
-func (r *runner) take(own []namedPiece) {
+// take begins from what the checkpoint's rows say, and then from what is known of failed events.
+func (r *runner) take(ctx context.Context, own []namedPiece) error {
 	r.own = own
 	r.scanned = r.stored()
 	r.horizon, r.kept = r.scanned, time.Now()
+	return r.loadLetters(ctx)
 }
 
 // reload takes over what the checkpoint's rows say.
@@ -247,13 +260,30 @@ func (r *runner) reload(ctx context.Context) error {
 	defer cancel()
 	own, err := r.rows.read(ctx, r.db)
 	if err == nil {
-		r.take(own)
+		err = r.take(ctx, own)
 	}
 	return err
 }
 
-// turn reads and handles a page of events, or waits if there are none.
+// turn does one step and what follows it.
 func (r *runner) turn(ctx context.Context) error {
+	err := r.step(ctx)
+	switch {
+	case errors.Is(err, errAgain):
+		r.scanned = max(r.scanned, r.stored())
+		return nil
+	case !errors.Is(err, errCheckpointMoved):
+		return err
+	}
+	r.log.InfoContext(ctx, "another processor has moved the checkpoint of this partition, or stopped it, or somebody has changed what is parked", "position", r.stored())
+	return r.reload(ctx)
+}
+
+// step reads and handles a page of events, or waits if there are none.
+func (r *runner) step(ctx context.Context) error {
+	if err := r.waitToRetry(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	if r.scanned >= r.horizon {
 		if err := r.advance(ctx); err != nil {
 			return err
@@ -273,11 +303,7 @@ func (r *runner) turn(ctx context.Context) error {
 	if err == nil {
 		err = r.keep(ctx)
 	}
-	if !errors.Is(err, errCheckpointMoved) {
-		return err
-	}
-	r.log.InfoContext(ctx, "another processor has moved the checkpoint of this partition", "position", r.stored())
-	return r.reload(ctx)
+	return err
 }
 
 // read reads a page of events.

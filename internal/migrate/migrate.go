@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -28,7 +29,7 @@ type Config struct {
 	// VersionTable is the name of the version table, without a schema.
 	VersionTable string
 	// Tables are what the program relies on after the last migration. It is made sure of before that is committed, and whenever
-	// there is nothing to do.
+	// there is nothing to do. See Table.Since for earlier ones.
 	Tables []Table
 	// Home is a table, without its schema, that may have been there before the version table. Where no Schema is
 	// set the others are in its schema. Empty means none.
@@ -166,12 +167,20 @@ func (r *Runner) applyNext(ctx context.Context, tx pgx.Tx, p place, version int)
 	if err := r.insertVersion(ctx, tx, p, next); err != nil {
 		return "", fmt.Errorf("migration file %s (version %d): recording it: %w", next.up.name, next.version, err)
 	}
-	if next.version == r.Latest() {
-		if err := Verify(ctx, tx, p.schema, r.tables); err != nil {
+	if tables := r.tablesAt(next.version); len(tables) > 0 {
+		if err := Verify(ctx, tx, p.schema, tables); err != nil {
 			return "", fmt.Errorf("after migration file %s (version %d), which is taken back: %w", next.up.name, next.version, err)
 		}
 	}
 	return next.up.name, nil
+}
+
+// tablesAt are the tables that are made sure of at a version: all at the last one.
+func (r *Runner) tablesAt(version int) []Table {
+	if version == r.Latest() {
+		return r.tables
+	}
+	return slices.DeleteFunc(slices.Clone(r.tables), func(t Table) bool { return t.Since == 0 || t.Since > version })
 }
 
 // revertLast reverts the migration that led to version.

@@ -23,6 +23,9 @@ type Table struct {
 	Constraints []string
 	// AllRows demands that no row-level security hides rows from the role.
 	AllRows bool
+	// Since is the migration that makes the table, where no later one changes it: the table is made sure of from then on. 0 means that it is only
+	// made sure of after the last migration.
+	Since int
 	// Permanent refuses an unlogged table, which is empty after a crash.
 	Permanent bool
 }

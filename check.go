@@ -27,6 +27,7 @@ type described struct {
 	projections   []handling.Description
 	names         []string
 	unpartitioned []string // names
+	resettable    []string // names
 	sources       []policySource
 }
 
@@ -55,6 +56,9 @@ func describe(projections []projection.Projection) (described, error) {
 		d.names = append(d.names, name)
 		if described.Unpartitioned {
 			d.unpartitioned = append(d.unpartitioned, name)
+		}
+		if described.Resettable {
+			d.resettable = append(d.resettable, name)
 		}
 	}
 	return d, nil

@@ -27,6 +27,7 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 			Name:          o.config.workerName,
 			Projections:   d.names,
 			Unpartitioned: d.unpartitioned,
+			Resettable:    d.resettable,
 			Partitions:    o.config.partitions,
 			HasSession:    !o.config.pollOnly,
 			Hostname:      hostname,

@@ -26,17 +26,18 @@ const lastWait = 50 * time.Millisecond
 // within the grace after their context had ended: the batch is rolled back then, and the
 // worker knows of the handler that it has abandoned.
 func (p *processor) call(ctx context.Context, b *pgcoord.Batch, events packed.Events) *call {
-	return p.callAs(ctx, b, events, p.handler, p.delivery(), p.worker.Batch.Time)
+	return p.callAs(ctx, b, events, p.handler, p.delivery(), p.policy.Timeout, p.worker.Batch.Time)
 }
 
-// callAs is call with a handler in place of the projection's own, with a delivery, and for about limit in all.
+// callAs is call with a handler in place of the projection's own, with a delivery, where each call of the handler may take timeout, unless that is 0, and for
+// about limit in all.
 func (p *processor) callAs(
-	ctx context.Context, b *pgcoord.Batch, events packed.Events, handler handling.Projection, d projection.Delivery, limit time.Duration,
+	ctx context.Context, b *pgcoord.Batch, events packed.Events, handler handling.Projection, d projection.Delivery, timeout, limit time.Duration,
 ) *call {
 	c, run, began := &call{done: make(chan struct{})}, p.run, time.Now()
 	watch := p.worker.handlers.watch(p, events)
 	ctx = handling.WithDelivery(ctx, d)
-	tx, timeout := b.Tx(), p.policy.Timeout
+	tx := b.Tx()
 	go func() {
 		defer close(c.done)
 		c.handled, c.err = handling.HandleWithin(ctx, timeout, handler, tx, events, func(i int) bool {

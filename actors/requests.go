@@ -73,10 +73,10 @@ func (r *requests) after(n next) next {
 	return n
 }
 
-// next is the first request whose slot is not held.
+// next is the first request whose slot is not held. A projection that is held is reset all the same, since it stays held.
 func (r *requests) next(resting []slot.Piece) (replicaset.Request, bool) {
 	for _, one := range r.list {
-		if !slices.ContainsFunc(resting, func(p slot.Piece) bool { return p.IsHeld() && p.Contains(one.Slot) }) {
+		if one.Kind == replicaset.Reset || !slices.ContainsFunc(resting, func(p slot.Piece) bool { return p.IsHeld() && p.Contains(one.Slot) }) {
 			return one, true
 		}
 	}
@@ -97,6 +97,9 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 	if !ok {
 		p.requests.pause = time.Now().Add(recordPause) // their slots are held
 		return next{more: true}, nil
+	}
+	if r.Kind == replicaset.Reset {
+		return p.reset(ctx, r)
 	}
 	most := cmp.Or(p.requests.size, firstLetters)
 	if r.Kind == replicaset.Try {
@@ -244,7 +247,7 @@ func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgc
 	began := time.Now()
 	delivery := p.delivery()
 	delivery.Trial = true
-	call := p.callAs(ctx, b, events, oneByOne(p.handler), delivery, tryTime)
+	call := p.callAs(ctx, b, events, oneByOne(p.handler), delivery, p.policy.Timeout, tryTime)
 	if call == nil {
 		done()
 		return next{}, nil // abandoned; it is stopping
@@ -329,6 +332,9 @@ func (p *processor) requestFailed(ctx context.Context, r replicaset.Request, eve
 
 // failRequest ends a request at an event that could not be handled. Its aggregate stays parked.
 func (p *processor) failRequest(ctx context.Context, r replicaset.Request, events packed.Events, d handling.Decision) (next, error) {
+	if r.Kind == replicaset.Reset {
+		return p.failReset(ctx, r, d)
+	}
 	event := events.At(d.Event)
 	kind, frame := handling.Alike(d.Err, p.handler)
 	failure := pgcoord.Failure{Event: event, Error: handling.Abridged(fmt.Sprint(d.Err)), Kind: kind, Frame: frame}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -131,6 +132,11 @@ func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
 	}
 	a.store, a.events = store, events.EventsTable()
 	return store, nil
+}
+
+// inEvents fills the events table into a statement, where it says {{events}}. The tables have been found.
+func (a *Admin) inEvents(statement string) string {
+	return strings.ReplaceAll(statement, "{{events}}", a.events.Sanitize())
 }
 
 // explain adds to an error of the database the GRANT that is missing.

@@ -22,14 +22,6 @@ const sqlDiscardParked = `DELETE FROM {{schema}}orchestrator_parked_aggregates W
 const sqlAnswerDiscarded = `
 UPDATE {{schema}}orchestrator_requests SET state = 'cancelled', finished_at = now(), error = 'discarded' WHERE state = 'waiting' AND ` + of
 
-// sqlEndCancelled ends operations that wait for nothing any more.
-const sqlEndCancelled = `
-UPDATE {{schema}}orchestrator_operations AS o SET state = 'done', finished_at = now(), result = o.result || (
-    SELECT jsonb_build_object('succeeded', count(*) FILTER (WHERE state = 'succeeded'), 'failed', count(*) FILTER (WHERE state = 'failed'),
-        'discarded', count(*) FILTER (WHERE state = 'cancelled'), 'events', coalesce(sum(handled), 0))
-    FROM {{schema}}orchestrator_requests WHERE operation = o.id)
-WHERE o.replica_set = $1 AND o.state = 'waiting' AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_requests AS r WHERE r.operation = o.id AND r.state = 'waiting')`
-
 const sqlDiscardSkipped = `
 DELETE FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + filterSQL + ` AND ` + dbguard.Primary
 
@@ -94,7 +86,7 @@ func (c change) discardParked(ctx context.Context, f Filter, result *Result) err
 	if _, err := c.tx.Exec(ctx, c.store.SQL(sqlAnswerDiscarded), aggregates...); err != nil {
 		return fmt.Errorf("ending the requests for the aggregates: %w", err)
 	}
-	if _, err := c.tx.Exec(ctx, c.store.SQL(sqlEndCancelled), c.admin.replicaSet); err != nil {
+	if err := c.store.EndOperations(ctx, c.tx); err != nil {
 		return fmt.Errorf("ending the operations that wait for nothing any more: %w", err)
 	}
 	n := int(gone.RowsAffected())

@@ -23,7 +23,7 @@ const targetSQL = `c.replica_set = $1 AND ($2 = '' OR c.projection = $2)`
 
 // Batches, and generations that begin, lock checkpoints in this order too.
 const sqlHoldTarget = `
-SELECT FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
+SELECT c.projection, c.slot_from, c.slot_to FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
 
 const sqlPause = `
 UPDATE {{schema}}orchestrator_checkpoints AS c SET hold_at = position, hold_until = $3::timestamptz, revision = revision + 1
@@ -80,13 +80,17 @@ func (a *Admin) holdBack(ctx context.Context, t Target, o operation, sql string,
 		return err
 	}
 	o.projection = t.Projection
-	err := a.change(ctx, func(c change) error {
+	return a.orBusy(ctx, t, a.change(ctx, func(c change) error {
 		if err := c.all(ctx, t, sql, args...); err != nil {
 			return err
 		}
 		_, err := c.record(ctx, o, "done", map[string]any{})
 		return err
-	})
+	}))
+}
+
+// orBusy adds to the error of a change that ctx has ended which handlers it waited for.
+func (a *Admin) orBusy(ctx context.Context, t Target, err error) error {
 	if err != nil && ctx.Err() != nil {
 		if busy := a.busy(ctx, t); busy != "" {
 			return fmt.Errorf("waiting for the handlers of %s: %w", busy, err)
@@ -94,6 +98,8 @@ func (a *Admin) holdBack(ctx context.Context, t Target, o operation, sql string,
 	}
 	return err
 }
+
+var errNoCheckpoints = errors.New("it has no checkpoints: no worker has run it in this replica set")
 
 // recutsMost is how often a change is repeated because a new generation has made other checkpoints meanwhile.
 const recutsMost = 10
@@ -121,7 +127,7 @@ func (c change) all(ctx context.Context, t Target, sql string, args ...any) erro
 			}
 		}
 		if len(changed) == 0 {
-			incomplete = "it has no checkpoints: no worker has run it in this replica set"
+			incomplete = errNoCheckpoints.Error()
 		}
 		if incomplete == "" {
 			return nil

@@ -56,7 +56,7 @@ func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, err
 	var result Result
 	id, err := a.request(ctx, f, replicaset.Retry, reason)
 	if err == nil {
-		result, err = a.await(ctx, id)
+		result, err = a.await(ctx, id, "aggregates")
 	}
 	return result, a.explain(ctx, "retrying parked aggregates", err)
 }
@@ -66,7 +66,7 @@ func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, err
 func (a *Admin) Try(ctx context.Context, f Filter) ([]Trial, error) {
 	id, err := a.request(ctx, f, replicaset.Try, "")
 	if err == nil {
-		_, err = a.await(ctx, id)
+		_, err = a.await(ctx, id, "aggregates")
 	}
 	if id == 0 {
 		return nil, a.explain(ctx, "trying parked aggregates", err)
@@ -127,8 +127,8 @@ const (
 	mostWait  = 500 * time.Millisecond
 )
 
-// await waits until nothing of an operation waits any more.
-func (a *Admin) await(ctx context.Context, id int64) (Result, error) {
+// await waits until nothing of an operation waits any more. what names its parts.
+func (a *Admin) await(ctx context.Context, id int64, what string) (Result, error) {
 	store, err := a.open(ctx)
 	if err != nil {
 		return Result{}, err
@@ -158,8 +158,8 @@ func (a *Admin) await(ctx context.Context, id int64) (Result, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return result, fmt.Errorf("operation %d: %d of %d aggregates still wait for a worker that runs %s, and are handled when there is one: %w",
-				id, result.Waiting, result.Aggregates, waiting, context.Cause(ctx))
+			return result, fmt.Errorf("operation %d: %d of %d %s still wait for a worker that runs %s, and are done when there is one: %w",
+				id, result.Waiting, result.Aggregates, what, waiting, context.Cause(ctx))
 		case <-time.After(wait):
 		}
 	}

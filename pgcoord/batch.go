@@ -94,30 +94,36 @@ type Batch struct {
 // below upTo are locked, in order of their slots. It returns ErrMoved if they are
 // not as believed. BEGIN, the settings and the locks are one round trip.
 func (s *Store) BeginBatch(ctx context.Context, pool Pool, f Fence, pieces []slot.Piece, upTo int64, settings BatchSettings) (*Batch, error) {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("acquiring a connection for a batch of %s (the pool's limit is %d): %w", f, pool.Config().MaxConns, err)
-	}
-	b := &Batch{store: s, conn: conn, fence: f}
+	b := &Batch{store: s, fence: f}
 	for _, p := range pieces {
 		if p.Position < upTo {
 			b.held = append(b.held, p)
 		}
 	}
 	slices.SortFunc(b.held, func(p, q slot.Piece) int { return cmp.Compare(p.From, q.From) })
-	if err := b.begin(ctx, settings); err != nil {
+	hold := s.q(sqlHold)
+	locks := make([]batchtx.Statement, len(b.held))
+	for i, p := range b.held {
+		locks[i] = batchtx.Statement{SQL: hold, Args: []any{f.Projection, p.From, p.To, p.Position, f.Generation, f.Worker, p.Revision}}
+	}
+	return b.open(ctx, pool, settings, int64(len(locks)), locks...)
+}
+
+// open begins the batch's transaction with locks, which must find so many rows.
+func (b *Batch) open(ctx context.Context, pool Pool, settings BatchSettings, rows int64, locks ...batchtx.Statement) (*Batch, error) {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("acquiring a connection for a batch of %s (the pool's limit is %d): %w", b.fence, pool.Config().MaxConns, err)
+	}
+	b.conn = conn
+	if err := b.begin(ctx, settings, rows, locks); err != nil {
 		b.Rollback(ctx)
 		return nil, err
 	}
 	return b, nil
 }
 
-func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
-	hold := b.store.q(sqlHold)
-	locks := make([]batchtx.Statement, len(b.held))
-	for i, p := range b.held {
-		locks[i] = batchtx.Statement{SQL: hold, Args: []any{b.fence.Projection, p.From, p.To, p.Position, b.fence.Generation, b.fence.Worker, p.Revision}}
-	}
+func (b *Batch) begin(ctx context.Context, settings BatchSettings, rows int64, locks []batchtx.Statement) error {
 	own := batchtx.Settings{
 		ApplicationName: ApplicationName(b.fence.Worker), IdleTimeout: settings.IdleTimeout, SynchronousCommit: settings.SynchronousCommit,
 	}
@@ -129,7 +135,7 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings) error {
 		return fmt.Errorf("beginning a batch of %s: %w", b.fence, err)
 	}
 	b.tx = tx
-	if found != int64(len(b.held)) {
+	if found != rows {
 		return fmt.Errorf("locking the checkpoint of %s: %w", b.fence, ErrMoved)
 	}
 	return nil

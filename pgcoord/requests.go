@@ -18,7 +18,7 @@ import (
 const requestChanged = "pupsourcing.request_changed"
 
 const sqlRequests = `
-SELECT operation, projection, bounded_context, aggregate_type, aggregate_id, (hashtextextended(aggregate_id, 0) & 65535)::int, kind
+SELECT operation, projection, bounded_context, aggregate_type, aggregate_id, (hashtextextended(aggregate_id, 0) & 65535)::int, kind, coalesce(target, 0)
 FROM {{schema}}orchestrator_requests
 WHERE projection = $1 AND state = 'waiting' AND (hashtextextended(aggregate_id, 0) & 65535) >= $2::int AND (hashtextextended(aggregate_id, 0) & 65535) < $3::int
   AND ` + dbguard.Primary + `
@@ -31,7 +31,7 @@ func (s *Store) Requests(ctx context.Context, db dbguard.Transactions, projectio
 	var requests []replicaset.Request
 	if err == nil {
 		requests, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r replicaset.Request, err error) {
-			return r, row.Scan(&r.Operation, &r.Projection, &r.BoundedContext, &r.Type, &r.ID, &r.Slot, &r.Kind)
+			return r, row.Scan(&r.Operation, &r.Projection, &r.BoundedContext, &r.Type, &r.ID, &r.Slot, &r.Kind, &r.Target)
 		})
 	}
 	if err != nil {
@@ -167,6 +167,10 @@ func (b *Batch) Tried(r replicaset.Request, handled int, failedAt int64, text st
 	if failedAt != 0 {
 		failed = &failedAt
 	}
+	b.answer(r, handled, failed, text)
+}
+
+func (b *Batch) answer(r replicaset.Request, handled int, failed *int64, text string) {
 	b.add(sqlAnswer, ofRequest(r, r.Operation, handled, b.fence.Worker, failed, dbguard.Storable(text))...)
 	b.endOperation(r)
 }

@@ -20,6 +20,7 @@ type Membership struct {
 	Name          string
 	Projections   []string
 	Unpartitioned []string
+	Resettable    []string
 	Partitions    int  // how many partitions of each projection it takes
 	HasSession    bool // false in poll-only mode
 	Hostname      string
@@ -64,8 +65,8 @@ ORDER BY projection LIMIT {{one of all rows}}`
 const sqlJoin = `
 WITH worker AS (
     INSERT INTO {{schema}}orchestrator_workers (worker_id, replica_set, name, state, projections, unpartitioned,
-        partitions, session_key, hostname, process_id, library_version, partition_keys)
-    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, coalesce((
+        partitions, session_key, hostname, process_id, library_version, resettable, partition_keys)
+    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, $11, coalesce((
         SELECT before.partition_keys FROM {{schema}}orchestrator_workers AS before
         WHERE before.replica_set = $2 AND before.name = $3
         ORDER BY before.started_at DESC LIMIT 1), '{}'))
@@ -87,7 +88,7 @@ func (s *Store) Join(ctx context.Context, db DB, m Membership) error {
 		key = &k
 	}
 	_, err := db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, m.Name, m.Projections, nonNil(m.Unpartitioned),
-		m.Partitions, key, m.Hostname, m.ProcessID, m.Version)
+		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, nonNil(m.Resettable))
 	if err != nil {
 		return fmt.Errorf("joining replica set %q as worker %s: %w", s.replicaSet, m.ID, err)
 	}

@@ -82,6 +82,15 @@ type BatchProjection interface {
 	HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error
 }
 
+// Resettable is a projection that can empty its read model, so that admin.Admin.Reset can rebuild it.
+type Resettable interface {
+	// Reset empties the read model through tx. The projection's checkpoints are set back in the same transaction, so that either all of it happens or nothing
+	// does. No batch of the projection runs meanwhile, on any worker. tx belongs to the caller: Commit and Rollback on it return an error. ctx ends when
+	// Reset must give up. An error undoes everything and ends the operation, unless another transaction or a lost connection is the cause: then Reset is called
+	// again, so effects outside the transaction may be repeated.
+	Reset(ctx context.Context, tx pgx.Tx) error
+}
+
 // UnpartitionedProjection is a Projection that must see all aggregates in one
 // order: it gets a single partition, on one worker, whatever their number.
 type UnpartitionedProjection interface {

@@ -18,6 +18,8 @@ type Description struct {
 	Scope Scope
 	// Unpartitioned says that it must not be divided.
 	Unpartitioned bool
+	// Resettable says that it can empty its read model.
+	Resettable bool
 	// Policy says what follows when an event has failed. Describe leaves it at the zero value: it depends on options too.
 	Policy Policy
 }
@@ -52,6 +54,7 @@ func Describe[W Wrapper[P], E any, P Projection](p P) (d Description, err error)
 		return Description{}, err
 	}
 	d.Scope, d.Name, d.Unpartitioned = scopeOf(d.Projection), d.Projection.Name(), isUnpartitioned(d.Projection)
+	d.Resettable = IsResettable(d.Projection)
 	if d.Name == "" || len(d.Name) > maxNameLength || !utf8.ValidString(d.Name) || strings.ContainsRune(d.Name, 0) {
 		return Description{}, fmt.Errorf("its name %w", &NameError{Name: d.Name})
 	}

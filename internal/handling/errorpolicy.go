@@ -86,11 +86,7 @@ func PolicyOf[E interface{ ErrorPolicy() P }, P any](p Projection) (policy P, ok
 			ok, err = false, fmt.Errorf("its method ErrorPolicy panicked: %v", value)
 		}
 	}()
-	layers := []Projection{p}
-	if r, wraps := p.(interface{ layered() []Projection }); wraps {
-		layers = r.layered()
-	}
-	policied, ok := outermost[E](layers)
+	policied, ok := outermost[E](layersOf(p))
 	if !ok {
 		return policy, false, nil
 	}

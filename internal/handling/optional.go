@@ -19,6 +19,7 @@ func optionalInterfaces[W, E any]() []reflect.Type {
 		reflect.TypeFor[contextScoped](),
 		reflect.TypeFor[BatchHandler](),
 		reflect.TypeFor[unpartitioned](),
+		reflect.TypeFor[Resettable](),
 		reflect.TypeFor[W](),
 		reflect.TypeFor[E](),
 	}
@@ -85,7 +86,7 @@ type resolved struct {
 	layers []Projection // the outermost first
 }
 
-// layered is the wrapper and what it wraps, for PolicyOf.
+// layered is the wrapper and what it wraps, for layersOf.
 func (r resolved) layered() []Projection { return r.layers }
 
 // AggregateTypes are those of the outermost layer that names some.

@@ -29,6 +29,11 @@ func (rich) Name() string              { return "rich" }
 func (rich) AggregateTypes() []string  { return []string{"Order"} }
 func (rich) BoundedContexts() []string { return []string{"Sales"} }
 func (rich) Unpartitioned() bool       { return true }
+func (r rich) Reset(context.Context, pgx.Tx) error {
+	*r.batches = 0
+	return nil
+}
+
 func (r rich) HandleBatch(_ context.Context, _ pgx.Tx, events []es.PersistedEvent) error {
 	*r.batches += len(events)
 	return nil
@@ -82,6 +87,9 @@ func TestResolveHonoursWhatAWrapperLacks(t *testing.T) {
 	require.True(t, ok)
 	require.NoError(t, batch.HandleBatch(t.Context(), nil, make([]es.PersistedEvent, 3)))
 	assert.Equal(t, 3, batches)
+	assert.True(t, d.Resettable)
+	require.NoError(t, handling.Emptying(d.Projection).Handle(t.Context(), nil, es.PersistedEvent{}))
+	assert.Zero(t, batches)
 
 	d, err = describe(narrowed{unwrapped{rich{}}})
 	require.NoError(t, err)
@@ -93,6 +101,8 @@ func TestResolveHonoursWhatAWrapperLacks(t *testing.T) {
 	assert.Equal(t, handling.Scope{}, d.Scope)
 	_, ok = d.Projection.(handling.BatchHandler)
 	assert.False(t, ok)
+	assert.False(t, d.Resettable)
+	require.ErrorContains(t, handling.Emptying(d.Projection).Handle(t.Context(), nil, es.PersistedEvent{}), "no method Reset")
 }
 
 // Each of these is a projection that somebody wrote and that would lose events, or their order.
@@ -101,6 +111,7 @@ type (
 	wrongTypes    struct{ plain }
 	wrongContexts struct{ plain }
 	wrongDivision struct{ plain }
+	wrongReset    struct{ plain }
 	wrongUnwrap   struct{ plain }
 	wrongReceiver struct{ plain }
 	emptyWrapper  struct{ plain }
@@ -119,6 +130,7 @@ func (wrongBatch) HandleBatch(context.Context, pgx.Tx, []*es.PersistedEvent) err
 func (wrongTypes) AggregateTypes() string                                          { return "Order" }
 func (wrongContexts) BoundedContexts(context.Context) []string                     { return nil }
 func (wrongDivision) Unpartitioned() (bool, error)                                 { return true, nil }
+func (wrongReset) Reset()                                                          {}
 func (wrongUnwrap) Unwrap() any                                                    { return nil }
 func (*wrongReceiver) Unpartitioned() bool                                         { return true }
 func (emptyWrapper) Unwrap() projection.Projection                                 { return (*plain)(nil) }
@@ -129,13 +141,14 @@ func TestResolveRefusesWhatWouldBeLost(t *testing.T) {
 	for expected, p := range map[string]projection.Projection{
 		"HandleBatch of handling_test.wrongBatch has the signature HandleBatch(context.Context, pgx.Tx, []*es.PersistedEvent) error, which is never called: " +
 			"it must be HandleBatch(context.Context, pgx.Tx, []es.PersistedEvent) error": wrongBatch{},
-		"it must be AggregateTypes() []string":                                             wrongTypes{},
-		"it must be BoundedContexts() []string":                                            &wrongContexts{},
-		"it must be Unpartitioned() bool":                                                  wrongDivision{},
+		"it must be AggregateTypes() []string":  wrongTypes{},
+		"it must be BoundedContexts() []string": &wrongContexts{},
+		"it must be Unpartitioned() bool":       wrongDivision{},
+		"Reset of handling_test.wrongReset has the signature Reset(), which is never called: it must be Reset(context.Context, pgx.Tx) error": wrongReset{},
 		"it must be Unwrap() projection.Projection":                                        wrongUnwrap{},
 		"has Unpartitioned with a pointer receiver, so it is never called: pass a pointer": wrongReceiver{},
-		"must not return nil":                                                              emptyWrapper{},
-		"does Unwrap return the projection itself?":                                        circularWrap{},
+		"must not return nil":                       emptyWrapper{},
+		"does Unwrap return the projection itself?": circularWrap{},
 		"handling_test.logged hides the method AggregateTypes of the handling_test.rich in its field Projection": logged{rich{}},
 		"*handling_test.logged hides the method":                                       &logged{&rich{}},
 		"hides the method AggregateTypes of the handling_test.rich in its field inner": hidingField{},

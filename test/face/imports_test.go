@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "es"},
 	"cli":                          {".", "admin", "eventstore", "migrations", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
-	"admin":                        {"eventstore", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/replicaset", "internal/slot", "migrations", "pgcoord"},
+	"admin":                        {"eventstore", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/replicaset", "internal/slot", "migrations", "pgcoord"},
 	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "es"},
 	"pgcoord":                      {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "es"},
 	"projection":                   {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/packed", "internal/slot", "es"},

@@ -1,0 +1,67 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// reset empties the projection's read model and sets its checkpoints back, those of other workers too, in one transaction that holds all of them. The others'
+// batches are refused by the fence from then on, and read the checkpoints again.
+func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, error) {
+	release, err := p.worker.acquireBatch(ctx, p.fence.Projection)
+	if err != nil {
+		return next{}, err
+	}
+	defer release()
+	b, err := p.beginReset(ctx, r)
+	if err != nil {
+		return p.notBegun(err)
+	}
+	defer b.Rollback(ctx) // does nothing if it has ended
+	began := time.Now()
+	stand := packed.Pack([]es.PersistedEvent{{EventType: "(reset)", GlobalPosition: r.Target}}) // for what is logged of the call
+	call := p.callAs(ctx, b, stand, handling.Emptying(p.handler), p.delivery(), 0, p.worker.Batch.Time)
+	if call == nil {
+		return next{}, nil // abandoned; it is stopping
+	}
+	if call.err != nil || call.handled == 0 {
+		release()
+		return p.requestRolledBack(ctx, b, r, stand, call, began)
+	}
+	b.SetBack(r)
+	if err := p.commitRequest(ctx, b); err != nil {
+		if ctx.Err() != nil {
+			return next{}, err
+		}
+		release()
+		return p.requestFailed(ctx, r, stand, handling.Failure{Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began)})
+	}
+	p.log.Info("the read model was emptied, and the projection begins again", "position", r.Target, "operation", r.Operation, "took", time.Since(began))
+	p.known, p.requests.failures = false, handling.State{}
+	p.worker.Store.AnnounceChange(ctx, p.worker.db.InTransactions())
+	return next{more: true}, nil
+}
+
+// beginReset waits for all batches of the projection.
+func (p *processor) beginReset(ctx context.Context, r replicaset.Request) (*pgcoord.Batch, error) {
+	settings := p.worker.Batch.Settings
+	settings.IdleTimeout = p.idleTimeout()
+	ctx, explain, end := p.worker.db.Limit(ctx)
+	defer end()
+	b, err := p.worker.Store.BeginReset(ctx, p.worker.db, p.fence, r, settings)
+	return b, explain(err)
+}
+
+// failReset ends a request whose read model could not be emptied. Nothing has changed.
+func (p *processor) failReset(ctx context.Context, r replicaset.Request, d handling.Decision) (next, error) {
+	text := handling.Abridged(fmt.Sprint(d.Err))
+	p.log.Warn("the read model could not be emptied; the projection goes on as before", "operation", r.Operation, "error", text)
+	return p.answer(ctx, r, func(b *pgcoord.Batch) { b.ResetFailed(r, text) })
+}

@@ -1,0 +1,188 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+)
+
+// Reset has a projection that is a projection.Resettable begin again at an earlier point. A worker empties the read model and sets all checkpoints of the
+// projection back, in one transaction: either all of it happens or nothing does. Then the workers that run the projection rebuild it together. [Admin.Rebuild] says
+// how far they are. Reset returns when the transaction has committed.
+//
+// What is put aside of events after the point is discarded, since they are handled again. An aggregate that is parked with an earlier event stays parked. A stop
+// ends. A projection that is paused stays paused, at its new position.
+//
+// It is an error if the point is above the position of any part of the projection, since events would be skipped, and if a running worker has the
+// projection without a Reset, or none has it at all: see [Admin.ResetWith] and [Admin.ResetCheckpoints]. When ctx ends before a worker has done it, the reset stays
+// asked for; [Admin.Cancel] ends that.
+func (a *Admin) Reset(ctx context.Context, projection string, to Point, reason string) error {
+	return a.explain(ctx, resetting(projection, to), a.resetByWorker(ctx, projection, to, reason))
+}
+
+// ResetWith is [Admin.Reset] where empty, not a worker, empties the read model. No worker need run the projection. empty is called in the transaction that sets the
+// checkpoints back, while no batch of the projection runs. It may be called again after a conflict with another transaction, and must not end the
+// transaction. Its error undoes everything.
+func (a *Admin) ResetWith(ctx context.Context, projection string, to Point, reason string, empty func(ctx context.Context, tx pgx.Tx) error) error {
+	err := errors.New("the function must not be nil: ResetCheckpoints leaves the read model as it is")
+	if empty != nil {
+		err = a.resetHere(ctx, projection, to, reason, "caller", empty)
+	}
+	return a.explain(ctx, resetting(projection, to), err)
+}
+
+// ResetCheckpoints is [Admin.Reset] without the read model, which stays as it is: the handler sees the events again and must bear that.
+func (a *Admin) ResetCheckpoints(ctx context.Context, projection string, to Point, reason string) error {
+	return a.explain(ctx, resetting(projection, to), a.resetHere(ctx, projection, to, reason, "nobody", func(context.Context, pgx.Tx) error { return nil }))
+}
+
+func resetting(projection string, to Point) string {
+	return fmt.Sprintf("resetting projection %q to %s", projection, to)
+}
+
+func checkReset(projection string, to Point, reason string) error {
+	if err := checkText("the projection's name", projection, 1, mostText); err != nil {
+		return err
+	}
+	if err := checkText("the reason", reason, 0, mostReason); err != nil {
+		return err
+	}
+	return to.check()
+}
+
+// recordReset makes the operation's row, and returns the position that the point is.
+func (c change) recordReset(ctx context.Context, projection string, to Point, reason, emptiedBy, state string) (id, position int64, err error) {
+	if position, err = c.resolve(ctx, projection, to); err != nil {
+		return 0, 0, err
+	}
+	arguments := to.described(position)
+	arguments["emptied_by"] = emptiedBy
+	id, err = c.record(ctx, operation{kind: replicaset.Reset, projection: projection, arguments: arguments, reason: reason}, state, map[string]any{})
+	if err != nil {
+		return 0, 0, fmt.Errorf("recording the operation: %w", err)
+	}
+	return id, position, nil
+}
+
+// resetHere sets the checkpoints back, and has empty do the rest.
+func (a *Admin) resetHere(ctx context.Context, projection string, to Point, reason, emptiedBy string, empty func(context.Context, pgx.Tx) error) error {
+	if err := checkReset(projection, to, reason); err != nil {
+		return err
+	}
+	return a.orBusy(ctx, Target{Projection: projection}, a.change(ctx, func(c change) error {
+		if err := c.holdAll(ctx, projection); err != nil {
+			return err
+		}
+		id, position, err := c.recordReset(ctx, projection, to, reason, emptiedBy, "done")
+		if err != nil {
+			return err
+		}
+		if err := c.store.SetBack(ctx, c.tx, projection, position, id); err != nil {
+			return err
+		}
+		return c.run(ctx, empty)
+	}))
+}
+
+const sqlTransaction = `SELECT coalesce(pg_catalog.pg_current_xact_id_if_assigned()::text, '')`
+
+// run calls the caller's function, last of all.
+func (c change) run(ctx context.Context, empty func(context.Context, pgx.Tx) error) (err error) {
+	var before, after string
+	if err := c.tx.QueryRow(ctx, sqlTransaction).Scan(&before); err != nil {
+		return err
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("the function that empties the read model panicked: %v", value)
+		}
+	}()
+	if err := empty(ctx, batchtx.Guard(c.tx)); err != nil {
+		return fmt.Errorf("emptying the read model: %w", err)
+	}
+	if err := c.tx.QueryRow(ctx, sqlTransaction).Scan(&after); err != nil {
+		return fmt.Errorf("after the read model was emptied: %w", err)
+	}
+	if before != after {
+		return errors.New("the function that empties the read model has ended the transaction")
+	}
+	return nil
+}
+
+// holdAll locks all checkpoints of the projection. No batch of it is in flight then, and no generation can begin.
+func (c change) holdAll(ctx context.Context, projection string) error {
+	var gaps []slot.Range
+	for range recutsMost {
+		rows, err := c.tx.Query(ctx, c.store.SQL(sqlHoldTarget), c.admin.replicaSet, projection)
+		if err != nil {
+			return fmt.Errorf("holding the checkpoints: %w", err)
+		}
+		held, err := collectRanges(rows)
+		if err != nil {
+			return fmt.Errorf("holding the checkpoints: %w", err)
+		}
+		if gaps = slot.Gaps(held[projection]); len(gaps) == 0 {
+			return nil
+		} // a generation that began meanwhile has replaced rows by others
+	}
+	if len(gaps) == 1 && gaps[0] == slot.All() {
+		return errNoCheckpoints
+	}
+	return fmt.Errorf("the checkpoints do not cover the slots %v", gaps)
+}
+
+const sqlResettable = `
+SELECT coalesce(array_agg(name ORDER BY name) FILTER (WHERE $2 = ANY (resettable)), '{}'), coalesce(array_agg(name ORDER BY name) FILTER (WHERE ($2 = ANY (resettable)) IS NOT TRUE), '{}')
+FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND $2 = ANY (projections) AND state NOT IN ('stopped', 'dead')`
+
+const sqlRequestReset = `
+INSERT INTO {{schema}}orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind, target)
+VALUES ($1, $2, '', '', '', 'reset', $3) RETURNING (hashtextextended(aggregate_id, 0) & 65535)::int`
+
+// resetByWorker asks for a reset, and waits for it.
+func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, reason string) error {
+	if err := checkReset(projection, to, reason); err != nil {
+		return err
+	}
+	var id int64
+	err := a.change(ctx, func(c change) error {
+		var able, others []string
+		if err := c.tx.QueryRow(ctx, c.store.SQL(sqlResettable), a.replicaSet, projection).Scan(&able, &others); err != nil {
+			return fmt.Errorf("looking for workers that run the projection: %w", err)
+		}
+		switch {
+		case len(able) == 0:
+			return errors.New("no worker runs it with a method Reset (projection.Resettable): use ResetWith with a function that empties the read model, or ResetCheckpoints to leave that as it is")
+		case len(others) > 0:
+			return fmt.Errorf("the workers %s run it without a method Reset (projection.Resettable): wait until they run the same version as %s", strings.Join(others, ", "), able[0])
+		}
+		var position int64
+		var err error
+		if id, position, err = c.recordReset(ctx, projection, to, reason, "worker", "waiting"); err != nil {
+			return err
+		}
+		var at int32
+		if err := c.tx.QueryRow(ctx, c.store.SQL(sqlRequestReset), id, projection, position).Scan(&at); err != nil {
+			return fmt.Errorf("asking for it: %w", err)
+		}
+		return c.raise(ctx, parkedAggregates{projections: []string{projection}, slotOf: []int32{at}})
+	})
+	if err != nil {
+		return a.orBusy(ctx, Target{Projection: projection}, err)
+	}
+	result, err := a.await(ctx, id, "resets")
+	if err == nil && result.Failed > 0 {
+		err = errors.New("the worker could not empty the read model")
+		if len(result.Failures) > 0 {
+			err = fmt.Errorf("the worker could not empty the read model: %s", result.Failures[0].Error)
+		}
+	}
+	return err
+}

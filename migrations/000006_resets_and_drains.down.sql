@@ -1,0 +1,6 @@
+DELETE FROM {{schema}}orchestrator_operations WHERE id IN (SELECT operation FROM {{schema}}orchestrator_requests WHERE kind = 'reset');
+ALTER TABLE {{schema}}orchestrator_requests
+    DROP COLUMN target,
+    DROP CONSTRAINT orchestrator_requests_kind_check,
+    ADD CONSTRAINT orchestrator_requests_kind_check CHECK (kind IN ('retry', 'try'));
+ALTER TABLE {{schema}}orchestrator_workers DROP COLUMN resettable;

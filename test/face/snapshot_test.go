@@ -45,7 +45,7 @@ func TestASnapshotShowsWhatIs(t *testing.T) {
 		orchestrator.WithErrorPolicyFor("q", projection.ErrorPolicy{Attempts: 1, Then: projection.Stop}),
 		orchestrator.WithErrorPolicyFor("r", projection.ErrorPolicy{Attempts: 1, Then: projection.Skip})),
 		recorder{name: "p", before: poisoned(errBad, 1)}, recorder{name: "q", before: poisoned(errBad, 2)}, recorder{name: "r", before: poisoned(errBad, 3)})
-	w.awaitHandled("r", 8)
+	w.await("9", "SELECT min(position) FROM orchestrator_checkpoints WHERE projection = 'r'")
 	w.await("3", "SELECT letters FROM orchestrator_parked_aggregates")
 	w.await("2", "SELECT stopped_at FROM orchestrator_checkpoints WHERE stopped_at IS NOT NULL")
 	until := time.Now().Add(time.Hour).Truncate(time.Microsecond)

@@ -263,6 +263,13 @@ var readers = map[string]struct {
 			return err
 		},
 	},
+	"Explain": {
+		[]string{"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "dead_letters", "parked_aggregates"},
+		func(ctx context.Context, a *admin.Admin) error {
+			_, err := a.Explain(ctx, 1)
+			return err
+		},
+	},
 }
 
 // A role that may read the tables, and do nothing else, is enough. What it lacks is named.

@@ -27,4 +27,19 @@ var lookingGuards = []guard{
 		Old: "	return needs(schema, events, \"SELECT\")\n", New: "	return Needs(schema, events)\n",
 		Test: "TestWhoOnlyReadsNeedsOnlySelect", Package: "test/face", Promise: "who only reads is asked for no right to write",
 	},
+	{
+		Name: "the-horizon-before-the-events", File: "admin/explain.go",
+		Old: "		f = facts{settled: now, position: position}\n", New: "		if now, err = readSettled(ctx, l.tx, l.store, l.events); err != nil {\n			return err\n		}\n		f = facts{settled: now, position: position}\n",
+		Test: "TestAnEventOnItsWayIsNoGap", Package: "test/face", Promise: "no event is called a gap that is committed at that moment",
+	},
+	{
+		Name: "only-what-a-handler-did-is-handled", File: "admin/explanations.go",
+		Old: "e.Outcome, e.Reason = Passed, ", New: "e.Outcome, e.Reason = Handled, ",
+		Test: "TestExplainSaysWhatBecomesOfAnEvent", Package: "test/face", Promise: "nothing is called handled of which no row says so",
+	},
+	{
+		Name: "letters-of-the-event-explain-it", File: "admin/explanations.go",
+		Old: "	if d != nil && d.event != f.event.ID {", New: "	if d != nil && d.event == f.event.ID && d.event != f.event.ID {",
+		Test: "TestExplainNamesWhatAnEventWaitsFor", Package: "test/face", Promise: "a letter of another event says nothing about the one that has its position",
+	},
 }

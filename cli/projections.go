@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	urfave "github.com/urfave/cli/v3"
@@ -16,8 +17,9 @@ func (a *app) projections() *urfave.Command {
 	all := &urfave.BoolFlag{Name: "all", Usage: "all projections of the replica set"}
 	return &urfave.Command{
 		Name:  "projections",
-		Usage: "hold projections back, and let them go on",
+		Usage: "look at projections, hold them back, and let them go on",
 		Commands: []*urfave.Command{
+			{Name: "list", Usage: "list the projections of the replica set, and how far they are", Action: a.listProjections},
 			{
 				Name: "pause", Usage: "hold a projection back", ArgsUsage: "PROJECTION",
 				Description: "When the command has ended, nothing of the projection can commit any more. A pause\noutlasts restarts, crashes and other numbers of workers, until 'projections resume'\nor the time that --for or --until gives.",
@@ -33,6 +35,45 @@ func (a *app) projections() *urfave.Command {
 				Flags:       changing(all), Action: a.resume, ShellComplete: a.completeProjections,
 			},
 		},
+	}
+}
+
+func (a *app) listProjections(ctx context.Context, c *urfave.Command) error {
+	s, err := a.snapshot(ctx, c)
+	if err != nil {
+		return err
+	}
+	return printList(a, c, s.Projections, projectionColumns()...)
+}
+
+func projectionColumns() []column[admin.Projection] {
+	return []column[admin.Projection]{
+		{"projection", func(p admin.Projection) string { return p.Name }},
+		{"state", projectionState},
+		{"position", func(p admin.Projection) string { return strconv.FormatInt(p.Position, 10) }},
+		{"lag", func(p admin.Projection) string { return lagText(p.Lag, p.LagExact) }},
+		{"partitions", func(p admin.Projection) string { return strconv.Itoa(len(p.Partitions)) }},
+		{"workers", func(p admin.Projection) string { return strconv.Itoa(p.Workers) }},
+		{"parked", func(p admin.Projection) string { return strconv.Itoa(p.Parked.Aggregates) }},
+		{"letters", func(p admin.Projection) string {
+			return strconv.FormatInt(p.Parked.Events+p.Letters.Retrying+p.Letters.Stopped+p.Letters.Skipped, 10)
+		}},
+	}
+}
+
+// projectionState is what a person must know first.
+func projectionState(p admin.Projection) string {
+	switch {
+	case p.Stopped:
+		return "stopped"
+	case p.Paused:
+		return "paused"
+	case p.Workers == 0:
+		return "not run"
+	case p.Letters.Retrying > 0:
+		return "retrying"
+	default:
+		return "running"
 	}
 }
 

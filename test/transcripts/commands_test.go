@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -63,13 +65,14 @@ func setUp(env *testscript.Env) error {
 }
 
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"exits":  exits,
-	"sql":    runSQL,
-	"await":  awaitSQL,
-	"append": appendEvents,
-	"worker": startWorker,
-	"stop":   stopWorker,
-	"repair": func(ts *testscript.TestScript, _ bool, _ []string) { of(ts).broken.Store(false) },
+	"exits":   exits,
+	"sql":     runSQL,
+	"await":   awaitSQL,
+	"appears": appears,
+	"append":  appendEvents,
+	"worker":  startWorker,
+	"stop":    stopWorker,
+	"repair":  func(ts *testscript.TestScript, _ bool, _ []string) { of(ts).broken.Store(false) },
 }
 
 // exits runs a program that must exit with a code: exits 3 pupsourcing-orchestrator migrate status.
@@ -96,17 +99,34 @@ func runSQL(ts *testscript.TestScript, _ bool, args []string) {
 
 // awaitSQL waits until a query returns a text: await 3 'SELECT count(*) FROM handled'.
 func awaitSQL(ts *testscript.TestScript, _ bool, args []string) {
-	got := ""
+	eventually(ts, args[0], func() (got string, ok bool) {
+		ts.Check(of(ts).db.QueryRow(context.Background(), "SELECT coalesce(("+args[1]+")::text, '')").Scan(&got))
+		return got, got == args[0]
+	})
+}
+
+// appears waits until a file matches: appears lines 'workers=2'.
+func appears(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile(args[1])
+	eventually(ts, args[1], func() (string, bool) {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		return fmt.Sprintf("%s (%v)", text, err), pattern.Match(text)
+	})
+}
+
+// eventually waits until look says that it has found what is wanted.
+func eventually(ts *testscript.TestScript, want string, look func() (got string, ok bool)) {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-ticker.C {
-		err := of(ts).db.QueryRow(context.Background(), "SELECT coalesce(("+args[1]+")::text, '')").Scan(&got)
-		ts.Check(err)
-		if got == args[0] {
+	for deadline := time.Now().Add(patience); ; <-ticker.C {
+		got, ok := look()
+		switch {
+		case ok:
 			return
+		case time.Now().After(deadline):
+			ts.Fatalf("waited in vain for %s, got %s", want, got)
 		}
 	}
-	ts.Fatalf("waited in vain for %s, got %s", args[0], got)
 }
 
 // appendEvents appends events of a type to an aggregate: append ada Registered 3.

@@ -4,6 +4,7 @@ package transcripts
 import (
 	"context"
 	"os"
+	"os/signal"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -14,8 +15,14 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(tests{m}, map[string]func(){
-		"pupsourcing-orchestrator": func() { os.Exit(cli.Run(context.Background(), os.Args[1:], cli.Config{})) },
+		"pupsourcing-orchestrator": func() { os.Exit(cli.Run(interruptible(), os.Args[1:], cli.Config{})) },
 	})
+}
+
+// interruptible ends with an interrupt, as the program's context does.
+func interruptible() context.Context {
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt) //nolint:govet // the process ends with it
+	return ctx
 }
 
 // tests runs the tests with a server, and returns the code to exit with, as testscript has directories to remove.

@@ -34,6 +34,8 @@ func (a *app) projections() *urfave.Command {
 				Description: "The event at which a projection stopped is tried again.",
 				Flags:       changing(all), Action: a.resume, ShellComplete: a.completeProjections,
 			},
+			a.reset(),
+			a.rebuildCommand(),
 		},
 	}
 }

@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 
 // interruptible ends with an interrupt, as the program's context does.
 func interruptible() context.Context {
-	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt) //nolint:govet // the process ends with it
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop)
 	return ctx
 }
 

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	urfave "github.com/urfave/cli/v3"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+)
+
+// reset is the command that rebuilds a projection.
+func (a *app) reset() *urfave.Command {
+	return &urfave.Command{
+		Name: "reset", Usage: "have a projection begin again at an earlier point", ArgsUsage: "PROJECTION",
+		Description: "A worker empties the read model, with the projection's own Reset, and sets the checkpoints\nback, in one transaction. Then the workers rebuild it. Without --wait the command ends\nwhen that has begun; 'projections rebuild' says how far it is.\n\nA projection without a Reset needs --checkpoints-only: its handler sees the events again and\nmust bear that.",
+		Flags: losing(
+			&urfave.StringFlag{Name: "to", Value: "start", Usage: "`point`: start, a position, or a time such as 2026-05-01T06:00:00Z"},
+			&urfave.BoolFlag{Name: "checkpoints-only", Usage: "leave the read model as it is"},
+			&urfave.BoolFlag{Name: "wait", Usage: "wait until the projection is where it was, and show how far it is"}),
+		Action: a.resetProjection, ShellComplete: a.completeProjections,
+	}
+}
+
+// point is what --to says.
+func point(c *urfave.Command) (admin.Point, error) {
+	text := c.String("to")
+	if text == "start" {
+		return admin.Start(), nil
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return admin.Position(n), nil
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return admin.Point{}, usage(c, fmt.Errorf("--to must be start, a position, or a time such as 2026-05-01T06:00:00Z, got %q", text))
+	}
+	return admin.Time(at), nil
+}
+
+// projection is the only argument.
+func projectionArgument(c *urfave.Command) (string, error) {
+	if c.Args().Len() != 1 || c.Args().First() == "" {
+		return "", usage(c, fmt.Errorf("%s takes one argument, the projection, got %d", c.Name, c.Args().Len()))
+	}
+	return c.Args().First(), nil
+}
+
+func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
+	name, err := projectionArgument(c)
+	if err != nil {
+		return err
+	}
+	to, err := point(c)
+	if err != nil {
+		return err
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	what, do := fmt.Sprintf("empty the read model of projection %q and have it begin again at %s", name, to), adm.Reset
+	if c.Bool("checkpoints-only") {
+		what, do = fmt.Sprintf("have projection %q begin again at %s, with its read model as it is", name, to), adm.ResetCheckpoints
+	}
+	if yes, err := a.confirmed(ctx, c, what); !yes {
+		return err
+	}
+	if err := do(ctx, name, to, c.String("reason")); err != nil {
+		return err
+	}
+	a.say("Projection %q begins again at %s.", name, to)
+	if c.Bool("wait") {
+		return a.awaitRebuild(ctx, adm, name)
+	}
+	return nil
+}
+
+// awaitRebuild waits until a projection is where it was before its reset.
+func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) error {
+	const look, every = 200 * time.Millisecond, 2 * time.Second
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	said := time.Now()
+	for {
+		r, err := adm.Rebuild(ctx, name)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("the rebuild goes on: %w", ctx.Err())
+		case err != nil:
+			return err
+		case r.Complete:
+			a.say("Projection %q is where it was.", name)
+			return nil
+		case time.Since(said) >= every:
+			said = time.Now()
+			a.say("%s", rebuildText(r))
+		}
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+}
+
+// rebuildCommand is the command that says how far a rebuild is.
+func (a *app) rebuildCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "rebuild", Usage: "say how far the rebuild after the latest reset is; the exit code is 3 while it is not done", ArgsUsage: "PROJECTION",
+		Action: a.rebuild, ShellComplete: a.completeProjections,
+	}
+}
+
+func (a *app) rebuild(ctx context.Context, c *urfave.Command) error {
+	name, err := projectionArgument(c)
+	if err != nil {
+		return err
+	}
+	if _, err := form(c); err != nil {
+		return err
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	r, err := adm.Rebuild(ctx, name)
+	if err != nil {
+		return err
+	}
+	json := progress{
+		Operation: r.Operation, Began: r.Began, From: r.From, Until: r.Until, Position: r.Position, Complete: r.Complete, Handled: r.Handled,
+		Rate: r.Rate, Left: r.Left.Seconds(),
+	}
+	if err := printOne(a, c, json, rebuildFields(r)...); err != nil {
+		return err
+	}
+	if !r.Complete {
+		return errFalse
+	}
+	return nil
+}
+
+// progress is a rebuild, as JSON has it.
+type progress struct {
+	Operation int64     `json:"operation"`
+	Began     time.Time `json:"began"`
+	From      int64     `json:"from"`
+	Until     int64     `json:"until"`
+	Position  int64     `json:"position"`
+	Complete  bool      `json:"complete"`
+	Handled   int64     `json:"handled"`
+	Rate      float64   `json:"positions_per_second"`
+	Left      float64   `json:"seconds_left"`
+}
+
+func rebuildFields(r admin.Rebuild) [][2]string {
+	fields := [][2]string{
+		{"operation", strconv.FormatInt(r.Operation, 10)},
+		{"began", moment(r.Began)},
+		{"position", fmt.Sprintf("%d of %d", r.Position, r.Until)},
+		{"complete", strconv.FormatBool(r.Complete)},
+	}
+	if r.Left > 0 {
+		fields = append(fields, [2]string{"left", fmt.Sprintf("%s at %.0f positions a second", r.Left.Round(time.Second), r.Rate)})
+	}
+	return fields
+}
+
+// rebuildText is a rebuild in a line.
+func rebuildText(r admin.Rebuild) string {
+	text := fmt.Sprintf("At position %d of %d", r.Position, r.Until)
+	if r.Left > 0 {
+		text += fmt.Sprintf(", %s left at %.0f positions a second", r.Left.Round(time.Second), r.Rate)
+	}
+	return text + "."
+}

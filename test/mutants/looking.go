@@ -42,4 +42,14 @@ var lookingGuards = []guard{
 		Old: "	if d != nil && d.event != f.event.ID {", New: "	if d != nil && d.event == f.event.ID && d.event != f.event.ID {",
 		Test: "TestExplainNamesWhatAnEventWaitsFor", Package: "test/face", Promise: "a letter of another event says nothing about the one that has its position",
 	},
+	{
+		Name: "timelines-have-the-latest", File: "admin/timeline.go",
+		Old: "ORDER BY at DESC, rank", New: "ORDER BY at, rank",
+		Test: "TestATimelineIsBounded", Package: "test/face", Promise: "what a timeline leaves out is the oldest",
+	},
+	{
+		Name: "infinite-times-are-left-out", File: "admin/timeline.go",
+		Old: " AND pg_catalog.isfinite(at)", New: "",
+		Test: "TestTheTimelineIsOneList", Package: "test/face", Promise: "one row that a person changed does not hide the timeline",
+	},
 }

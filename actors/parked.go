@@ -120,4 +120,5 @@ func (p *processor) stopFull(event es.PersistedEvent) {
 	p.failing.kind, p.failing.frame = "too many letters", ""
 	p.failing.text = handling.TooManyLetters
 	p.failing.outcome = handling.Stop
+	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition) // a person may end the stop before it is read here
 }

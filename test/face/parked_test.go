@@ -136,6 +136,24 @@ func TestCapsOfParking(t *testing.T) {
 	}
 }
 
+// A person may end a stop before its worker has read it. The letter says all the same what became of the event.
+func TestAStopThatIsEndedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.exec(`CREATE FUNCTION end_stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		DELETE FROM orchestrator_parked_aggregates;
+		DELETE FROM orchestrator_dead_letters WHERE state = 'parked';
+		UPDATE orchestrator_checkpoints SET stopped_at = NULL, revision = revision + 1 WHERE stopped_at IS NOT NULL;
+		RETURN NULL;
+	END $$`)
+	w.exec("CREATE TRIGGER end_stop AFTER UPDATE ON orchestrator_checkpoints FOR EACH ROW WHEN (NEW.stopped_at IS NOT NULL) EXECUTE FUNCTION end_stop()")
+	w.appendInTurn(3, "ada", "grace", "alan")
+	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Park, MaxParkedEvents: 2})),
+		recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("9", "SELECT position FROM orchestrator_checkpoints")
+	w.await("7 handled", "SELECT global_position, state FROM orchestrator_dead_letters")
+	require.NoError(t, r.stop())
+}
+
 // Who discards a parked aggregate raises the revision, so the owner handles its next event, though it keeps what is parked in memory.
 func TestADiscardedAggregateIsHandledAgain(t *testing.T) {
 	w := newWorld(t)

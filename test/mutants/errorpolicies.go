@@ -117,4 +117,9 @@ var errorPolicyGuards = []guard{
 		Old: "if p.Unpartitioned && p.Policy.Then == handling.Park {", New: "if !p.Unpartitioned && p.Policy.Then == handling.Park {",
 		Test: "TestRunRefusesErrorPolicies", Package: "test/face", Promise: "a projection that wants one order across aggregates parks none of them",
 	},
+	{
+		Name: "stops-that-nobody-saw", File: "actors/parked.go",
+		Old: "	p.failing.unsettled = max(p.failing.unsettled, event.GlobalPosition) // a person", New: "	// a person",
+		Test: "TestAStopThatIsEndedAtOnce", Package: "test/face", Promise: "a letter says what became of its event, however soon a stop is ended",
+	},
 }

@@ -3,6 +3,7 @@ package orchestrator
 import (
 	"errors"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -62,6 +63,22 @@ var (
 	// within the shutdown timeout, or if the goodbye could not be written. The
 	// text says which.
 	ErrNotStopped = errors.New("the worker did not stop in time")
+
+	// ErrNotRunning is wrapped by what WaitFor and WaitForAppend return if no worker runs the projection.
+	// A worker of the same process counts from the call of Run on.
+	ErrNotRunning = waiting.ErrNotRunning
+
+	// ErrProjectionPaused is wrapped by what WaitFor and WaitForAppend return if the projection is paused
+	// before the position: see admin.Pause.
+	ErrProjectionPaused = waiting.ErrPaused
+
+	// ErrProjectionStopped is wrapped by what WaitFor and WaitForAppend return if the projection is stopped
+	// before the position, at an event that could not be handled.
+	ErrProjectionStopped = waiting.ErrStopped
+
+	// ErrAggregateParked is wrapped by what WaitFor and WaitForAppend return if the event is, or will be,
+	// put aside with the others of its aggregate, since one of them could not be handled.
+	ErrAggregateParked = waiting.ErrParked
 
 	// ErrMigrationsMissing is wrapped by what Run returns where the coordination
 	// tables do not exist.

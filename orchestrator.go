@@ -12,9 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
@@ -27,6 +29,10 @@ type Orchestrator struct {
 	metrics    *measure.Metrics    // nil if disabled
 	gatherer   prometheus.Gatherer // nil if there is none to serve
 	running    atomic.Bool
+	guarded    dbguard.Transactions // the pool, for WaitFor
+
+	waits       atomic.Pointer[pgcoord.Store] // of WaitFor; nil until the tables were found
+	waitsLogged atomic.Int64                  // when a failure of WaitFor was logged last
 }
 
 // New makes a worker of the replica set with that name. Workers of the same
@@ -48,7 +54,7 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 	if err := eventStore.Validate(); err != nil {
 		return nil, fmt.Errorf("making an orchestrator for replica set %q: %w", replicaSet, err)
 	}
-	o := &Orchestrator{db: db, eventStore: eventStore, replicaSet: replicaSet, config: defaults()}
+	o := &Orchestrator{db: db, eventStore: eventStore, replicaSet: replicaSet, config: defaults(), guarded: dbguard.New(db).InTransactions()}
 	for i, option := range options {
 		if option == nil {
 			return nil, fmt.Errorf("making an orchestrator for replica set %q: %w: the option at index %d is nil", replicaSet, ErrInvalidOption, i)
@@ -129,6 +135,9 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, ErrAlreadyRunning)
 	}
 	defer o.running.Store(false)
+	waits := o.joinWaits()
+	defer waits.Leave()
+	defer waits.Runs(d.names)()
 	recorder := o.metrics.ReplicaSet(o.replicaSet)
 	defer recorder.Forget()
 	id, err := uuid.NewV7()
@@ -145,7 +154,9 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	case err != nil:
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
-	return o.work(ctx, o.configure(id, checked, d, recorder), d)
+	cfg := o.configure(id, checked, d, recorder)
+	cfg.Waits = waits
+	return o.work(ctx, cfg, d)
 }
 
 // MetricsHandler serves the metrics in Prometheus' text format: those of the

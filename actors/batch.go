@@ -139,11 +139,13 @@ const commitTimeout = 10 * time.Second
 func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64) error {
 	ctx, explain, cancel := p.worker.db.Limit(context.WithoutCancel(ctx))
 	defer cancel()
+	began := time.Now()
 	if err := explain(b.Commit(ctx, handled)); err != nil {
 		p.known = false // the commit may have happened
 		return err
 	}
 	p.pieces = slot.Lift(p.pieces, handled)
+	p.tellWaits(began)
 	if slices.ContainsFunc(p.pieces, slot.Piece.Rests) {
 		p.known = false // to divide them again
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
@@ -38,6 +39,8 @@ type Config struct {
 	// Handlers is shared by the workers that follow each other in one process, so that
 	// each knows of the handlers that those before have abandoned. Nil makes one.
 	Handlers *Handlers
+	// Waits are told what was committed; may be nil.
+	Waits *waiting.Hub
 	// FailureHook is told of failed attempts at events; may be nil.
 	FailureHook func(context.Context, projection.Failure)
 }

@@ -25,7 +25,7 @@ import (
 //	sends     ReadEvents        to the reader: one question at a time, a page ahead of what it handles
 //	          Informed          to its partition, after each HorizonAdvanced and ReaderReady
 //	          Fenced            to its partition: the checkpoint is somebody else's; it stays still from then on
-//	itself    proceed, flushDue
+//	itself    proceed, flushDue, flushWanted
 //
 // A batch runs within Receive, so that the actor is idle when it says that it
 // has stopped. The run's contexts end a batch early: soft after the event it is
@@ -63,6 +63,7 @@ type processor struct {
 	flushSoon bool        // write the checkpoint though nothing was in scope
 	wake      *time.Timer // sends proceed after a backoff
 	flush     *time.Timer // sends flushDue
+	waits     waits
 }
 
 type (
@@ -119,6 +120,7 @@ func (p *processor) Receive(c actor.Context) {
 			p.worker.Metrics.ShowPolicy(p.fence.Projection, p.fence.Partition.String())
 		}
 		p.showPosition()
+		p.awaitWaits(c)
 		p.proceed(c)
 	case messages.HorizonAdvanced:
 		c.Request(c.Parent(), messages.Informed{})
@@ -143,8 +145,11 @@ func (p *processor) Receive(c actor.Context) {
 		p.flush = nil
 		p.flushSoon = true
 		p.proceed(c)
+	case *flushWanted:
+		p.waited(c)
 	case *actor.Stopping:
 		stopTimers(p.wake, p.flush)
+		p.worker.Waits.Forget(p.waits.flusher)
 		p.worker.positions.forget(p.fence)
 		p.worker.Metrics.ForgetPartition(p.fence.Projection, p.fence.Partition.String())
 	default:
@@ -203,7 +208,7 @@ func (p *processor) resume(c actor.Context, n next) {
 	case n.more:
 		p.proceed(c)
 	case (p.behind() > 0 || p.unsettled() || len(p.resting) > 0 || p.requests.waiting()) && p.flush == nil:
-		p.flush = time.AfterFunc(p.worker.Batch.FlushAfter, func() { root.Send(self, &flushDue{}) })
+		p.flush = time.AfterFunc(p.flushAfter(), func() { root.Send(self, &flushDue{}) })
 	}
 }
 

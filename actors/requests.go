@@ -231,8 +231,10 @@ func (p *processor) commitRequest(ctx context.Context, b *pgcoord.Batch) error {
 	err := explain(b.Commit(ctx, 0))
 	if err != nil {
 		p.known = false // the commit may have happened
+		return err
 	}
-	return err
+	p.worker.Waits.Changed(p.fence.Projection)
+	return nil
 }
 
 // try handles letters of a request's aggregate, and rolls back.

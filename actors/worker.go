@@ -127,6 +127,9 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 			Notified: func(kind, worker string) {
 				switch {
 				case worker == cfg.Membership.ID.String():
+				case kind == pgcoord.NotifyFlush:
+					cfg.Metrics.Notification(kind)
+					cfg.Waits.Flush(worker) // a projection's name follows
 				case kind == pgcoord.NotifyAppended:
 					send(messages.EventsAppended{})
 				default:

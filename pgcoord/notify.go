@@ -16,6 +16,7 @@ const (
 	NotifyAppended   = "appended"   // events were appended, after a while without
 	NotifyHorizon    = "horizon"    // the leader has found a horizon
 	NotifyChanged    = "changed"    // somebody has changed checkpoints or asked for something
+	NotifyFlush      = "flush"      // somebody waits for the projection whose name follows
 )
 
 const sqlNotify = `SELECT pg_notify($1, $2)`

@@ -1,0 +1,60 @@
+package actors
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
+)
+
+// Somebody may wait until the projection has handled an event: see package waiting.
+
+// waits is what a processor knows of those who wait for its projection.
+type waits struct {
+	flusher *waiting.Flusher
+	asked   *atomic.Bool // a flushWanted is on its way
+	until   time.Time    // the checkpoint must not stay behind
+}
+
+// flushWanted says that somebody waits for the projection.
+type flushWanted struct{}
+
+// flushAtOnce is how far the checkpoint may stay behind, in time, while somebody waits.
+const flushAtOnce = 10 * time.Millisecond
+
+// awaitWaits has the processor told when somebody waits for the projection. It has one such message in its mailbox at most.
+func (p *processor) awaitWaits(c actor.Context) {
+	root, self, asked := c.ActorSystem().Root, c.Self(), new(atomic.Bool)
+	p.waits.asked = asked
+	p.waits.flusher = p.worker.Waits.Flushes(p.fence.Projection, func() {
+		if asked.CompareAndSwap(false, true) {
+			root.Send(self, &flushWanted{})
+		}
+	})
+}
+
+// waited writes down how far the processor is, and goes on to do so for a while.
+func (p *processor) waited(c actor.Context) {
+	p.waits.asked.Store(false)
+	p.waits.until = time.Now().Add(waiting.FlushFor)
+	stopTimers(p.flush)
+	p.flush, p.flushSoon = nil, true
+	p.proceed(c)
+}
+
+// flushAfter is how far the checkpoint may stay behind, in time, while nothing is in scope.
+func (p *processor) flushAfter() time.Duration {
+	if time.Now().Before(p.waits.until) {
+		return min(flushAtOnce, p.worker.Batch.FlushAfter)
+	}
+	return p.worker.Batch.FlushAfter
+}
+
+// tellWaits tells those who wait what was committed. What an error policy has put aside, or stopped at, they look up.
+func (p *processor) tellWaits(began time.Time) {
+	plain := len(p.parked) == 0 && p.failing.outcome == handling.Retry
+	p.worker.Waits.Committed(p.fence.Projection, p.pieces, plain, began)
+}

@@ -1,0 +1,75 @@
+package main
+
+// waitingGuards keep waits exact.
+var waitingGuards = []guard{
+	{
+		Name: "waits-need-all-slots", File: "internal/waiting/decide.go",
+		Old: "	covered = w.Aggregate == nil && len(slot.Gaps(s.Pieces)) == 0\n", New: "	covered = w.Aggregate == nil\n",
+		Test: "TestDecide", Promise: "who waits is not told before every slot has a checkpoint that is there",
+	},
+	{
+		Name: "waits-see-letters", File: "internal/waiting/decide.go",
+		Old: "		if examined != nil && examined.PutAside {", New: "		if false {",
+		Test: "TestWaitsForParkedAggregates", Package: "test/face", Promise: "an event that was put aside was not handled",
+	},
+	{
+		Name: "waits-examine-what-may-be-parked", File: "internal/waiting/decide.go",
+		Old: " || s.Parked) && examined == nil {", New: ") && examined == nil {",
+		Test: "TestDecide", Promise: "an event below the checkpoint counts as handled only if it is no letter",
+	},
+	{
+		Name: "waits-of-one-events-table", File: "internal/waiting/decide.go",
+		Old: "	if s.EventsTable != \"\" && s.EventsTable != events {", New: "	if false {",
+		Test: "TestDecide", Promise: "positions of two events tables are not compared",
+	},
+	{
+		Name: "stops-behind-are-no-failure", File: "internal/waiting/decide.go",
+		Old: "		if p.Stopped != 0 && p.Stopped <= w.Position {", New: "		if p.Stopped != 0 {",
+		Test: "TestDecide", Promise: "a wait fails only if its position will not be reached",
+	},
+	{
+		Name: "pauses-behind-are-no-failure", File: "internal/waiting/decide.go",
+		Old: "		if p.Held != 0 && p.Held <= w.Position {", New: "		if p.Held != 0 {",
+		Test: "TestDecide", Promise: "a wait fails only if its position will not be reached",
+	},
+	{
+		Name: "commits-with-letters-are-looked-up", File: "actors/waits.go",
+		Old: "	plain := len(p.parked) == 0 && p.failing.outcome == handling.Retry", New: "	plain := handling.Retry == 0",
+		Test: "TestWaitsFailAsTheEventDoes", Package: "test/face", Promise: "a batch that puts an event aside does not tell those who wait that it was handled",
+	},
+	{
+		Name: "commits-from-before-are-looked-up", File: "internal/waiting/hub.go",
+		Old: "		case !plain || one.since.After(began) ||", New: "		case !plain ||",
+		Test: "TestUncertainCommitsAreLookedUp", Promise: "a wait does not end by what was committed before it began, and may have been set back since",
+	},
+	{
+		Name: "commits-of-other-slots", File: "internal/waiting/decide.go",
+		Old: "			if !p.Contains(known) {\n				continue\n			}\n", New: "",
+		Test: "TestCommitsEndWaits", Promise: "a wait ends with its own slot's commit",
+	},
+	{
+		Name: "waits-poke-the-poller", File: "internal/waiting/hub.go",
+		Old: "		go h.poll()\n		return\n	}\n	h.poke()\n", New: "		go h.poll()\n		return\n	}\n",
+		Test: "TestANewWaiterIsLookedForAtOnce", Promise: "who begins to wait is not held up by those who have waited for long",
+	},
+	{
+		Name: "waits-ask-to-flush", File: "internal/waiting/poll.go",
+		Old: "			h.ask(answer)\n", New: "",
+		Test: "TestWorkersAreAskedToFlush", Promise: "who waits for an event that is out of scope is told soon",
+	},
+	{
+		Name: "notified-to-flush", File: "actors/worker.go",
+		Old: "					cfg.Waits.Flush(worker) // a projection's name follows\n", New: "",
+		Test: "TestWhoWaitsHasTheCheckpointWritten", Promise: "who waits in another process for an event that is out of scope is told soon",
+	},
+	{
+		Name: "dead-workers-run-nothing", File: "pgcoord/standing.go",
+		Old: " AND h.last_heartbeat > now() - $2::float8 * interval '1 ms'", New: " AND $2::float8 > 0",
+		Test: "TestWorkersThatAreGoneRunNothing", Package: "test/face", Promise: "nobody waits for a worker that is gone",
+	},
+	{
+		Name: "own-runs-count", File: "internal/waiting/decide.go",
+		Old: "	case s.Running || here:", New: "	case s.Running:",
+		Test: "TestWaitsForTheOwnRun", Package: "test/face", Promise: "a process that is about to run a projection can wait for it",
+	},
+}

@@ -230,6 +230,9 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 // takenPartIn is the worker's projections that the generation does not leave out.
 func (e *execution) takenPartIn() []string {
 	me, _ := e.view.Worker(e.worker.self())
+	if me.WithoutPartitions {
+		return nil
+	}
 	return slices.DeleteFunc(slices.Clone(e.worker.Membership.Projections), func(p string) bool { return slices.Contains(me.LeftOut, p) })
 }
 

@@ -14,6 +14,7 @@ type seen struct {
 	looked     bool // before
 	generation replicaset.Generation
 	leading    bool
+	isDrained  bool
 	stopBegan  time.Time // when the partitions were asked to stop; zero if they were not
 	pauseBegan time.Time // the same, until partitions start again
 
@@ -39,6 +40,11 @@ func (s *seen) observe(k *coordinator, v replicaset.View) {
 		s.leading = leads
 		k.log.Info("leadership changed", "leading", leads)
 	}
+	if me, _ := v.Worker(k.state.Self); me.Drained != s.isDrained {
+		s.isDrained = me.Drained
+		k.log.Info("somebody has drained this worker, or ended that; orchestrator_operations says who and why", "drained", me.Drained)
+	}
+	m.Drained(s.isDrained)
 	g := v.Generation
 	if g.State == replicaset.Active {
 		m.GenerationBlocked(false)

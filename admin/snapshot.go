@@ -87,6 +87,8 @@ type Worker struct {
 	Projections   []string `json:"projections"`
 	Unpartitioned []string `json:"unpartitioned"`
 	LeftOut       []string `json:"left_out"`
+	// Drained says that it gets no partitions, since somebody has drained it.
+	Drained bool `json:"drained"`
 	// PartitionsPerProjection is how many partitions of each projection it takes, Partitions those that it has.
 	PartitionsPerProjection int          `json:"partitions_per_projection"`
 	Partitions              []Assignment `json:"partitions"`

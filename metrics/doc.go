@@ -13,6 +13,7 @@
 //	name                            type       labels                 meaning
 //	workers                         gauge      state                  Workers of the replica set, by state, as this worker sees them.
 //	workers_lost_total              counter                           Workers that this worker declared dead, as the leader; each death is counted once, by one worker.
+//	drained                         gauge                             1 while somebody has drained this worker, so that it gets no partitions, else 0.
 //	leader                          gauge                             1 if this worker leads the replica set, else 0.
 //	leader_unlocked                 gauge                             1 while this worker leads though something else than a live worker holds the leader's lock, else 0.
 //	generation                      gauge                             Number of the generation that this worker follows; 0 before the first.
@@ -85,6 +86,7 @@
 //	cause      changed              several of the other causes at once
 //	cause      inconsistent         checkpoints contradicted the generation, as if changed by hand
 //	cause      abandoned            a worker has abandoned a handler that hangs, or such a handler has returned
+//	cause      drained              somebody has drained a worker, or ended that
 //	phase      stop                 until this worker's processors have stopped
 //	phase      prepare              until all workers are ready, or given up on
 //	phase      activate             the leader's transaction that divides the work

@@ -3,4 +3,5 @@ ALTER TABLE {{schema}}orchestrator_requests
     DROP COLUMN target,
     DROP CONSTRAINT orchestrator_requests_kind_check,
     ADD CONSTRAINT orchestrator_requests_kind_check CHECK (kind IN ('retry', 'try'));
-ALTER TABLE {{schema}}orchestrator_workers DROP COLUMN resettable;
+DROP TABLE {{schema}}orchestrator_drains;
+ALTER TABLE {{schema}}orchestrator_workers DROP COLUMN resettable, DROP COLUMN drained;

@@ -15,7 +15,7 @@ import (
 )
 
 const sqlReadyWorkers = `
-SELECT worker_id, name, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text, array_remove(left_out, NULL)
+SELECT worker_id, name, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text, array_remove(left_out, NULL), ` + drainedColumn + `
 FROM {{schema}}orchestrator_workers AS w
 WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
@@ -69,8 +69,8 @@ WHERE replica_set = $1 AND worker_id = ANY($3::text[]::uuid[])
 const sqlRememberKeys = `
 UPDATE {{schema}}orchestrator_workers AS w
 SET partition_keys = CASE WHEN jsonb_typeof(w.partition_keys) = 'object' THEN w.partition_keys ELSE '{}' END || new.keys::jsonb,
-    left_out = ARRAY(SELECT jsonb_array_elements_text(new.left_out::jsonb))
-FROM unnest($1::text[]::uuid[], $2::text[], $3::text[]) AS new (worker_id, keys, left_out)
+    left_out = ARRAY(SELECT jsonb_array_elements_text(new.left_out::jsonb)), drained = new.drained
+FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::boolean[]) AS new (worker_id, keys, left_out, drained)
 WHERE w.worker_id = new.worker_id`
 
 // Activated is what has come of an Activation.
@@ -165,7 +165,7 @@ func (s *Store) activate(ctx context.Context, tx pgx.Tx, a replicaset.Activation
 func (s *Store) recordActive(ctx context.Context, tx pgx.Tx, a replicaset.Activation, first bool, members []replicaset.Member,
 	planned []replicaset.Checkpoint, changes []replicaset.Change,
 ) (died int, err error) {
-	ids, keys, leftOut, err := membersInColumns(members, planned)
+	ids, keys, leftOut, drained, err := membersInColumns(members, planned)
 	if err != nil {
 		return 0, err
 	}
@@ -174,7 +174,7 @@ func (s *Store) recordActive(ctx context.Context, tx pgx.Tx, a replicaset.Activa
 		return 0, err
 	}
 	var batch pgx.Batch
-	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys, leftOut)
+	batch.Queue(s.q(sqlRememberKeys), texts(ids), keys, leftOut, drained)
 	batch.Queue(s.q(sqlExclude), s.replicaSet, a.Number, texts(a.Exclude), a.Detail).Exec(func(tag pgconn.CommandTag) error {
 		died = int(tag.RowsAffected())
 		return nil
@@ -187,20 +187,20 @@ func (s *Store) recordActive(ctx context.Context, tx pgx.Tx, a replicaset.Activa
 }
 
 // membersInColumns is the members' ids, and what their rows are to say, as JSON: the
-// partition numbers that they have, and the projections that they leave out.
-func membersInColumns(members []replicaset.Member, planned []replicaset.Checkpoint) (ids []uuid.UUID, keys, leftOut []string, err error) {
+// partition numbers that they have, and the projections that they leave out; and whether they are drained.
+func membersInColumns(members []replicaset.Member, planned []replicaset.Checkpoint) (ids []uuid.UUID, keys, leftOut []string, drained []bool, err error) {
 	for _, m := range members {
 		encoded, err := json.Marshal(replicaset.Keys(planned, m.ID))
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("encoding the partition numbers of worker %s: %w", m.ID, err)
+			return nil, nil, nil, nil, fmt.Errorf("encoding the partition numbers of worker %s: %w", m.ID, err)
 		}
 		without, err := json.Marshal(nonNil(m.LeftOut))
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("encoding what worker %s leaves out: %w", m.ID, err)
+			return nil, nil, nil, nil, fmt.Errorf("encoding what worker %s leaves out: %w", m.ID, err)
 		}
-		ids, keys, leftOut = append(ids, m.ID), append(keys, string(encoded)), append(leftOut, string(without))
+		ids, keys, leftOut, drained = append(ids, m.ID), append(keys, string(encoded)), append(leftOut, string(without)), append(drained, m.Drained)
 	}
-	return ids, keys, leftOut, nil
+	return ids, keys, leftOut, drained, nil
 }
 
 // readyMembers is the workers that are ready for the generation. Their rows are
@@ -219,7 +219,7 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 	}
 	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m replicaset.Member, err error) {
 		var keys string
-		if err := row.Scan(&m.ID, &m.Name, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &m.LeftOut); err != nil {
+		if err := row.Scan(&m.ID, &m.Name, &m.Projections, &m.Unpartitioned, &m.Partitions, &keys, &m.LeftOut, &m.Drained); err != nil {
 			return m, err
 		}
 		if json.Unmarshal([]byte(keys), &m.Keys) != nil { // they are only a preference, and must not stop everybody
@@ -243,7 +243,7 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 }
 
 // leaveOut takes from the members the projections of the handlers that they have abandoned, or what the generation before has left out where
-// that cannot be read.
+// that cannot be read, and from those that are drained all.
 func (s *Store) leaveOut(ctx context.Context, tx pgx.Tx, generation int64, members []replicaset.Member) error {
 	rests := s.abandoned.rests()
 	var abandoned map[uuid.UUID][]string
@@ -259,6 +259,9 @@ func (s *Store) leaveOut(ctx context.Context, tx pgx.Tx, generation int64, membe
 			m.LeftOut = abandoned[m.ID]
 		}
 		m.LeaveOut(m.LeftOut)
+		if m.Drained {
+			m.Drain()
+		}
 	}
 	return nil
 }

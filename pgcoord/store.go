@@ -97,7 +97,7 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 // allRows is for the LIMIT of a statement that reads coordination tables: the limit, or an error where row-level security hides rows
 // of one of them. A hidden row looks like one that is not there.
 func allRows(schema, limit string) string {
-	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "parked_aggregates"} {
+	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "parked_aggregates", "drains"} {
 		limit = dbguard.LimitAllRows(pgx.Identifier{schema, "orchestrator_" + table}, limit)
 	}
 	return limit

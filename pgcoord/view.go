@@ -21,7 +21,7 @@ const viewColumns = `
        CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at)::float8 * 1000 ELSE 0 END,
        CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000 ELSE 'infinity' END,
        coalesce(extract(epoch FROM h.last_heartbeat)::text, ''),
-       w.session_key IS NOT NULL, array_remove(w.left_out, NULL),` + abandonedColumn + `,
+       w.session_key IS NOT NULL, coalesce(w.drained, false), ` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
        (SELECT count(*) FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state = 'dead'),
        CASE WHEN w.worker_id = $2 THEN (
            SELECT coalesce(jsonb_object_agg(projection, jsonb_build_object('positions', positions, 'revisions', revisions)), '{}')::text
@@ -30,9 +30,10 @@ const viewColumns = `
        ELSE '' END,` + contradictingColumn
 
 // contradictingColumn is the projections of worker w, if it is $2 and runs generation g, whose checkpoints contradict the generation. Each slot of a
-// projection has a checkpoint that the generation gave to a member, unless another replica set has some of them: then no member has any.
+// projection has a checkpoint that the generation gave to a member, unless another replica set has some of them: then no member has any. A worker that is drained
+// does not look: it may be that nobody else runs its projections.
 const contradictingColumn = `
-       CASE WHEN w.worker_id = $2 AND w.state = 'running' AND g.state = 'active' AND w.generation = g.number AND w.worker_id = ANY (g.members) THEN ARRAY(
+       CASE WHEN w.worker_id = $2 AND w.state = 'running' AND g.state = 'active' AND w.generation = g.number AND NOT w.drained AND w.worker_id = ANY (g.members) THEN ARRAY(
            SELECT own.projection
            FROM (SELECT DISTINCT unnest(w.projections) AS projection) AS own
            LEFT JOIN {{schema}}orchestrator_checkpoints AS c ON c.projection = own.projection
@@ -181,7 +182,7 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &v.LeaderMayWrite, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
 		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.WithoutPartitions, &w.Drained, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)
 	if err != nil {
 		return err
 	}

@@ -37,13 +37,13 @@ type families struct {
 	described []description
 	vecs      []*prometheus.MetricVec
 
-	workers, leader, leaderUnlocked, generation, generationBlocked, partitions *prometheus.GaugeVec
-	workersLost, generationChanges                                             *prometheus.CounterVec
-	coordinationDuration                                                       *prometheus.HistogramVec
-	paused                                                                     *prometheus.CounterVec
-	heartbeatDuration                                                          *prometheus.HistogramVec
-	heartbeatFailures, leaseExpired                                            *prometheus.CounterVec
-	backendsTerminated                                                         *prometheus.CounterVec
+	workers, drained, leader, leaderUnlocked, generation, generationBlocked, partitions *prometheus.GaugeVec
+	workersLost, generationChanges                                                      *prometheus.CounterVec
+	coordinationDuration                                                                *prometheus.HistogramVec
+	paused                                                                              *prometheus.CounterVec
+	heartbeatDuration                                                                   *prometheus.HistogramVec
+	heartbeatFailures, leaseExpired                                                     *prometheus.CounterVec
+	backendsTerminated                                                                  *prometheus.CounterVec
 
 	eventsHandled, conflicts, handlerErrors, fencedBatches *prometheus.CounterVec
 	batchWait                                              *prometheus.CounterVec
@@ -95,6 +95,7 @@ func newFamilies() *families {
 func (f *families) addReplicaSet() {
 	f.workers = f.gauge("workers", "Workers of the replica set, by state, as this worker sees them.", "state")
 	f.workersLost = f.counter("workers_lost_total", "Workers that this worker declared dead, as the leader; each death is counted once, by one worker.")
+	f.drained = f.gauge("drained", "1 while somebody has drained this worker, so that it gets no partitions, else 0.")
 	f.leader = f.gauge("leader", "1 if this worker leads the replica set, else 0.")
 	f.leaderUnlocked = f.gauge("leader_unlocked", "1 while this worker leads though something else than a live worker holds the leader's lock, else 0.")
 	f.generation = f.gauge("generation", "Number of the generation that this worker follows; 0 before the first.")

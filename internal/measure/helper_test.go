@@ -29,6 +29,7 @@ func newRegistry(t testing.TB) (*prometheus.Registry, *measure.Metrics) {
 func recordEverything(r *measure.ReplicaSet) {
 	r.WorkerStates(map[string]int{"running": 2})
 	r.Leader(true)
+	r.Drained(true)
 	r.Generation(1)
 	r.GenerationChanged("joined")
 	r.Partitions(1)

@@ -17,7 +17,7 @@ const (
 
 // causes are the known values of the label cause. A counter of each is shown from the start, since
 // an alert on its increase would miss the first one else.
-var causes = [...]string{"first", "joined", "left", "lost", "changed", "inconsistent", "abandoned"}
+var causes = [...]string{"first", "joined", "left", "lost", "changed", "inconsistent", "abandoned", "drained"}
 
 // workerStates are the values of the label state: every one is always shown.
 var workerStates = [...]string{"pending", "ready", "running", "stopping", "stopped", "dead"}
@@ -38,17 +38,17 @@ type ReplicaSet struct {
 
 // coordinationSeries are the series of a worker's membership and generation.
 type coordinationSeries struct {
-	states                            [len(workerStates)]prometheus.Gauge
-	leader, generation, partitions    prometheus.Gauge
-	leaderUnlocked, generationBlocked prometheus.Gauge
-	workersLost                       prometheus.Counter
-	generationChanges                 *children[string, prometheus.Counter]
-	phases                            *children[string, prometheus.Observer]
-	paused                            prometheus.Counter
-	heartbeats                        prometheus.Observer
-	heartbeatFailures                 prometheus.Counter
-	leaseExpired                      prometheus.Counter
-	backendsTerminated                prometheus.Counter
+	states                                  [len(workerStates)]prometheus.Gauge
+	drained, leader, generation, partitions prometheus.Gauge
+	leaderUnlocked, generationBlocked       prometheus.Gauge
+	workersLost                             prometheus.Counter
+	generationChanges                       *children[string, prometheus.Counter]
+	phases                                  *children[string, prometheus.Observer]
+	paused                                  prometheus.Counter
+	heartbeats                              prometheus.Observer
+	heartbeatFailures                       prometheus.Counter
+	leaseExpired                            prometheus.Counter
+	backendsTerminated                      prometheus.Counter
 }
 
 func (s *series) initCoordination() {
@@ -57,6 +57,7 @@ func (s *series) initCoordination() {
 		s.states[i] = f.workers.WithLabelValues(s.name, state)
 	}
 	s.workersLost = f.workersLost.WithLabelValues(s.name)
+	s.drained = f.drained.WithLabelValues(s.name)
 	s.leader = f.leader.WithLabelValues(s.name)
 	s.leaderUnlocked = f.leaderUnlocked.WithLabelValues(s.name)
 	s.generationBlocked = f.generationBlocked.WithLabelValues(s.name)
@@ -115,6 +116,14 @@ func (r *ReplicaSet) WorkersLost(n int) {
 		return
 	}
 	r.series.workersLost.Add(float64(n))
+}
+
+// Drained records whether somebody has drained this worker.
+func (r *ReplicaSet) Drained(drained bool) {
+	if r == nil {
+		return
+	}
+	r.series.drained.Set(boolValue(drained))
 }
 
 // Leader records whether this worker leads the replica set.

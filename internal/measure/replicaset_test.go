@@ -32,6 +32,7 @@ func TestWhatMethodsRecord(t *testing.T) {
 			"workers_lost_total", `workers_lost_total{replica_set="a"}=3`,
 		},
 		{"leadership is lost", func(r *measure.ReplicaSet) { r.Leader(true); r.Leader(false) }, "leader", `leader{replica_set="a"}=0`},
+		{"a worker is undrained", func(r *measure.ReplicaSet) { r.Drained(true); r.Drained(false) }, "drained", `drained{replica_set="a"}=0`},
 		{"changes by cause", func(r *measure.ReplicaSet) {
 			r.GenerationChanged("joined")
 			r.GenerationChanged("lost")
@@ -40,7 +41,7 @@ func TestWhatMethodsRecord(t *testing.T) {
 			generation_changes_total{cause="joined",replica_set="a"}=2 generation_changes_total{cause="lost",replica_set="a"}=1
 			generation_changes_total{cause="first",replica_set="a"}=0 generation_changes_total{cause="left",replica_set="a"}=0
 			generation_changes_total{cause="changed",replica_set="a"}=0 generation_changes_total{cause="inconsistent",replica_set="a"}=0
-			generation_changes_total{cause="abandoned",replica_set="a"}=0`},
+			generation_changes_total{cause="abandoned",replica_set="a"}=0 generation_changes_total{cause="drained",replica_set="a"}=0`},
 		{"partitions", func(r *measure.ReplicaSet) { r.Partitions(2) }, "partitions", `partitions{replica_set="a"}=2`},
 		{"phases", func(r *measure.ReplicaSet) {
 			r.Coordination(measure.PhaseStop, 250*time.Millisecond)

@@ -20,6 +20,8 @@ const (
 	Inconsistent Kind = "inconsistent" // a worker found checkpoints that contradict the generation
 	Abandoned    Kind = "abandoned"    // a worker has abandoned handlers of Projections
 	Returned     Kind = "returned"     // the abandoned handlers of Projections have returned
+	Drained      Kind = "drained"      // somebody has drained a worker
+	Undrained    Kind = "undrained"    // somebody has ended that
 
 	NotReady  Kind = "not_ready" // a worker was not ready in time
 	LeftOut   Kind = "left_out"  // a worker takes no partition of Projections, whose handlers it has abandoned
@@ -44,6 +46,8 @@ type Change struct {
 func (c Change) String() string {
 	called, projections := Called(c.Name, c.Worker), quoted(c.Projections)
 	switch c.Kind {
+	case Drained, Undrained:
+		return called + " was " + string(c.Kind)
 	case Joined, Left:
 		return called + " " + string(c.Kind)
 	case Lost:
@@ -104,12 +108,14 @@ const (
 	CauseLost         = "lost"         // a worker died, froze or was cut off, whatever else happened with it
 	CauseInconsistent = "inconsistent" // the checkpoints contradicted the generation
 	CauseAbandoned    = "abandoned"    // a worker has abandoned a handler, or one has returned
+	CauseDrained      = "drained"      // somebody has drained a worker, or ended that
 	CauseChanged      = "changed"      // several of the others at once
 )
 
 // causes has the kinds that are a cause.
 var causes = map[Kind]string{
 	Joined: CauseJoined, Left: CauseLeft, Lost: CauseLost, Inconsistent: CauseInconsistent, Abandoned: CauseAbandoned, Returned: CauseAbandoned,
+	Drained: CauseDrained, Undrained: CauseDrained,
 }
 
 // Cause is the one cause of a generation, from the changes that it was made for: the first generation stays the first, a lost worker comes

@@ -52,6 +52,7 @@ func TestTheCauseOfSeveral(t *testing.T) {
 		want  string
 	}{
 		"one":                  {false, []Kind{Joined}, CauseJoined},
+		"a drain":              {false, []Kind{Drained, Undrained, Unhandled}, CauseDrained},
 		"the same twice":       {false, []Kind{Joined, Joined}, CauseJoined},
 		"several":              {false, []Kind{Joined, Left}, CauseChanged},
 		"a loss counts most":   {false, []Kind{Joined, Lost, Left}, CauseLost},
@@ -94,5 +95,6 @@ func TestAReasonInWords(t *testing.T) {
 	} {
 		assert.Equal(t, want, c.String())
 	}
+	assert.Equal(t, "worker ann (456789ab) was drained; worker ann (456789ab) was undrained", Reason([]Change{of(Drained, ""), of(Undrained, "")}))
 	assert.Equal(t, `worker ann (456789ab) joined; no worker handles "a"`, Reason([]Change{of(Joined, ""), {Kind: Unhandled, Projections: []string{"a"}}}))
 }

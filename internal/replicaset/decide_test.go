@@ -575,3 +575,28 @@ func TestAWorkerGoesOnThatCannotRecordWhatItHasAbandoned(t *testing.T) {
 	_, actions = DecideOwn(s, v, me)
 	assert.Empty(t, actions)
 }
+
+// A generation is made when somebody has drained a member, or ended that, and not again while nothing changes.
+func TestADrainMakesAGeneration(t *testing.T) {
+	for name, tt := range map[string]struct {
+		drained, without bool
+		want             []Kind
+	}{
+		"drained":            {true, false, []Kind{Drained}},
+		"drained before":     {true, true, nil},
+		"undrained":          {false, true, []Kind{Undrained}},
+		"nothing to be done": {false, false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			one := as(bob, Running, 1)
+			one.Drained, one.WithoutPartitions = tt.drained, tt.without
+			var kinds []Kind
+			p, needed := difference(leading(sight(active(1, ann, bob), as(ann, Running, 1), one)), nil)
+			for _, c := range p.Changes {
+				kinds = append(kinds, c.Kind)
+			}
+			assert.Equal(t, tt.want, kinds)
+			assert.Equal(t, tt.want != nil, needed)
+		})
+	}
+}

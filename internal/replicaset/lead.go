@@ -208,6 +208,13 @@ func difference(v View, lost []Loss) (p Preparation, needed bool) {
 			} else {
 				note(w, Returned, "", w.LeftOut...)
 			}
+		case member && w.State != Stopping && g.State == Active && w.Drained != w.WithoutPartitions:
+			live = true
+			if w.Drained {
+				note(w, Drained, "")
+			} else {
+				note(w, Undrained, "")
+			}
 		case !member && w.State != Stopping:
 			live = true
 			note(w, Joined, "")

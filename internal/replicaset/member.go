@@ -16,6 +16,9 @@ type Member struct {
 	// LeftOut is the projections that the worker runs and takes no part in, because it
 	// has abandoned handlers of theirs. They are not in Projections.
 	LeftOut []string
+	// Drained is set by Drain, and Resting the projections that it then takes no part in.
+	Drained bool
+	Resting []string
 	// Keys is the partition numbers that the worker, or one of its name before
 	// it, had when there were so many partitions.
 	Keys map[int][]int
@@ -31,11 +34,14 @@ func (m *Member) LeaveOut(abandoned []string) {
 	m.Projections = slices.DeleteFunc(m.Projections, func(p string) bool { return slices.Contains(m.LeftOut, p) })
 }
 
-// LeftOutBy is which projections members leave out, and which of those nobody is left to handle.
+// Drain takes all projections from those that the member runs.
+func (m *Member) Drain() { m.Drained, m.Resting, m.Projections = true, m.Projections, nil }
+
+// LeftOutBy is which projections members leave out, and which of those, and of drained members', nobody is left to handle.
 func LeftOutBy(members []Member) (changes []Change) {
 	var unhandled []string
 	for _, m := range members {
-		for _, p := range m.LeftOut {
+		for _, p := range slices.Concat(m.LeftOut, m.Resting) {
 			if !slices.Contains(unhandled, p) && !slices.ContainsFunc(members, func(m Member) bool { return m.runs(p) }) {
 				unhandled = append(unhandled, p)
 			}

@@ -56,6 +56,8 @@ type Worker struct {
 	// LeftOut is the projections that the generation it was last a member of gave it no
 	// partition of for that reason, in order.
 	Abandoned, LeftOut []string
+	// Drained says that somebody has drained it, and WithoutPartitions that the generation it was last a member of gave it no partitions for that reason.
+	Drained, WithoutPartitions bool
 	// StateAge is how long it has been in its state.
 	StateAge time.Duration
 	// HeartbeatAge is the time since the last heartbeat, at least 0. It is NoHeartbeat if the worker has

@@ -1,0 +1,161 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
+)
+
+// ofWorker is the condition for a worker w to be one that is called so: the arguments are $1 and $2.
+const ofWorker = `w.replica_set = $1 AND $2 IN (w.name, w.worker_id::text)`
+
+// Two drains at once would each take the other's worker for one that goes on.
+const sqlDrainInTurn = `LOCK TABLE {{schema}}orchestrator_drains IN SHARE ROW EXCLUSIVE MODE`
+
+const sqlKnown = `SELECT EXISTS (SELECT FROM {{schema}}orchestrator_workers AS w WHERE ` + ofWorker + `)`
+
+// sqlOnlyThere is the projections that no worker runs but those called so and those that are drained.
+const sqlOnlyThere = `
+SELECT DISTINCT p.projection FROM {{schema}}orchestrator_workers AS w CROSS JOIN unnest(w.projections) AS p (projection)
+WHERE ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead') AND NOT EXISTS (
+    SELECT FROM {{schema}}orchestrator_workers AS o
+    WHERE o.replica_set = $1 AND o.state NOT IN ('stopped', 'dead', 'stopping') AND p.projection = ANY (o.projections) AND (p.projection = ANY (o.left_out)) IS NOT TRUE
+      AND $2 NOT IN (o.name, o.worker_id::text)
+      AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_drains AS d WHERE d.replica_set = $1 AND d.worker IN (o.name, o.worker_id::text)))
+ORDER BY 1`
+
+const sqlDrain = `
+INSERT INTO {{schema}}orchestrator_drains (replica_set, worker, actor, reason) VALUES ($1, $2, $3, $4)
+ON CONFLICT (replica_set, worker) DO UPDATE SET actor = excluded.actor, reason = excluded.reason`
+
+// Drain gives the partitions of a worker to the others. The worker goes on running, and gets none until Undrain. worker is its name, which outlasts restarts
+// and holds for all workers that have it, or its id. Drain returns when the worker has no partitions any more. When ctx ends before, the worker stays drained,
+// and the error names what it still has.
+//
+// It is an error if no other worker runs all projections of the worker, since they would stand still: pause them instead. If the others end later, the projections
+// stand still too, until one comes or somebody calls Undrain: a drained worker never takes partitions. The worker must be known: it runs, or its row is still kept.
+func (a *Admin) Drain(ctx context.Context, worker, reason string) error {
+	return a.explain(ctx, fmt.Sprintf("draining worker %q", worker), a.drain(ctx, worker, reason))
+}
+
+func (a *Admin) drain(ctx context.Context, worker, reason string) error {
+	if err := checkDrain(worker, reason); err != nil {
+		return err
+	}
+	err := a.change(ctx, func(c change) error {
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlDrainInTurn)); err != nil {
+			return fmt.Errorf("waiting for other drains: %w", err)
+		}
+		known := false
+		if err := c.tx.QueryRow(ctx, c.store.SQL(sqlKnown), a.replicaSet, worker).Scan(&known); err != nil {
+			return fmt.Errorf("looking for the worker: %w", err)
+		}
+		if !known {
+			return errors.New("no worker of the replica set has that name or id")
+		}
+		rows, err := c.tx.Query(ctx, c.store.SQL(sqlOnlyThere), a.replicaSet, worker)
+		var only []string
+		if err == nil {
+			only, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+		if err != nil {
+			return fmt.Errorf("looking for other workers: %w", err)
+		}
+		if len(only) > 0 {
+			return fmt.Errorf("no other worker handles %s: start one first, or pause the projections instead", strings.Join(only, ", "))
+		}
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlDrain), a.replicaSet, worker, a.actor, reason); err != nil {
+			return err
+		}
+		_, err = c.record(ctx, operation{kind: "drain", arguments: map[string]any{"worker": worker}, reason: reason}, "done", map[string]any{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return a.awaitDrained(ctx, worker)
+}
+
+const sqlHas = `
+SELECT coalesce(string_agg(DISTINCT c.projection || ' ' || c.partition_key || '/' || c.total_partitions, ', '), '')
+FROM {{schema}}orchestrator_checkpoints AS c JOIN {{schema}}orchestrator_workers AS w USING (worker_id)
+WHERE c.replica_set = $1 AND ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead')`
+
+// awaitDrained waits until the worker has no partitions.
+func (a *Admin) awaitDrained(ctx context.Context, worker string) error {
+	store, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	for wait := firstWait; ; wait = min(2*wait, mostWait) {
+		look, end := lastLook(ctx)
+		has, err := a.has(look, store, worker)
+		end()
+		switch {
+		case err != nil && ctx.Err() != nil && look == ctx:
+			continue // what it has is looked up once more
+		case err != nil:
+			return fmt.Errorf("it is drained; looking for what it still has: %w", err)
+		case has == "":
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("it is drained, but still has the partitions %s: %w", has, context.Cause(ctx))
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (a *Admin) has(ctx context.Context, store *pgcoord.Store, worker string) (partitions string, err error) {
+	err = a.db.QueryRow(ctx, store.SQL(sqlHas), a.replicaSet, worker).Scan(&partitions)
+	return partitions, err
+}
+
+const sqlUndrain = `DELETE FROM {{schema}}orchestrator_drains WHERE replica_set = $1 AND worker = $2`
+
+const sqlDrains = `SELECT coalesce(string_agg(worker, ', ' ORDER BY worker), '') FROM {{schema}}orchestrator_drains WHERE replica_set = $1`
+
+// Undrain ends a drain: the worker gets partitions again. worker is what Drain was called with. It is an error if that is not drained.
+func (a *Admin) Undrain(ctx context.Context, worker, reason string) error {
+	err := checkDrain(worker, reason)
+	if err == nil {
+		err = a.change(ctx, func(c change) error {
+			tag, err := c.tx.Exec(ctx, c.store.SQL(sqlUndrain), a.replicaSet, worker)
+			if err != nil {
+				return err
+			}
+			if tag.RowsAffected() == 0 {
+				return c.notDrained(ctx)
+			}
+			_, err = c.record(ctx, operation{kind: "undrain", arguments: map[string]any{"worker": worker}, reason: reason}, "done", map[string]any{})
+			return err
+		})
+	}
+	return a.explain(ctx, fmt.Sprintf("ending the drain of worker %q", worker), err)
+}
+
+// notDrained says what is drained.
+func (c change) notDrained(ctx context.Context) error {
+	var drained string
+	if err := c.tx.QueryRow(ctx, c.store.SQL(sqlDrains), c.admin.replicaSet).Scan(&drained); err != nil {
+		return err
+	}
+	if drained == "" {
+		return errors.New("no worker is drained")
+	}
+	return fmt.Errorf("it is not drained; these are: %s", drained)
+}
+
+func checkDrain(worker, reason string) error {
+	if err := checkText("the worker's name or id", worker, 1, mostText); err != nil {
+		return err
+	}
+	return checkText("the reason", reason, 0, mostReason)
+}

@@ -1,0 +1,35 @@
+package main
+
+// drainGuards keep partitions from drained workers.
+var drainGuards = []guard{
+	{
+		Name: "drained-members-get-nothing", File: "pgcoord/activation.go",
+		Old: "			m.Drain()\n", New: "			_ = m\n",
+		Test: "TestADrainedMemberGetsNothing", Promise: "a drained worker gets no partitions",
+	},
+	{
+		Name: "drains-are-noticed", File: "internal/replicaset/lead.go",
+		Old: "w.Drained != w.WithoutPartitions:", New: "w.Drained && !w.WithoutPartitions:",
+		Test: "TestADrainMakesAGeneration", Promise: "a worker that is undrained gets partitions again",
+	},
+	{
+		Name: "drained-workers-contradict-nothing", File: "pgcoord/view.go",
+		Old: " AND NOT w.drained AND", New: " AND",
+		Test: "TestADrainedMemberGetsNothing", Promise: "a drained worker whose projections nobody handles causes no change after the other",
+	},
+	{
+		Name: "drained-workers-miss-nothing", File: "actors/execution.go",
+		Old: "	if me.WithoutPartitions {", New: "	if false && me.WithoutPartitions {",
+		Test: "TestADrainedWorkerTakesNothing", Package: "test/face", Promise: "a drained worker leaves to others what somebody has deleted",
+	},
+	{
+		Name: "drains-in-turn", File: "admin/drain.go",
+		Old: "IN SHARE ROW EXCLUSIVE MODE`", New: "IN ACCESS SHARE MODE`",
+		Test: "TestADrainThatIsRefused", Package: "test/face", Promise: "of two workers that handle a projection alone, one is drained at most",
+	},
+	{
+		Name: "the-last-is-not-drained", File: "admin/drain.go",
+		Old: "		if len(only) > 0 {", New: "		if len(only) < 0 {",
+		Test: "TestADrainThatIsRefused", Package: "test/face", Promise: "no projection stands still because of a drain that was not meant so",
+	},
+}

@@ -1,4 +1,4 @@
-// Package admin is what operators and their tools do to a replica set: see how far it is, pause and rebuild projections, drain workers, see what could not be
+// Package admin is what operators and their tools do to a replica set: see how far it is, pause, rebuild and move projections, drain workers, see what could not be
 // handled, and have it handled again or left out.
 //
 // It needs no worker in its own process, and changes nothing but rows. Every change is one transaction, and leaves a row in orchestrator_operations that says

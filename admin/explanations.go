@@ -150,7 +150,7 @@ func (f *facts) explainWaiting(e *Explanation, c checkpoint, d *letterAt, owner 
 	case d != nil && d.state == "retrying":
 		e.Outcome, e.Reason = Retrying, fmt.Sprintf("the handler failed on the event %d times, and is called again: %s", d.attempts, d.err)
 	case f.runs(e.Projection) == 0:
-		e.Outcome, e.Reason = Waiting, "no worker runs the projection"
+		e.Outcome, e.Reason = Waiting, "no worker runs the projection, or those that do are drained"
 	case !present:
 		e.Outcome, e.Reason = Waiting, fmt.Sprintf("slot %d has no worker: it waits for a generation", f.event.Slot)
 	case slices.Contains(owner.LeftOut, e.Projection):
@@ -189,11 +189,11 @@ func (f *facts) owner(c checkpoint) (replicaset.Worker, bool) {
 	return w, known && w.Present()
 }
 
-// runs is how many workers are there that run the projection.
+// runs is how many workers are there that run the projection and are not drained.
 func (f *facts) runs(projection string) int {
 	n := 0
 	for _, w := range f.view.Workers {
-		if w.Present() && slices.Contains(w.Projections, projection) {
+		if w.Present() && !w.Drained && slices.Contains(w.Projections, projection) {
 			n++
 		}
 	}

@@ -258,7 +258,7 @@ var readers = map[string]struct {
 		true,
 		[]string{
 			"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "turns", "abandoned_handlers", "dead_letters", "parked_aggregates",
-			"operations", "requests",
+			"operations", "requests", "drains",
 		},
 		func(ctx context.Context, a *admin.Admin) error {
 			_, err := a.Snapshot(ctx)
@@ -267,7 +267,7 @@ var readers = map[string]struct {
 	},
 	"Explain": {
 		true,
-		[]string{"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "dead_letters", "parked_aggregates"},
+		[]string{"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "dead_letters", "parked_aggregates", "drains"},
 		func(ctx context.Context, a *admin.Admin) error {
 			_, err := a.Explain(ctx, 1)
 			return err
@@ -278,6 +278,17 @@ var readers = map[string]struct {
 		[]string{"generations", "workers", "sequence_regressions", "abandoned_handlers", "dead_letters", "parked_aggregates", "operations"},
 		func(ctx context.Context, a *admin.Admin) error {
 			_, err := a.Timeline(ctx, time.Time{})
+			return err
+		},
+	},
+	"Verify": {
+		true,
+		[]string{
+			"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "abandoned_handlers", "dead_letters", "parked_aggregates",
+			"operations", "requests", "drains",
+		},
+		func(ctx context.Context, a *admin.Admin) error {
+			_, err := a.Verify(ctx)
 			return err
 		},
 	},

@@ -52,4 +52,29 @@ var lookingGuards = []guard{
 		Old: " AND pg_catalog.isfinite(at)", New: "",
 		Test: "TestTheTimelineIsOneList", Package: "test/face", Promise: "one row that a person changed does not hide the timeline",
 	},
+	{
+		Name: "handled-letters-may-have-no-event", File: "admin/checks.go",
+		Old: "WHERE d.replica_set = $1 AND d.state <> 'handled' AND NOT EXISTS (", New: "WHERE d.replica_set = $1 AND NOT EXISTS (",
+		Test: "TestVerifyFindsEachFault", Package: "test/face", Promise: "what was handled is no finding, whatever became of the event",
+	},
+	{
+		Name: "ended-holds-may-be-passed", File: "admin/checks.go",
+		Old: " AND (c.hold_until IS NULL OR c.hold_until > pg_catalog.now())", New: "",
+		Test: "TestVerifyFindsEachFault", Package: "test/face", Promise: "a pause that has ended is no finding",
+	},
+	{
+		Name: "left-out-projections-have-no-owner", File: "admin/checks.go",
+		Old: " AND (c.projection = ANY (w.left_out)) IS NOT TRUE AND", New: " AND",
+		Test: "TestVerifyFindsEachFault", Package: "test/face", Promise: "a projection that is left out is no contradiction",
+	},
+	{
+		Name: "drained-workers-own-nothing", File: "admin/checks.go",
+		Old: " AND NOT w.drained)", New: ")",
+		Test: "TestVerifyFindsEachFault", Package: "test/face", Promise: "a projection whose workers are drained is no contradiction",
+	},
+	{
+		Name: "the-horizon-needs-time", File: "admin/cover.go",
+		Old: "|| now.Sub(*h.HeldBackBy[0].Since) < settledAfter {", New: "{",
+		Test: "TestVerifyFindsACheckpointAboveTheHorizon", Package: "test/face", Promise: "a horizon that workers have yet to store is no finding",
+	},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -157,7 +158,8 @@ func (p *processor) refuse(ctx context.Context, r replicaset.Request, letter pgc
 	})
 }
 
-// hold opens a batch that holds the checkpoint of the request's slot. The caller calls done when the batch has ended.
+// hold opens a batch that holds the checkpoint of the request's slot. The caller calls done when the batch has ended, and before another is opened: it
+// holds the turn and the connection until then. done may be called more than once.
 func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.Batch, done func(), err error) {
 	leave, err := p.queue()
 	if err != nil {
@@ -177,11 +179,11 @@ func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.
 		leave()
 		return nil, nil, err
 	}
-	return b, func() {
+	return b, sync.OnceFunc(func() {
 		b.Rollback(ctx) // does nothing if it has ended
 		release()
 		leave()
-	}, nil
+	}), nil
 }
 
 // retry handles letters of a request's aggregate and commits what succeeds. If last is true, the aggregate has no other letters.
@@ -198,7 +200,7 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 			return next{}, nil // abandoned; it is stopping
 		}
 		if handled = call.handled; call.err != nil || handled == 0 {
-			return p.requestRolledBack(ctx, b, r, events, call, began)
+			return p.requestRolledBack(ctx, b, done, r, events, call, began)
 		}
 	}
 	positions := make([]int64, handled)
@@ -210,7 +212,9 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 		if ctx.Err() != nil || handled == 0 {
 			return next{}, err
 		}
-		return p.requestFailed(ctx, r, events, handling.Failure{Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began)})
+		lost := !b.Alive()
+		done()
+		return p.requestFailed(ctx, r, events, handling.Failure{Err: err, AtCommit: true, Lost: lost, Took: time.Since(began)})
 	}
 	p.turns.conflicts, p.requests.failures = 0, handling.State{}
 	p.worker.Metrics.EventsHandled(p.fence.Projection, handled)
@@ -258,10 +262,8 @@ func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgc
 		call.err = b.CheckDeferred(ctx)
 	}
 	if call.err != nil || call.handled == 0 {
-		defer done()
-		return p.requestRolledBack(ctx, b, r, events, call, began)
+		return p.requestRolledBack(ctx, b, done, r, events, call, began)
 	}
-	b.Rollback(ctx)
 	done()
 	if call.handled < len(letters) && call.handled == events.Len() {
 		rest, err := p.eventsOf(ctx, letters[call.handled:call.handled+1])
@@ -293,9 +295,9 @@ func (p *processor) answer(ctx context.Context, r replicaset.Request, record fun
 }
 
 // requestRolledBack rolls back a batch whose handler failed, or handled nothing since it is to stop, and decides what follows.
-func (p *processor) requestRolledBack(ctx context.Context, b *pgcoord.Batch, r replicaset.Request, events packed.Events, call *call, began time.Time) (next, error) {
+func (p *processor) requestRolledBack(ctx context.Context, b *pgcoord.Batch, done func(), r replicaset.Request, events packed.Events, call *call, began time.Time) (next, error) {
 	alive, conflict, cause := b.Alive(), b.Conflict(call.err), b.Cause()
-	b.Rollback(ctx)
+	done()
 	if stopping := call.err == nil || ctx.Err() != nil; stopping {
 		return next{}, nil
 	}

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
@@ -19,12 +20,16 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 	if err != nil {
 		return next{}, err
 	}
-	defer release()
 	b, err := p.beginReset(ctx, r)
 	if err != nil {
+		release()
 		return p.notBegun(err)
 	}
-	defer b.Rollback(ctx) // does nothing if it has ended
+	done := sync.OnceFunc(func() {
+		b.Rollback(ctx) // does nothing if it has ended
+		release()
+	})
+	defer done()
 	began := time.Now()
 	stand := packed.Pack([]es.PersistedEvent{{EventType: "(reset)", GlobalPosition: r.Target}}) // for what is logged of the call
 	call := p.callAs(ctx, b, stand, handling.Emptying(p.handler), p.delivery(), 0, p.worker.Batch.Time)
@@ -32,16 +37,16 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 		return next{}, nil // abandoned; it is stopping
 	}
 	if call.err != nil || call.handled == 0 {
-		release()
-		return p.requestRolledBack(ctx, b, r, stand, call, began)
+		return p.requestRolledBack(ctx, b, done, r, stand, call, began)
 	}
 	b.SetBack(r)
 	if err := p.commitRequest(ctx, b); err != nil {
 		if ctx.Err() != nil {
 			return next{}, err
 		}
-		release()
-		return p.requestFailed(ctx, r, stand, handling.Failure{Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began)})
+		lost := !b.Alive()
+		done()
+		return p.requestFailed(ctx, r, stand, handling.Failure{Err: err, AtCommit: true, Lost: lost, Took: time.Since(began)})
 	}
 	p.log.Info("the read model was emptied, and the projection begins again", "position", r.Target, "operation", r.Operation, "took", time.Since(began))
 	p.known, p.requests.failures = false, handling.State{}

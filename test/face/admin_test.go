@@ -323,6 +323,26 @@ func TestATrialChecksWhatIsDeferred(t *testing.T) {
 	require.NoError(t, r.stop())
 }
 
+// A letter that fails is answered at once, also where the partitions of the projection take turns: the turn is over then.
+func TestARetryThatFailsWhilePartitionsTakeTurns(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 2)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	require.NoError(t, r.stop())
+	w.exec("INSERT INTO orchestrator_turns VALUES ('p', 'set', now() + interval '1 hour', 3600, 1)")
+	r = start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	result, err := w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
+	require.NoError(t, err)
+	assert.Equal(t, 1, result.Failed)
+	trials, err := w.admin("set").Try(w.patiently(), admin.Filter{})
+	require.NoError(t, err)
+	require.Len(t, trials, 1)
+	assert.EqualValues(t, 1, trials[0].FailedAt)
+	require.NoError(t, r.stop())
+}
+
 // Retries, trials and discards at random, beside failures, other numbers of partitions and workers that come and go: each event is handled once, in the order
 // of its aggregate, or is a letter, or was discarded.
 func TestRequestsAtRandom(t *testing.T) {

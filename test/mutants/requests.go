@@ -77,4 +77,9 @@ var requestGuards = []guard{
 		Old: "	r.known, r.list = !slices.ContainsFunc", New: "	r.size, r.failures = 0, handling.State{}\n	r.known, r.list = !slices.ContainsFunc",
 		Test: "TestATrialChecksWhatIsDeferred", Package: "test/face", Promise: "a letter that the commit refuses is found among others",
 	},
+	{
+		Name: "turns-end-before-the-answer", File: "actors/requests.go",
+		Old: "	alive, conflict, cause := b.Alive(), b.Conflict(call.err), b.Cause()\n	done()", New: "	alive, conflict, cause := b.Alive(), b.Conflict(call.err), b.Cause()\n	b.Rollback(ctx)\n	defer done()",
+		Test: "TestARetryThatFailsWhilePartitionsTakeTurns", Package: "test/face", Promise: "a letter that fails is answered, also where partitions take turns",
+	},
 }

@@ -80,6 +80,10 @@ WHERE next_began IS NOT NULL
     SELECT FROM chaos_lives AS l WHERE l.worker = a.worker AND l.killed AND l.ended BETWEEN a.began AND a.next_began + 1000000000)
   AND NOT EXISTS (
     SELECT FROM chaos_deeds AS d WHERE d.fault = 'restart' AND d.began < a.next_began AND d.ended > a.began)
+  AND NOT EXISTS ( -- its projection was reset, by a transaction that may have waited for the call; or a retry that it was part of was cancelled
+    SELECT FROM orchestrator_operations AS o
+    WHERE (o.kind = 'reset' AND o.projection = a.projection AND o.state = 'done' OR o.state = 'cancelled')
+    AND extract(epoch FROM o.finished_at) * 1e9 BETWEEN a.began - 10000000000 AND a.next_began)
   AND NOT EXISTS ( -- its worker's way to the database was cut or broken
     SELECT FROM chaos_deeds AS d WHERE d.fault IN ('cut', 'halfopen') AND d.worker = a.worker
     AND d.began < a.next_began AND d.ended + 1000000000 > a.began)`},
@@ -108,6 +112,11 @@ WHERE NOT EXISTS (
     SELECT FROM orchestrator_generations AS g
     JOIN orchestrator_workers AS w ON w.replica_set = g.replica_set AND w.worker_id = ANY (g.members)
     WHERE g.number = l.generation AND w.name = l.worker)`},
+
+	{"paused", "an event handled while its projection was paused", `
+SELECT l.projection, l.global_position, l.worker, l.handled_at FROM workload_log AS l
+JOIN chaos_deeds AS d ON d.fault = 'pause' AND d.detail = l.projection
+WHERE extract(epoch FROM l.handled_at) * 1e9 > d.began AND extract(epoch FROM l.handled_at) * 1e9 < d.ended`},
 
 	{"deadlocks", "a deadlock that the server had to solve", `
 SELECT log_time, application_name, message, detail, query FROM chaos_server_log WHERE sql_state_code = '40P01'`},

@@ -17,6 +17,7 @@ const (
 	outcomeFailed  = "failed"
 	outcomePanic   = "panic"
 	outcomeLate    = "late"    // the context had ended meanwhile, so the batch will not be committed
+	outcomeTrial   = "trial"   // an operator only wants to know
 	outcomeOverlap = "overlap" // another live transaction was in a handler of the same projection and slot
 )
 

@@ -21,6 +21,7 @@ const (
 	fails           // after it has written
 	strays          // leaves a search_path behind that leads elsewhere
 	demotes         // switches to a role that may do nothing, until the transaction ends
+	poisons         // fails again and again
 	undoes          // rolls back what it has written, and begins another transaction
 )
 
@@ -38,6 +39,7 @@ var mishaps = []struct {
 	{hangDeaf, faultHang, 10, 1, 2 * time.Second, 6 * time.Second},
 	{panics, faultPanic, 80, 3, 0, 0},
 	{fails, faultFail, 160, 4, 0, 0},
+	{poisons, faultPoison, 150, 12, 0, 0},
 	{strays, faultPath, 60, 1, 0, 0},
 	{demotes, faultLocal, 60, 1, 0, 0},
 	{undoes, faultRollback, 60, 1, 0, 0},

@@ -48,6 +48,14 @@ const (
 	faultRollback fault = "rollback" // ROLLBACK and BEGIN by SQL
 )
 
+// What an operator does, and handlers that give one something to do.
+const (
+	faultPoison fault = "poison" // fails for longer than the error policy bears: the aggregate is parked
+	faultRetry  fault = "retry"  // what is parked is retried, tried, and cancelled
+	faultPause  fault = "pause"  // a projection is held back
+	faultReset  fault = "reset"  // a projection begins again
+)
+
 // What happens around the library.
 const (
 	faultStandby  fault = "standby"  // some connections lead to a standby that is seconds behind
@@ -67,7 +75,7 @@ const (
 var allFaults = []fault{
 	faultJoin, faultBurst, faultLeave, faultKill, faultFreeze, faultLeader, faultRestart, faultTerminate, faultCut, faultDelay,
 	faultHalfOpen, faultSlow, faultHang, faultPanic, faultFail, faultPath, faultLocal, faultRollback, faultHoles, faultPrepared,
-	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger,
+	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger, faultPoison, faultRetry, faultPause, faultReset,
 }
 
 func has(faults []fault, f fault) bool { return slices.Contains(faults, f) }

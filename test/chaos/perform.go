@@ -29,6 +29,8 @@ func (c *chaos) perform(ctx context.Context, s step) error {
 		return c.hideEvents(ctx, s)
 	case faultStranger:
 		return c.intrude(ctx, s)
+	case faultPause, faultRetry, faultReset:
+		return c.operate(ctx, s)
 	case faultLeave, faultKill:
 		if len(c.fleet.staying()) <= leastWorkers {
 			return c.join(ctx)

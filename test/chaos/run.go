@@ -116,6 +116,11 @@ func (c *chaos) settle(ctx context.Context) ([]finding, error) {
 	c.say("%6.2fs  the faults are over; %d workers are left", time.Since(c.began).Seconds(), len(c.fleet.staying()))
 	stalled := finding{Name: "stalled", Means: "something that was not done in time when the world was quiet"}
 	unsettled := finding{Name: "unsettled", Means: "a change of generation, or a worker that is not running, in a quiet world"}
+	atRest, err := c.appease(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer atRest()
 	if !c.awaitEnd(ctx, settlePatience, &stalled) {
 		return []finding{stalled, unsettled}, nil
 	}
@@ -176,6 +181,10 @@ func (c *chaos) awaitEnd(ctx context.Context, patience time.Duration, f *finding
 		if err = errors.Join(err, lookErr); err == nil {
 			if !drained {
 				open.add("a checkpoint has not reached the last event, %d: %s", snapshot.Latest, laggards(snapshot))
+			}
+			resting, parked, err := c.unsettled(ctx)
+			if err != nil || resting+parked > 0 {
+				open.add("%d checkpoints are stopped or held, %d aggregates are parked (%v)", resting, parked, err)
 			}
 			if c.settled(snapshot, &open); open.Count == 0 {
 				return true

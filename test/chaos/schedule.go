@@ -49,6 +49,9 @@ var characters = map[fault]character{
 	faultSettings:  {weight: 2, kinds: len(hostileSettings), least: 500 * time.Millisecond, most: 4 * time.Second, apart: 5 * time.Second},
 	faultRevoke:    {weight: 1, least: 100 * time.Millisecond, most: time.Second, apart: 8 * time.Second},
 	faultHide:      {weight: 1, least: 100 * time.Millisecond, most: time.Second, apart: 8 * time.Second},
+	faultRetry:     {weight: 9, kinds: 5, least: 20 * time.Millisecond, most: 200 * time.Millisecond},
+	faultPause:     {weight: 4, kinds: 2, least: 100 * time.Millisecond, most: 1500 * time.Millisecond},
+	faultReset:     {weight: 2, apart: 10 * time.Second},
 	faultStranger:  {weight: 1, least: time.Second, most: 4 * time.Second, apart: 10 * time.Second},
 }
 

@@ -107,7 +107,7 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	}
 	settings, err := json.Marshal(workerSettings{
 		Mischief: mischief{Seed: c.options.Seed, Dir: marks, Faults: c.options.Faults},
-		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby,
+		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby, Policed: c.options.policed(),
 	})
 	if err != nil {
 		return fmt.Errorf("encoding the workers' settings: %w", err)

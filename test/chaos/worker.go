@@ -31,6 +31,7 @@ type workerSettings struct {
 	Mischief    mischief
 	Journals    string // directory
 	Synchronous bool   // commits
+	Policed     bool   // workers have an error policy
 	Standby     string // where some of the connections lead; empty if there is none
 }
 
@@ -58,6 +59,9 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	defer pool.Close()
 	options := append(spec.Options(log), orchestrator.WithSynchronousCommit(settings.Synchronous),
 		orchestrator.WithRetryBackoff(retryFirst, retryMax), orchestrator.WithHistory(history))
+	if settings.Policed {
+		options = append(options, policed(spec.Projections)...)
+	}
 	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), spec.ReplicaSet, options...)
 	if err != nil {
 		return err
@@ -85,6 +89,20 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 		return fmt.Errorf("running worker %s: %w", spec.Name, err)
 	}
 	return nil
+}
+
+// policed is the error policy: few attempts, and caps that are met now and then. What must not be divided cannot be parked.
+func policed(specs []workload.ProjectionSpec) (options []orchestrator.Option) {
+	policy := projection.ErrorPolicy{
+		Attempts: 2, First: retryFirst, Max: retryMax, Timeout: 3 * time.Second, Then: projection.Park, MaxParked: 12, MaxParkedEvents: 60,
+	}
+	options = append(options, orchestrator.WithErrorPolicy(policy))
+	for _, p := range specs {
+		if p.Name == single {
+			options = append(options, orchestrator.WithErrorPolicyFor(single, projection.ErrorPolicy{Attempts: 3, First: retryFirst, Max: retryMax}))
+		}
+	}
+	return options
 }
 
 // unfit says whether a worker refused to start for want of a right.
@@ -228,12 +246,30 @@ func (v *villain) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent
 		outcome = outcomeFailed
 	case !alone:
 		outcome = outcomeOverlap
+	case trial(ctx):
+		outcome = outcomeTrial
 	case ctx.Err() != nil:
 		outcome = outcomeLate
 	default:
 		outcome = outcomeOK
 	}
 	return err
+}
+
+// trial says whether the transaction will be rolled back whatever the handler does.
+func trial(ctx context.Context) bool {
+	delivery, ok := projection.DeliveryFrom(ctx)
+	return ok && delivery.Trial
+}
+
+// Reset empties the read model, and the log of what was handled.
+func (v *villain) Reset(ctx context.Context, tx pgx.Tx) error {
+	for _, table := range []string{"public.workload_log", "public.workload_read_model"} {
+		if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE projection = $1", v.Name()); err != nil {
+			return fmt.Errorf("emptying the read model: %w", err)
+		}
+	}
+	return nil
 }
 
 // Locks of two keys are apart from those of one, which the library takes.
@@ -283,7 +319,7 @@ func (v *villain) stumble(ctx context.Context, tx pgx.Tx, position int64) (spoil
 		return false, wait(context.WithoutCancel(ctx), long)
 	case panics:
 		panic(errMishap)
-	case fails:
+	case fails, poisons:
 		return false, errMishap
 	case strays:
 		_, err = tx.Exec(ctx, "SET search_path = "+decoySchema+", public")

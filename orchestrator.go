@@ -121,6 +121,11 @@ func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, options ...Opti
 //
 // Run may be called again after it returned, which makes a new worker.
 func (o *Orchestrator) Run(ctx context.Context, projections []projection.Projection) error {
+	return o.run(ctx, projections, nil)
+}
+
+// run is Run, for a call of RunUntilCaughtUp unless c is nil.
+func (o *Orchestrator) run(ctx context.Context, projections []projection.Projection, c *catchUp) error {
 	if ctx == nil {
 		return fmt.Errorf("running replica set %q: ctx must not be nil", o.replicaSet)
 	}
@@ -156,6 +161,11 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 	}
 	cfg := o.configure(id, checked, d, recorder)
 	cfg.Waits = waits
+	if c != nil {
+		if err := c.start(ctx, &cfg, d, waits); err != nil {
+			return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
+		}
+	}
 	return o.work(ctx, cfg, d)
 }
 

@@ -161,6 +161,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 func (p *processor) succeeded(ctx context.Context, q portion, offered int, took time.Duration) {
 	name, m, handled := p.fence.Projection, p.worker.Metrics, q.all.Len()
 	m.EventsHandled(name, q.handle.Len())
+	p.tellHandled(q.handle.Len(), q.aside.Len())
 	m.Batch(name, q.handle.Len(), took)
 	last := q.all.Position(handled - 1)
 	p.supply.handled(handled)

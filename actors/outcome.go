@@ -78,6 +78,7 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 	if p.failing.outcome == handling.Park {
 		p.park(aggregateOf(event))
 	}
+	p.tellHandled(0, 1)
 	p.supply.handled(1)
 	p.performed()
 	return next{more: true}, nil

@@ -58,3 +58,10 @@ func (p *processor) tellWaits(began time.Time) {
 	plain := len(p.parked) == 0 && p.failing.outcome == handling.Retry
 	p.worker.Waits.Committed(p.fence.Projection, p.pieces, plain, began)
 }
+
+// tellHandled tells whoever counts what was committed.
+func (p *processor) tellHandled(events, letters int) {
+	if p.worker.Handled != nil {
+		p.worker.Handled(p.fence.Projection, events, letters)
+	}
+}

@@ -22,6 +22,8 @@ type Wait struct {
 	Projection string
 	Position   int64
 	Aggregate  *replicaset.Aggregate // nil for all
+	// Letters says that an event that was put aside counts as handled.
+	Letters bool
 }
 
 // Standing is where a projection stands, in one snapshot with everything else of the look.
@@ -60,12 +62,12 @@ func Decide(w Wait, s Standing, known int, examined *Examined, events string, he
 	if s.EventsTable != "" && s.EventsTable != events {
 		return Failed, fmt.Errorf("its checkpoints are of events table %s, and the position is of %s", s.EventsTable, events)
 	}
-	if (w.Aggregate != nil && known < 0 || s.Parked) && examined == nil {
+	if (w.Aggregate != nil && known < 0 || s.Parked && !w.Letters) && examined == nil {
 		return Unclear, nil
 	}
 	behind, covered := s.behind(w, known)
 	if covered && len(behind) == 0 {
-		if examined != nil && examined.PutAside {
+		if examined != nil && examined.PutAside && !w.Letters {
 			return Failed, fmt.Errorf("%w: the event at position %d is a dead letter", ErrParked, w.Position)
 		}
 		return Done, nil

@@ -70,6 +70,7 @@ func TestDecide(t *testing.T) {
 		"something is parked":               {wait: all, standing: parked(running(halves(reached, reached))), want: Unclear},
 		"something of others is parked":     {wait: all, standing: parked(running(halves(reached, reached))), examined: &Examined{}, want: Done},
 		"the event is put aside":            {wait: all, standing: parked(running(halves(reached, reached))), examined: &Examined{PutAside: true}, want: Failed, err: ErrParked},
+		"letters count as handled":          {wait: Wait{Projection: "p", Position: 10, Letters: true}, standing: parked(running(halves(reached, reached))), want: Done},
 		"the aggregate will be put aside":   {wait: one, slot: upper, standing: parked(running(halves(reached, short))), examined: &Examined{Parked: true}, want: Failed, err: ErrParked, text: `"ada"`},
 		"the aggregate is parked, behind":   {wait: one, slot: lower, standing: parked(running(halves(reached, short))), examined: &Examined{Parked: true}, want: Done},
 		"the aggregate's event is a letter": {wait: one, slot: lower, standing: parked(running(halves(reached, short))), examined: &Examined{Parked: true, PutAside: true}, want: Failed, err: ErrParked},

@@ -160,7 +160,7 @@ func (h *Hub) settle(looked []*waiter, q Question, answer Answer) (failed []fail
 		case Unclear:
 			one.examine, again = true, true
 		case Behind:
-			one.examine = standing.Parked
+			one.examine = standing.Parked && !one.Letters
 			if behind, _ := standing.behind(one.Wait, one.slot); len(behind) > 0 {
 				one.at = slot.Lowest(behind)
 			}

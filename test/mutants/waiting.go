@@ -9,12 +9,12 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "waits-see-letters", File: "internal/waiting/decide.go",
-		Old: "		if examined != nil && examined.PutAside {", New: "		if false {",
+		Old: "		if examined != nil && examined.PutAside && !w.Letters {", New: "		if false {",
 		Test: "TestWaitsForParkedAggregates", Package: "test/face", Promise: "an event that was put aside was not handled",
 	},
 	{
 		Name: "waits-examine-what-may-be-parked", File: "internal/waiting/decide.go",
-		Old: " || s.Parked) && examined == nil {", New: ") && examined == nil {",
+		Old: " || s.Parked && !w.Letters) && examined == nil {", New: ") && examined == nil {",
 		Test: "TestDecide", Promise: "an event below the checkpoint counts as handled only if it is no letter",
 	},
 	{
@@ -71,5 +71,20 @@ var waitingGuards = []guard{
 		Name: "own-runs-count", File: "internal/waiting/decide.go",
 		Old: "	case s.Running || here:", New: "	case s.Running:",
 		Test: "TestWaitsForTheOwnRun", Package: "test/face", Promise: "a process that is about to run a projection can wait for it",
+	},
+	{
+		Name: "catching-up-reaches-the-horizon", File: "catchup.go",
+		Old: "waiting.Wait{Projection: name, Position: upTo, Letters: true}", New: "waiting.Wait{Projection: name, Position: 0, Letters: true}",
+		Test: "TestRunUntilCaughtUp", Package: "test/face", Promise: "everything up to the horizon at the time of the call is handled when it returns",
+	},
+	{
+		Name: "catching-up-passes-letters", File: "catchup.go",
+		Old: "Position: upTo, Letters: true}", New: "Position: upTo}",
+		Test: "TestCatchingUpEndsWithAFailure", Package: "test/face", Promise: "what an error policy has put aside does not keep a projection from catching up",
+	},
+	{
+		Name: "catching-up-ends-with-a-failure", File: "catchup.go",
+		Old: "		if f.Retry && forEver ||", New: "		if f.Retry && forEver && false ||",
+		Test: "TestCatchingUpEndsWithAFailure", Package: "test/face", Promise: "a job does not retry an event for ever",
 	},
 }

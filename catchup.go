@@ -1,0 +1,206 @@
+package orchestrator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// Report is what RunUntilCaughtUp has done.
+type Report struct {
+	// Position is the horizon at the time of the call: no event at or below it could appear any more. 0 if it was not found.
+	Position int64
+	// Projections are in the order in which they were given.
+	Projections []ProjectionReport
+	// Took is how long the call has taken.
+	Took time.Duration
+}
+
+// ProjectionReport is what RunUntilCaughtUp has done with one projection.
+type ProjectionReport struct {
+	Projection string
+	// CaughtUp says that everything up to Report.Position was handled, by this worker or by others.
+	CaughtUp bool
+	// Position is up to where everything was handled when the call ended. It may be above Report.Position.
+	Position int64
+	// Events is how many events this worker has handled, and Letters how many it has skipped or put aside, as the error policy says.
+	Events, Letters int64
+	// Took is how long it took to catch up; that of the call if it did not.
+	Took time.Duration
+}
+
+// errCaughtUp ends a run that has caught up.
+var errCaughtUp = errors.New("the projections have caught up")
+
+// catchUp is a call of RunUntilCaughtUp.
+type catchUp struct {
+	orchestrator *Orchestrator
+	began        time.Time
+	end          context.CancelCauseFunc
+	waits        sync.WaitGroup
+
+	mu     sync.Mutex
+	report Report
+	index  map[string]int // of a projection in the report
+}
+
+// RunUntilCaughtUp handles every event up to the horizon at the time of the call, and returns what it has done. It is a worker of the replica set until then,
+// like any other: those that run meanwhile share the events with it, and what they handle counts. Events that were committed while a transaction with a
+// lower position was open may be above the horizon, and are not waited for.
+//
+// It ends with the first event that this worker's handlers fail on, and the error names it and wraps the handler's. Where a projection's error policy bounds the
+// attempts, they are made first, and only a stop ends it: events that are skipped or put aside are counted. Where a projection is paused or stopped, the error
+// wraps ErrProjectionPaused or ErrProjectionStopped. If ctx ends first, the error wraps ctx.Err(). Otherwise it returns what Run
+// does. The report says how far it has come in any case.
+func (o *Orchestrator) RunUntilCaughtUp(ctx context.Context, projections []projection.Projection) (Report, error) {
+	if ctx == nil {
+		return Report{}, fmt.Errorf("catching up replica set %q: ctx must not be nil", o.replicaSet)
+	}
+	run, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	c := &catchUp{orchestrator: o, began: time.Now(), end: end, index: map[string]int{}}
+	err := o.run(run, projections, c)
+	cause := context.Cause(run)
+	end(err)
+	c.waits.Wait()
+	report := c.finish(ctx)
+	switch {
+	case err != nil && (cause == nil || errors.Is(cause, errCaughtUp)):
+		return report, err
+	case errors.Is(cause, errCaughtUp):
+		return report, nil
+	case ctx.Err() != nil && !errors.Is(cause, ctx.Err()):
+		cause = fmt.Errorf("%w: %w", ctx.Err(), cause)
+	}
+	return report, errors.Join(fmt.Errorf("catching up replica set %q: %w", o.replicaSet, cause), err)
+}
+
+// start finds the horizon, has the worker report to the call, and ends it when all is handled.
+func (c *catchUp) start(ctx context.Context, cfg *actors.Config, d described, waits *waiting.Hub) error {
+	upTo, err := c.horizon(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	c.report.Position = upTo
+	for i, name := range d.names {
+		c.index[name] = i
+		c.report.Projections = append(c.report.Projections, ProjectionReport{Projection: name})
+	}
+	cfg.Handled = c.handled
+	cfg.FailureHook = c.hook(cfg.FailureHook, d.projections)
+	var all sync.WaitGroup
+	for _, name := range d.names {
+		all.Go(func() {
+			err := waits.Wait(ctx, waiting.Wait{Projection: name, Position: upTo, Letters: true})
+			if err == nil {
+				c.caughtUp(name)
+				return
+			}
+			if errors.Is(err, waiting.ErrStopped) { // the hook knows the event, if it was stopped just now
+				select {
+				case <-ctx.Done():
+				case <-time.After(hookPatience):
+				}
+			}
+			c.end(fmt.Errorf("projection %q: %w", name, err))
+		})
+	}
+	c.waits.Go(func() {
+		all.Wait()
+		c.end(errCaughtUp) // unless it has ended
+	})
+	return nil
+}
+
+// horizon probes the horizon once.
+func (c *catchUp) horizon(ctx context.Context, cfg *actors.Config) (int64, error) {
+	db := c.orchestrator.guarded
+	prober := horizon.NewProber(db.Pool, cfg.EventStore.EventsTable(), cfg.Store.Regressions(db), horizon.Options{Slot: slot.SQL})
+	for failures := 1; ; failures++ {
+		reading, err := prober.Probe(ctx)
+		if err == nil || ctx.Err() != nil || len(horizon.ReasonsOf(err)) > 0 || !mayPass(err) {
+			return reading.Position, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(startBackoff.After(failures)):
+		}
+	}
+}
+
+// handled counts what the worker has committed.
+func (c *catchUp) handled(name string, events, letters int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := &c.report.Projections[c.index[name]]
+	p.Events += int64(events)
+	p.Letters += int64(letters)
+}
+
+func (c *catchUp) caughtUp(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := &c.report.Projections[c.index[name]]
+	p.CaughtUp, p.Took = true, time.Since(c.began)
+}
+
+// hook ends the call at a failure that ends it, and tells the application's hook of all.
+func (c *catchUp) hook(own func(context.Context, projection.Failure), projections []handling.Description) func(context.Context, projection.Failure) {
+	return func(ctx context.Context, f projection.Failure) {
+		forEver := projections[c.index[f.Projection]].Policy.Attempts == 0
+		if f.Retry && forEver || !f.Retry && f.Outcome == projection.Stop {
+			e, err := f.Event, f.Err
+			if !f.Retry {
+				err = fmt.Errorf("%w: %w", ErrProjectionStopped, err)
+			}
+			c.end(fmt.Errorf("projection %q failed on event %s (%s) at position %d, of aggregate %q of type %q in context %q: %w",
+				f.Projection, e.EventID, e.EventType, e.GlobalPosition, e.AggregateID, e.AggregateType, e.BoundedContext, err))
+		}
+		if own != nil {
+			own(ctx, f)
+		}
+	}
+}
+
+// finish completes the report: where the projections stand.
+func (c *catchUp) finish(ctx context.Context) Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Took = time.Since(c.began)
+	if len(c.report.Projections) == 0 {
+		return c.report
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+	defer cancel()
+	var q waiting.Question
+	for _, p := range c.report.Projections {
+		q.Projections = append(q.Projections, p.Projection)
+	}
+	answer, err := c.orchestrator.lookForWaits(ctx, q)
+	for i := range c.report.Projections {
+		p := &c.report.Projections[i]
+		if err == nil {
+			p.Position = slot.Lowest(answer.Standings[p.Projection].Pieces)
+		}
+		if !p.CaughtUp {
+			p.Took = c.report.Took
+		}
+	}
+	return c.report
+}
+
+const (
+	// lastLook bounds the look at where the projections stand in the end.
+	lastLook = 5 * time.Second
+	// hookPatience is how long a stop that was noticed waits for the failure that has led to it.
+	hookPatience = time.Second
+)

@@ -36,6 +36,13 @@ func (a *app) projections() *urfave.Command {
 			},
 			a.reset(),
 			a.rebuildCommand(),
+			a.waitCommand(),
+			{
+				Name: "move", Usage: "give a projection to another replica set", ArgsUsage: "PROJECTION",
+				Description: "Restart the workers of this replica set without the projection first, and start workers of the\nother one with it afterwards. It goes on where it is.",
+				Flags:       losing(&urfave.StringFlag{Name: "to", Usage: "`replica set` that gets the projection"}),
+				Action:      a.move, ShellComplete: a.completeProjections,
+			},
 		},
 	}
 }
@@ -142,6 +149,29 @@ func (a *app) resume(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	a.say("Resumed %s.", t)
+	return nil
+}
+
+func (a *app) move(ctx context.Context, c *urfave.Command) error {
+	name, err := projectionArgument(c)
+	if err != nil {
+		return err
+	}
+	to := c.String("to")
+	if to == "" {
+		return usage(c, errors.New("--to must name the replica set that gets the projection"))
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	if yes, err := a.confirmed(ctx, c, fmt.Sprintf("move projection %q to replica set %q", name, to)); !yes {
+		return err
+	}
+	if err := adm.Move(ctx, name, to, c.String("reason")); err != nil {
+		return err
+	}
+	a.say("Projection %q belongs to replica set %q now.", name, to)
 	return nil
 }
 

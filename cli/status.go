@@ -31,11 +31,6 @@ func (a *app) looking() []*urfave.Command {
 			Flags:       []urfave.Flag{&urfave.Int64Flag{Name: "fail-above", Value: -1, Usage: "exit with 3 if a lag is above this `number` of events"}},
 			Action:      a.lag, ShellComplete: a.completeProjections,
 		},
-		{
-			Name: "explain", Usage: "say what each projection did or will do with an event, and why", ArgsUsage: "POSITION",
-			Description: "Only what a handler is known to have done is called handled. An event that lies behind the\ncheckpoint is passed: it was handled if it is in the projection's scope.",
-			Action:      a.explain,
-		},
 		{Name: "generations", Usage: "list the latest generations, and why they were made", Action: a.generations},
 	}
 }
@@ -263,26 +258,4 @@ func between(from, to *time.Time) string {
 		return "-"
 	}
 	return to.Sub(*from).Round(time.Millisecond).String()
-}
-
-func (a *app) explain(ctx context.Context, c *urfave.Command) error {
-	position, err := argument(c, "position")
-	if err != nil {
-		return err
-	}
-	adm, err := a.admin(ctx, c)
-	if err != nil {
-		return err
-	}
-	list, err := adm.Explain(ctx, position)
-	if err != nil {
-		return err
-	}
-	return printList(a, c, list,
-		column[admin.Explanation]{"projection", func(e admin.Explanation) string { return e.Projection }},
-		column[admin.Explanation]{"outcome", func(e admin.Explanation) string { return string(e.Outcome) }},
-		column[admin.Explanation]{"partition", func(e admin.Explanation) string { return orDash(e.Partition) }},
-		column[admin.Explanation]{"worker", func(e admin.Explanation) string { return orDash(e.WorkerName) }},
-		column[admin.Explanation]{"checkpoint", func(e admin.Explanation) string { return strconv.FormatInt(e.Checkpoint, 10) }},
-		column[admin.Explanation]{"reason", func(e admin.Explanation) string { return orDash(e.Reason) }})
 }

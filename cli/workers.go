@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	urfave "github.com/urfave/cli/v3"
 
@@ -14,11 +16,67 @@ import (
 func (a *app) workers() *urfave.Command {
 	return &urfave.Command{
 		Name:  "workers",
-		Usage: "look at workers",
+		Usage: "look at workers, and take their partitions away for a while",
 		Commands: []*urfave.Command{
 			{Name: "list", Usage: "list the workers that are there, and the last that have left", Action: a.listWorkers},
+			{
+				Name: "drain", Usage: "give the partitions of a worker to the others", ArgsUsage: "WORKER",
+				Description: "WORKER is a name, which outlasts restarts, or an id. The worker goes on running. The command\nends when it has no partitions any more.",
+				Flags:       changing(&urfave.DurationFlag{Name: "patience", Value: time.Minute, Usage: "how `long` to wait until it has none"}),
+				Action:      a.drain,
+			},
+			{Name: "undrain", Usage: "let a worker have partitions again", ArgsUsage: "WORKER", Flags: changing(), Action: a.undrain},
 		},
 	}
+}
+
+// workerArgument is the only argument.
+func workerArgument(c *urfave.Command) (string, error) {
+	if c.Args().Len() != 1 || c.Args().First() == "" {
+		return "", usage(c, fmt.Errorf("%s takes one argument, the worker's name or id, got %d", c.Name, c.Args().Len()))
+	}
+	return c.Args().First(), nil
+}
+
+func (a *app) drain(ctx context.Context, c *urfave.Command) error {
+	worker, err := workerArgument(c)
+	if err != nil {
+		return err
+	}
+	patience := c.Duration("patience")
+	if patience <= 0 {
+		return usage(c, fmt.Errorf("--patience must be above 0, got %s", patience))
+	}
+	if !a.goAhead(c, fmt.Sprintf("drain worker %q", worker)) {
+		return nil
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("--patience (%s) has passed", patience))
+	defer cancel()
+	if err := adm.Drain(ctx, worker, c.String("reason")); err != nil {
+		return err
+	}
+	a.say("Worker %q has no partitions.", worker)
+	return nil
+}
+
+func (a *app) undrain(ctx context.Context, c *urfave.Command) error {
+	worker, err := workerArgument(c)
+	if err != nil || !a.goAhead(c, fmt.Sprintf("undrain worker %q", worker)) {
+		return err
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := adm.Undrain(ctx, worker, c.String("reason")); err != nil {
+		return err
+	}
+	a.say("Worker %q gets partitions again.", worker)
+	return nil
 }
 
 func (a *app) listWorkers(ctx context.Context, c *urfave.Command) error {
@@ -32,12 +90,7 @@ func (a *app) listWorkers(ctx context.Context, c *urfave.Command) error {
 func workerColumns() []column[admin.Worker] {
 	return []column[admin.Worker]{
 		{"worker", func(w admin.Worker) string { return w.Name }},
-		{"state", func(w admin.Worker) string {
-			if w.Leading {
-				return w.State + ", leads"
-			}
-			return w.State
-		}},
+		{"state", workerState},
 		{"generation", func(w admin.Worker) string { return strconv.FormatInt(w.Generation, 10) }},
 		{"partitions", func(w admin.Worker) string { return orDash(strings.Join(held(w), " ")) }},
 		{"host", func(w admin.Worker) string { return w.Hostname + ":" + strconv.Itoa(w.ProcessID) }},
@@ -46,6 +99,17 @@ func workerColumns() []column[admin.Worker] {
 		{"heartbeat", func(w admin.Worker) string { return momentOf(w.LastHeartbeat) }},
 		{"detail", func(w admin.Worker) string { return orDash(shortened(w.Detail, 60)) }},
 	}
+}
+
+func workerState(w admin.Worker) string {
+	state := w.State
+	if w.Leading {
+		state += ", leads"
+	}
+	if w.Drained {
+		state += ", drained"
+	}
+	return state
 }
 
 // held are the partitions that a worker has, of all projections.

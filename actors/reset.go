@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -21,6 +22,9 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 		return next{}, err
 	}
 	b, err := p.beginReset(ctx, r)
+	if errors.Is(err, pgcoord.ErrMoved) { // and until a generation repairs what somebody has changed, it would be so again at once
+		p.requests.pause = time.Now().Add(recordPause)
+	}
 	if err != nil {
 		release()
 		return p.notBegun(err)

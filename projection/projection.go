@@ -86,7 +86,7 @@ type BatchProjection interface {
 type Resettable interface {
 	// Reset empties the read model through tx. The projection's checkpoints are set back in the same transaction, so that either all of it happens or nothing
 	// does. No batch of the projection runs meanwhile, on any worker. tx belongs to the caller: Commit and Rollback on it return an error. ctx ends when
-	// Reset must give up. An error undoes everything and ends the operation, unless another transaction or a lost connection is the cause: then Reset is called
+	// Reset must give up: after half the coordination timeout when workers come or go meanwhile. Then it is called again, so it should be quick, as TRUNCATE is. An error undoes everything and ends the operation, unless another transaction or a lost connection is the cause: then Reset is called
 	// again, so effects outside the transaction may be repeated.
 	Reset(ctx context.Context, tx pgx.Tx) error
 }

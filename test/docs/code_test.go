@@ -18,11 +18,11 @@ import (
 
 // imports are the packages that fragments may use, each by its own name.
 var imports = []string{
-	"context", "errors", "fmt", "log/slog", "net/http", "os", "os/signal", "syscall", "time",
+	"context", "errors", "fmt", "log/slog", "net/http", "os", "os/signal", "syscall", "testing", "time",
 	"github.com/google/uuid", "github.com/jackc/pgx/v5", "github.com/jackc/pgx/v5/pgxpool",
 	"github.com/prometheus/client_golang/prometheus",
 	typecheck.Module, typecheck.Module + "/es", typecheck.Module + "/eventstore", typecheck.Module + "/metrics",
-	typecheck.Module + "/migrations", typecheck.Module + "/projection", typecheck.Module + "/admin", typecheck.Module + "/cli",
+	typecheck.Module + "/migrations", typecheck.Module + "/projection", typecheck.Module + "/admin", typecheck.Module + "/cli", typecheck.Module + "/orchestratortest",
 }
 
 // preamble is what a fragment finds declared, unless it declares it itself.

@@ -22,6 +22,7 @@ var facePackages = []string{
 	typecheck.Module + "/migrations",
 	typecheck.Module + "/admin",
 	typecheck.Module + "/cli",
+	typecheck.Module + "/orchestratortest",
 }
 
 // mayShow are the packages outside the standard library and the face that the face may show, with those below them.

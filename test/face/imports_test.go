@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "es"},
 	"cli":                          {".", "admin", "eventstore", "migrations", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
+	"orchestratortest":             {".", "es", "eventstore", "internal/batchtx", "internal/handling", "projection"},
 	"admin":                        {"eventstore", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/replicaset", "internal/slot", "migrations", "pgcoord"},
 	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es"},
 	"pgcoord":                      {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "internal/waiting", "es"},
@@ -57,7 +58,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
 	commands:     {"cli"},
-	driver:       {".", "actors", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler"},
+	driver:       {".", "actors", "orchestratortest", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler"},
 	collectors:   {".", "metrics", "internal/measure"},
 }
 

@@ -87,4 +87,14 @@ var waitingGuards = []guard{
 		Old: "		if f.Retry && forEver ||", New: "		if f.Retry && forEver && false ||",
 		Test: "TestCatchingUpEndsWithAFailure", Package: "test/face", Promise: "a job does not retry an event for ever",
 	},
+	{
+		Name: "failing-projections-keep-their-batches", File: "orchestratortest/failing.go",
+		Old: "		if batches, whole := d.Projection.(handling.BatchHandler); whole {", New: "		if batches, whole := d.Projection.(handling.BatchHandler); whole && false {",
+		Test: "TestCatchUp", Promise: "a projection that is made to fail is tested as it runs",
+	},
+	{
+		Name: "tested-handlers-cannot-commit", File: "orchestratortest/handle.go",
+		Old: "batchtx.Guard(tx)", New: "func() pgx.Tx { _ = batchtx.Guard; return tx }()",
+		Test: "TestHandleFails", Promise: "a handler that ends its transaction fails in its test",
+	},
 }

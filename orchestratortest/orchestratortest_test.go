@@ -40,7 +40,7 @@ type batches struct {
 }
 
 func (batches) Handle(context.Context, pgx.Tx, es.PersistedEvent) error {
-	return errors.New("it handles whole batches only")
+	return projection.ErrBatchOnly
 }
 
 func (b batches) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error {

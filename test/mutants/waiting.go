@@ -97,4 +97,14 @@ var waitingGuards = []guard{
 		Old: "batchtx.Guard(tx)", New: "func() pgx.Tx { _ = batchtx.Guard; return tx }()",
 		Test: "TestHandleFails", Promise: "a handler that ends its transaction fails in its test",
 	},
+	{
+		Name: "laws-compare-after-a-rollback", File: "orchestratortest/laws.go",
+		Old: "		{law: \"after a rollback\"},\n", New: "",
+		Test: "TestBadProjectionsBreakALaw", Promise: "a projection that writes outside of its transaction is found by its test",
+	},
+	{
+		Name: "laws-compare-both-handlers", File: "orchestratortest/laws.go",
+		Old: "		all = append(all, variant{law: \"through Handle\", batches: cut(events, usual), single: true})", New: "		_ = whole",
+		Test: "TestBadProjectionsBreakALaw", Promise: "a HandleBatch that differs from Handle is found by its test",
+	},
 }

@@ -90,9 +90,10 @@ HAVING pg_catalog.count(*) > 0`,
 		"the sequence of positions was found at {detail}: workers handle nothing", "see docs/architecture.md, After a failover or a restore",
 	},
 	{
+		// A projection that was moved here has no owner, and keeps the generation that it had, until the replica set's next one divides it.
 		"checkpoint_of_no_generation", Fault, `
 SELECT c.projection, pg_catalog.count(*), pg_catalog.max(c.generation)::text FROM {{schema}}orchestrator_checkpoints AS c
-WHERE c.replica_set = $1 AND c.generation > ` + newest + `
+WHERE c.replica_set = $1 AND c.worker_id IS NOT NULL AND c.generation > ` + newest + `
 GROUP BY c.projection ORDER BY c.projection`,
 		"{count} checkpoints of projection {projection} are of generation {detail}, which does not exist", "set generation back to that of the other rows; workers then ask for a new generation",
 	},
@@ -121,6 +122,15 @@ FROM {{schema}}orchestrator_workers AS w LEFT JOIN {{schema}}orchestrator_heartb
 WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead') AND (h.last_heartbeat > pg_catalog.now() - pg_catalog.make_interval(mins => 2)) IS NOT TRUE
 HAVING pg_catalog.count(*) > 0`,
 		"{count} workers, such as {detail}, have not been heard of for two minutes, and nobody has declared them dead", "start a worker: it does so",
+	},
+	{
+		"drain_of_nobody", Note, `
+SELECT '', pg_catalog.count(*), pg_catalog.min(d.worker) FROM {{schema}}orchestrator_drains AS d
+WHERE d.replica_set = $1 AND NOT EXISTS (
+    SELECT FROM {{schema}}orchestrator_workers AS w
+    WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead') AND d.worker IN (w.name, w.worker_id::text))
+HAVING pg_catalog.count(*) > 0`,
+		"{count} drains are of workers, such as {detail}, that are not there", "end them with Undrain, unless the workers are to come back drained",
 	},
 	{
 		"handler_abandoned", Warning, `

@@ -22,15 +22,20 @@ func documentedGrants(t *testing.T) string {
 	return documentedSQL(t, "## Rights")
 }
 
-// documentedSQL is the first SQL of a section of docs/operating.md. test/mutants runs tests in a directory of their own, so the
-// document is found from this file.
-func documentedSQL(t *testing.T, heading string) string {
+// documentedText is docs/operating.md. test/mutants runs tests in a directory of their own, so the document is found from this file.
+func documentedText(t *testing.T) string {
 	t.Helper()
 	_, file, _, known := runtime.Caller(0)
 	require.True(t, known)
 	document, err := os.ReadFile(filepath.Join(filepath.Dir(file), "..", "..", "docs", "operating.md"))
 	require.NoError(t, err)
-	_, section, found := strings.Cut(string(document), heading)
+	return string(document)
+}
+
+// documentedSQL is the first SQL of a section of docs/operating.md.
+func documentedSQL(t *testing.T, heading string) string {
+	t.Helper()
+	_, section, found := strings.Cut(documentedText(t), heading)
 	require.True(t, found)
 	_, sql, found := strings.Cut(section, "```sql")
 	require.True(t, found)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -24,7 +25,7 @@ func (w *world) findings(a *admin.Admin) []admin.Finding {
 	return found
 }
 
-// sound is rows without a fault: of a worker that runs p, of which an aggregate is parked and a pause has ended, and q, which is stopped and held, and leaves out l. Another, which runs d, is drained. An
+// sound is rows without a fault: of a worker that runs p, of which an aggregate is parked and a pause has ended, and q, which is stopped and held, and leaves out l. Another, which runs d and m, is drained, and m was moved here. An
 // event that was handled after it had failed is not there any more.
 const sound = `
 INSERT INTO orchestrator_workers (worker_id, replica_set, name, state, generation, projections, hostname, process_id, library_version, left_out)
@@ -46,10 +47,11 @@ INSERT INTO orchestrator_parked_aggregates VALUES ('p', 'Identity', 'User', 'ada
 INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state) VALUES ('set', 'p', 'retry', 'anna', '', 'waiting');
 INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind) SELECT id, 'p', 'Identity', 'User', 'ada', 'retry' FROM orchestrator_operations;
 INSERT INTO orchestrator_workers (worker_id, replica_set, name, state, generation, projections, hostname, process_id, library_version, drained)
-	VALUES ('00000000-0000-0000-0000-000000000002', 'set', 'w8', 'running', 1, '{d}', 'host', 1, 'v2.0.0', true);
+	VALUES ('00000000-0000-0000-0000-000000000002', 'set', 'w8', 'running', 1, '{d,m}', 'host', 1, 'v2.0.0', true);
 INSERT INTO orchestrator_heartbeats VALUES ('00000000-0000-0000-0000-000000000002', now());
 UPDATE orchestrator_generations SET members = members || '{00000000-0000-0000-0000-000000000002}';
-INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, replica_set, events_table, generation) VALUES ('d', 0, 65536, 'set', 'public.events', 1);
+INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, replica_set, events_table, generation) VALUES ('d', 0, 65536, 'set', 'public.events', 1), ('m', 0, 65536, 'set', 'public.events', 9);
+INSERT INTO orchestrator_drains VALUES ('set', 'w8', 'anna', '');
 INSERT INTO orchestrator_horizons (events_table, term, position, sequence, filenode, updated_at) VALUES ('public.events', 1, 6, 1, 1, now() - interval '1 minute')`
 
 // faults is what is made wrong, and what of it is found: its kind, severity, projection and count, and a part of its text.
@@ -73,6 +75,7 @@ var faults = map[string]struct{ sql, about, text string }{
 		"UPDATE orchestrator_checkpoints SET worker_id = gen_random_uuid() WHERE slot_from > 0", "fault p 1", "as generation 1 has divided",
 	},
 	"worker_silent":     {"UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '3 minutes' WHERE worker_id::text LIKE '%1'", "warning  1", "such as w7"},
+	"drain_of_nobody":   {"INSERT INTO orchestrator_drains VALUES ('set', 'w99', 'anna', '')", "note  1", "such as w99"},
 	"handler_abandoned": {"INSERT INTO orchestrator_abandoned_handlers SELECT worker_id, 'p', 1, 0, 2, 3, gen_random_uuid() FROM orchestrator_workers WHERE name = 'w7'", "warning p 1", "on worker w7"},
 	"request_without_operation": {
 		"ALTER TABLE orchestrator_requests DROP CONSTRAINT orchestrator_requests_operation_fkey; DELETE FROM orchestrator_operations", "fault p 1", "such as 1,",
@@ -120,15 +123,17 @@ func TestVerifyFindsEachFault(t *testing.T) {
 	}
 }
 
-// Every check has a fault that it finds.
+// Every check has a fault that it finds, and docs/operating.md lists it.
 func TestEachFindingIsTested(t *testing.T) {
 	directOnly(t)
 	tested := map[string]bool{"checkpoint_above_horizon": true} // by TestVerifyFindsACheckpointAboveTheHorizon
 	for kind := range faults {
 		tested[kind] = true
 	}
+	document := documentedText(t)
 	for _, kind := range admin.FindingKinds() {
 		assert.True(t, tested[kind], kind)
+		assert.Contains(t, document, "| `"+kind+"` |")
 	}
 	assert.Len(t, tested, len(admin.FindingKinds()))
 }
@@ -157,7 +162,7 @@ func TestVerifyFindsACheckpointAboveTheHorizon(t *testing.T) {
 	assert.Contains(t, found[0].Text, fmt.Sprintf("at 8, and the horizon at 6, held back by pid %d", tx.Conn().PgConn().PID()))
 }
 
-// While workers come and go, park, retry and are paused, there is nothing to find.
+// While workers come and go, park, retry, are paused and reset, there is nothing to find.
 func TestALiveReplicaSetHasNoFindings(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
@@ -199,6 +204,10 @@ func TestALiveReplicaSetHasNoFindings(t *testing.T) {
 		_, err = a.Discard(t.Context(), admin.Filter{}, "")
 		require.NoError(t, err)
 		require.NoError(t, a.Resume(t.Context(), admin.Target{}, ""))
+		require.NoError(t, a.ResetWith(w.patiently(), "q", admin.Start(), "", func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "DELETE FROM handled WHERE projection = 'q'")
+			return err
+		}))
 		require.NoError(t, other.stop())
 	}
 	w.awaitHandled("q", 150)

@@ -73,6 +73,11 @@ var lookingGuards = []guard{
 		Test: "TestVerifyFindsEachFault", Package: "test/face", Promise: "a projection whose workers are drained is no contradiction",
 	},
 	{
+		Name: "moved-projections-keep-their-generation", File: "admin/checks.go",
+		Old: "WHERE c.replica_set = $1 AND c.worker_id IS NOT NULL AND c.generation > ", New: "WHERE c.replica_set = $1 AND c.generation > ",
+		Test: "TestVerifyFindsEachFault", Package: "test/face", Promise: "a projection that was moved here is no finding",
+	},
+	{
 		Name: "the-horizon-needs-time", File: "admin/cover.go",
 		Old: "|| now.Sub(*h.HeldBackBy[0].Since) < settledAfter {", New: "{",
 		Test: "TestVerifyFindsACheckpointAboveTheHorizon", Package: "test/face", Promise: "a horizon that workers have yet to store is no finding",

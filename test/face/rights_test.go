@@ -65,7 +65,7 @@ func TestErrorsNameTheGrantThatIsMissing(t *testing.T) {
 	w.exec("REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO " + manual)
 	w.exec("GRANT ALL ON handled TO " + worker + ", " + manual + "; GRANT ALL ON SEQUENCE handled_nth_seq TO " + worker + ", " + manual)
 	w.exec("GRANT SELECT ON events TO " + manual + "; GRANT SELECT ON SEQUENCE events_global_position_seq TO " + manual +
-		"; GRANT SELECT, INSERT, UPDATE ON projection_checkpoints TO " + manual)
+		"; GRANT SELECT, INSERT, UPDATE ON projection_checkpoints TO " + manual + "; GRANT SELECT ON projection_dead_letters, projection_parked_aggregates TO " + manual)
 
 	appending := w.as(writer)
 	appendOne := func() error {

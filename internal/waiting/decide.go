@@ -94,21 +94,26 @@ func Decide(w Wait, s Standing, known int, examined *Examined, events string, he
 	return Failed, fmt.Errorf("%w; it is at position %d", ErrNotRunning, slot.Lowest(s.Pieces))
 }
 
-// behind is the checkpoints that the wait waits for. covered says whether every slot of the wait has a checkpoint.
+// behind is the checkpoints that the wait waits for. covered says whether every slot of the wait has a checkpoint. Those of a projection do not overlap.
 func (s Standing) behind(w Wait, known int) (behind []slot.Piece, covered bool) {
-	covered = w.Aggregate == nil && len(slot.Gaps(s.Pieces)) == 0
+	missing := slot.Count
+	if w.Aggregate != nil {
+		missing = 1
+	}
 	for _, p := range s.Pieces {
-		if w.Aggregate != nil {
-			if !p.Contains(known) {
-				continue
-			}
-			covered = true
+		switch {
+		case w.Aggregate == nil:
+			missing -= p.Len()
+		case !p.Contains(known):
+			continue
+		default:
+			missing = 0
 		}
 		if p.Position < w.Position {
 			behind = append(behind, p)
 		}
 	}
-	return behind, covered
+	return behind, missing == 0
 }
 
 // until says when a pause ends; empty if it has no end.

@@ -4,7 +4,7 @@ package main
 var waitingGuards = []guard{
 	{
 		Name: "waits-need-all-slots", File: "internal/waiting/decide.go",
-		Old: "	covered = w.Aggregate == nil && len(slot.Gaps(s.Pieces)) == 0\n", New: "	covered = w.Aggregate == nil\n",
+		Old: "	return behind, missing == 0\n", New: "	return behind, missing == 0 || w.Aggregate == nil\n",
 		Test: "TestDecide", Promise: "who waits is not told before every slot has a checkpoint that is there",
 	},
 	{
@@ -44,7 +44,7 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "commits-of-other-slots", File: "internal/waiting/decide.go",
-		Old: "			if !p.Contains(known) {\n				continue\n			}\n", New: "",
+		Old: "		case !p.Contains(known):\n			continue\n", New: "",
 		Test: "TestCommitsEndWaits", Promise: "a wait ends with its own slot's commit",
 	},
 	{

@@ -9,6 +9,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -76,12 +77,12 @@ type querier interface {
 }
 
 // rows reads the rows of the projection. Hidden rows are an error.
-func (c checkpoints) rows(ctx context.Context, db querier) ([]storedRow, error) {
+func (c checkpoints) rows(ctx context.Context, db querier) ([]manual.Row, error) {
 	found, err := db.Query(ctx, c.selectSQL, c.projection)
-	var rows []storedRow
+	var rows []manual.Row
 	if err == nil {
-		rows, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (r storedRow, err error) {
-			return r, row.Scan(&r.name, &r.position)
+		rows, err = pgx.CollectRows(found, func(row pgx.CollectableRow) (r manual.Row, err error) {
+			return r, row.Scan(&r.Name, &r.Position)
 		})
 	}
 	if dbguard.HidesRows(err) {
@@ -95,17 +96,17 @@ func (c checkpoints) rows(ctx context.Context, db querier) ([]storedRow, error) 
 }
 
 // read returns the partition's rows. It is ErrCheckpointGone if they do not cover its slots.
-func (c checkpoints) read(ctx context.Context, db querier) ([]namedPiece, error) {
+func (c checkpoints) read(ctx context.Context, db querier) ([]manual.Piece, error) {
 	rows, err := c.rows(ctx, db)
 	if err != nil {
 		return nil, err
 	}
-	own, ok, err := complete(c.projection, c.partition, rows)
+	own, ok, err := manual.Complete(c.projection, c.partition, rows)
 	if err != nil {
 		return nil, fmt.Errorf("reading the checkpoints of %q in %s: %w", c.projection, c.table, err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("reading the checkpoint %q in %s: %w", pieceName(c.projection, c.partition, c.partition.Range()), c.table, ErrCheckpointGone)
+		return nil, fmt.Errorf("reading the checkpoint %q in %s: %w", manual.Name(c.projection, c.partition, c.partition.Range()), c.table, ErrCheckpointGone)
 	}
 	return own, nil
 }
@@ -113,7 +114,7 @@ func (c checkpoints) read(ctx context.Context, db querier) ([]namedPiece, error)
 // arrange makes the rows that the partition is run with, see plan. A processor of another number of partitions waits for
 // its own batch and then finds its rows gone. mayChange says whether rows may be made that
 // are not there, and those of another number be replaced. replaced are those that were.
-func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange bool) (own []namedPiece, replaced []string, err error) {
+func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange bool) (own []manual.Piece, replaced []string, err error) {
 	if !mayChange {
 		if _, err := c.read(ctx, db); err != nil {
 			return nil, nil, err
@@ -123,84 +124,84 @@ func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange boo
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := plan(c.projection, c.partition, rows)
-	if !mayChange && (l.change || err != nil) { // rows that somebody has entered since
+	l, err := manual.Plan(c.projection, c.partition, rows)
+	if !mayChange && (l.Change || err != nil) { // rows that somebody has entered since
 		own, err = c.read(ctx, db)
 		return own, nil, err
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the checkpoints of %q in %s: %w", c.projection, c.table, err)
 	}
-	if !l.changed() {
-		return l.own, nil, nil
+	if !l.Changed() {
+		return l.Own, nil, nil
 	}
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	if err == nil {
 		defer rollbackQuietly(ctx, tx)
-		l, err = c.rearrange(ctx, tx, rows, l.change)
+		l, err = c.rearrange(ctx, tx, rows, l.Change)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("arranging the checkpoints of %q in %s for partition %v: %w", c.projection, c.table, c.partition, err)
 	}
-	if !l.change {
-		return l.own, nil, nil
+	if !l.Change {
+		return l.Own, nil, nil
 	}
-	return l.own, l.drop, nil
+	return l.Own, l.Drop, nil
 }
 
 // errRowsChanged says that rows were made or deleted since they were read.
 var errRowsChanged = errors.New("somebody has made or deleted checkpoints of the projection meanwhile")
 
 // rearrange locks the rows that are to be changed, looks at them again, and changes them.
-func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []storedRow, change bool) (layout, error) {
+func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row, change bool) (manual.Layout, error) {
 	locked := map[string]bool{}
 	var names []string
 	for _, row := range seen {
-		piece, ok, err := parsePiece(c.projection, row)
-		if err == nil && ok && (change || piece.partition == c.partition) {
-			names, locked[row.name] = append(names, row.name), true
+		piece, ok, err := manual.Parse(c.projection, row)
+		if err == nil && ok && (change || piece.Partition == c.partition) {
+			names, locked[row.Name] = append(names, row.Name), true
 		}
 	}
 	if _, err := tx.Exec(ctx, sqlNoTimeouts); err != nil {
-		return layout{}, err
+		return manual.Layout{}, err
 	}
 	if _, err := tx.Exec(ctx, c.serializeSQL, c.projection); err != nil {
-		return layout{}, err
+		return manual.Layout{}, err
 	}
 	if _, err := tx.Exec(ctx, c.lockSQL, names); err != nil {
-		return layout{}, err
+		return manual.Layout{}, err
 	}
 	rows, err := c.rows(ctx, tx)
 	if err != nil {
-		return layout{}, err
+		return manual.Layout{}, err
 	}
-	l, err := plan(c.projection, c.partition, rows)
+	l, err := manual.Plan(c.projection, c.partition, rows)
 	if err != nil {
-		return layout{}, err
+		return manual.Layout{}, err
 	}
 	for _, row := range rows {
-		piece, ok, _ := parsePiece(c.projection, row)
-		if ok && !locked[row.name] && (l.change || piece.partition == c.partition) {
-			return layout{}, errRowsChanged
+		piece, ok, _ := manual.Parse(c.projection, row)
+		if ok && !locked[row.Name] && (l.Change || piece.Partition == c.partition) {
+			return manual.Layout{}, errRowsChanged
 		}
 	}
 	if err := c.apply(ctx, tx, l); err != nil {
-		return layout{}, err
+		return manual.Layout{}, err
 	}
 	return l, tx.Commit(ctx)
 }
 
 // apply deletes and inserts what the layout says.
-func (c checkpoints) apply(ctx context.Context, tx pgx.Tx, l layout) error {
-	if len(l.drop) > 0 {
-		if _, err := tx.Exec(ctx, c.deleteSQL, l.drop); err != nil {
+func (c checkpoints) apply(ctx context.Context, tx pgx.Tx, l manual.Layout) error {
+	if len(l.Drop) > 0 {
+		if _, err := tx.Exec(ctx, c.deleteSQL, l.Drop); err != nil {
 			return fmt.Errorf("deleting the rows that are replaced (the role needs DELETE on the table): %w", err)
 		}
 	}
-	if len(l.put) > 0 {
-		names, positions := make([]string, len(l.put)), make([]int64, len(l.put))
-		for i, p := range l.put {
-			names[i], positions[i] = p.name, p.Position
+	if len(l.Put) > 0 {
+		names, positions := make([]string, len(l.Put)), make([]int64, len(l.Put))
+		for i, p := range l.Put {
+			names[i], positions[i] = p.Name, p.Position
 		}
 		if _, err := tx.Exec(ctx, c.insertSQL, names, positions); err != nil {
 			return err
@@ -210,22 +211,22 @@ func (c checkpoints) apply(ctx context.Context, tx pgx.Tx, l layout) error {
 }
 
 // holds are the statements that lock the rows below upTo, where they are believed to be.
-func (c checkpoints) holds(own []namedPiece, upTo int64) []batchtx.Statement {
+func (c checkpoints) holds(own []manual.Piece, upTo int64) []batchtx.Statement {
 	var statements []batchtx.Statement
 	for _, p := range own {
 		if p.Position < upTo {
-			statements = append(statements, batchtx.Statement{SQL: c.holdSQL, Args: []any{p.name, p.Position}})
+			statements = append(statements, batchtx.Statement{SQL: c.holdSQL, Args: []any{p.Name, p.Position}})
 		}
 	}
 	return statements
 }
 
 // advances are the statements that advance these rows.
-func (c checkpoints) advances(own []namedPiece, upTo int64) []batchtx.Statement {
+func (c checkpoints) advances(own []manual.Piece, upTo int64) []batchtx.Statement {
 	var statements []batchtx.Statement
 	for _, p := range own {
 		if p.Position < upTo {
-			statements = append(statements, batchtx.Statement{SQL: c.advanceSQL, Args: []any{p.name, p.Position, upTo}})
+			statements = append(statements, batchtx.Statement{SQL: c.advanceSQL, Args: []any{p.Name, p.Position, upTo}})
 		}
 	}
 	return statements

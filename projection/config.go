@@ -12,6 +12,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -83,7 +84,7 @@ func (c ProcessorConfig) describe() (d handling.Description, policied bool, err 
 		return d, false, errors.New("Projection must be set")
 	case err != nil:
 		return d, false, fmt.Errorf("Projection cannot be run: %w", err)
-	case rowSuffix.MatchString(d.Name):
+	case manual.IsRow(d.Name):
 		return d, false, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
 	case c.TotalPartitions > 1 && d.Unpartitioned:
 		return d, false, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 )
 
 // ErrProjectionStopped is what [PostgresProcessor.Run] returns, wrapped, after an
@@ -73,3 +74,11 @@ func (e *PanicError) Error() string { return (*handling.PanicError)(e).Error() }
 
 // Unwrap is the panic's value if that is an error, else nil.
 func (e *PanicError) Unwrap() error { return (*handling.PanicError)(e).Unwrap() }
+
+// ErrCheckpointsContradict is what [PostgresProcessor.Run] returns, wrapped, where rows of different numbers of partitions
+// give the same aggregate different positions. The text names two of them.
+var ErrCheckpointsContradict = manual.ErrContradict
+
+// ErrCheckpointGone is what [PostgresProcessor.Run] returns, wrapped, where the partition's checkpoint is not there any more: it was
+// deleted, as package admin does when it imports checkpoints, or a processor with another TotalPartitions has started.
+var ErrCheckpointGone = errors.New("the partition's checkpoint is not there any more: somebody deleted it, or a processor with another TotalPartitions has started")

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -39,7 +40,7 @@ func (r *runner) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if slot.Lowest(piecesOf(own)) != r.stored() {
+	if slot.Lowest(manual.Slots(own)) != r.stored() {
 		return errCheckpointMoved
 	}
 	r.own = own

@@ -14,6 +14,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -202,7 +203,7 @@ func (l *letters) parked(ctx context.Context, db dbguard.Transactions) (map[aggr
 }
 
 // passed records which failed events a person has skipped by moving the rows of the checkpoint, and returns their positions.
-func (l *letters) passed(ctx context.Context, db dbguard.Transactions, own []namedPiece) ([]int64, error) {
+func (l *letters) passed(ctx context.Context, db dbguard.Transactions, own []manual.Piece) ([]int64, error) {
 	names, from, to := rowsOf(own)
 	rows, err := db.Waiting(recordPatience).Query(ctx, l.passedSQL, l.projection, names, from, to)
 	var skipped []int64
@@ -216,9 +217,9 @@ func (l *letters) passed(ctx context.Context, db dbguard.Transactions, own []nam
 }
 
 // rowsOf is the rows of a checkpoint as arguments.
-func rowsOf(own []namedPiece) (names []string, from, to []int32) {
+func rowsOf(own []manual.Piece) (names []string, from, to []int32) {
 	for _, p := range own {
-		names, from, to = append(names, p.name), append(from, int32(p.From)), append(to, int32(p.To))
+		names, from, to = append(names, p.Name), append(from, int32(p.From)), append(to, int32(p.To))
 	}
 	return names, from, to
 }
@@ -227,7 +228,7 @@ func rowsOf(own []namedPiece) (names []string, from, to []int32) {
 const recordPatience = 250 * time.Millisecond
 
 // attempt records a failed attempt at an event, and returns how many there have been in a row, over restarts.
-func (l *letters) attempt(ctx context.Context, db dbguard.Transactions, own []namedPiece, e handling.FailedEvent, attempts int, text string) (int, error) {
+func (l *letters) attempt(ctx context.Context, db dbguard.Transactions, own []manual.Piece, e handling.FailedEvent, attempts int, text string) (int, error) {
 	names, from, to := rowsOf(own)
 	err := db.Waiting(recordPatience).QueryRow(ctx, l.attemptSQL, l.projection, names, from, to, e.GlobalPosition, e.EventID, e.EventType,
 		e.BoundedContext, e.AggregateType, e.AggregateID, attempts, dbguard.Storable(text)).Scan(&attempts)

@@ -14,6 +14,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
@@ -123,15 +124,15 @@ type runner struct {
 	prober  *horizon.Prober
 	events  *eventread.Reader
 
-	own      []namedPiece // what the checkpoint's rows are believed to say
-	ready    bool         // they were read before
-	scanned  int64        // how far the stream has been looked through, at or above the lowest row
-	horizon  int64        // how far the stream may be looked through now
-	table    uint32       // the horizon's events table, by oid
-	epoch    uint64       // of the horizon
-	probed   time.Time    // when the horizon was known to be of that epoch
-	size     int          // of the next page: less than BatchSize after a failure
-	kept     time.Time    // when the checkpoint was last written or looked at
+	own      []manual.Piece // what the checkpoint's rows are believed to say
+	ready    bool           // they were read before
+	scanned  int64          // how far the stream has been looked through, at or above the lowest row
+	horizon  int64          // how far the stream may be looked through now
+	table    uint32         // the horizon's events table, by oid
+	epoch    uint64         // of the horizon
+	probed   time.Time      // when the horizon was known to be of that epoch
+	size     int            // of the next page: less than BatchSize after a failure
+	kept     time.Time      // when the checkpoint was last written or looked at
 	failures handling.State
 
 	parked    map[aggregate]int // letters of each parked aggregate; nil if none is. Only this partition, or a person, changes them: see letters
@@ -247,7 +248,7 @@ func (r *runner) resolve(ctx context.Context, db eventread.DB) error {
 }
 
 // take begins from what the checkpoint's rows say, and then from what is known of failed events.
-func (r *runner) take(ctx context.Context, own []namedPiece) error {
+func (r *runner) take(ctx context.Context, own []manual.Piece) error {
 	r.own = own
 	r.scanned = r.stored()
 	r.horizon, r.kept = r.scanned, time.Now()
@@ -311,7 +312,7 @@ func (r *runner) read(ctx context.Context) (eventread.Page, error) {
 	limited, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()
 	return r.events.Read(limited, r.db, eventread.Query{
-		Pieces:          slot.Lift(piecesOf(r.own), r.scanned),
+		Pieces:          slot.Lift(manual.Slots(r.own), r.scanned),
 		UpTo:            r.horizon,
 		Table:           r.table,
 		AggregateTypes:  r.scope.AggregateTypes,

@@ -15,6 +15,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -275,10 +276,10 @@ func (r *runner) commit(ctx context.Context, b *batch, upTo int64, statements []
 }
 
 // stored is the position of the lowest of the checkpoint's rows, as they are believed to be.
-func (r *runner) stored() int64 { return slot.Lowest(piecesOf(r.own)) }
+func (r *runner) stored() int64 { return slot.Lowest(manual.Slots(r.own)) }
 
 // highest is the position of the highest row.
-func highest(rows []namedPiece) int64 {
+func highest(rows []manual.Piece) int64 {
 	position := int64(0)
 	for _, p := range rows {
 		position = max(position, p.Position)

@@ -1,4 +1,4 @@
-package projection
+package manual
 
 import (
 	"errors"
@@ -16,34 +16,37 @@ import (
 // that of a part of a partition, from one slot up to another, has name[k/N:from-to].
 var rowSuffix = regexp.MustCompile(`\[([0-9]{1,5})/([0-9]{1,5})(?::([0-9]{1,5})-([0-9]{1,5}))?\]$`)
 
-// storedRow is a row of the checkpoints table.
-type storedRow struct {
-	name     string
-	position int64
+// IsRow says whether a projection's name would be taken for that of a row of another projection's partition.
+func IsRow(name string) bool { return rowSuffix.MatchString(name) }
+
+// Row is a row of the checkpoints table.
+type Row struct {
+	Name     string
+	Position int64
 }
 
-// namedPiece is a row of the checkpoints table and the slots that it covers.
-type namedPiece struct {
+// Piece is a row of the checkpoints table and the slots that it covers.
+type Piece struct {
 	slot.Piece
-	name      string
-	partition slot.Partition
+	Name      string
+	Partition slot.Partition
 }
 
-// parsePiece says which slots a row of the projection covers. ok is false for the row of another projection.
-func parsePiece(projection string, row storedRow) (piece namedPiece, ok bool, err error) {
-	piece = namedPiece{name: row.name, Piece: slot.Piece{Range: slot.All(), Position: row.position}, partition: slot.Partition{Total: 1}}
-	if row.name != projection {
-		suffix, found := strings.CutPrefix(row.name, projection)
+// Parse says which slots a row of the projection covers. ok is false for the row of another projection.
+func Parse(projection string, row Row) (piece Piece, ok bool, err error) {
+	piece = Piece{Name: row.Name, Piece: slot.Piece{Range: slot.All(), Position: row.Position}, Partition: slot.Partition{Total: 1}}
+	if row.Name != projection {
+		suffix, found := strings.CutPrefix(row.Name, projection)
 		m := rowSuffix.FindStringSubmatch(suffix)
 		if !found || m == nil || m[0] != suffix {
-			return namedPiece{}, false, nil
+			return Piece{}, false, nil
 		}
-		if piece.partition, piece.Range, err = parseSuffix(row.name, m); err != nil {
-			return namedPiece{}, false, err
+		if piece.Partition, piece.Range, err = parseSuffix(row.Name, m); err != nil {
+			return Piece{}, false, err
 		}
 	}
-	if row.position < 0 {
-		return namedPiece{}, false, fmt.Errorf("the checkpoint %q is at %d: positions begin at 0", row.name, row.position)
+	if row.Position < 0 {
+		return Piece{}, false, fmt.Errorf("the checkpoint %q is at %d: positions begin at 0", row.Name, row.Position)
 	}
 	return piece, true, nil
 }
@@ -71,8 +74,8 @@ func number(digits string) int {
 	return n
 }
 
-// pieceName is the name of a row.
-func pieceName(projection string, partition slot.Partition, r slot.Range) string {
+// Name is the name of a row.
+func Name(projection string, partition slot.Partition, r slot.Range) string {
 	switch {
 	case r == slot.All():
 		return projection
@@ -83,54 +86,49 @@ func pieceName(projection string, partition slot.Partition, r slot.Range) string
 	}
 }
 
-// ErrCheckpointsContradict is what [PostgresProcessor.Run] returns, wrapped, where rows of different numbers of partitions
-// give the same aggregate different positions. The text names two of them.
-var ErrCheckpointsContradict = errors.New("checkpoints of different numbers of partitions contradict each other")
+// ErrContradict says that rows of different numbers of partitions give the same aggregate different positions. The text names two of them.
+var ErrContradict = errors.New("checkpoints of different numbers of partitions contradict each other")
 
-// ErrCheckpointGone is what [PostgresProcessor.Run] returns, wrapped, where the partition's checkpoint is not there any more: it was
-// deleted, or a processor with another TotalPartitions has started.
-var ErrCheckpointGone = errors.New("the partition's checkpoint is not there any more: somebody deleted it, or a processor with another TotalPartitions has started")
-
-// layout says how the rows of a projection are to be changed before a partition is run.
-type layout struct {
-	own    []namedPiece // the partition's rows afterwards, in order of their names
-	drop   []string     // rows to be deleted
-	put    []namedPiece // rows to be inserted after that
-	change bool         // of the number of partitions: every row of the projection is changed
+// Layout says how the rows of a projection are to be changed before a partition is run.
+type Layout struct {
+	Own    []Piece  // the partition's rows afterwards, in order of their names
+	Drop   []string // rows to be deleted
+	Put    []Piece  // rows to be inserted after that
+	Change bool     // of the number of partitions: every row of the projection is changed
 }
 
-// plan makes the layout for a partition out of the projection's rows. Every slot keeps its position, whatever the number of
+// Plan makes the Layout for a partition out of the projection's rows. Every slot keeps its position, whatever the number of
 // partitions was before: see settle.
-func plan(projection string, partition slot.Partition, rows []storedRow) (layout, error) {
-	var all, own []namedPiece
-	l := layout{}
+func Plan(projection string, partition slot.Partition, rows []Row) (Layout, error) {
+	var all, own []Piece
+	l := Layout{}
 	for _, row := range rows {
-		piece, ok, err := parsePiece(projection, row)
+		piece, ok, err := Parse(projection, row)
 		switch {
 		case err != nil:
-			return layout{}, dbfault.Configuration(err)
+			return Layout{}, dbfault.Configuration(err)
 		case !ok:
 			continue
 		}
 		all = append(all, piece)
-		if piece.partition == partition {
+		if piece.Partition == partition {
 			own = append(own, piece)
 		}
-		l.change = l.change || piece.partition.Total != partition.Total
+		l.Change = l.Change || piece.Partition.Total != partition.Total
 	}
 	before, slots := own, partition.Range()
-	if l.change {
+	if l.Change {
 		before, slots = all, slot.All()
 	}
 	pieces, err := settle(before, projection, partition.Total, slots)
 	if err != nil {
-		return layout{}, dbfault.Configuration(err)
+		return Layout{}, dbfault.Configuration(err)
 	}
 	after := appendNamed(nil, projection, partition, pieces)
-	if l.change {
+	if l.Change {
 		cut, err := slot.Recut(pieces, partition.Total)
 		if err != nil {
-			return layout{}, err
+			return Layout{}, err
 		}
 		after = nil
 		for k, pieces := range cut {
@@ -139,40 +137,40 @@ func plan(projection string, partition slot.Partition, rows []storedRow) (layout
 	}
 	l.compare(before, after)
 	for _, p := range after {
-		if p.partition == partition {
-			l.own = append(l.own, p)
+		if p.Partition == partition {
+			l.Own = append(l.Own, p)
 		}
 	}
-	sortByName(l.own)
+	sortByName(l.Own)
 	return l, nil
 }
 
 // compare finds out which rows must be deleted and which inserted.
-func (l *layout) compare(before, after []namedPiece) {
-	was, is := map[namedPiece]bool{}, map[namedPiece]bool{}
+func (l *Layout) compare(before, after []Piece) {
+	was, is := map[Piece]bool{}, map[Piece]bool{}
 	for _, p := range after {
 		is[p] = true
 	}
 	for _, p := range before {
 		if was[p] = true; !is[p] {
-			l.drop = append(l.drop, p.name)
+			l.Drop = append(l.Drop, p.Name)
 		}
 	}
 	for _, p := range after {
 		if !was[p] {
-			l.put = append(l.put, p)
+			l.Put = append(l.Put, p)
 		}
 	}
 }
 
-// changed says whether any row is to be changed.
-func (l *layout) changed() bool { return len(l.drop)+len(l.put) > 0 }
+// Changed says whether any row is to be changed.
+func (l *Layout) Changed() bool { return len(l.Drop)+len(l.Put) > 0 }
 
-// complete returns the partition's rows among those of the projection, and says whether they cover its slots exactly once.
-func complete(projection string, partition slot.Partition, rows []storedRow) (own []namedPiece, ok bool, err error) {
+// Complete returns the partition's rows among those of the projection, and says whether they cover its slots exactly once.
+func Complete(projection string, partition slot.Partition, rows []Row) (own []Piece, ok bool, err error) {
 	for _, row := range rows {
-		piece, mine, err := parsePiece(projection, row)
-		if mine && piece.partition == partition {
+		piece, mine, err := Parse(projection, row)
+		if mine && piece.Partition == partition {
 			own = append(own, piece)
 		}
 		if err != nil {
@@ -201,7 +199,7 @@ func complete(projection string, partition slot.Partition, rows []storedRow) (ow
 //   - Without rows of total partitions, those of the other numbers must agree.
 //   - The row with the projection's name may have been entered by a person. If it is below all other rows, the slots begin there, unless there is a row of
 //     total partitions: then it was left behind. If it is as low as the lowest, it says nothing that the others do not. It must not be above another row.
-func settle(rows []namedPiece, projection string, total int, slots slot.Range) ([]slot.Piece, error) {
+func settle(rows []Piece, projection string, total int, slots slot.Range) ([]slot.Piece, error) {
 	byHand, columns, lowest := sorted(rows, projection, total)
 	var found []slot.Piece
 	for s := slots.From; s < slots.To; s++ {
@@ -216,7 +214,7 @@ func settle(rows []namedPiece, projection string, total int, slots slot.Range) (
 		case latest == nil:
 		case byHand != nil && byHand.Position > latest.Position:
 			return nil, contradiction(*latest, *byHand)
-		case byHand == nil || total != 1 && latest.partition.Total == total, byHand.Position == latest.Position, byHand.Position == lowest.Position:
+		case byHand == nil || total != 1 && latest.Partition.Total == total, byHand.Position == latest.Position, byHand.Position == lowest.Position:
 			position = latest.Position
 		case byHand.Position > lowest.Position: // which is of other slots, or was left behind
 			return nil, contradiction(*lowest, *byHand)
@@ -234,20 +232,20 @@ func settle(rows []namedPiece, projection string, total int, slots slot.Range) (
 
 // sorted is the row with the projection's name, and the others by their numbers of partitions, total first: for each slot the lowest. lowest is the lowest
 // of all others.
-func sorted(rows []namedPiece, projection string, total int) (byHand *namedPiece, columns [][]*namedPiece, lowest *namedPiece) {
+func sorted(rows []Piece, projection string, total int) (byHand *Piece, columns [][]*Piece, lowest *Piece) {
 	numbers := []int{total}
-	byNumber := map[int][]*namedPiece{} // by number of partitions, for each slot the lowest row
+	byNumber := map[int][]*Piece{} // by number of partitions, for each slot the lowest row
 	for i := range rows {
 		row := &rows[i]
-		if row.name == projection {
+		if row.Name == projection {
 			byHand = row
 			continue
 		}
-		of := byNumber[row.partition.Total]
+		of := byNumber[row.Partition.Total]
 		if of == nil {
-			of = make([]*namedPiece, slot.Count)
-			byNumber[row.partition.Total] = of
-			numbers = append(numbers, row.partition.Total)
+			of = make([]*Piece, slot.Count)
+			byNumber[row.Partition.Total] = of
+			numbers = append(numbers, row.Partition.Total)
 		}
 		for s := row.From; s < row.To; s++ {
 			if of[s] == nil || row.Position < of[s].Position {
@@ -269,39 +267,39 @@ func sorted(rows []namedPiece, projection string, total int) (byHand *namedPiece
 }
 
 // latestRow finds the partition's row that counts for the slot. It returns nil if there is none.
-func latestRow(columns [][]*namedPiece, total, s int) (*namedPiece, error) {
-	var latest *namedPiece
+func latestRow(columns [][]*Piece, total, s int) (*Piece, error) {
+	var latest *Piece
 	for _, column := range columns {
 		row := column[s]
 		switch {
 		case row == nil:
 		case latest == nil:
 			latest = row
-		case row.Position > latest.Position || latest.partition.Total != total && row.Position != latest.Position:
+		case row.Position > latest.Position || latest.Partition.Total != total && row.Position != latest.Position:
 			return nil, contradiction(*latest, *row)
 		}
 	}
 	return latest, nil
 }
 
-func contradiction(p, q namedPiece) error {
-	return fmt.Errorf("%w: %q is at %d and %q at %d: delete the rows of the number that was not the last", ErrCheckpointsContradict, p.name, p.Position, q.name, q.Position)
+func contradiction(p, q Piece) error {
+	return fmt.Errorf("%w: %q is at %d and %q at %d: delete the rows of the number that was not the last", ErrContradict, p.Name, p.Position, q.Name, q.Position)
 }
 
-func appendNamed(named []namedPiece, projection string, partition slot.Partition, pieces []slot.Piece) []namedPiece {
+func appendNamed(named []Piece, projection string, partition slot.Partition, pieces []slot.Piece) []Piece {
 	for _, p := range pieces {
-		named = append(named, namedPiece{Piece: p, name: pieceName(projection, partition, p.Range), partition: partition})
+		named = append(named, Piece{Piece: p, Name: Name(projection, partition, p.Range), Partition: partition})
 	}
 	return named
 }
 
 // sortByName puts rows in the order in which every transaction locks them.
-func sortByName(pieces []namedPiece) {
-	slices.SortFunc(pieces, func(p, q namedPiece) int { return strings.Compare(p.name, q.name) })
+func sortByName(pieces []Piece) {
+	slices.SortFunc(pieces, func(p, q Piece) int { return strings.Compare(p.Name, q.Name) })
 }
 
-// piecesOf is the rows as the event store takes them.
-func piecesOf(named []namedPiece) []slot.Piece {
+// Slots is the rows as the event store takes them.
+func Slots(named []Piece) []slot.Piece {
 	pieces := make([]slot.Piece, len(named))
 	for i, p := range named {
 		pieces[i] = p.Piece

@@ -1,4 +1,4 @@
-package projection
+package manual
 
 import (
 	"fmt"
@@ -13,20 +13,20 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// apply changes rows as the layout says.
-func (l layout) apply(rows map[string]int64) {
-	for _, name := range l.drop {
+// apply changes rows as the Layout says.
+func (l Layout) apply(rows map[string]int64) {
+	for _, name := range l.Drop {
 		delete(rows, name)
 	}
-	for _, p := range l.put {
-		rows[p.name] = p.Position
+	for _, p := range l.Put {
+		rows[p.Name] = p.Position
 	}
 }
 
-func stored(rows map[string]int64) []storedRow {
-	var found []storedRow
+func stored(rows map[string]int64) []Row {
+	var found []Row
 	for name, position := range rows {
-		found = append(found, storedRow{name, position})
+		found = append(found, Row{Name: name, Position: position})
 	}
 	return found
 }
@@ -48,13 +48,13 @@ func TestPropertyEverySlotKeepsItsPositionWhenTheNumberChanges(t *testing.T) {
 			total := rapid.SampledFrom([]int{1, 2, 3, 4, 5, 7, 64}).Draw(t, "total")
 			for range rapid.IntRange(1, 5).Draw(t, "runs") {
 				partition := slot.Partition{Key: rapid.IntRange(0, total-1).Draw(t, "key"), Total: total}
-				l, err := plan("p", partition, stored(rows))
+				l, err := Plan("p", partition, stored(rows))
 				require.NoError(t, err)
 				l.apply(rows)
-				own, ok, err := complete("p", partition, stored(rows))
+				own, ok, err := Complete("p", partition, stored(rows))
 				require.NoError(t, err)
 				require.True(t, ok)
-				require.Equal(t, l.own, own)
+				require.Equal(t, l.Own, own)
 				for _, p := range own {
 					for s := p.From; s < p.To; s++ {
 						if handled[s] != p.Position {
@@ -66,15 +66,15 @@ func TestPropertyEverySlotKeepsItsPositionWhenTheNumberChanges(t *testing.T) {
 				upTo := rapid.Int64Range(0, top).Draw(t, "handled up to")
 				for _, p := range own { // a batch, or none: the process crashed before
 					if p.Position < upTo {
-						rows[p.name] = upTo
+						rows[p.Name] = upTo
 						for s := p.From; s < p.To; s++ {
 							handled[s] = upTo
 						}
 					}
 				}
-				again, err := plan("p", partition, stored(rows))
+				again, err := Plan("p", partition, stored(rows))
 				require.NoError(t, err)
-				require.False(t, again.change)
+				require.False(t, again.Change)
 			}
 		}
 	})
@@ -88,7 +88,7 @@ func TestPropertyAStartAboveARowHasItsReason(t *testing.T) {
 		for range rapid.IntRange(0, 6).Draw(t, "rows") {
 			total := rapid.IntRange(1, 4).Draw(t, "total of row")
 			partition := slot.Partition{Key: rapid.IntRange(0, total-1).Draw(t, "key of row"), Total: total}
-			name := pieceName("p", partition, partition.Range())
+			name := Name("p", partition, partition.Range())
 			rows[name] = rapid.Int64Range(0, 3).Draw(t, "position")
 		}
 		for name, position := range rows {
@@ -98,23 +98,23 @@ func TestPropertyAStartAboveARowHasItsReason(t *testing.T) {
 		}
 		total := rapid.IntRange(1, 4).Draw(t, "total")
 		partition := slot.Partition{Key: rapid.IntRange(0, total-1).Draw(t, "key"), Total: total}
-		l, err := plan("p", partition, stored(rows))
+		l, err := Plan("p", partition, stored(rows))
 		if err != nil {
-			require.ErrorIs(t, err, ErrCheckpointsContradict)
+			require.ErrorIs(t, err, ErrContradict)
 			require.True(t, dbfault.IsConfiguration(err))
 			return
 		}
-		for _, start := range l.own {
+		for _, start := range l.Own {
 			positions, own := map[int64]bool{}, false
 			var above []string
 			for name, position := range rows {
-				row, _, err := parsePiece("p", storedRow{name, position})
+				row, _, err := Parse("p", Row{Name: name, Position: position})
 				require.NoError(t, err)
-				if _, both := row.Intersect(start.Range); !both || !l.change && row.partition != partition {
+				if _, both := row.Intersect(start.Range); !both || !l.Change && row.Partition != partition {
 					continue
 				}
 				positions[position] = true
-				own = own || row.partition == partition && position == start.Position
+				own = own || row.Partition == partition && position == start.Position
 				if start.Position > position && (name != "p" || position != lowest) {
 					above = append(above, name)
 				}
@@ -167,7 +167,7 @@ func TestPlan(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l, err := plan("p", tt.partition, stored(tt.rows))
+			l, err := Plan("p", tt.partition, stored(tt.rows))
 			if tt.says != "" {
 				require.ErrorContains(t, err, tt.says)
 				assert.True(t, dbfault.IsConfiguration(err))
@@ -175,8 +175,8 @@ func TestPlan(t *testing.T) {
 			}
 			require.NoError(t, err)
 			got := map[string]int64{}
-			for _, p := range l.own {
-				got[p.name] = p.Position
+			for _, p := range l.Own {
+				got[p.Name] = p.Position
 			}
 			assert.Equal(t, tt.want, got)
 		})
@@ -185,16 +185,16 @@ func TestPlan(t *testing.T) {
 
 func TestCompleteRowsCoverEachSlotOnce(t *testing.T) {
 	t.Parallel()
-	for ok, sets := range map[bool][][]storedRow{
+	for ok, sets := range map[bool][][]Row{
 		true:  {{{"p[0/2]", 1}}, {{"p[0/2:0-5]", 1}, {"p[0/2:5-32768]", 2}}, {{"p[0/2]", 1}, {"p", 7}, {"p[0/3]", 5}}},
 		false: {{}, {{"p", 7}}, {{"p[1/2]", 7}}, {{"p[0/2:0-5]", 1}}, {{"p[0/2]", 1}, {"p[0/2:0-5]", 1}}},
 	} {
 		for _, rows := range sets {
-			_, found, err := complete("p", slot.Partition{Key: 0, Total: 2}, rows)
+			_, found, err := Complete("p", slot.Partition{Key: 0, Total: 2}, rows)
 			require.NoError(t, err)
 			assert.Equal(t, ok, found, fmt.Sprint(rows))
 		}
 	}
-	_, _, err := complete("p", slot.Partition{Key: 0, Total: 2}, []storedRow{{"p[0/2]", -1}})
+	_, _, err := Complete("p", slot.Partition{Key: 0, Total: 2}, []Row{{"p[0/2]", -1}})
 	require.ErrorContains(t, err, "is at -1")
 }

@@ -116,6 +116,7 @@ func TestErrorsNameTheGrantThatIsMissing(t *testing.T) {
 	eachRight(t, w, manual, []string{
 		"SELECT ON events", "SELECT ON SEQUENCE events_global_position_seq", "USAGE ON SCHEMA public",
 		"INSERT ON projection_checkpoints", "UPDATE ON projection_checkpoints", "SELECT ON projection_checkpoints",
+		"SELECT ON projection_dead_letters", "SELECT ON projection_parked_aggregates",
 	}, func() error { return byHand(t.Context(), 1) })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -82,4 +82,19 @@ var requestGuards = []guard{
 		Old: "	alive, conflict, cause := b.Alive(), b.Conflict(call.err), b.Cause()\n	done()", New: "	alive, conflict, cause := b.Alive(), b.Conflict(call.err), b.Cause()\n	b.Rollback(ctx)\n	defer done()",
 		Test: "TestARetryThatFailsWhilePartitionsTakeTurns", Package: "test/face", Promise: "a letter that fails is answered, also where partitions take turns",
 	},
+	{
+		Name: "imports-end-manual-processors", File: "admin/importing.go",
+		Old: "fmt.Sprintf(sqlDeleteManualRows, table), names)", New: "fmt.Sprintf(sqlDeleteManualRows, table), names[:0])",
+		Test: "TestAnImportEndsManualProcessors", Package: "test/face", Promise: "a manual processor handles nothing that a replica set handles after an import",
+	},
+	{
+		Name: "imports-skip-nothing", File: "admin/importing.go",
+		Old: "lowest < 0 || position < lowest {", New: "lowest < 0 || position > lowest {",
+		Test: "TestImportOfWhatCannotBeExact", Package: "test/face", Promise: "an import of partitions that are divided otherwise leaves no event out",
+	},
+	{
+		Name: "imports-leave-nothing-aside", File: "admin/importing.go",
+		Old: "	if aside > 0 {", New: "	if aside < 0 {",
+		Test: "TestImportOfWhatCannotBeExact", Package: "test/face", Promise: "what a manual processor has put aside is not forgotten by an import",
+	},
 }

@@ -1,0 +1,228 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+)
+
+// Import is what came of ImportCheckpoints.
+type Import struct {
+	// Operation is the number of the row in orchestrator_operations, which keeps the rows that were imported.
+	Operation int64 `json:"operation"`
+	// Rows are the manual runner's, by name.
+	Rows []ImportedRow `json:"rows"`
+	// Position is where the slots begin that are least far.
+	Position int64 `json:"position"`
+	// MayRepeat is how many events may be handled again. It is 0 where every slot begins where its row was.
+	MayRepeat int64 `json:"may_repeat"`
+	// Advice says how to avoid that; empty if there is nothing to avoid.
+	Advice string `json:"advice"`
+}
+
+// ImportedRow is a row of the manual runner's checkpoints.
+type ImportedRow struct {
+	Name     string `json:"name"`
+	Position int64  `json:"position"`
+}
+
+// ImportCheckpoints has the replica set go on where a manual runner has stopped: its rows for the projection, in the checkpoints table of the event store, become the
+// checkpoints of the replica set.
+//
+// Rows of this library's processors, "name" and "name[k/N]", are taken exactly, and deleted: a processor that still runs ends with projection.ErrCheckpointGone.
+// pupsourcing's rows of partitions, "name_pK", divide the aggregates in another way, so all slots begin at the lowest of them: no event is left out, and some may be
+// handled again. [Import.MayRepeat] says how many. They stay. Stop pupsourcing's processors before: they do not notice.
+//
+// It is an error if the rows contradict each other, if the projection has checkpoints in a replica set, or if its processor has parked or stopped something.
+func (a *Admin) ImportCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
+	var done Import
+	err := checkText("the projection's name", projection, 1, mostText)
+	if err == nil {
+		err = checkText("the reason", reason, 0, mostReason)
+	}
+	if err == nil {
+		err = a.change(ctx, func(c change) (err error) {
+			done, err = c.importCheckpoints(ctx, projection, reason)
+			return err
+		})
+	}
+	if dbrights.IsRefusal(err) {
+		err = dbrights.Explain(ctx, a.pool, err, []dbrights.Need{dbrights.On(a.eventStore.CheckpointsTable(), "SELECT", "UPDATE", "DELETE")})
+	}
+	return done, a.explain(ctx, fmt.Sprintf("importing the checkpoints of projection %q", projection), err)
+}
+
+// The rows are locked in the order in which the manual processor locks them.
+const sqlManualRows = `
+SELECT projection_name, last_global_position FROM %s
+WHERE projection_name = $1 OR starts_with(projection_name, $1 || '[') OR starts_with(projection_name, $1 || '_p')
+ORDER BY projection_name COLLATE "C" FOR UPDATE`
+
+const sqlDeleteManualRows = `DELETE FROM %s WHERE projection_name = ANY ($1::text[])`
+
+const sqlLettersThere = `SELECT to_regclass($1::text) IS NOT NULL`
+
+const sqlSetAside = `SELECT count(*) FROM %s WHERE projection_name = $1 AND state IN ('parked', 'stopped')`
+
+const sqlHasCheckpoints = `SELECT replica_set FROM {{schema}}orchestrator_checkpoints WHERE projection = $1 LIMIT 1`
+
+const sqlImport = `
+INSERT INTO {{schema}}orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table)
+SELECT $1, s.slot_from, s.slot_to, s.position, $2, $3 FROM ROWS FROM (unnest($4::int[]), unnest($5::int[]), unnest($6::bigint[])) AS s (slot_from, slot_to, position)`
+
+const sqlMayRepeat = `SELECT count(*) FROM {{events}} WHERE global_position > $1 AND global_position <= $2`
+
+func (c change) importCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
+	table := c.admin.eventStore.CheckpointsTable().Sanitize()
+	rows, err := c.tx.Query(ctx, fmt.Sprintf(sqlManualRows, table), projection)
+	if err != nil {
+		return Import{}, fmt.Errorf("reading %s: %w", table, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[manual.Row])
+	if err != nil {
+		return Import{}, fmt.Errorf("reading %s: %w", table, err)
+	}
+	var of string
+	switch err := c.tx.QueryRow(ctx, c.store.SQL(sqlHasCheckpoints), projection).Scan(&of); {
+	case err == nil:
+		return Import{}, fmt.Errorf("it has checkpoints in replica set %q already: it goes on from there", of)
+	case !errors.Is(err, pgx.ErrNoRows):
+		return Import{}, fmt.Errorf("looking for checkpoints: %w", err)
+	}
+	if err := c.nothingAside(ctx, projection); err != nil {
+		return Import{}, err
+	}
+	pieces, done, err := begin(projection, found)
+	if err != nil {
+		return Import{}, err
+	}
+	if len(done.Rows) == 0 {
+		return Import{}, fmt.Errorf("%s has no row for it: start it without an import, and it begins at the start of the stream", table)
+	}
+	if highest := highestOf(done.Rows); done.Advice != "" {
+		if err := c.tx.QueryRow(ctx, c.admin.inEvents(sqlMayRepeat), done.Position, highest).Scan(&done.MayRepeat); err != nil {
+			return Import{}, fmt.Errorf("counting the events that may be handled again: %w", err)
+		}
+	}
+	if done.MayRepeat == 0 {
+		done.Advice = ""
+	}
+	return done, c.takeOver(ctx, projection, reason, table, pieces, &done)
+}
+
+// nothingAside makes sure that the manual processor has put nothing aside.
+func (c change) nothingAside(ctx context.Context, projection string) error {
+	letters := c.admin.eventStore.DeadLettersTable().Sanitize()
+	var there bool
+	if err := c.tx.QueryRow(ctx, sqlLettersThere, letters).Scan(&there); err != nil || !there {
+		return err
+	}
+	var aside int64
+	if err := c.tx.QueryRow(ctx, fmt.Sprintf(sqlSetAside, letters), projection).Scan(&aside); err != nil {
+		return fmt.Errorf("reading %s: %w", letters, err)
+	}
+	if aside > 0 {
+		return fmt.Errorf("%s has %d events that are parked, or at which the projection is stopped: decide about them first (docs/errors.md)", letters, aside)
+	}
+	return nil
+}
+
+// takeOver writes the checkpoints in place of the rows.
+func (c change) takeOver(ctx context.Context, projection, reason, table string, pieces []slot.Piece, done *Import) error {
+	var from, to []int32
+	var positions []int64
+	for _, p := range pieces {
+		from, to, positions = append(from, int32(p.From)), append(to, int32(p.To)), append(positions, p.Position)
+	}
+	if _, err := c.tx.Exec(ctx, c.store.SQL(sqlImport), projection, c.admin.replicaSet, c.store.EventsTable(), from, to, positions); err != nil {
+		return fmt.Errorf("writing the checkpoints: %w", err)
+	}
+	var names []string
+	for _, row := range done.Rows {
+		if !ofPartition.MatchString(row.Name[len(projection):]) {
+			names = append(names, row.Name)
+		}
+	}
+	if _, err := c.tx.Exec(ctx, fmt.Sprintf(sqlDeleteManualRows, table), names); err != nil {
+		return fmt.Errorf("deleting the rows of the manual runner from %s: %w", table, err)
+	}
+	o := operation{kind: "import", projection: projection, arguments: map[string]any{"table": table, "rows": done.Rows}, reason: reason}
+	id, err := c.record(ctx, o, "done", map[string]any{"position": done.Position, "may_repeat": done.MayRepeat})
+	if err != nil {
+		return fmt.Errorf("recording the operation: %w", err)
+	}
+	done.Operation = id
+	return nil
+}
+
+// ofPartition is the ending of a row of pupsourcing's for a partition.
+var ofPartition = regexp.MustCompile(`^_p([0-9]{1,5})$`)
+
+// begin says where each slot begins.
+func begin(projection string, found []manual.Row) ([]slot.Piece, Import, error) {
+	var done Import
+	var own []manual.Row
+	partitions := map[int]int64{}
+	for _, row := range found {
+		_, isOwn, err := manual.Parse(projection, row)
+		switch m := ofPartition.FindStringSubmatch(row.Name[len(projection):]); {
+		case err != nil:
+			return nil, done, err
+		case isOwn:
+			own = append(own, row)
+		case m == nil:
+			continue // another projection's
+		case row.Position < 0:
+			return nil, done, fmt.Errorf("the checkpoint %q is at %d: positions begin at 0", row.Name, row.Position)
+		default:
+			k, _ := strconv.Atoi(m[1])
+			partitions[k] = row.Position
+		}
+		done.Rows = append(done.Rows, ImportedRow{row.Name, row.Position})
+	}
+	if len(partitions) == 0 {
+		layout, err := manual.Plan(projection, slot.Partition{Total: 1}, own)
+		if err != nil {
+			return nil, done, err
+		}
+		pieces := manual.Slots(layout.Own)
+		done.Position = slot.Lowest(pieces)
+		return pieces, done, nil
+	}
+	return lowestOf(projection, own, partitions, done)
+}
+
+// lowestOf has all slots begin at the lowest of pupsourcing's partitions.
+func lowestOf(projection string, own []manual.Row, partitions map[int]int64, done Import) ([]slot.Piece, Import, error) {
+	lowest, last := int64(-1), 0
+	for k, position := range partitions {
+		if last = max(last, k); lowest < 0 || position < lowest {
+			lowest = position
+		}
+	}
+	if len(partitions) <= last {
+		lowest = 0 // a partition below has no row: it has handled nothing
+	}
+	for _, row := range own {
+		if row.Name != projection || row.Position != lowest {
+			return nil, done, fmt.Errorf("%w: %q is at %d, and the lowest row of pupsourcing's partitions, %q and the like, is at %d: delete the rows that were not the last",
+				manual.ErrContradict, row.Name, row.Position, projection+"_p0", lowest)
+		}
+	}
+	done.Position = lowest
+	done.Advice = "drain pupsourcing's processors to one position before the import: stop the appends, wait until all rows have the same position, and stop the processors"
+	return []slot.Piece{{Range: slot.All(), Position: lowest}}, done, nil
+}
+
+func highestOf(rows []ImportedRow) int64 {
+	return slices.MaxFunc(rows, func(a, b ImportedRow) int { return int(min(1, max(-1, a.Position-b.Position))) }).Position
+}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	urfave "github.com/urfave/cli/v3"
+)
+
+// importCommand is the command that goes on where a manual runner has stopped.
+func (a *app) importCommand() *urfave.Command {
+	return &urfave.Command{
+		Name: "import-checkpoints", Usage: "go on where a manual runner of a projection has stopped", ArgsUsage: "PROJECTION",
+		Description: "The rows of this library's manual processor become the replica set's checkpoints, exactly, and\nare deleted, which ends processors that still run. pupsourcing's rows of partitions are taken at\ntheir lowest position, so events may be handled again: stop its processors first, when all have\nreached one position.",
+		Flags:       losing(), Action: a.importCheckpoints, ShellComplete: a.completeProjections,
+	}
+}
+
+func (a *app) importCheckpoints(ctx context.Context, c *urfave.Command) error {
+	name, err := projectionArgument(c)
+	if err != nil {
+		return err
+	}
+	if _, err := form(c); err != nil {
+		return err
+	}
+	if a.value(c, "replica-set", "PUPSOURCING_REPLICA_SET") == "" {
+		return usage(c, fmt.Errorf("name the replica set that is to run the projection with --replica-set"))
+	}
+	adm, err := a.admin(ctx, c)
+	if err != nil {
+		return err
+	}
+	if yes, err := a.confirmed(ctx, c, fmt.Sprintf("hand projection %q over from its manual runner", name)); !yes {
+		return err
+	}
+	done, err := adm.ImportCheckpoints(ctx, name, c.String("reason"))
+	if err != nil {
+		return err
+	}
+	fields := [][2]string{
+		{"operation", strconv.FormatInt(done.Operation, 10)},
+		{"position", strconv.FormatInt(done.Position, 10)},
+		{"may repeat", counted(done.MayRepeat, "event", "events")},
+	}
+	for _, row := range done.Rows {
+		fields = append(fields, [2]string{"row", fmt.Sprintf("%s at %d", row.Name, row.Position)})
+	}
+	if done.Advice != "" {
+		fields = append(fields, [2]string{"advice", done.Advice})
+	}
+	return printOne(a, c, done, fields...)
+}

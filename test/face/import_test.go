@@ -1,0 +1,119 @@
+package face
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// manually runs a partition of a projection by hand until its checkpoint is at a position.
+func (w *world) manually(name string, key, total int, until string) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error, 1)
+	p := projection.NewPostgresProcessor(projection.ProcessorConfig{
+		DB: w.application(), EventStore: w.store, Projection: recorder{name: name}, PartitionKey: key, TotalPartitions: total, Logger: w.logs.logger(),
+	})
+	go func() { ended <- p.Run(ctx) }()
+	w.await(until, "SELECT last_global_position FROM projection_checkpoints WHERE projection_name LIKE '%["+fmt.Sprint(key)+"/%'")
+	cancel()
+	require.NoError(w.t, await(w.t, ended, "the processor to end"))
+}
+
+// A replica set goes on exactly where manual processors have stopped, each partition at its own position.
+func TestImportGoesOnWhereManualProcessorsWere(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.appendInTurn(6, "ada", "grace", "alan", "linus", "edsger") // of slots of both partitions
+	w.manually("p", 0, 2, "30")
+	assert.Equal(t, "true", w.value("SELECT count(*) BETWEEN 1 AND 29 FROM handled"))
+	w.appendInTurn(2, "ada", "grace", "alan", "linus", "edsger")
+	before := w.value("SELECT string_agg(projection_name || ' ' || last_global_position, ', ' ORDER BY 1) FROM projection_checkpoints")
+	assert.Equal(t, "p[0/2] 30", before)
+	a := w.admin("set")
+	done, err := a.ImportCheckpoints(t.Context(), "p", "no more by hand")
+	require.NoError(t, err)
+	assert.Equal(t, admin.Import{Operation: 1, Rows: []admin.ImportedRow{{Name: "p[0/2]", Position: 30}}}, done, "partition 1 has handled nothing")
+	assert.Equal(t, "0-32768 30, 32768-65536 0", w.value("SELECT string_agg(slot_from || '-' || slot_to || ' ' || position, ', ' ORDER BY slot_from) FROM orchestrator_checkpoints"))
+	assert.Equal(t, "0", w.value("SELECT count(*) FROM projection_checkpoints"))
+	assert.Equal(t, "import anna no more by hand [{\"name\": \"p[0/2]\", \"position\": 30}]", w.value("SELECT concat_ws(' ', kind, actor, reason, arguments -> 'rows') FROM orchestrator_operations"))
+
+	r := start(t, w.orchestrator("set"), recorder{name: "p"}) // an event that is handled again violates the read model's key
+	w.awaitHandled("p", 40)
+	require.NoError(t, r.stop())
+	w.requireOrder("p")
+	_, err = a.ImportCheckpoints(t.Context(), "p", "")
+	require.ErrorContains(t, err, `it has checkpoints in replica set "set" already`)
+}
+
+// A manual processor that still runs ends: nobody handles an event that the replica set handles too.
+func TestAnImportEndsManualProcessors(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 5)
+	ended := make(chan error, 1)
+	p := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.application(), EventStore: w.store, Projection: recorder{name: "p"}, Logger: w.logs.logger()})
+	go func() { ended <- p.Run(t.Context()) }()
+	w.awaitHandled("p", 5)
+	w.await("5", "SELECT last_global_position FROM projection_checkpoints")
+	done, err := w.admin("set").ImportCheckpoints(w.patiently(), "p", "")
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, done.Position)
+	w.append("ada", 5)
+	require.ErrorIs(t, await(t, ended, "the manual processor to end"), projection.ErrCheckpointGone)
+	r := start(t, w.orchestrator("set"), recorder{name: "p"})
+	w.awaitHandled("p", 10)
+	require.NoError(t, r.stop())
+}
+
+func TestImportOfWhatCannotBeExact(t *testing.T) {
+	directOnly(t)
+	for name, tt := range map[string]struct {
+		rows   string
+		starts int64
+		repeat int64
+		says   string
+	}{
+		"pupsourcing's partitions":           {"('p_p0', 7), ('p_p1', 4), ('p_p2', 9)", 4, 5, ""},
+		"at one position":                    {"('p_p0', 7), ('p_p1', 7)", 7, 0, ""},
+		"one that has handled nothing":       {"('p_p0', 7), ('p_p2', 7)", 0, 7, ""},
+		"another projection's":               {"('p', 3), ('p_page', 9), ('p[x', 9), ('pp', 9)", 3, 0, ""},
+		"partitions and one that is left":    {"('p', 3), ('p_p0', 7)", 0, 0, "contradict each other"},
+		"numbers that contradict each other": {"('p[0/2]', 3), ('p[1/3]', 5)", 0, 0, "contradict each other"},
+		"below 0":                            {"('p_p0', -1)", 0, 0, `the checkpoint "p_p0" is at -1: positions begin at 0`},
+		"no row":                             {"('pp', 9)", 0, 0, "has no row for it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.appendInTurn(5, "ada", "grace")
+			w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES " + tt.rows)
+			before := w.value("SELECT count(*) FROM projection_checkpoints")
+			done, err := w.admin("set").ImportCheckpoints(t.Context(), "p", "")
+			if tt.says != "" {
+				require.ErrorContains(t, err, tt.says)
+				assert.Equal(t, before+" 0 0", w.value("SELECT (SELECT count(*) FROM projection_checkpoints), (SELECT count(*) FROM orchestrator_checkpoints), (SELECT count(*) FROM orchestrator_operations)"))
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, []int64{tt.starts, tt.repeat}, []int64{done.Position, done.MayRepeat})
+			assert.Equal(t, tt.repeat > 0, done.Advice != "")
+			r := start(t, w.orchestrator("set"), recorder{name: "p"})
+			w.awaitHandled("p", 10-int(tt.starts))
+			require.NoError(t, r.stop())
+		})
+	}
+	w := newWorld(t)
+	w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES ('p', 3)")
+	w.exec(`INSERT INTO projection_dead_letters (projection_name, global_position, event_id, event_type, bounded_context, aggregate_type, aggregate_id, state, attempts, last_error)
+		VALUES ('p', 2, gen_random_uuid(), 'x', 'c', 't', 'a', 'parked', 1, '')`)
+	_, err := w.admin("set").ImportCheckpoints(t.Context(), "p", "")
+	require.ErrorContains(t, err, "has 1 events that are parked")
+	_, err = w.admin("set").ImportCheckpoints(t.Context(), "", "")
+	require.ErrorContains(t, err, "the projection's name must not be empty")
+}

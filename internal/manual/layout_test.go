@@ -156,6 +156,7 @@ func TestPlan(t *testing.T) {
 		"another number has gone on":                       {map[string]int64{"p[0/2]": 7, "p[1/2]": 7, "p[0/3]": 8, "p": 7}, slot.Partition{Key: 1, Total: 2}, nil, `"p[0/2]" is at 7 and "p[0/3]" at 8`},
 		"all set back where there is one":                  {map[string]int64{"p[0/1:0-5]": 7, "p[0/1:5-65536]": 9, "p": 3}, slot.Partition{Total: 1}, map[string]int64{"p": 3}, ""},
 		"skipped by hand":                                  {map[string]int64{"p[0/2]": 7, "p[1/2]": 9, "p": 8}, slot.Partition{Key: 1, Total: 3}, nil, `"p[0/2]" is at 7 and "p" at 8`},
+		"skipped by hand beside rows of the number":        {map[string]int64{"p[0/2]": 7, "p[1/2]": 9, "p": 8}, slot.Partition{Total: 2}, nil, `"p[0/2]" is at 7 and "p" at 8`},
 		"skipped by hand over a row that was left behind":  {map[string]int64{"p[0/2]": 2, "p[0/4]": 0, "p[3/4]": 3, "p": 2}, slot.Partition{Key: 1, Total: 2}, nil, `"p[0/4]" is at 0 and "p" at 2`},
 		"two numbers that agree":                           {map[string]int64{"p[0/2]": 7, "p[1/2]": 7, "p[1/3]": 7}, slot.Partition{Key: 0, Total: 4}, map[string]int64{"p[0/4]": 7}, ""},
 		"two numbers that contradict":                      {map[string]int64{"p[0/2]": 7, "p[1/2]": 7, "p[1/3]": 6}, slot.Partition{Key: 1, Total: 4}, nil, "contradict each other"},

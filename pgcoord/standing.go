@@ -27,7 +27,7 @@ WITH projection AS (
     SELECT w.replica_set, w.projections, w.left_out
     FROM {{schema}}orchestrator_workers AS w
     JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
-    WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND h.last_heartbeat > now() - $2::float8 * interval '1 ms' AND w.projections && $1::text[]
+    WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND NOT w.drained AND h.last_heartbeat > now() - $2::float8 * interval '1 ms' AND w.projections && $1::text[]
 )
 SELECT (
     SELECT jsonb_object_agg(p.name, jsonb_build_object('ReplicaSet', coalesce(p.replica_set, ''), 'EventsTable', coalesce(p.events_table, ''), 'Pieces', p.pieces,

@@ -286,17 +286,18 @@ func TestWorkersThatAreGoneRunNothing(t *testing.T) {
 		"state = 'dead'":                         false,
 		"state = 'stopped'":                      false,
 		"left_out = '{p}'":                       false,
+		"drained = true":                         false,
 		"projections = '{q}'":                    false,
 		"replica_set = 'other'":                  false,
 		"started_at = started_at - interval '1'": true,
 	} {
-		w.exec("UPDATE orchestrator_workers SET state = 'running', left_out = '{}', projections = '{p}', replica_set = 'set'")
+		w.exec("UPDATE orchestrator_workers SET state = 'running', drained = false, left_out = '{}', projections = '{p}', replica_set = 'set'")
 		w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now()")
 		w.exec("UPDATE orchestrator_workers SET " + change)
 		want := map[bool]error{true: context.DeadlineExceeded, false: orchestrator.ErrNotRunning}[runs]
 		require.ErrorIs(t, web.WaitFor(w.shortly(), "p", next), want, change)
 	}
-	w.exec("UPDATE orchestrator_workers SET state = 'running', left_out = '{}', projections = '{p}', replica_set = 'set'")
+	w.exec("UPDATE orchestrator_workers SET state = 'running', drained = false, left_out = '{}', projections = '{p}', replica_set = 'set'")
 	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '31 s'")
 	require.ErrorIs(t, web.WaitFor(w.shortly(), "p", next), orchestrator.ErrNotRunning)
 	w.exec("UPDATE orchestrator_checkpoints SET events_table = 'other.events'")

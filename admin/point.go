@@ -77,7 +77,7 @@ func (c change) resolve(ctx context.Context, projection string, p Point) (int64,
 		return 0, fmt.Errorf("reading how far the projection is: %w", err)
 	}
 	if position > lowest {
-		return 0, fmt.Errorf("%s is position %d, and the projection, or a part of it, is at %d only: a reset must not skip events", p, position, lowest)
+		return 0, fmt.Errorf("position %d is above %d, where the projection, or a part of it, is: a reset must not skip events", position, lowest)
 	}
 	last, known, err := c.store.LastAllocated(ctx, c.tx)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -153,5 +154,30 @@ func TestTheLastAnswerEndsTheOperation(t *testing.T) {
 	awaitBlockedBy(t, o.pool, first.Conn().PgConn().PID())
 	require.NoError(t, first.Commit(t.Context()))
 	require.NoError(t, await(t, second, "the commit"))
+	assert.Equal(t, "done", value[string](t, o.pool, `SELECT state FROM orchestrator_operations`))
+}
+
+// Two transactions that end the last requests of an operation, each one of them: the second waits for the first, and ends the operation.
+func TestTheLastOfWhatIsDiscardedEndsTheOperation(t *testing.T) {
+	t.Parallel()
+	o, _, _ := asked(t, replicaset.Retry)
+	exec(t, o.pool, `INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind) VALUES (1, 'orders', 'shop', 'Order', 'another', 'retry')`)
+	first, err := o.pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = first.Rollback(context.WithoutCancel(t.Context())) }()
+	exec(t, first, `UPDATE orchestrator_requests SET state = 'cancelled', finished_at = now() WHERE aggregate_id = 'another'`)
+	require.NoError(t, o.EndOperations(t.Context(), first))
+	second := make(chan error, 1)
+	go func() {
+		second <- pgx.BeginFunc(t.Context(), o.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), `UPDATE orchestrator_requests SET state = 'cancelled', finished_at = now() WHERE aggregate_id <> 'another'`); err != nil {
+				return err
+			}
+			return o.EndOperations(t.Context(), tx)
+		})
+	}()
+	awaitBlockedBy(t, o.pool, first.Conn().PgConn().PID())
+	require.NoError(t, first.Commit(t.Context()))
+	require.NoError(t, await(t, second, "the second to end"))
 	assert.Equal(t, "done", value[string](t, o.pool, `SELECT state FROM orchestrator_operations`))
 }

@@ -60,6 +60,9 @@ WHERE projection = $1 AND state = 'waiting' AND kind <> 'reset' AND NOT EXISTS (
     SELECT FROM {{schema}}orchestrator_parked_aggregates AS p WHERE p.projection = r.projection AND p.aggregate_id = r.aggregate_id
       AND p.aggregate_type = r.aggregate_type AND p.bounded_context = r.bounded_context LIMIT {{letters 1}})`
 
+	// sqlEndAllInTurn is sqlEndInTurn for all that may end.
+	sqlEndAllInTurn = `SELECT FROM {{schema}}orchestrator_operations WHERE replica_set = $1 AND state = 'waiting' ORDER BY id FOR NO KEY UPDATE`
+
 	// sqlEndOperations ends the replica set's operations that wait for nothing any more.
 	sqlEndOperations = `
 UPDATE {{schema}}orchestrator_operations AS o SET state = 'done', finished_at = pg_catalog.now(), result = o.result || (
@@ -80,7 +83,12 @@ func (s *Store) setBack(projection string, position, operation int64) []batchtx.
 	for _, sql := range []string{sqlResetParked, sqlResetKept, sqlResetRequests} {
 		statements = append(statements, batchtx.Statement{SQL: s.q(sql), Args: []any{projection}})
 	}
-	return append(statements, batchtx.Statement{SQL: s.q(sqlEndOperations), Args: []any{s.replicaSet}})
+	return append(statements, s.endOperations()...)
+}
+
+// endOperations is the statements that end the replica set's operations none of whose requests is waiting.
+func (s *Store) endOperations() []batchtx.Statement {
+	return []batchtx.Statement{{SQL: s.q(sqlEndAllInTurn), Args: []any{s.replicaSet}}, {SQL: s.q(sqlEndOperations), Args: []any{s.replicaSet}}}
 }
 
 // SetBack sets all checkpoints of a projection that are above a position back to it, and discards what is put aside above it. The caller holds the checkpoints.
@@ -95,8 +103,12 @@ func (s *Store) SetBack(ctx context.Context, tx DB, projection string, position,
 
 // EndOperations ends the replica set's operations none of whose requests is waiting.
 func (s *Store) EndOperations(ctx context.Context, tx DB) error {
-	_, err := tx.Exec(ctx, s.q(sqlEndOperations), s.replicaSet)
-	return err
+	for _, statement := range s.endOperations() {
+		if _, err := tx.Exec(ctx, statement.SQL, statement.Args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetBack has Commit set the request's projection back, and answer the request. The batch must be BeginReset's. If the request is not waiting any more, Commit

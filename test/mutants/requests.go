@@ -97,4 +97,9 @@ var requestGuards = []guard{
 		Old: "	if aside > 0 {", New: "	if aside < 0 {",
 		Test: "TestImportOfWhatCannotBeExact", Package: "test/face", Promise: "what a manual processor has put aside is not forgotten by an import",
 	},
+	{
+		Name: "discards-end-in-turn", File: "pgcoord/reset.go",
+		Old: "AND state = 'waiting' ORDER BY id FOR NO KEY UPDATE`", New: "AND state = 'waiting' ORDER BY id`",
+		Test: "TestTheLastOfWhatIsDiscardedEndsTheOperation", Promise: "an operation ends when the last of its requests is discarded",
+	},
 }

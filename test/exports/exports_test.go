@@ -13,9 +13,6 @@ import (
 	"testing"
 	"testing/fstest"
 
-	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
-	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 	"github.com/golang-migrate/migrate/v4"
 	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
@@ -26,6 +23,10 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }

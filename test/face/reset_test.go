@@ -273,10 +273,10 @@ func TestThePointsOfAReset(t *testing.T) {
 	before := w.value("SELECT count(*) FROM orchestrator_operations")
 	w.exec("UPDATE orchestrator_checkpoints SET position = 4")
 	for want, point := range map[string]admin.Point{
-		"must not be a negative position, got -1":                                     admin.Position(-1),
-		"must not be the zero time":                                                   admin.Time(time.Time{}),
+		"must not be a negative position, got -1":                          admin.Position(-1),
+		"must not be the zero time":                                        admin.Time(time.Time{}),
 		"position 5 is above 4, where the projection, or a part of it, is": admin.Position(5),
-		"no event was created at 2024-01-05T00:00:00Z or later":                       admin.Time(time.Date(2024, 1, 5, 0, 0, 0, 0, time.UTC)),
+		"no event was created at 2024-01-05T00:00:00Z or later":            admin.Time(time.Date(2024, 1, 5, 0, 0, 0, 0, time.UTC)),
 	} {
 		require.ErrorContains(t, a.ResetCheckpoints(t.Context(), "p", point, ""), want)
 	}

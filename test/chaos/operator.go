@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
 
@@ -26,10 +28,15 @@ func (c *chaos) operate(ctx context.Context, s step) error {
 		return err
 	}
 	projection := projections[s.Pick%uint64(len(projections))].Name
+	drained := c.fleet.pick(s.Pick)
 	c.lasting.Go(func() {
 		switch s.Fault {
 		case faultPause:
 			c.pause(ctx, operator, projection, s)
+		case faultDrain:
+			if drained != nil {
+				c.drain(ctx, operator, drained.Name, s)
+			}
 		case faultReset:
 			c.resetProjection(ctx, operator, projection)
 		default:
@@ -91,6 +98,34 @@ func (c *chaos) retry(ctx context.Context, operator *admin.Admin, projection str
 	}
 }
 
+// drain takes a worker's partitions away for a while. It may have died, or be the last that has none taken away.
+func (c *chaos) drain(ctx context.Context, operator *admin.Admin, worker string, s step) {
+	patient, cancel := context.WithTimeout(ctx, operatorPatience)
+	defer cancel()
+	err := operator.Drain(patient, worker, "chaos")
+	c.tell(faultDrain, "%s is drained (%v)", worker, err)
+	rest(ctx, s.For)
+	_ = operator.Undrain(context.WithoutCancel(ctx), worker, "chaos") // if not, when the faults are over
+}
+
+// undrainAll ends all drains.
+func (c *chaos) undrainAll(ctx context.Context, operator *admin.Admin) error {
+	rows, err := c.pool.Query(ctx, "SELECT worker FROM orchestrator_drains")
+	if err != nil {
+		return fmt.Errorf("looking for drains: %w", err)
+	}
+	workers, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("looking for drains: %w", err)
+	}
+	for _, worker := range workers {
+		if err := operator.Undrain(ctx, worker, "chaos: the end"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // resetProjection has a projection begin again.
 func (c *chaos) resetProjection(ctx context.Context, operator *admin.Admin, projection string) {
 	patient, cancel := context.WithTimeout(ctx, operatorPatience)
@@ -130,6 +165,9 @@ func (c *chaos) appease(ctx context.Context) (end func(), err error) {
 		defer close(done)
 		for rest(ctx, appeaseEvery) {
 			resting, parked, err := c.unsettled(ctx)
+			if err == nil {
+				err = c.undrainAll(ctx, operator)
+			}
 			if err == nil && resting > 0 {
 				err = operator.Resume(ctx, admin.Target{}, "chaos: the end")
 			}

@@ -54,6 +54,7 @@ const (
 	faultRetry  fault = "retry"  // what is parked is retried, tried, and cancelled
 	faultPause  fault = "pause"  // a projection is held back
 	faultReset  fault = "reset"  // a projection begins again
+	faultDrain  fault = "drain"  // a worker's partitions go to the others
 )
 
 // What happens around the library.
@@ -75,7 +76,7 @@ const (
 var allFaults = []fault{
 	faultJoin, faultBurst, faultLeave, faultKill, faultFreeze, faultLeader, faultRestart, faultTerminate, faultCut, faultDelay,
 	faultHalfOpen, faultSlow, faultHang, faultPanic, faultFail, faultPath, faultLocal, faultRollback, faultHoles, faultPrepared,
-	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger, faultPoison, faultRetry, faultPause, faultReset,
+	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger, faultPoison, faultRetry, faultPause, faultReset, faultDrain,
 }
 
 func has(faults []fault, f fault) bool { return slices.Contains(faults, f) }

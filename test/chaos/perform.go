@@ -29,7 +29,7 @@ func (c *chaos) perform(ctx context.Context, s step) error {
 		return c.hideEvents(ctx, s)
 	case faultStranger:
 		return c.intrude(ctx, s)
-	case faultPause, faultRetry, faultReset:
+	case faultPause, faultRetry, faultReset, faultDrain:
 		return c.operate(ctx, s)
 	case faultLeave, faultKill:
 		if len(c.fleet.staying()) <= leastWorkers {

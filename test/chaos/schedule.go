@@ -51,6 +51,7 @@ var characters = map[fault]character{
 	faultHide:      {weight: 1, least: 100 * time.Millisecond, most: time.Second, apart: 8 * time.Second},
 	faultRetry:     {weight: 9, kinds: 5, least: 20 * time.Millisecond, most: 200 * time.Millisecond},
 	faultPause:     {weight: 4, kinds: 2, least: 100 * time.Millisecond, most: 1500 * time.Millisecond},
+	faultDrain:     {weight: 3, least: 200 * time.Millisecond, most: 3 * time.Second},
 	faultReset:     {weight: 2, apart: 10 * time.Second},
 	faultStranger:  {weight: 1, least: time.Second, most: 4 * time.Second, apart: 10 * time.Second},
 }

@@ -38,6 +38,8 @@ rows() {
 	row whole horizon-prepared - horizon '-DNWR=2 -DDRAWS=2 -DNP=1 -DPREPARED' '-DSAFETY -DNOCLAIM -DMEMLIM=1300' ''
 	row pass horizon-progress - horizon '-DNWR=2 -DDRAWS=1 -DNP=1 -DPREPARED' '-DNFAIR=3 -DMEMLIM=1300' '-a -f -N progress'
 
+	row whole parking - parking '-DE=3 -DACTS=5' "$safety -DMEMLIM=1300" ''
+
 	# One of the two is enough, as long as processors are stopped before their worker is ready.
 	row pass NO_GENERATION_IN_FENCE - recreate "$small -DNO_GENERATION_IN_FENCE" "$safety" ''
 	row pass NO_WORKER_IN_FENCE - recreate "$small -DNO_WORKER_IN_FENCE" "$safety" ''
@@ -58,6 +60,11 @@ rows() {
 	row break JOIN_TAKES_HIGHEST P1 recreate "$small -DJOIN_TAKES_HIGHEST" "$safety" ''
 	row break JOIN_TAKES_LOWEST P2 recreate "$small -DJOIN_TAKES_LOWEST" "$safety" ''
 	row break NO_IDLE_TIMEOUT P5 recreate "$small -DNO_IDLE_TIMEOUT" "$safety" ''
+
+	row break NO_REVISION_IN_FENCE P7 parking '-DNO_REVISION_IN_FENCE' "$safety" ''
+	row break NO_REVISION_NO_PAUSE P4 parking '-DNO_REVISION_IN_FENCE -DNO_PAUSE' "$safety" ''
+	row break PARKED_BEFORE_REVISION P6 parking '-DPARKED_BEFORE_REVISION' "$safety" ''
+	row break NO_RAISE P5 parking '-DNO_RAISE' "$safety" ''
 
 	local h='-DNWR=2 -DDRAWS=2 -DNP=1 -DPREPARED'
 	local guard
@@ -83,6 +90,10 @@ property() {
 	*'alive[0]'*) echo P5 ;;
 	*'ufrom[s]'*'>='*) echo P2 ;;
 	*'pos[0]'*'<='* | *'ufrom[s]'*'<='*) echo P1 ;;
+	*'!(held)'*) echo P7 ;;
+	*'letters==0'*) echo P6 ;;
+	*'held||'*) echo P5 ;;
+	*'letters&'*) echo P4 ;;
 	*'mine[w]'*) echo H1 ;;
 	*'events&'*) echo H2 ;;
 	*) echo '?' ;;

@@ -86,11 +86,13 @@ func (o *Orchestrator) wait(ctx context.Context, w waiting.Wait) error {
 type waitPlace struct {
 	pool           *pgxpool.Pool
 	schema, events string
+	replicaSet     string        // that a projection without checkpoints belongs to
+	stale          time.Duration // after which a worker does not count
 }
 
 // joinWaits returns the waits of the process. The caller must leave them.
 func (o *Orchestrator) joinWaits() *waiting.Hub {
-	place := waitPlace{pool: o.db, schema: o.config.schema, events: o.eventStore.EventsTable().Sanitize()}
+	place := waitPlace{pool: o.db, schema: o.config.schema, events: o.eventStore.EventsTable().Sanitize(), replicaSet: o.replicaSet, stale: o.config.staleWorkerTimeout}
 	return waiting.Join(place, waiting.Database{Look: o.lookForWaits, Ask: o.askToFlush, Why: o.whyWaitFailed, MayPass: mayPass})
 }
 

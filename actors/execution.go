@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -64,7 +65,7 @@ func (e *execution) perform(ctx context.Context, a replicaset.Action) error {
 	return w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) error {
 		switch a := a.(type) {
 		case replicaset.Join:
-			return e.joined(w.Store.Join(ctx, db, w.Membership))
+			return e.joined(e.join(ctx, db))
 		case replicaset.Rejoin:
 			e.log.Info("rejoining the replica set after having been declared dead")
 			return e.joined(w.Store.Rejoin(ctx, db, w.self()))
@@ -318,4 +319,15 @@ func idsOf(ids []uuid.UUID) []string {
 		texts[i] = id.String()
 	}
 	return texts
+}
+
+// join enters the worker. Run has refused projections of other replica sets before, so one of these was moved in the meantime: the worker handles
+// the others.
+func (e *execution) join(ctx context.Context, db pgcoord.Conn) error {
+	err := e.worker.Store.Join(ctx, db, e.worker.Membership)
+	if claimed, is := errors.AsType[*pgcoord.ClaimedError](err); is && claimed.ReplicaSet != e.worker.Store.ReplicaSet() {
+		e.log.Error("a projection was given to another replica set while this worker started, and it handles nothing of it", "error", claimed)
+		return e.worker.Store.Enter(ctx, db, e.worker.Membership)
+	}
+	return err
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -30,7 +29,7 @@ type Admin struct {
 	actor      string
 	progress   func(Result)
 
-	mu    sync.Mutex
+	mu    chan struct{}  // room for one: who holds it asks the database
 	store *pgcoord.Store // nil before the first use
 	// events is the events table's name, known when store is.
 	events pgx.Identifier
@@ -65,7 +64,7 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 	if err := eventStore.Validate(); err != nil {
 		return nil, fmt.Errorf("making an admin of replica set %q: %w", replicaSet, err)
 	}
-	a := &Admin{pool: db, db: dbguard.New(db).InTransactions(), eventStore: eventStore, replicaSet: replicaSet, actor: somebody()}
+	a := &Admin{pool: db, db: dbguard.New(db).InTransactions(), eventStore: eventStore, replicaSet: replicaSet, actor: somebody(), mu: make(chan struct{}, 1)}
 	for i, option := range options {
 		if option == nil {
 			return nil, fmt.Errorf("making an admin of replica set %q: the option at index %d is nil", replicaSet, i)
@@ -113,8 +112,12 @@ func somebody() string {
 
 // open finds the tables, once.
 func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	select {
+	case a.mu <- struct{}{}:
+		defer func() { <-a.mu }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if a.store != nil {
 		return a.store, nil
 	}

@@ -82,8 +82,10 @@ func (a *Admin) drain(ctx context.Context, worker, reason string) error {
 	return a.awaitDrained(ctx, worker)
 }
 
+// sqlHas is the partitions that the worker has, and whether no generation can give it any: the last one took it for drained.
 const sqlHas = `
-SELECT coalesce(string_agg(DISTINCT c.projection || ' ' || c.partition_key || '/' || c.total_partitions, ', '), '')
+SELECT coalesce(string_agg(DISTINCT c.projection || ' ' || c.partition_key || '/' || c.total_partitions, ', '), ''), NOT EXISTS (
+    SELECT FROM {{schema}}orchestrator_workers AS w WHERE ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead') AND NOT w.drained)
 FROM {{schema}}orchestrator_checkpoints AS c JOIN {{schema}}orchestrator_workers AS w USING (worker_id)
 WHERE c.replica_set = $1 AND ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead')`
 
@@ -95,27 +97,30 @@ func (a *Admin) awaitDrained(ctx context.Context, worker string) error {
 	}
 	for wait := firstWait; ; wait = min(2*wait, mostWait) {
 		look, end := lastLook(ctx)
-		has, err := a.has(look, store, worker)
+		has, noticed, err := a.has(look, store, worker)
 		end()
 		switch {
 		case err != nil && ctx.Err() != nil && look == ctx:
 			continue // what it has is looked up once more
 		case err != nil:
 			return fmt.Errorf("it is drained; looking for what it still has: %w", err)
-		case has == "":
+		case has == "" && noticed:
 			return nil
 		}
 		select {
 		case <-ctx.Done():
+			if has == "" {
+				return fmt.Errorf("it is drained, but no generation has begun with that yet: %w", context.Cause(ctx))
+			}
 			return fmt.Errorf("it is drained, but still has the partitions %s: %w", has, context.Cause(ctx))
 		case <-time.After(wait):
 		}
 	}
 }
 
-func (a *Admin) has(ctx context.Context, store *pgcoord.Store, worker string) (partitions string, err error) {
-	err = a.db.QueryRow(ctx, store.SQL(sqlHas), a.replicaSet, worker).Scan(&partitions)
-	return partitions, err
+func (a *Admin) has(ctx context.Context, store *pgcoord.Store, worker string) (partitions string, noticed bool, err error) {
+	err = a.db.QueryRow(ctx, store.SQL(sqlHas), a.replicaSet, worker).Scan(&partitions, &noticed)
+	return partitions, noticed, err
 }
 
 const sqlUndrain = `DELETE FROM {{schema}}orchestrator_drains WHERE replica_set = $1 AND worker = $2`

@@ -33,8 +33,8 @@ func (a *Admin) look(ctx context.Context, do func(look) error) error {
 
 // eventsTable is the name of the events table, after open.
 func (a *Admin) eventsTable() pgx.Identifier {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.mu <- struct{}{}
+	defer func() { <-a.mu }()
 	return a.events
 }
 

@@ -50,9 +50,16 @@ func (a *Admin) Pause(ctx context.Context, t Target, reason string, until time.T
 	return a.explain(ctx, "pausing "+t.String(), err)
 }
 
+// lastYear is the last that times may be in: all that read them can.
+const lastYear = 9999
+
 func (a *Admin) checkPause(until time.Time) error {
-	if !until.IsZero() && !until.After(time.Now()) {
+	switch {
+	case until.IsZero():
+	case !until.After(time.Now()):
 		return fmt.Errorf("until must be in the future, got %s", until.Format(time.RFC3339))
+	case until.Year() > lastYear:
+		return fmt.Errorf("until must be before the year %d: the zero time is a pause without an end", lastYear+1)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,6 +34,9 @@ type RetryFailure struct {
 	Position   int64     `json:"position"`
 	Error      string    `json:"error"`
 }
+
+// ErrCancelled says that somebody has cancelled an operation that was waited for, or has discarded or reset what it was to be done with.
+var ErrCancelled = errors.New("the operation was cancelled")
 
 // Trial is what would come of the retry of a parked aggregate now.
 type Trial struct {
@@ -118,7 +122,8 @@ const mostReason = 4 << 10
 
 const sqlProgress = `
 SELECT count(*), count(*) FILTER (WHERE state = 'succeeded'), count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'waiting'),
-    coalesce(sum(handled), 0)::bigint, coalesce(string_agg(DISTINCT projection, ', ') FILTER (WHERE state = 'waiting'), '')
+    coalesce(sum(handled), 0)::bigint, coalesce(string_agg(DISTINCT projection, ', ') FILTER (WHERE state = 'waiting'), ''),
+    count(*) FILTER (WHERE state = 'cancelled'), coalesce(string_agg(DISTINCT nullif(error, ''), ', ') FILTER (WHERE state = 'cancelled'), 'somebody has cancelled it')
 FROM {{schema}}orchestrator_requests WHERE operation = $1`
 
 const (
@@ -134,10 +139,10 @@ func (a *Admin) await(ctx context.Context, id int64, what string) (Result, error
 		return Result{}, err
 	}
 	for wait := firstWait; ; wait = min(2*wait, mostWait) {
-		result, waiting := Result{Operation: id}, ""
+		result, waiting, cancelled, why := Result{Operation: id}, "", 0, ""
 		look, end := lastLook(ctx)
 		err := a.db.QueryRow(look, store.SQL(sqlProgress), id).Scan(
-			&result.Aggregates, &result.Succeeded, &result.Failed, &result.Waiting, &result.Events, &waiting)
+			&result.Aggregates, &result.Succeeded, &result.Failed, &result.Waiting, &result.Events, &waiting, &cancelled, &why)
 		end()
 		switch {
 		case err != nil && ctx.Err() != nil && look == ctx:
@@ -153,6 +158,9 @@ func (a *Admin) await(ctx context.Context, id int64, what string) (Result, error
 				look, end := lastLook(ctx)
 				defer end()
 				result.Failures, err = a.failures(look, id)
+			}
+			if err == nil && cancelled > 0 {
+				err = fmt.Errorf("operation %d: %d of %d %s were not done (%s): %w", id, cancelled, result.Aggregates, what, why, ErrCancelled)
 			}
 			return result, err
 		}

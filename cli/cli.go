@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	urfave "github.com/urfave/cli/v3"
@@ -43,8 +44,31 @@ func Run(ctx context.Context, args []string, c Config) (exitCode int) {
 	if len(os.Args) > 0 && os.Args[0] != "" {
 		name = filepath.Base(os.Args[0])
 	}
-	err := a.root(name).Run(ctx, append([]string{name}, args...))
+	root := a.root(name)
+	err := root.Run(ctx, append([]string{name}, asksForHelp(root, args)...))
 	return a.end(ctx, name, err)
+}
+
+// asksForHelp is the arguments; where --help is among them, or the first is help, those that show the help of the command that is named before anything else.
+func asksForHelp(root *urfave.Command, args []string) []string {
+	asks := slices.Contains(args, "--help") || slices.Contains(args, "-h")
+	if len(args) > 0 && args[0] == "help" {
+		asks, args = true, args[1:]
+	}
+	if !asks || slices.Contains(args, "--generate-shell-completion") {
+		return args
+	}
+	var path []string
+	for command := root; len(args) > 0; args = args[1:] {
+		if strings.HasPrefix(args[0], "-") {
+			continue
+		}
+		if command = command.Command(args[0]); command == nil {
+			break
+		}
+		path = append(path, args[0])
+	}
+	return append(path, "--help")
 }
 
 func (c Config) withDefaults() Config {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -138,14 +139,16 @@ func (a *app) admin(ctx context.Context, c *urfave.Command, options ...admin.Opt
 
 // replicaSet is the one that is named, or the only one that there is.
 func (a *app) replicaSet(ctx context.Context, c *urfave.Command, db *pgxpool.Pool) (string, error) {
-	if name := a.value(c, "replica-set", "PUPSOURCING_REPLICA_SET"); name != "" {
-		return name, nil
+	named := a.value(c, "replica-set", "PUPSOURCING_REPLICA_SET")
+	if named != "" && c.Name == importing {
+		return named, nil // which need not have run
 	}
 	schema, err := migrations.Locate(ctx, db, a.schema(c))
 	if err != nil {
 		return "", err
 	}
-	rows, err := db.Query(ctx, "SELECT DISTINCT replica_set FROM "+pgx.Identifier{schema, "orchestrator_checkpoints"}.Sanitize()+" ORDER BY 1")
+	rows, err := db.Query(ctx, fmt.Sprintf("SELECT replica_set FROM %s UNION SELECT replica_set FROM %s ORDER BY 1",
+		pgx.Identifier{schema, "orchestrator_checkpoints"}.Sanitize(), pgx.Identifier{schema, "orchestrator_workers"}.Sanitize()))
 	if err != nil {
 		return "", fmt.Errorf("looking for replica sets: %w", err)
 	}
@@ -154,7 +157,11 @@ func (a *app) replicaSet(ctx context.Context, c *urfave.Command, db *pgxpool.Poo
 	case err != nil:
 		return "", fmt.Errorf("looking for replica sets: %w", err)
 	case len(names) == 0:
-		return "", errors.New("no replica set has run in this database: name one with --replica-set")
+		return "", errors.New("no replica set has run in this database")
+	case slices.Contains(names, named):
+		return named, nil
+	case named != "":
+		return "", fmt.Errorf("there is no replica set %q; there is %s", named, strings.Join(names, ", "))
 	case len(names) > 1:
 		return "", usage(c, fmt.Errorf("there are several replica sets (%s): name one with --replica-set", strings.Join(names, ", ")))
 	}

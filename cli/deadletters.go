@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -39,7 +40,7 @@ order, and 'discard' gives them up. These act on whole aggregates.`,
 			},
 			{
 				Name: "discard", Usage: "delete the letters of parked aggregates: no handler handles them", Action: a.discardLetters,
-				Flags: losing(filtering(stateFlag("parked, which is the default, or skipped: delete the records of events that were skipped"))...),
+				Flags: losing(filtering(&urfave.BoolFlag{Name: "all", Usage: "all of the replica set"}, stateFlag("parked, which is the default, or skipped: delete the records of events that were skipped"))...),
 			},
 			{
 				Name: "cancel", Usage: "end what still waits of a retry or a trial", ArgsUsage: "OPERATION", Action: a.cancelOperation,
@@ -283,6 +284,9 @@ func waiting(ctx context.Context, adm *admin.Admin, f admin.Filter) (letters, ag
 }
 
 func (a *app) discardLetters(ctx context.Context, c *urfave.Command) error {
+	if f := filter(c); f == (admin.Filter{State: f.State}) && !c.Bool("all") {
+		return usage(c, errors.New("say which with --projection, --group or another of the flags, or give --all"))
+	}
 	adm, err := a.withoutArguments(ctx, c)
 	if err != nil {
 		return err

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	urfave "github.com/urfave/cli/v3"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 )
 
 // The exit codes.
@@ -65,13 +68,20 @@ func (a *app) end(ctx context.Context, name string, err error) int {
 		a.say("%s: interrupted: %v", name, err)
 	default:
 		a.say("%s: %v", name, err)
+		if errors.Is(err, migrations.ErrMissing) || errors.Is(err, migrations.ErrOutdated) {
+			a.say("Try: %s migrate up", name)
+		}
 	}
 	return exitFailed
 }
 
 // say prints a line for a person.
 func (a *app) say(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.config.Stderr, format+"\n", args...)
+	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
+	for i, line := range lines {
+		lines[i] = oneLine(line) // what comes from a database does not control the terminal
+	}
+	_, _ = fmt.Fprintln(a.config.Stderr, strings.Join(lines, "\n"))
 }
 
 // version is that of the library in the program.

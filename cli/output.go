@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	urfave "github.com/urfave/cli/v3"
 )
@@ -77,13 +79,34 @@ func printOne(a *app, c *urfave.Command, value any, fields ...[2]string) error {
 }
 
 func (a *app) printJSON(value any) error {
-	encoder := json.NewEncoder(a.config.Stdout)
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
 	encoder.SetIndent("", "  ")
 	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	err := encoder.Encode(value)
+	if err == nil {
+		_, err = io.WriteString(a.config.Stdout, escaped(text.String()))
+	}
+	if err != nil {
 		return fmt.Errorf("printing the result: %w", err)
 	}
 	return nil
+}
+
+// escaped is JSON whose strings have escapes for what the encoder leaves as it is, and a terminal does not.
+func escaped(text string) string {
+	if !strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && controls(r) }) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if r != '\n' && controls(r) {
+			fmt.Fprintf(&b, "\\u%04x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // writeRows writes rows as aligned columns, or with tabs between them.
@@ -107,12 +130,15 @@ func writeRows(w io.Writer, form string, rows [][]string) error {
 // oneLine is a text without what would break a row, or control a terminal.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		if controls(r) {
 			return ' '
 		}
 		return r
 	}, text)
 }
+
+// controls says whether a rune controls a terminal, or the direction of what follows.
+func controls(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
 
 // moment is a time as results have it.
 func moment(t time.Time) string {

@@ -132,7 +132,11 @@ func (a *app) pause(ctx context.Context, c *urfave.Command) error {
 	if err := adm.Pause(ctx, t, c.String("reason"), until); err != nil {
 		return err
 	}
-	a.say("Paused %s. Nothing of it can commit any more.", t)
+	ends := "until it is resumed"
+	if !until.IsZero() {
+		ends = "until " + moment(until)
+	}
+	a.say("Paused %s %s. Nothing that is paused can commit any more.", t, ends)
 	return nil
 }
 

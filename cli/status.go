@@ -222,6 +222,9 @@ func (a *app) lag(ctx context.Context, c *urfave.Command) error {
 	}
 	lags, above := make([]one, len(list)), false
 	most := c.Int64("fail-above")
+	if c.IsSet("fail-above") && most < 0 {
+		return usage(c, fmt.Errorf("--fail-above must not be negative, got %d", most))
+	}
 	for i, p := range list {
 		lags[i] = one{p.Name, p.Lag, p.LagExact}
 		above = above || most >= 0 && p.Lag > most

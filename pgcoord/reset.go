@@ -29,7 +29,10 @@ func (s *Store) BeginReset(ctx context.Context, pool Pool, f Fence, r replicaset
 const (
 	sqlNoteReset = `
 UPDATE {{schema}}orchestrator_operations SET result = result || pg_catalog.jsonb_build_object('position', $2::bigint, 'until', (
-    SELECT coalesce(pg_catalog.max(position), 0) FROM {{schema}}orchestrator_checkpoints WHERE projection = $1))
+    SELECT greatest(coalesce(pg_catalog.max(position), 0), (
+        SELECT pg_catalog.max((b.result ->> 'until')::bigint) FROM {{schema}}orchestrator_operations AS b
+        WHERE b.projection = $1 AND b.kind = 'reset' AND b.state = 'done')) -- a rebuild may not have come to its end
+    FROM {{schema}}orchestrator_checkpoints WHERE projection = $1))
 WHERE id = $3`
 
 	// A projection that is paused is paused at its new position. One that is stopped tries its event again.
@@ -61,15 +64,15 @@ WHERE projection = $1 AND state = 'waiting' AND kind <> 'reset' AND NOT EXISTS (
       AND p.aggregate_type = r.aggregate_type AND p.bounded_context = r.bounded_context LIMIT {{letters 1}})`
 
 	// sqlEndAllInTurn is sqlEndInTurn for all that may end.
-	sqlEndAllInTurn = `SELECT FROM {{schema}}orchestrator_operations WHERE replica_set = $1 AND state = 'waiting' ORDER BY id FOR NO KEY UPDATE`
+	sqlEndAllInTurn = `SELECT FROM {{schema}}orchestrator_operations WHERE state = 'waiting' ORDER BY id FOR NO KEY UPDATE`
 
-	// sqlEndOperations ends the replica set's operations that wait for nothing any more.
+	// sqlEndOperations ends operations that wait for nothing any more.
 	sqlEndOperations = `
 UPDATE {{schema}}orchestrator_operations AS o SET state = 'done', finished_at = pg_catalog.now(), result = o.result || (
     SELECT pg_catalog.jsonb_build_object('succeeded', pg_catalog.count(*) FILTER (WHERE state = 'succeeded'), 'failed', pg_catalog.count(*) FILTER (WHERE state = 'failed'),
         'discarded', pg_catalog.count(*) FILTER (WHERE state = 'cancelled'), 'events', coalesce(pg_catalog.sum(handled), 0))
     FROM {{schema}}orchestrator_requests WHERE operation = o.id)
-WHERE o.replica_set = $1 AND o.state = 'waiting' AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_requests AS r WHERE r.operation = o.id AND r.state = 'waiting')`
+WHERE o.state = 'waiting' AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_requests AS r WHERE r.operation = o.id AND r.state = 'waiting')`
 )
 
 // setBack is the statements that set a projection back to a position, for an operation. No checkpoint is advanced. What is put aside above the position is discarded,
@@ -86,9 +89,10 @@ func (s *Store) setBack(projection string, position, operation int64) []batchtx.
 	return append(statements, s.endOperations()...)
 }
 
-// endOperations is the statements that end the replica set's operations none of whose requests is waiting.
+// endOperations is the statements that end the operations none of whose requests is waiting. Those of other replica sets may have asked for something of a projection
+// that was moved since.
 func (s *Store) endOperations() []batchtx.Statement {
-	return []batchtx.Statement{{SQL: s.q(sqlEndAllInTurn), Args: []any{s.replicaSet}}, {SQL: s.q(sqlEndOperations), Args: []any{s.replicaSet}}}
+	return []batchtx.Statement{{SQL: s.q(sqlEndAllInTurn)}, {SQL: s.q(sqlEndOperations)}}
 }
 
 // SetBack sets all checkpoints of a projection that are above a position back to it, and discards what is put aside above it. The caller holds the checkpoints.
@@ -101,7 +105,7 @@ func (s *Store) SetBack(ctx context.Context, tx DB, projection string, position,
 	return nil
 }
 
-// EndOperations ends the replica set's operations none of whose requests is waiting.
+// EndOperations ends the operations none of whose requests is waiting.
 func (s *Store) EndOperations(ctx context.Context, tx DB) error {
 	for _, statement := range s.endOperations() {
 		if _, err := tx.Exec(ctx, statement.SQL, statement.Args...); err != nil {

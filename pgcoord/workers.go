@@ -82,6 +82,11 @@ func (s *Store) Join(ctx context.Context, db DB, m Membership) error {
 	if err := s.Claim(ctx, db, m.Projections); err != nil {
 		return err
 	}
+	return s.Enter(ctx, db, m)
+}
+
+// Enter is Join without the claim: for a worker one of whose projections was given to another replica set while it started. It gets nothing of that one.
+func (s *Store) Enter(ctx context.Context, db DB, m Membership) error {
 	var key *int64
 	if m.HasSession {
 		k := s.SessionKey(m.ID)

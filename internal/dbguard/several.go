@@ -37,6 +37,14 @@ func (t Transactions) in(ctx context.Context, options pgx.TxOptions, do func(tx 
 	if err != nil {
 		return err
 	}
+	ended := false
+	defer func() { // do may panic, or end the goroutine
+		if !ended {
+			rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), frozenMargin)
+			defer cancel()
+			_ = tx.Rollback(rollback)
+		}
+	}()
 	timeout := "0"
 	if deadline, bounded := ctx.Deadline(); bounded {
 		timeout = strconv.FormatInt(max(1, (time.Until(deadline)+frozenMargin).Milliseconds()), 10)
@@ -47,6 +55,7 @@ func (t Transactions) in(ctx context.Context, options pgx.TxOptions, do func(tx 
 	if err == nil {
 		err = do(tx)
 	}
+	ended = true
 	if err == nil {
 		return tx.Commit(ctx)
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -340,6 +342,69 @@ func TestARetryThatFailsWhilePartitionsTakeTurns(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, trials, 1)
 	assert.EqualValues(t, 1, trials[0].FailedAt)
+	require.NoError(t, r.stop())
+}
+
+// What somebody else has cancelled or discarded was not done, and whoever waits for it is told.
+func TestWhoWaitsForWhatIsCancelledIsTold(t *testing.T) {
+	directOnly(t)
+	for name, end := range map[string]func(a *admin.Admin) error{
+		"cancelled": func(a *admin.Admin) error { return a.Cancel(t.Context(), 1, "") },
+		"discarded": func(a *admin.Admin) error { _, err := a.Discard(t.Context(), admin.Filter{}, ""); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.append("ada", 2)
+			r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+			w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+			require.NoError(t, r.stop())
+			waited := make(chan error, 1)
+			go func() {
+				_, err := w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
+				waited <- err
+			}()
+			w.await("1", "SELECT count(*) FROM orchestrator_requests WHERE state = 'waiting'")
+			require.NoError(t, end(w.admin("set")))
+			require.ErrorIs(t, await(t, waited, "the retry to return"), admin.ErrCancelled)
+		})
+	}
+}
+
+// What was asked for of all projections ends when the last of it is discarded in the replica set that a projection was moved to.
+func TestAnOperationEndsThoughItsProjectionWasMoved(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 2)
+	r := start(t, w.orchestrator("old", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	require.NoError(t, r.stop())
+	_, err := w.asks(w.admin("old"), admin.Filter{})
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, w.admin("old").Move(t.Context(), "p", "new", ""))
+	_, err = w.admin("new").Discard(t.Context(), admin.Filter{}, "")
+	require.NoError(t, err)
+	assert.Equal(t, "done", w.value("SELECT state FROM orchestrator_operations WHERE kind = 'retry'"))
+}
+
+// A function that ends its goroutine, as FailNow does, leaves no transaction open.
+func TestAResetWhoseFunctionEndsItsGoroutine(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 1)
+	r := start(t, w.orchestrator("set"), recorder{name: "p"})
+	w.awaitHandled("p", 1)
+	w.await("1", "SELECT position FROM orchestrator_checkpoints")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = w.admin("set").ResetWith(t.Context(), "p", admin.Start(), "", func(context.Context, pgx.Tx) error {
+			runtime.Goexit()
+			return nil
+		})
+	}()
+	await(t, ended, "the goroutine to end")
+	w.append("ada", 1)
+	w.awaitHandled("p", 2)
 	require.NoError(t, r.stop())
 }
 

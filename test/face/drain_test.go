@@ -170,3 +170,27 @@ func TestDrainWaitsForHandlers(t *testing.T) {
 	require.NoError(t, one.stop())
 	require.NoError(t, two.stop())
 }
+
+// Drain returns only when no generation can give the worker partitions any more, also not one that began before the drain.
+func TestDrainWaitsForAGenerationThatBegins(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 1)
+	first := start(t, w.orchestrator("set", orchestrator.WithWorkerName("first")), recorder{name: "p"})
+	w.awaitHandled("p", 1)
+	tx, err := w.db.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "SELECT FROM orchestrator_checkpoints FOR NO KEY UPDATE")
+	require.NoError(t, err)
+	second := start(t, w.orchestrator("set", orchestrator.WithWorkerName("second")), recorder{name: "p"})
+	w.await("true", "SELECT count(*) >= 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") // the activation
+	drained := make(chan error, 1)
+	go func() { drained <- w.admin("set").Drain(w.patiently(), "second", "") }()
+	w.await("1", "SELECT count(*) FROM orchestrator_drains")
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, await(t, drained, "Drain to return"))
+	assert.Equal(t, "true", w.value("SELECT drained FROM orchestrator_workers WHERE name = 'second'"))
+	require.NoError(t, first.stop())
+	require.NoError(t, second.stop())
+}

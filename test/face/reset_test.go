@@ -423,3 +423,23 @@ func TestTheProgressOfARebuild(t *testing.T) {
 	_, err = w.admin("other").Rebuild(t.Context(), "p")
 	require.ErrorIs(t, err, admin.ErrNotReset)
 }
+
+// A reset that follows one whose rebuild has not come to its end is rebuilt as far as the first was to be.
+func TestARebuildAfterARebuildThatWasNotComplete(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 5)
+	r := start(t, w.orchestrator("set"), recorder{name: "p"})
+	w.awaitHandled("p", 5)
+	w.await("5", "SELECT min(position) FROM orchestrator_checkpoints")
+	require.NoError(t, r.stop())
+	a := w.admin("set")
+	w.exec("DELETE FROM handled")
+	for range 2 {
+		require.NoError(t, a.ResetCheckpoints(t.Context(), "p", admin.Start(), ""))
+		progress, err := a.Rebuild(t.Context(), "p")
+		require.NoError(t, err)
+		assert.False(t, progress.Complete)
+		assert.EqualValues(t, 5, progress.Until)
+	}
+}

@@ -99,7 +99,37 @@ var requestGuards = []guard{
 	},
 	{
 		Name: "discards-end-in-turn", File: "pgcoord/reset.go",
-		Old: "AND state = 'waiting' ORDER BY id FOR NO KEY UPDATE`", New: "AND state = 'waiting' ORDER BY id`",
+		Old: "WHERE state = 'waiting' ORDER BY id FOR NO KEY UPDATE`", New: "WHERE state = 'waiting' ORDER BY id`",
 		Test: "TestTheLastOfWhatIsDiscardedEndsTheOperation", Promise: "an operation ends when the last of its requests is discarded",
+	},
+	{
+		Name: "moves-beside-starts", File: "actors/execution.go",
+		Old: "is && claimed.ReplicaSet != e.worker.Store.ReplicaSet() {", New: "is && claimed.ReplicaSet == \"\" {",
+		Test: "TestAMoveBesideAStartHoldsUpNothing", Promise: "a projection that is moved holds up no other of a worker that starts",
+	},
+	{
+		Name: "the-cancelled-is-told", File: "admin/retry.go",
+		Old: "if err == nil && cancelled > 0 {", New: "if err == nil && cancelled < 0 {",
+		Test: "TestWhoWaitsForWhatIsCancelledIsTold", Package: "test/face", Promise: "nothing that was cancelled is taken for done",
+	},
+	{
+		Name: "rebuilds-after-rebuilds", File: "pgcoord/reset.go",
+		Old: "AND b.state = 'done')) -- a rebuild", New: "AND b.state = 'none')) -- a rebuild",
+		Test: "TestARebuildAfterARebuildThatWasNotComplete", Package: "test/face", Promise: "a rebuild is complete when the read model is",
+	},
+	{
+		Name: "operations-of-moved-projections", File: "pgcoord/reset.go",
+		Old: "WHERE o.state = 'waiting' AND NOT EXISTS (SELECT", New: "WHERE o.replica_set = 'nobody' AND o.state = 'waiting' AND NOT EXISTS (SELECT",
+		Test: "TestAnOperationEndsThoughItsProjectionWasMoved", Package: "test/face", Promise: "an operation ends though its projection was moved",
+	},
+	{
+		Name: "goroutines-that-end", File: "internal/dbguard/several.go",
+		Old: "		if !ended {", New: "		if false && !ended {",
+		Test: "TestAResetWhoseFunctionEndsItsGoroutine", Package: "test/face", Promise: "a function that ends its goroutine holds nothing",
+	},
+	{
+		Name: "drains-are-taken-notice-of", File: "admin/drain.go",
+		Old: "case has == \"\" && noticed:", New: "case has == \"\" && (noticed || true):",
+		Test: "TestDrainWaitsForAGenerationThatBegins", Package: "test/face", Promise: "a worker gets no partitions once Drain has returned",
 	},
 }

@@ -20,7 +20,7 @@ func TestChaos(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	for _, o := range []options{{Seed: 2}, {Seed: 3}, {Seed: 5, Pooler: true}} {
+	for _, o := range []options{{Seed: 3}, {Seed: 5, Pooler: true}} {
 		t.Run(fmt.Sprintf("seed %d, pooler %t", o.Seed, o.Pooler), func(t *testing.T) {
 			if o.Pooler {
 				pgtest.RequireBouncer(t)

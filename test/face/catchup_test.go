@@ -59,6 +59,7 @@ func TestRunUntilCaughtUp(t *testing.T) {
 
 // It shares the events with those that run, and each event is handled once. What is appended meanwhile does not keep it.
 func TestCatchingUpBesideOthers(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	r := start(t, w.orchestrator("set"), recorder{name: "p"})
 	w.awaitRunning("set", 1)
@@ -87,6 +88,7 @@ func TestCatchingUpBesideOthers(t *testing.T) {
 
 // Events above the horizon are not waited for: a transaction with a lower position is open.
 func TestCatchingUpToTheHorizon(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 3)
 	open, err := w.db.Begin(t.Context())
@@ -107,6 +109,7 @@ func TestCatchingUpToTheHorizon(t *testing.T) {
 
 // It ends with the first failure and names the event. What an error policy leaves out is counted.
 func TestCatchingUpEndsWithAFailure(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.appendInTurn(2, "ada", "grace", "alan")
 	p := recorder{name: "p", before: poisoned(errBad, 4)}
@@ -141,6 +144,7 @@ func TestCatchingUpEndsWithAFailure(t *testing.T) {
 }
 
 func TestCatchingUpThatCannotEnd(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 1)
 	orch := w.orchestrator("set", orchestrator.WithShutdownTimeout(time.Second))

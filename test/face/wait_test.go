@@ -151,6 +151,7 @@ func TestWaitsEndWithTheCommit(t *testing.T) {
 
 // An append that is not committed, with a lower position, holds up the wait, since the projection waits for it too. One that is rolled back does not.
 func TestWaitsForWhatIsNotYetSettled(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	r := start(t, w.orchestrator("set"), recorder{name: "p"})
 	w.awaitRunning("set", 1)
@@ -173,6 +174,7 @@ func TestWaitsForWhatIsNotYetSettled(t *testing.T) {
 
 // A wait in vain fails at once, and says why.
 func TestWaitsInVain(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	web := w.elsewhere()
 	first := w.appends("ada", 1)
@@ -236,6 +238,7 @@ func TestWaitsFailAsTheEventDoes(t *testing.T) {
 // Who waits for an event of a parked aggregate is told, before the event is put aside and afterwards. Events from before, of others, and those that were
 // skipped or discarded, count as handled.
 func TestWaitsForParkedAggregates(t *testing.T) {
+	directOnly(t)
 	w := newWorld(t)
 	fine, bad, others := w.appends("ada", 1), w.appends("ada", 2), w.appends("grace", 1)
 	orch, web := w.orchestrator("set", parkAtOnce), w.elsewhere()

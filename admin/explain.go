@@ -44,7 +44,7 @@ const (
 type Explanation struct {
 	Projection string `json:"projection"`
 	Position   int64  `json:"position"`
-	// Event is null if there is none at the position.
+	// Event is null if the position has no event.
 	Event   *Event  `json:"event"`
 	Outcome Outcome `json:"outcome"`
 	// Reason is the outcome in a sentence or two, with what is known.
@@ -53,7 +53,7 @@ type Explanation struct {
 	Partition  string `json:"partition"`
 	WorkerName string `json:"worker_name"`
 	Checkpoint int64  `json:"checkpoint"`
-	// Behind is the position of the event that must be handled or decided about first; null if there is none.
+	// Behind is the position of the event that must be handled or decided about first. It is null if no other event comes first.
 	Behind *int64 `json:"behind"`
 	// HeldBackBy are the open transactions, where the outcome is AboveHorizon.
 	HeldBackBy []Transaction `json:"held_back_by"`

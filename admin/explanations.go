@@ -51,7 +51,7 @@ func (f *facts) explainNothing(e *Explanation) {
 	}
 }
 
-// letter is the projection's row about the position; nil if there is none.
+// letter is the projection's row about the position. It is nil if the projection has no such row.
 func (f *facts) letter(projection string) *letterAt {
 	i := slices.IndexFunc(f.letters, func(d letterAt) bool { return d.projection == projection && d.position == f.position })
 	if i < 0 {
@@ -209,7 +209,7 @@ func (f *facts) parkedSince(projection string) *parkedAt {
 	return &f.parked[i]
 }
 
-// retriedBefore is the event that the partition of a range retries; nil if there is none before the position.
+// retriedBefore is the event that the partition of a range retries. It is nil if no event before the position is retried.
 func (f *facts) retriedBefore(c checkpoint) *letterAt {
 	for i, d := range f.letters {
 		if d.projection != c.projection || d.position >= f.position || d.state != "retrying" {

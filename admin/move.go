@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// sqlStillRun is the workers of other replica sets than $2 that run a projection. One that has sent no heartbeat for a minute has ended without a word.
+// sqlStillRun is the workers of other replica sets than $2 that run a projection. A worker that has sent no heartbeat for a minute does not count: it has crashed.
 const sqlStillRun = `
 SELECT w.name || ' of ' || w.replica_set FROM {{schema}}orchestrator_workers AS w JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
 WHERE $1 = ANY (w.projections) AND w.replica_set <> $2 AND w.state NOT IN ('stopped', 'dead') AND h.last_heartbeat > now() - interval '1 minute'

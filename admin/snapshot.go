@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// Snapshot is a replica set at one moment. Its JSON is stable: fields are added, and neither renamed nor removed. A time or position that there is none of is
-// null, a list without elements is empty. Times are the database's.
+// Snapshot is a replica set at one moment. Its JSON is stable: fields are added, and neither renamed nor removed. A time or position that does not exist is
+// null. A list without elements is empty. Times are the database's.
 type Snapshot struct {
 	At         time.Time `json:"at"`
 	ReplicaSet string    `json:"replica_set"`
@@ -190,7 +190,7 @@ type Horizon struct {
 	// Position is the horizon as far as it can be known without a worker. While transactions are open that may have appended, it is what workers have
 	// stored, at most a second old if one runs.
 	Position int64 `json:"position"`
-	// LastAllocated is the highest position that an event has been given, of which the transaction may be open or rolled back; null if the role may not read
+	// LastAllocated is the highest position that an event has been given. That event's transaction may be open or rolled back. It is null if the role may not read
 	// the sequence.
 	LastAllocated *int64 `json:"last_allocated"`
 	// StoredAt is when a worker last stored the horizon, and StoredPosition where it was.

@@ -13,6 +13,7 @@ import (
 	urfave "github.com/urfave/cli/v3"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
@@ -103,7 +104,7 @@ the table orchestrator_operations. Commands that lose something ask first, or ne
 
 Exit codes: 0 yes or done, 1 failed, 2 the command line is wrong, 3 a condition does not
 hold, 4 not confirmed.`,
-		Version:               version(),
+		Version:               pgcoord.LibraryVersion(),
 		Reader:                a.config.Stdin,
 		Writer:                a.config.Stdout,
 		ErrWriter:             a.config.Stderr,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
 	urfave "github.com/urfave/cli/v3"
@@ -82,22 +81,4 @@ func (a *app) say(format string, args ...any) {
 		lines[i] = oneLine(line) // what comes from a database does not control the terminal
 	}
 	_, _ = fmt.Fprintln(a.config.Stderr, strings.Join(lines, "\n"))
-}
-
-// version is that of the library in the program.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	const module = "github.com/getpup/pupsourcing-orchestrator/v2"
-	if info.Main.Path == module {
-		return info.Main.Version
-	}
-	for _, dependency := range info.Deps {
-		if dependency.Path == module {
-			return dependency.Version
-		}
-	}
-	return "unknown"
 }

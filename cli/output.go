@@ -148,7 +148,7 @@ func moment(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
-// orDash is a text, or a dash where there is none, so that columns stay where they are.
+// orDash is a text, or a dash for an empty text. With plain output, every column has something in it then.
 func orDash(text string) string {
 	if text == "" {
 		return "-"

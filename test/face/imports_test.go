@@ -23,7 +23,7 @@ const (
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
 	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "es"},
-	"cli":                          {".", "admin", "eventstore", "migrations", "projection"},
+	"cli":                          {".", "admin", "eventstore", "migrations", "pgcoord", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
 	"orchestratortest":             {".", "es", "eventstore", "internal/batchtx", "internal/handling", "projection"},
 	"admin":                        {"eventstore", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/manual", "internal/replicaset", "internal/slot", "migrations", "pgcoord"},

@@ -181,3 +181,12 @@ func TestPauseRefusesWhatItCannotDo(t *testing.T) {
 	require.ErrorContains(t, a.Pause(t.Context(), admin.Target{Projection: "\x00"}, "", time.Time{}), "Target.Projection must not contain NUL")
 	assert.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_operations"))
 }
+
+// A time that cannot be stored is refused, and not taken for another.
+func TestAPauseUntilWhenNobodyCanRead(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	a := w.admin("set")
+	require.ErrorContains(t, a.Pause(t.Context(), admin.Target{}, "", time.Date(35680317, 1, 1, 0, 0, 0, 0, time.UTC)), "until must be before the year 10000")
+	require.ErrorContains(t, a.ResetCheckpoints(t.Context(), "p", admin.Time(time.Date(35680317, 1, 1, 0, 0, 0, 0, time.UTC)), ""), "the point must be a time between the years 0 and 9999")
+}

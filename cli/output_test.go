@@ -1,0 +1,29 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// control is what a terminal would obey: an escape sequence, the same in one rune, a bell, and a change of direction.
+const control = "a\x1b[31m \u009b31m \a\u202e b"
+
+// What the database has does not control the terminal, in whatever form it is printed.
+func TestNothingControlsTheTerminal(t *testing.T) {
+	t.Parallel()
+	var out, messages bytes.Buffer
+	a := &app{config: Config{Stdout: &out, Stderr: &messages}}
+	a.say("first: %s\nsecond", control)
+	assert.Equal(t, "first: a [31m  31m    b\nsecond\n", messages.String())
+	require.NoError(t, a.printJSON(map[string]string{"name": control}))
+	for _, r := range out.String() {
+		assert.False(t, r != '\n' && controls(r), "%q", r)
+	}
+	var read map[string]string
+	require.NoError(t, json.Unmarshal(out.Bytes(), &read))
+	assert.Equal(t, control, read["name"], "nothing of it is lost")
+}

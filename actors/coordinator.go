@@ -246,8 +246,8 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}
-	if m.view.WithoutAbandoned != nil {
-		k.worker.abandonedFailed(k.log, m.view.WithoutAbandoned)
+	if m.view.WithoutAids != nil {
+		k.worker.abandonedFailed(k.log, m.view.WithoutAids)
 	}
 	k.tellChanged(c, m.believed.changed(m.view))
 	k.view = replicaset.Remembering(k.ages.Measure(m.view, m.at), k.view)

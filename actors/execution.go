@@ -299,8 +299,8 @@ func (e *execution) activate(ctx context.Context, a replicaset.Activate) error {
 	}
 	e.lookAgain(0)
 	w.Metrics.WorkersLost(activated.Died)
-	if activated.WithoutAbandoned != nil {
-		w.abandonedFailed(e.log, activated.WithoutAbandoned)
+	if activated.WithoutAids != nil {
+		w.abandonedFailed(e.log, activated.WithoutAids)
 	}
 	for _, change := range activated.Noticed {
 		e.log.Warn("the checkpoints were changed by hand", "generation", a.Activation.Number, "what", change.String())

@@ -82,10 +82,10 @@ func (w *worker) recordFailed(log *slog.Logger, err error) {
 	log.Warn(says, "error", err)
 }
 
-// abandonedFailed logs that the table of abandoned handlers could not be read or written, once a minute, and counts it. Everything else goes on.
+// abandonedFailed logs that the abandoned handlers, or the drains, could not be read or written, once a minute, and counts it. Everything else goes on.
 func (w *worker) abandonedFailed(log *slog.Logger, err error) {
-	w.aidFailed(log, "the abandoned handlers (orchestrator_abandoned_handlers) cannot be read or recorded, so a worker may get partitions of a projection "+
-		"whose handlers hang; everything else goes on, and it is tried again", "abandoned", err)
+	w.aidFailed(log, "the abandoned handlers or the drains (orchestrator_abandoned_handlers, orchestrator_drains) cannot be read or recorded, so a worker "+
+		"may get partitions of a projection whose handlers hang, and drains take no effect; everything else goes on, and it is tried again", "abandoned", err)
 }
 
 // aidFailed logs that an aid cannot be used, once a minute, and counts it.

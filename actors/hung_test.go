@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -79,6 +80,26 @@ func (f *fixture) awaitAbandoned(r *testWorker, n int) {
 // slots is how many slots of a projection a worker has.
 func (f *fixture) slots(name string, r *testWorker) int {
 	return query[int](f, `SELECT coalesce(sum(slot_to - slot_from), 0)::int FROM orchestrator_checkpoints WHERE projection = $1 AND worker_id = $2`, name, r.id)
+}
+
+// A handler hangs that cannot be recorded, since somebody has renamed the table. The change of generation passes nevertheless, and everything else
+// goes on.
+func TestAHandlerThatHangsCannotBeRecorded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	want := f.append("Order", 20)
+	p := newHang(t, want[3])
+	first := f.start(impatient, p, &recorder{name: "q"})
+	receive(t, p.reached, "the event is never handled")
+	f.exec(`ALTER TABLE orchestrator_abandoned_handlers RENAME TO elsewhere`)
+	second := f.start(impatient, &recorder{name: "p"}, &recorder{name: "q"})
+	f.awaitState(second, replicaset.Running)
+	assert.Equal(t, 32768, f.slots("q", first), "the worker whose handler hangs is left behind")
+	want = append(want, f.append("Order", 20)...)
+	eventually(t, func() bool { return f.checkpoint("q") == want[len(want)-1] }, "q stands still")
+	eventually(t, func() bool { return strings.Contains(first.log.String(), "orchestrator_abandoned_handlers") }, "the log does not say what cannot be recorded")
+	p.release()
+	eventually(t, func() bool { return f.checkpoint("p") == want[len(want)-1] }, "p stands still")
 }
 
 // Projection p hangs on one of three workers and does not look at its context. Every change of generation passes nevertheless,

@@ -3,7 +3,6 @@ package pgcoord
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -59,49 +58,6 @@ func (s *Store) SetAbandoned(ctx context.Context, db Conn, worker uuid.UUID, han
 const abandonedColumn = `
        ARRAY(SELECT a.projection FROM {{schema}}orchestrator_abandoned_handlers AS a
              WHERE a.worker_id = w.worker_id ORDER BY a.projection COLLATE "C")`
-
-// withoutAbandoned is a statement with what the generation has left out in place of the abandoned handlers of worker w.
-func withoutAbandoned(sql string) string {
-	return strings.Replace(sql, abandonedColumn, " array_remove(w.left_out, NULL)", 1)
-}
-
-// sqlReadyAbandoned is the abandoned handlers of the workers that are ready.
-const sqlReadyAbandoned = `
-SELECT a.worker_id, a.projection FROM {{schema}}orchestrator_abandoned_handlers AS a
-JOIN {{schema}}orchestrator_workers AS w USING (worker_id)
-WHERE w.replica_set = $1 AND w.state = 'ready' AND w.generation = $2
-ORDER BY a.projection COLLATE "C"`
-
-// These bound how long a statement of a transition waits for a lock.
-const (
-	sqlLockPatience = `SELECT set_config('lock_timeout', '2s', true)`
-	sqlWaitForLocks = `SELECT set_config('lock_timeout', '0', true)`
-)
-
-// readyAbandoned reads the projections of the abandoned handlers of each worker that is ready. To prepare a statement takes the locks too, so
-// their bound comes in a round trip before. If the table is what fails, the error is an aidError.
-func (s *Store) readyAbandoned(ctx context.Context, tx pgx.Tx, generation int64) (map[uuid.UUID][]string, error) {
-	if _, err := tx.Exec(ctx, sqlLockPatience); err != nil {
-		return nil, fmt.Errorf("bounding the wait for locks: %w", err)
-	}
-	abandoned := map[uuid.UUID][]string{}
-	rows, err := tx.Query(ctx, s.q(sqlReadyAbandoned), s.replicaSet, generation) //nolint:rowserrcheck // ForEachRow checks it
-	if err == nil {
-		var worker uuid.UUID
-		var projection string
-		_, err = pgx.ForEachRow(rows, []any{&worker, &projection}, func() error {
-			abandoned[worker] = append(abandoned[worker], projection)
-			return nil
-		})
-	}
-	if err != nil {
-		return nil, aidError{fmt.Errorf("reading the abandoned handlers: %w", err)}
-	}
-	if _, err := tx.Exec(ctx, sqlWaitForLocks); err != nil {
-		return nil, fmt.Errorf("waiting for locks again: %w", err)
-	}
-	return abandoned, nil
-}
 
 // endTimeout bounds the statement that ends an abandoned batch's backend, and the
 // farewell on its connection.

@@ -15,7 +15,7 @@ import (
 )
 
 const sqlReadyWorkers = `
-SELECT worker_id, name, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text, array_remove(left_out, NULL), ` + drainedColumn + `
+SELECT worker_id, name, array_remove(projections, NULL), array_remove(unpartitioned, NULL), partitions, partition_keys::text, array_remove(left_out, NULL), coalesce(drained, false)
 FROM {{schema}}orchestrator_workers AS w
 WHERE replica_set = $1 AND state = 'ready' AND generation = $2
 ORDER BY worker_id LIMIT {{all rows}} FOR SHARE OF w`
@@ -83,8 +83,8 @@ type Activated struct {
 	// generation's reason says it too.
 	Noticed []replicaset.Change
 
-	// WithoutAbandoned is why the abandoned handlers could not be read. The generation leaves out what the one before did.
-	WithoutAbandoned error
+	// WithoutAids is why the abandoned handlers, or the drains, could not be read. The generation leaves out what the one before did.
+	WithoutAids error
 
 	renumbered bool
 }
@@ -100,7 +100,7 @@ type Activated struct {
 // its place.
 //
 // began, unless nil, is told which backend the activation runs in, before it waits for anybody: Blockers finds whom it waits for. It is told again
-// where the activation begins again, without the abandoned handlers.
+// where the activation begins again, without the aids.
 func (s *Store) Activate(ctx context.Context, db Conn, a replicaset.Activation, began func(pid int)) (Activated, error) {
 	var result Activated
 	run := func() error {
@@ -114,9 +114,9 @@ func (s *Store) Activate(ctx context.Context, db Conn, a replicaset.Activation, 
 	}
 	err := run()
 	if without, ok := errors.AsType[aidError](err); ok && mayDoWithout(err) {
-		s.abandoned.rest()
+		s.aids.rest()
 		if err = run(); err == nil {
-			result.WithoutAbandoned = without
+			result.WithoutAids = without
 		}
 	}
 	if err != nil {
@@ -242,22 +242,16 @@ func (s *Store) readyMembers(ctx context.Context, tx pgx.Tx, generation int64) (
 	return members, t, s.leaveOut(ctx, tx, generation, members)
 }
 
-// leaveOut takes from the members the projections of the handlers that they have abandoned, or what the generation before has left out where
-// that cannot be read, and from those that are drained all.
+// leaveOut takes from the members the projections of the handlers that they have abandoned, and from those that are drained all. Where that cannot
+// be read, it takes from each what the generation before has.
 func (s *Store) leaveOut(ctx context.Context, tx pgx.Tx, generation int64, members []replicaset.Member) error {
-	rests := s.abandoned.rests()
-	var abandoned map[uuid.UUID][]string
-	if !rests {
-		var err error
-		if abandoned, err = s.readyAbandoned(ctx, tx, generation); err != nil {
+	if !s.aids.rests() {
+		if err := s.readAids(ctx, tx, generation, members); err != nil {
 			return err
 		}
 	}
 	for i := range members {
 		m := &members[i]
-		if !rests {
-			m.LeftOut = abandoned[m.ID]
-		}
 		m.LeaveOut(m.LeftOut)
 		if m.Drained {
 			m.Drain()

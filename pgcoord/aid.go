@@ -1,16 +1,24 @@
 package pgcoord
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// An aid is a table without which a replica set works, if less well: the abandoned handlers, the turns, and the record of failed events. Somebody may
-// revoke a right on it, or lock it for minutes, while workers run. That must not keep them from their work. So statements on an aid wait for a lock
+// An aid is a table without which a replica set works, if less well: the abandoned handlers, the drains, the turns, the requests, and the record of failed
+// events. Somebody may revoke a right on it, or lock it for minutes, while workers run. That must not keep them from their work. So statements on an aid wait for a lock
 // for a short time only, and a statement that needs more than the aid is repeated without it where the database refuses it.
 
 // LockPatience is how long a coordination statement waits for a lock, outside of the transitions.
@@ -19,7 +27,7 @@ const LockPatience = 2 * time.Second
 // aidRest is for how long an aid is not tried again that could not be used.
 const aidRest = time.Minute
 
-// aid is a table that the statements on others read too.
+// aid is the tables that the statements on others read too: the abandoned handlers and the drains.
 type aid struct{ until atomic.Int64 } // in nanoseconds since 1970, on this process's clock
 
 // rests says whether the aid is not to be used.
@@ -38,4 +46,51 @@ func (e aidError) Unwrap() error { return e.error }
 // answered. To prepare a statement takes the locks on its tables too, before the wait for them can be bounded on a connection of the pool.
 func mayDoWithout(err error) bool {
 	return dbfault.IsRefused(err) || errors.Is(err, dbguard.ErrNoAnswer)
+}
+
+// withoutAids is a statement that reads, in place of the abandoned handlers and the drain of worker w, what the generation has left out because of them.
+func withoutAids(sql string) string {
+	return strings.NewReplacer(abandonedColumn, " array_remove(w.left_out, NULL)", drainedColumn, " coalesce(w.drained, false)",
+		"{{all rows and drains}}", "{{all rows}}").Replace(sql)
+}
+
+// sqlReadyAids is, for each worker that is ready, the projections of its abandoned handlers, and whether it is drained.
+const sqlReadyAids = `
+SELECT w.worker_id,` + abandonedColumn + `,` + drainedColumn + `
+FROM {{schema}}orchestrator_workers AS w
+WHERE w.replica_set = $1 AND w.state = 'ready' AND w.generation = $2 LIMIT {{all rows and drains}}`
+
+// These bound how long a statement of a transition waits for a lock.
+const (
+	sqlLockPatience = `SELECT set_config('lock_timeout', '2s', true)`
+	sqlWaitForLocks = `SELECT set_config('lock_timeout', '0', true)`
+)
+
+// readAids reads what the members have abandoned, and which of them are drained. To prepare a statement takes the locks too, so
+// their bound comes in a round trip before. If one of the tables is what fails, the error is an aidError.
+func (s *Store) readAids(ctx context.Context, tx pgx.Tx, generation int64, members []replicaset.Member) error {
+	if _, err := tx.Exec(ctx, sqlLockPatience); err != nil {
+		return fmt.Errorf("bounding the wait for locks: %w", err)
+	}
+	rows, err := tx.Query(ctx, s.q(sqlReadyAids), s.replicaSet, generation) //nolint:rowserrcheck // ForEachRow checks it
+	if err == nil {
+		var worker uuid.UUID
+		var abandoned []string
+		var drained bool
+		_, err = pgx.ForEachRow(rows, []any{&worker, &abandoned, &drained}, func() error {
+			for i := range members {
+				if members[i].ID == worker {
+					members[i].LeftOut, members[i].Drained = slices.Clone(abandoned), drained
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		return aidError{fmt.Errorf("reading the abandoned handlers and the drains: %w", err)}
+	}
+	if _, err := tx.Exec(ctx, sqlWaitForLocks); err != nil {
+		return fmt.Errorf("waiting for locks again: %w", err)
+	}
+	return nil
 }

@@ -50,7 +50,7 @@ func TestGenerationsChangeWithoutTheAbandonedHandlers(t *testing.T) {
 				require.NoError(t, err)
 				same, _ := glance.Worker(o.worker)
 				assert.Equal(t, me.Abandoned, same.Abandoned)
-				return me.Abandoned, me.LeftOut, v.WithoutAbandoned
+				return me.Abandoned, me.LeftOut, v.WithoutAids
 			}
 			session := dialAs(t, o.pool, role)
 			exec(t, session, sqlSessionSettings)
@@ -70,8 +70,8 @@ func TestGenerationsChangeWithoutTheAbandonedHandlers(t *testing.T) {
 			activated, err := s.Activate(t.Context(), session, replicaset.Activation{Number: number, By: o.worker}, nil)
 			require.NoError(t, err)
 			assert.True(t, activated.Active)
-			require.Error(t, activated.WithoutAbandoned)
-			assert.True(t, mayDoWithout(activated.WithoutAbandoned))
+			require.Error(t, activated.WithoutAids)
+			assert.True(t, mayDoWithout(activated.WithoutAids))
 			assert.Equal(t, 65536, value[int](t, o.pool, `SELECT sum(slot_to - slot_from)::int FROM orchestrator_checkpoints WHERE worker_id = $1`, other))
 			require.Error(t, s.SetAbandoned(t.Context(), session, o.worker, nil))
 			require.NoError(t, session.Ping(t.Context()), "it costs no session")
@@ -94,7 +94,7 @@ func TestALookOfThePoolDoesNotWaitForAnAid(t *testing.T) {
 	defer away["locked"](t, dial(t, o.pool), "", "orchestrator_abandoned_handlers")()
 	v, err := o.Glance(t.Context(), dbguard.New(o.pool).InTransactions().Waiting(LockPatience), o.worker)
 	require.NoError(t, err)
-	require.Error(t, v.WithoutAbandoned)
+	require.Error(t, v.WithoutAids)
 }
 
 // What fails with and without the aid is not the aid's fault.
@@ -104,7 +104,7 @@ func TestOtherFailuresAreNoAids(t *testing.T) {
 	exec(t, o.pool, `ALTER TABLE orchestrator_heartbeats RENAME TO elsewhere`)
 	_, err := o.Glance(t.Context(), o.pool, o.worker)
 	require.ErrorContains(t, err, "42P01")
-	assert.False(t, o.abandoned.rests())
+	assert.False(t, o.aids.rests())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = o.Glance(ctx, o.pool, o.worker)

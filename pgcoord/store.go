@@ -52,7 +52,7 @@ type Store struct {
 	qualify    *strings.Replacer
 	silent     bool                         // no notifications are sent
 	untold     func(context.Context, error) // is told of those that could not be; may be nil
-	abandoned  *aid
+	aids       *aid
 }
 
 // sqlResolve finds the schemas in which the connection finds two tables, wherever
@@ -81,11 +81,12 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 	}
 	s := &Store{
 		replicaSet: replicaSet,
-		abandoned:  &aid{},
+		aids:       &aid{},
 		schema:     *resolved,
 		events:     *eventsSchema + "." + events[len(events)-1],
 		qualify: strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+".",
-			"{{all rows}}", allRows(*resolved, "NULL::bigint"), "{{one of all rows}}", allRows(*resolved, "1::bigint"),
+			"{{all rows}}", allRows(*resolved, "NULL::bigint"), "{{all rows and drains}}", allDrains(*resolved, allRows(*resolved, "NULL::bigint")),
+			"{{one of all rows}}", allRows(*resolved, "1::bigint"),
 			"{{letters 1}}", allLetters(*resolved, "1::bigint"), "{{letters $5}}", allLetters(*resolved, "$5::bigint")),
 	}
 	if sequence != nil {
@@ -97,10 +98,15 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 // allRows is for the LIMIT of a statement that reads coordination tables: the limit, or an error where row-level security hides rows
 // of one of them. A hidden row looks like one that is not there.
 func allRows(schema, limit string) string {
-	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "parked_aggregates", "drains"} {
+	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "parked_aggregates"} {
 		limit = dbguard.LimitAllRows(pgx.Identifier{schema, "orchestrator_" + table}, limit)
 	}
 	return limit
+}
+
+// allDrains is allRows for the table of drains.
+func allDrains(schema, limit string) string {
+	return dbguard.LimitAllRows(pgx.Identifier{schema, "orchestrator_drains"}, limit)
 }
 
 // allLetters is allRows for the table of failed events.

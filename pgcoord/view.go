@@ -21,7 +21,7 @@ const viewColumns = `
        CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at)::float8 * 1000 ELSE 0 END,
        CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000 ELSE 'infinity' END,
        coalesce(extract(epoch FROM h.last_heartbeat)::text, ''),
-       w.session_key IS NOT NULL, coalesce(w.drained, false), ` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
+       w.session_key IS NOT NULL, coalesce(w.drained, false),` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
        (SELECT count(*) FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state = 'dead'),
        CASE WHEN w.worker_id = $2 THEN (
            SELECT coalesce(jsonb_object_agg(projection, jsonb_build_object('positions', positions, 'revisions', revisions)), '{}')::text
@@ -76,7 +76,7 @@ LEFT JOIN {{schema}}orchestrator_workers AS w
             OR w.session_key IN (SELECT k.key FROM locks AS k JOIN locks AS l ON l.pid = k.pid WHERE l.key = $3))
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 WHERE ` + dbguard.Primary + `
-ORDER BY w.worker_id LIMIT {{all rows}}`
+ORDER BY w.worker_id LIMIT {{all rows and drains}}`
 
 // mayChange says whether the login role of a session a may change the workers' table, or may become a role that may. Anybody may take an advisory
 // lock, also those of a leader and of a worker that have just died, so the locks alone do not show that a session is a worker's.
@@ -101,12 +101,12 @@ LEFT JOIN {{schema}}orchestrator_workers AS w
        ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members))
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 WHERE ` + dbguard.Primary + `
-ORDER BY w.worker_id LIMIT {{all rows}}`
+ORDER BY w.worker_id LIMIT {{all rows and drains}}`
 
-// The same without the abandoned handlers.
+// The same without the aids.
 var (
-	sqlObserveWithout = withoutAbandoned(sqlObserve)
-	sqlGlanceWithout  = withoutAbandoned(sqlGlance)
+	sqlObserveWithout = withoutAids(sqlObserve)
+	sqlGlanceWithout  = withoutAids(sqlGlance)
 )
 
 // Glance reads what Observe reads, but for leadership, sessions and LastAllocated, whose
@@ -124,9 +124,9 @@ func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool)
 	return s.view(ctx, db, sqlObserve, sqlObserveWithout, s.replicaSet, worker, s.leaderKey(), lead, s.sequence, s.schema)
 }
 
-// view runs sqlObserve or sqlGlance, or the same without the abandoned handlers where their table cannot be read.
+// view runs sqlObserve or sqlGlance, or the same without the aids where one of them cannot be read.
 func (s *Store) view(ctx context.Context, db DB, whole, without string, args ...any) (replicaset.View, error) {
-	if s.abandoned.rests() {
+	if s.aids.rests() {
 		return s.readView(ctx, db, without, args...)
 	}
 	v, err := s.readView(ctx, db, whole, args...)
@@ -137,8 +137,8 @@ func (s *Store) view(ctx context.Context, db DB, whole, without string, args ...
 	if otherErr != nil {
 		return replicaset.View{}, err
 	}
-	s.abandoned.rest()
-	v.WithoutAbandoned = err
+	s.aids.rest()
+	v.WithoutAids = err
 	return v, nil
 }
 

@@ -109,9 +109,9 @@ type View struct {
 	// Contradicting has the worker's projections whose checkpoints are not as the active generation has divided them, in order: somebody
 	// has moved, deleted or entered some. It is empty unless the worker has reported that it runs the generation.
 	Contradicting []string
-	// WithoutAbandoned is why the abandoned handlers could not be read, at the first of such looks. Abandoned is then what the generation has
-	// left out. It is nil if they were read.
-	WithoutAbandoned error
+	// WithoutAids is why the abandoned handlers, or the drains, could not be read, at the first of such looks. Abandoned and Drained then say what
+	// the generation has made of them. It is nil if they were read.
+	WithoutAids error
 	// LastAllocated is the highest position that the events table has given out, and so
 	// changes when events are appended; 0 if it cannot be seen.
 	LastAllocated int64

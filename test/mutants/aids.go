@@ -27,4 +27,19 @@ var aidGuards = []guard{
 		Old: "unread = p.turnsUnread()", New: "unread = nil",
 		Test: "TestALockOnTheTableOfTurnsHoldsUpNothing", Promise: "who has locked the table of turns holds up no projection without conflicts",
 	},
+	{
+		Name: "looks-do-without-the-drains", File: "pgcoord/aid.go",
+		Old: `drainedColumn, " coalesce(w.drained, false)",`, New: `"nothing", "",`,
+		Test: "TestTablesThatAreOnlyAidsStopNobody", Package: "test/face", Promise: "a table of drains that cannot be read keeps no worker from looking at its replica set",
+	},
+	{
+		Name: "activations-go-by-drains", File: "pgcoord/aid.go",
+		Old: "members[i].LeftOut, members[i].Drained = slices.Clone(abandoned), drained", New: "members[i].LeftOut = slices.Clone(abandoned)",
+		Test: "TestADrainedMemberGetsNothing", Promise: "a drain is in the next generation",
+	},
+	{
+		Name: "handlers-that-cannot-be-recorded", File: "actors/execution.go",
+		Old: "	if dbfault.IsRefused(err) {\n\t\te.result.unrecorded = true", New: "	if dbfault.IsRefused(err) && err == nil {\n\t\te.result.unrecorded = true",
+		Test: "TestAHandlerThatHangsCannotBeRecorded", Promise: "a handler that hangs and cannot be recorded keeps nobody else from work",
+	},
 }

@@ -30,6 +30,9 @@ type Snapshot struct {
 	Regressions []Regression `json:"regressions"`
 	// Operations are those that wait for workers, oldest first, up to 100.
 	Operations []Operation `json:"operations"`
+	// Holds are the projections that are held back, and Drains the workers that are drained, by name, with who did it and why.
+	Holds  []Hold  `json:"holds"`
+	Drains []Drain `json:"drains"`
 }
 
 // Versions are what the replica set and this program run on.

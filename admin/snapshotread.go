@@ -165,6 +165,8 @@ func (s *seen) read(ctx context.Context, l look) error {
 		})
 		return err
 	}, set)
+	ask(sqlHolds, collect(&s.Holds, scanHold), set)
+	ask(sqlDrainsOf, collect(&s.Drains, scanDrain), set)
 	ask(sqlRegressions, collect(&s.Regressions, scanRegression), s.EventsTable)
 	ask(sqlWaiting, collect(&s.Operations, func(rows pgx.Rows, o *Operation) error {
 		var arguments string

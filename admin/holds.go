@@ -1,0 +1,51 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Hold is that a projection is held back: nothing beyond a position is handled.
+type Hold struct {
+	Projection string `json:"projection"`
+	// Actor, Reason and Since are those of the latest pause of the projection, or of all projections. They are empty and null if the replica set has no record
+	// of one.
+	Actor  string     `json:"actor"`
+	Reason string     `json:"reason"`
+	Since  *time.Time `json:"since"`
+	// Until is when it ends by itself; null if somebody has to resume the projection.
+	Until *time.Time `json:"until"`
+}
+
+// Drain is that a worker gets no partitions.
+type Drain struct {
+	// Worker is what Admin.Drain was called with: the worker's name, or its id.
+	Worker string     `json:"worker"`
+	Actor  string     `json:"actor"`
+	Reason string     `json:"reason"`
+	Since  *time.Time `json:"since"`
+}
+
+const sqlHolds = `
+SELECT c.projection, coalesce(o.actor, ''), coalesce(o.reason, ''), o.requested_at, c.until
+FROM (
+    SELECT projection, CASE WHEN pg_catalog.bool_and(hold_until IS NOT NULL) THEN pg_catalog.max(hold_until) END AS until
+    FROM {{schema}}orchestrator_checkpoints
+    WHERE replica_set = $1 AND hold_at IS NOT NULL AND (hold_until IS NULL OR hold_until > pg_catalog.now())
+    GROUP BY projection) AS c
+LEFT JOIN LATERAL (
+    SELECT actor, reason, requested_at FROM {{schema}}orchestrator_operations
+    WHERE replica_set = $1 AND kind = 'pause' AND projection IN ('', c.projection) ORDER BY id DESC LIMIT 1) AS o ON true
+ORDER BY c.projection`
+
+const sqlDrainsOf = `
+SELECT worker, actor, reason, drained_at FROM {{schema}}orchestrator_drains WHERE replica_set = $1 ORDER BY worker`
+
+func scanHold(rows pgx.Rows, h *Hold) error {
+	return rows.Scan(&h.Projection, &h.Actor, &h.Reason, at(&h.Since), at(&h.Until))
+}
+
+func scanDrain(rows pgx.Rows, d *Drain) error {
+	return rows.Scan(&d.Worker, &d.Actor, &d.Reason, at(&d.Since))
+}

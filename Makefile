@@ -25,11 +25,16 @@ help: ## Show this list
 test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
 	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 20m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
-	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports; fi
+	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports test-observe; fi
 
 .PHONY: test-exports
 test-exports: postgres ## Run exported migrations through goose, golang-migrate and tern, which are in a module of their own
 	cd test/exports && $(abspath $(PGTEST)) run -- go test -count=1 ./...
+
+# Where Chromium or axe-core cannot be installed the tests are skipped, and say so with -v; with CI=true they fail.
+.PHONY: test-observe
+test-observe: postgres ## Look at the status page in Chromium, in a module of its own; SHOTS=/tmp/shots keeps pictures
+	cd test/observe && $(abspath $(PGTEST)) run -- go test -count=1 $(FLAGS) ./...
 
 # The packages whose tests, or programs, start a server.
 OF_SERVERS = $(shell go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "$(shell go list -m)/test/pgtest"}}{{$$p}}{{end}}{{end}}' ./...)
@@ -59,6 +64,7 @@ lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt,
 	go vet ./...
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test/exports && go vet ./...
+	cd test/observe && go vet ./...
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files

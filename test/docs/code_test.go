@@ -22,7 +22,7 @@ var imports = []string{
 	"github.com/google/uuid", "github.com/jackc/pgx/v5", "github.com/jackc/pgx/v5/pgxpool",
 	"github.com/prometheus/client_golang/prometheus",
 	typecheck.Module, typecheck.Module + "/es", typecheck.Module + "/eventstore", typecheck.Module + "/metrics",
-	typecheck.Module + "/migrations", typecheck.Module + "/projection", typecheck.Module + "/admin", typecheck.Module + "/cli", typecheck.Module + "/orchestratortest",
+	typecheck.Module + "/migrations", typecheck.Module + "/projection", typecheck.Module + "/admin", typecheck.Module + "/cli", typecheck.Module + "/orchestratortest", typecheck.Module + "/statuspage",
 }
 
 // preamble is what a fragment finds declared, unless it declares it itself.

@@ -44,7 +44,7 @@ func newKnown(t *testing.T) known {
 		k.tables += "\n" + string(text)
 	}
 	paths := []string{typecheck.Module}
-	for _, name := range []string{"actors", "admin", "es", "eventstore", "messages", "metrics", "migrations", "pgcoord", "projection", "internal/eventread", "internal/handling", "internal/measure", "internal/horizon", "internal/packed", "internal/slot"} {
+	for _, name := range []string{"actors", "admin", "es", "eventstore", "messages", "metrics", "migrations", "pgcoord", "projection", "statuspage", "internal/eventread", "internal/handling", "internal/measure", "internal/horizon", "internal/packed", "internal/slot"} {
 		paths = append(paths, typecheck.Module+"/"+name)
 	}
 	packages, err := typecheck.Load(paths...)
@@ -96,7 +96,8 @@ func (k known) missing(d document) []string {
 	}
 	for line, text := range d.all() {
 		for _, name := range optionPattern.FindAllString(text, -1) {
-			if !declares(k.packages["orchestrator"], name, "") && !declares(k.packages["eventstore"], name, "") && !declares(k.packages["admin"], name, "") && !standard[name] {
+			declared := slices.ContainsFunc([]string{"orchestrator", "eventstore", "admin", "statuspage"}, func(of string) bool { return declares(k.packages[of], name, "") })
+			if !declared && !standard[name] {
 				report(line, "there is no option %s", name)
 			}
 		}

@@ -22,6 +22,7 @@ var facePackages = []string{
 	typecheck.Module + "/migrations",
 	typecheck.Module + "/admin",
 	typecheck.Module + "/cli",
+	typecheck.Module + "/statuspage",
 	typecheck.Module + "/orchestratortest",
 }
 

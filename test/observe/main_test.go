@@ -1,0 +1,82 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
+)
+
+func TestMain(m *testing.M) {
+	workload.ServeCustomIfAsked(serve)
+	pgtest.Main(m)
+}
+
+// serve is a worker's process. It shows its metrics at the address that it enters into the table addresses.
+func serve(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) error {
+	pool, err := spec.Target.Pool(ctx, 8)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), spec.ReplicaSet, spec.Options(log)...)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: orch.MetricsHandler(), ReadHeaderTimeout: time.Second}
+	defer server.Close()
+	go func() { _ = server.Serve(listener) }()
+	if _, err := pool.Exec(ctx, "INSERT INTO addresses VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET address = excluded.address", spec.Name, listener.Addr().String()); err != nil {
+		return err
+	}
+	var projections []projection.Projection
+	for _, p := range spec.Projections {
+		projections = append(projections, handler(p.Name))
+	}
+	return orch.Run(ctx, projections)
+}
+
+// handler is a projection that fails on the aggregates that the table faults names, and waits as long as the table says.
+type handler string
+
+func (h handler) Name() string { return string(h) }
+
+// ErrorPolicy parks, but for invoices, which stop.
+func (h handler) ErrorPolicy() projection.ErrorPolicy {
+	if h == "invoices" {
+		return projection.ErrorPolicy{Attempts: 1, Then: projection.Stop}
+	}
+	return projection.ErrorPolicy{Attempts: 1, Then: projection.Park}
+}
+
+func (h handler) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	var text string
+	var seconds float64
+	err := tx.QueryRow(ctx, "SELECT error, seconds FROM faults WHERE projection = $1 AND aggregate_id IN ('', $2)", h.Name(), event.AggregateID).Scan(&text, &seconds)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err == nil && seconds > 0 {
+		_, err = tx.Exec(ctx, "SELECT pg_sleep($1)", seconds)
+	}
+	if err == nil && text != "" {
+		err = errors.New(text)
+	}
+	return err
+}

@@ -29,6 +29,7 @@ type Orchestrator struct {
 	metrics    *measure.Metrics    // nil if disabled
 	gatherer   prometheus.Gatherer // nil if there is none to serve
 	running    atomic.Bool
+	health     healthState
 	guarded    dbguard.Transactions // the pool, for WaitFor
 
 	waits       atomic.Pointer[pgcoord.Store] // of WaitFor; nil until the tables were found
@@ -125,16 +126,9 @@ func (o *Orchestrator) Run(ctx context.Context, projections []projection.Project
 }
 
 // run is Run, for a call of RunUntilCaughtUp unless c is nil.
-func (o *Orchestrator) run(ctx context.Context, projections []projection.Projection, c *catchUp) error {
+func (o *Orchestrator) run(ctx context.Context, projections []projection.Projection, c *catchUp) (err error) {
 	if ctx == nil {
 		return fmt.Errorf("running replica set %q: ctx must not be nil", o.replicaSet)
-	}
-	d, err := describe(projections)
-	if err == nil {
-		err = o.config.setPolicies(&d)
-	}
-	if err != nil {
-		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
 	if !o.running.CompareAndSwap(false, true) {
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, ErrAlreadyRunning)
@@ -142,6 +136,15 @@ func (o *Orchestrator) run(ctx context.Context, projections []projection.Project
 	defer o.running.Store(false)
 	waits := o.joinWaits()
 	defer waits.Leave()
+	o.health.begin(waits)
+	defer func() { o.health.end(err) }()
+	d, err := describe(projections)
+	if err == nil {
+		err = o.config.setPolicies(&d)
+	}
+	if err != nil {
+		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
+	}
 	defer waits.Runs(d.names)()
 	recorder := o.metrics.ReplicaSet(o.replicaSet)
 	defer recorder.Forget()
@@ -161,6 +164,7 @@ func (o *Orchestrator) run(ctx context.Context, projections []projection.Project
 	}
 	cfg := o.configure(id, checked, d, recorder)
 	cfg.Waits = waits
+	o.health.run(&cfg)
 	if c != nil {
 		if err := c.start(ctx, &cfg, d, waits); err != nil {
 			return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)

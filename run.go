@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -56,6 +57,7 @@ func mostBatches(m pgcoord.Membership) int {
 // leave asks the worker to go and waits for it: first softly, then hard.
 func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
 	cfg.Logger.Info("leaving the replica set")
+	o.health.member.Enter(health.Leaving)
 	w.Leave()
 	soft, hard := o.config.shutdown()
 	patience := time.NewTimer(soft)

@@ -21,7 +21,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		return p.notBegun(err)
 	}
 	defer leave()
-	release, err := p.worker.acquireBatch(ctx, p.fence.Projection)
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return next{}, err
 	}

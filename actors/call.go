@@ -19,6 +19,13 @@ type call struct {
 	err     error
 }
 
+// acquire waits until the processor may begin a batch.
+func (p *processor) acquire(ctx context.Context) (release func(), err error) {
+	p.loop.Rest()
+	defer p.endRound()
+	return p.worker.acquireBatch(ctx, p.fence.Projection)
+}
+
 // lastWait is how long an abandoned call has to return after its connection was closed.
 const lastWait = 50 * time.Millisecond
 
@@ -36,6 +43,8 @@ func (p *processor) callAs(
 ) *call {
 	c, run, began := &call{done: make(chan struct{})}, p.run, time.Now()
 	watch := p.worker.handlers.watch(p, events)
+	p.loop.Rest()
+	defer p.endRound()
 	ctx = handling.WithDelivery(ctx, d)
 	tx := b.Tx()
 	go func() {

@@ -13,6 +13,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
@@ -45,6 +46,9 @@ type Config struct {
 	Handled func(projection string, events, letters int)
 	// FailureHook is told of failed attempts at events; may be nil.
 	FailureHook func(context.Context, projection.Failure)
+	// Loops are told of the progress of the worker's loops, and Member how it is as a member of its replica set; both may be nil.
+	Loops  *health.Loops
+	Member *health.Membership
 }
 
 // Timing is every interval and bound of a worker.

@@ -10,6 +10,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -33,6 +34,7 @@ import (
 type coordinator struct {
 	worker *worker
 	log    *slog.Logger
+	loop   *health.Loop
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -90,7 +92,7 @@ type (
 func newCoordinator(w *worker, told ...messages.ToCoordinator) *coordinator {
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &coordinator{
-		worker: w, log: w.logger(kindCoordinator), ctx: ctx, cancel: cancel, began: time.Now(),
+		worker: w, log: w.logger(kindCoordinator), loop: w.Loops.Watch(kindCoordinator, coordinatorRound), ctx: ctx, cancel: cancel, began: time.Now(),
 		state: replicaset.State{Self: w.self(), PollOnly: w.session == nil, Timing: w.Timing.Timing},
 	}
 	for _, m := range told {
@@ -196,6 +198,8 @@ func (k *coordinator) glances() bool {
 const (
 	lookTimeout = 10 * time.Second
 	actTimeout  = 15 * time.Second
+	// coordinatorRound is how long after a step of the coordinator the next one ends: a look, an action, or the wait for the next look.
+	coordinatorRound = actTimeout + 5*time.Second
 )
 
 // look reads the tables, now or after what is in progress.
@@ -240,6 +244,7 @@ func (k *coordinator) mayLead() bool {
 
 // looked decides what follows and begins it.
 func (k *coordinator) looked(c actor.Context, m *looked) {
+	k.loop.Round()
 	if m.err != nil {
 		k.busy = false
 		k.tellWatched(c, false)
@@ -256,6 +261,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 	k.state, actions = replicaset.Decide(k.state, k.view)
 	k.tellSeen(c)
 	k.seen.observe(k, k.view)
+	k.tellMember()
 	k.act(c, actions)
 }
 
@@ -291,6 +297,14 @@ func (k *coordinator) tellSeen(c actor.Context) {
 	}
 }
 
+// tellMember says how the worker is as a member.
+func (k *coordinator) tellMember() {
+	me, _ := k.view.Worker(k.state.Self)
+	g := k.view.Generation
+	handles := me.State == replicaset.Running && g.State == replicaset.Active && me.Generation == g.Number
+	k.worker.Member.Look(string(me.State), g.Number, handles)
+}
+
 // act sends what is for the supervisor, and does the rest on a goroutine.
 func (k *coordinator) act(c actor.Context, actions []replicaset.Action) {
 	k.busy = true
@@ -305,13 +319,14 @@ func (k *coordinator) act(c actor.Context, actions []replicaset.Action) {
 			c.Send(c.Parent(), messages.EventsAppended{})
 		}
 	}
-	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, replicaset.Leads(k.state, k.view), k.log)
+	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, replicaset.Leads(k.state, k.view), k.log, k.loop)
 	go func() { root.Send(self, exec.run(k.ctx, actions)) }()
 }
 
 // acted ends the round.
 func (k *coordinator) acted(c actor.Context, m *acted) {
 	k.busy = false
+	k.loop.Round()
 	if m.refused != 0 {
 		k.state.Refused, k.state.RefusedAt = m.refused, k.view.At
 	}

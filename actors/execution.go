@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -26,11 +27,12 @@ type execution struct {
 	began  time.Time
 	leads  bool
 	log    *slog.Logger
+	loop   *health.Loop
 	result acted
 }
 
-func newExecution(w *worker, v replicaset.View, leads bool, log *slog.Logger) *execution {
-	return &execution{worker: w, view: v, began: time.Now(), leads: leads, log: log}
+func newExecution(w *worker, v replicaset.View, leads bool, log *slog.Logger, loop *health.Loop) *execution {
+	return &execution{worker: w, view: v, began: time.Now(), leads: leads, log: log, loop: loop}
 }
 
 // age is how long ago the generation was prepared.
@@ -42,6 +44,7 @@ func (e *execution) run(ctx context.Context, actions []replicaset.Action) *acted
 		if e.result.err = e.perform(ctx, a); e.result.err != nil {
 			break
 		}
+		e.loop.Round()
 	}
 	return &e.result
 }
@@ -281,7 +284,9 @@ func partitionOf(a *messages.Assignment, p slot.Partition) *messages.PartitionAs
 func (e *execution) activate(ctx context.Context, a replicaset.Activate) error {
 	w := e.worker
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, max(0, w.Timing.Coordination-e.age())+actTimeout)
+	patience := max(0, w.Timing.Coordination-e.age()) + actTimeout
+	e.loop.Allow(patience + 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var watch *blockerWatch
 	done, err := w.batches.activate(ctx)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/asynkron/protoactor-go/actor"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -22,6 +23,7 @@ import (
 type heartbeat struct {
 	worker *worker
 	log    *slog.Logger
+	loop   *health.Loop
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -49,7 +51,8 @@ type (
 // time is none.
 func newHeartbeat(w *worker, until time.Time) *heartbeat {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &heartbeat{worker: w, log: w.logger(kindHeartbeat), ctx: ctx, cancel: cancel, until: until}
+	loop := w.Loops.Watch(kindHeartbeat, w.Timing.Heartbeat+w.beatTimeout()+5*time.Second)
+	return &heartbeat{worker: w, log: w.logger(kindHeartbeat), loop: loop, ctx: ctx, cancel: cancel, until: until}
 }
 
 // Receive is the actor's protocol.
@@ -76,6 +79,9 @@ func (h *heartbeat) Receive(c actor.Context) {
 	}
 }
 
+// beatTimeout bounds a heartbeat.
+func (w *worker) beatTimeout() time.Duration { return max(w.Timing.trust()/2, time.Second) }
+
 // beat writes a heartbeat, unless one is on its way.
 func (h *heartbeat) beat(c actor.Context) {
 	if h.beating {
@@ -85,7 +91,7 @@ func (h *heartbeat) beat(c actor.Context) {
 	h.beating, h.again = true, false
 	stopTimers(h.due)
 	root, self, w := c.ActorSystem().Root, c.Self(), h.worker
-	ctx, cancel := context.WithTimeout(h.ctx, max(w.Timing.trust()/2, time.Second))
+	ctx, cancel := context.WithTimeout(h.ctx, w.beatTimeout())
 	go func() {
 		defer cancel()
 		result := &beaten{began: time.Now()}
@@ -103,6 +109,7 @@ func (h *heartbeat) beat(c actor.Context) {
 // tries again soon.
 func (h *heartbeat) beaten(c actor.Context, m *beaten) {
 	h.beating = false
+	h.loop.Round()
 	next := h.worker.Timing.Heartbeat
 	switch {
 	case m.err != nil:

@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
@@ -34,6 +35,7 @@ import (
 type horizonActor struct {
 	worker *worker
 	log    *slog.Logger
+	loop   *health.Loop
 
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -103,7 +105,7 @@ const (
 func newHorizon(w *worker, life uint64) *horizonActor {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &horizonActor{
-		worker: w, log: w.logger(kindHorizon), ctx: ctx, cancel: cancel,
+		worker: w, log: w.logger(kindHorizon), loop: w.Loops.Watch(kindHorizon, max(w.Timing.Poll, horizonIdle)+horizonTimeout+5*time.Second), ctx: ctx, cancel: cancel,
 		prober: horizon.NewProber(w.db, w.EventStore.EventsTable(), w.Store.Regressions(w.db.InTransactions()),
 			horizon.Options{BlockerAfter: horizonBlockedAfter, Slot: slot.SQL}),
 		epoch: life << 32,
@@ -221,6 +223,7 @@ func (h *horizonActor) probe(c actor.Context) {
 }
 
 func (h *horizonActor) probed(c actor.Context, m *probed) {
+	h.loop.Round()
 	now := time.Now()
 	over := now.Sub(h.ended)
 	h.probing, h.took, h.ended = false, m.took, now

@@ -7,6 +7,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -15,6 +16,7 @@ import (
 // projection that the worker handles it for.
 //
 //	receives  HorizonAdvanced, ReaderReady   from the supervisor: for the processors
+//	          ProgressAsked     from the supervisor: it ends a round; for the processors
 //	          Fenced            from a processor: for the supervisor
 //	          Informed          from a processor: it can be told what came meanwhile
 //	itself    respawn
@@ -24,12 +26,14 @@ type partition struct {
 	nursery
 	worker     *worker
 	log        *slog.Logger
+	loop       *health.Loop
 	run        *run
 	assignment messages.PartitionAssignment
 	again      bool                        // it replaces one that crashed: positions have moved on
 	horizon    messages.HorizonAdvanced    // the last one
 	reader     messages.ReaderReady        // the last one
 	changed    messages.CheckpointsChanged // the last one
+	asked      messages.ProgressAsked      // the last one
 	told       map[string]*told            // by a processor's PID id
 }
 
@@ -39,6 +43,7 @@ type told struct {
 	horizon messages.HorizonAdvanced
 	reader  messages.ReaderReady
 	changed messages.CheckpointsChanged
+	asked   messages.ProgressAsked
 	open    int // messages that it has not taken in
 }
 
@@ -46,7 +51,7 @@ func newPartition(w *worker, r *run, a messages.PartitionAssignment, again bool)
 	log := w.logger(kindPartition).With("generation", r.generation, "partition", a.Partition.String())
 	return &partition{
 		nursery: newNursery(log, w.Metrics), worker: w, log: log, run: r.sub(w.Timing.Grace), assignment: a, again: again,
-		told: map[string]*told{},
+		loop: w.Loops.Watch(kindPartition+" "+a.Partition.String(), quietRound), told: map[string]*told{},
 	}
 }
 
@@ -62,6 +67,10 @@ func (p *partition) Receive(c actor.Context) {
 		p.informAll(c)
 	case messages.CheckpointsChanged:
 		p.changed = m
+		p.informAll(c)
+	case messages.ProgressAsked:
+		p.loop.Round()
+		p.asked = m
 		p.informAll(c)
 	case messages.ReaderReady:
 		p.reader = m
@@ -82,6 +91,7 @@ func (p *partition) Receive(c actor.Context) {
 		p.terminated(c, m.Who)
 	case *actor.Stopping:
 		p.close()
+		p.run.endLoop(p.loop)
 		if p.run.soft.Err() == nil { // nobody has asked for it: the partition has crashed
 			p.run.cancel(errStopping)
 		}
@@ -124,6 +134,11 @@ func (p *partition) inform(c actor.Context, pid *actor.PID) {
 		t.horizon = p.horizon
 		t.open++
 		c.Send(pid, p.horizon)
+	}
+	if t.asked != p.asked {
+		t.asked = p.asked
+		t.open++
+		c.Send(pid, p.asked)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -21,9 +22,10 @@ import (
 //
 //	receives  HorizonAdvanced   from its partition: there may be events
 //	          ReaderReady       from its partition: where to ask for them
+//	          ProgressAsked     from its partition: it ends a round
 //	          EventsRead        from the reader
 //	sends     ReadEvents        to the reader: one question at a time, a page ahead of what it handles
-//	          Informed          to its partition, after each HorizonAdvanced and ReaderReady
+//	          Informed          to its partition, after each message of its
 //	          Fenced            to its partition: the checkpoint is somebody else's; it stays still from then on
 //	itself    proceed, flushDue, flushWanted
 //
@@ -35,6 +37,7 @@ import (
 type processor struct {
 	worker  *worker
 	log     *slog.Logger
+	loop    *health.Loop
 	run     *run
 	fence   pgcoord.Fence
 	handler handling.Projection
@@ -73,6 +76,18 @@ type (
 	flushDue struct{}
 )
 
+// processorRound is how long a round of a processor may take, besides the time in which it waits for handlers, or for others to let it begin a batch.
+const processorRound = 30 * time.Second
+
+// processorStep is how long the statements of one step may take. A server that is slow gets up to two minutes to answer one.
+const processorStep = 150 * time.Second
+
+// endRound ends a round within a step.
+func (p *processor) endRound() {
+	p.loop.Round()
+	p.loop.Allow(processorStep)
+}
+
 // next is what follows a step.
 type next struct {
 	more  bool          // there is more to do at once
@@ -94,6 +109,7 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description
 		worker: w, run: r, fence: fence, handler: handler, policy: policy,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
+		loop:   w.Loops.Watch(kindProcessor+" "+fence.Projection+" "+fence.Partition.String(), processorRound),
 		pieces: running, resting: resting, parked: parkedIn(a.Parked, fence.Projection, fence.Partition.Range()), known: len(a.Pieces) > 0, readTo: readFrom(running, resting),
 		failing: failing{unsettled: max(0, a.Unsettled), unknown: a.Unsettled == messages.UnsettledUnknown},
 		supply: supply{
@@ -136,6 +152,9 @@ func (p *processor) Receive(c actor.Context) {
 		p.supply.reader = actor.NewPID(c.Self().Address, m.Reader)
 		p.supply.reset(p.readTo)
 		p.proceed(c)
+	case messages.ProgressAsked:
+		c.Request(c.Parent(), messages.Informed{})
+		p.loop.Round()
 	case messages.EventsRead:
 		p.receive(c, m)
 	case *proceed:
@@ -149,6 +168,7 @@ func (p *processor) Receive(c actor.Context) {
 		p.waited(c)
 	case *actor.Stopping:
 		stopTimers(p.wake, p.flush)
+		p.run.endLoop(p.loop)
 		p.worker.Waits.Forget(p.waits.flusher)
 		p.worker.positions.forget(p.fence)
 		p.worker.Metrics.ForgetPartition(p.fence.Projection, p.fence.Partition.String())
@@ -190,7 +210,9 @@ func (p *processor) work(c actor.Context) {
 	if p.halted || p.run.soft.Err() != nil {
 		return
 	}
+	p.loop.Allow(processorStep)
 	n, err := p.step(c)
+	p.loop.Round()
 	if err != nil {
 		n = p.failed(c, err)
 	}

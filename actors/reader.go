@@ -10,6 +10,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -20,6 +21,7 @@ import (
 //
 //	receives  ReadEvents        from a processor: answered with EventsRead
 //	          HorizonAdvanced   from the supervisor: up to where it may read
+//	          ProgressAsked     from the supervisor: it ends a round
 //	sends     EventsRead        to the processor that asked
 //	itself    windowRead, windowEnded, aloneRead, waitedEnough
 //
@@ -33,6 +35,7 @@ import (
 type reader struct {
 	worker *worker
 	log    *slog.Logger
+	loop   *health.Loop
 	run    *run
 	window *window
 	union  union
@@ -100,7 +103,7 @@ const (
 func newReader(w *worker, r *run, a messages.Assignment) *reader {
 	u := unionOf(w, a)
 	return &reader{
-		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation),
+		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation), loop: w.Loops.Watch(kindReader, quietRound),
 		window: newWindow(windowBytes, windowAhead), union: u, events: eventread.New(w.EventStore, w.logger(kindReader)),
 		fallen: map[string]struct{}{},
 		chunk:  max(w.Batch.Size, min(u.shares*w.Batch.Size, mostShared)),
@@ -124,8 +127,11 @@ func (r *reader) Receive(c actor.Context) {
 		r.windowEnded(c, m)
 	case *waitedEnough:
 		r.readOn(c)
+	case messages.ProgressAsked:
+		r.loop.Round()
 	case *actor.Stopping:
 		stopTimers(r.wake)
+		r.run.endLoop(r.loop)
 	case *aloneRead:
 		r.alone--
 		r.sizing.size(m.answer.Events.Len(), m.bytes)

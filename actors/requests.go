@@ -165,7 +165,7 @@ func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.
 	if err != nil {
 		return nil, nil, err
 	}
-	release, err := p.worker.acquireBatch(ctx, p.fence.Projection)
+	release, err := p.acquire(ctx)
 	if err != nil {
 		leave()
 		return nil, nil, err

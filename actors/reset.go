@@ -17,7 +17,7 @@ import (
 // reset empties the projection's read model and sets its checkpoints back, those of other workers too, in one transaction that holds all of them. The others'
 // batches are refused by the fence from then on, and read the checkpoints again.
 func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, error) {
-	release, err := p.worker.acquireBatch(ctx, p.fence.Projection)
+	release, err := p.acquire(ctx)
 	if err != nil {
 		return next{}, err
 	}

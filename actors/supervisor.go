@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -41,13 +42,17 @@ const (
 //	          Joined             from the coordinator: for the heartbeat
 //	          Left               from the coordinator: stop everything
 //	sends     PartitionsStopped, PartitionsRunning, HandlersAbandoned   to the coordinator
-//	itself    respawn, drainDue, leaseDue
+//	          ProgressAsked      to the reader and the partitions
+//	itself    respawn, drainDue, leaseDue, roundDue
 //
 // It is its children's supervision strategy: see nursery.
 type supervisor struct {
 	nursery
 	worker *worker
 	log    *slog.Logger
+	loop   *health.Loop
+	rounds int64         // of the loop
+	round  *time.Timer   // of the next
 	done   chan struct{} // closed when everything has stopped
 
 	coordinator, heartbeat *actor.PID
@@ -76,6 +81,12 @@ type run struct {
 	drain               *time.Timer
 }
 
+// roundDue says that it is time for the supervisor's next round.
+type roundDue struct{}
+
+// quietRound is how long a round may take of an actor that is asked for one about once a second.
+const quietRound = 10 * time.Second
+
 // drainDue says that the run's processors have had their time to finish.
 type drainDue struct{ run *run }
 
@@ -89,7 +100,7 @@ var (
 
 func newSupervisor(w *worker, done chan struct{}) *supervisor {
 	log := w.logger(kindSupervisor)
-	return &supervisor{nursery: newNursery(log, w.Metrics), worker: w, log: log, done: done}
+	return &supervisor{nursery: newNursery(log, w.Metrics), worker: w, log: log, loop: w.Loops.Watch(kindSupervisor, quietRound), done: done}
 }
 
 // Receive is the actor's protocol.
@@ -101,6 +112,8 @@ func (s *supervisor) Receive(c actor.Context) {
 		s.receive(c, m)
 	case *respawn:
 		s.respawned(c, m)
+	case *roundDue:
+		s.endRound(c)
 	case *drainDue:
 		m.run.hardStop(errDrained)
 	case *leaseDue:
@@ -111,7 +124,7 @@ func (s *supervisor) Receive(c actor.Context) {
 		s.childEnded(c, m.Who)
 	case *actor.Stopping:
 		s.close()
-		stopTimers(s.expiry)
+		stopTimers(s.expiry, s.round)
 		if s.run != nil {
 			s.run.cancel(errShutdown)
 		}
@@ -131,6 +144,18 @@ func (s *supervisor) start(c actor.Context) {
 		s.horizonLives++
 		return newHorizon(w, s.horizonLives)
 	}})
+	s.endRound(c)
+}
+
+// endRound says that messages are processed, asks the same of those that may have nothing to do, and arms the next round.
+func (s *supervisor) endRound(c actor.Context) {
+	s.loop.Round()
+	s.rounds++
+	asked := messages.ProgressAsked{Number: s.rounds}
+	s.send(c, kindReader, asked)
+	s.send(c, kindPartition, asked)
+	root, self := c.ActorSystem().Root, c.Self()
+	s.round = time.AfterFunc(s.worker.Loops.Unit(), func() { root.Send(self, &roundDue{}) })
 }
 
 // receive is the part of the protocol that others speak.
@@ -149,12 +174,14 @@ func (s *supervisor) receive(c actor.Context, m messages.ToSupervisor) {
 	case messages.LeaseExpired:
 		s.lease = time.Time{}
 		s.cancelPartitions(c)
+		s.worker.Member.Trust(false)
 		c.Send(s.coordinator, m)
 	case messages.LeaseRenewed:
 		if s.lease.IsZero() {
 			c.Send(s.coordinator, m)
 		}
 		s.lease = m.Until
+		s.worker.Member.Trust(true)
 	case messages.Leave:
 		s.leaving = true
 		c.Send(s.coordinator, m)
@@ -256,6 +283,13 @@ func (r *run) cancel(cause error) {
 	stopTimers(r.drain)
 	r.softStop(cause)
 	r.hardStop(cause)
+}
+
+// endLoop ends the watch of an actor's loop, unless the actor has crashed: then another goes on with it.
+func (r *run) endLoop(loop *health.Loop) {
+	if r.soft.Err() != nil {
+		loop.End()
+	}
 }
 
 func partitionNames(a messages.Assignment) []string {

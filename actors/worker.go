@@ -102,6 +102,7 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 	}
 	cfg := w.worker.Config
 	connected := false
+	loop := cfg.Loops.Watch("session", pgcoord.SessionRound)
 	return pgcoord.SessionConfig{
 		Connect: cfg.Connect,
 		Channel: cfg.Store.Channel(),
@@ -140,6 +141,7 @@ func (w *Worker) sessionConfig(ready <-chan struct{}) pgcoord.SessionConfig {
 				cfg.Metrics.Notification(pgcoord.NotifyHorizon)
 				send(messages.HorizonAnnounced{Session: session, Announcement: a})
 			},
+			Progress: loop.Round,
 			Proved:   cfg.Metrics.NotificationProof,
 			Appended: func() { send(messages.EventsAppended{}) },
 			Declined: func() { send(messages.WakeUpsDeclined{}) },
@@ -155,6 +157,7 @@ func (w *Worker) close() {
 			w.worker.session.Close()
 		}
 		w.system.Shutdown()
+		w.worker.Loops.End()
 		w.worker.batches.leave()
 		w.worker.hook.End()
 	})

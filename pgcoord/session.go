@@ -36,6 +36,8 @@ type SessionEvents struct {
 	// Declined is called when a session has given back the lock that made
 	// appends be notified: see AskForWakeUps.
 	Declined func()
+	// Progress is called after each thing that the session has done; see SessionRound.
+	Progress func()
 	// Proved is called now and then with whether a notification that the session
 	// sent to itself has arrived.
 	Proved func(arrived bool)
@@ -114,6 +116,9 @@ func (s *Session) Do(ctx context.Context, run func(context.Context, *pgx.Conn) e
 const (
 	sessionOpenTimeout = 10 * time.Second
 	sessionStatement   = 10 * time.Second
+	// SessionRound is how long the session takes at most from one call of SessionEvents.Progress to the next, while somebody has it run a
+	// statement every few seconds, as a worker does.
+	SessionRound = 20 * time.Second
 )
 
 // sessionBackoff is the delay between attempts to connect.
@@ -125,6 +130,7 @@ func (s *Session) run(ctx context.Context) {
 	failures := 0
 	for {
 		conn, err := s.open(ctx)
+		s.progress()
 		if err == nil {
 			failures, s.asked = 0, false
 			s.pid = int(conn.PgConn().PID())
@@ -132,6 +138,7 @@ func (s *Session) run(ctx context.Context) {
 			err = s.serve(ctx, conn)
 			s.sayGoodbye(ctx, conn)
 			closeConn(conn)
+			s.progress()
 		}
 		if ctx.Err() != nil {
 			return
@@ -143,6 +150,12 @@ func (s *Session) run(ctx context.Context) {
 		if !wait(ctx, backoff) {
 			return
 		}
+	}
+}
+
+func (s *Session) progress() {
+	if s.cfg.Events.Progress != nil {
+		s.cfg.Events.Progress()
 	}
 }
 
@@ -243,6 +256,7 @@ func (s *Session) serve(ctx context.Context, conn *pgx.Conn) error {
 	defer due.Stop()
 	s.proving = false
 	for {
+		s.progress()
 		var r *request
 		waiting, interrupt := context.WithCancel(ctx)
 		waited := make(chan error, 1)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -44,6 +45,7 @@ type Hub struct {
 
 	waits atomic.Int64 // how many there are
 	poked chan struct{}
+	loops *health.Loops // with the poller
 
 	mu       sync.Mutex
 	users    int
@@ -78,6 +80,7 @@ func Join(place any, database Database) *Hub {
 	h := hubs.of[place]
 	if h == nil {
 		h = &Hub{
+			loops: health.NewLoops(time.Second, nil),
 			place: place, database: database, poked: make(chan struct{}, 1), waiters: map[string]map[*waiter]struct{}{}, asked: map[string]time.Time{},
 			runs: map[string]int{}, flushers: map[string]map[*Flusher]struct{}{},
 		}
@@ -86,6 +89,9 @@ func Join(place any, database Database) *Hub {
 	h.users++
 	return h
 }
+
+// Status is how the poller is, if there is one.
+func (h *Hub) Status() []health.Status { return h.loops.Status() }
 
 // Leave ends the use of the hub.
 func (h *Hub) Leave() {

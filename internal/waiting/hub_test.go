@@ -316,3 +316,27 @@ func TestThoseOfOnePlaceShareAHub(t *testing.T) {
 	none.Flush("p")
 	none.Forget(none.Flushes("p", nil))
 }
+
+func TestAPollerThatIsStuckIsSeen(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		h := Join(t, Database{
+			Look:    func(context.Context, Question) (Answer, error) { <-free; return Answer{}, errGone },
+			MayPass: func(error) bool { return false },
+		})
+		defer h.Leave()
+		assert.Empty(t, h.Status(), "nobody waits, so there is no poller")
+		ended := make(chan error, 1)
+		go func() { ended <- h.Wait(t.Context(), Wait{Projection: "users", Position: 1}) }()
+		pass(pollerRound)
+		require.Len(t, h.Status(), 1)
+		assert.True(t, h.Status()[0].OK)
+		pass(time.Second)
+		assert.False(t, h.Status()[0].OK)
+		close(free)
+		require.ErrorIs(t, <-ended, errGone)
+		pass(time.Second) // it rests after a failure
+		assert.Empty(t, h.Status())
+	})
+}

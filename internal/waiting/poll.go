@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -20,6 +21,8 @@ const (
 	leastPause = 2 * time.Millisecond
 	// lookTimeout bounds one look, and the wait for its connection.
 	lookTimeout = 5 * time.Second
+	// pollerRound is how long a step of the poller may take.
+	pollerRound = lookTimeout + 5*time.Second
 
 	// askAfter is how long somebody has waited before the workers are asked to write down how far they are, and askAgain when they are asked again.
 	askAfter = 15 * time.Millisecond
@@ -33,16 +36,19 @@ var failureBackoff = dbfault.Backoff{First: 20 * time.Millisecond, Max: time.Sec
 // poll looks until nobody waits.
 func (h *Hub) poll() {
 	failures := 0
+	loop := h.loops.Watch("waits", pollerRound)
 	for {
+		loop.Round()
 		h.pause(time.Until(h.began.Add(leastPause)))
 		looked, question := h.question()
 		if looked == nil {
-			return
+			return // and has ended the watch
 		}
 		h.began = time.Now() // only the poller uses it, and one poller follows the other
 		ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 		answer, err := h.database.Look(ctx, question)
 		cancel()
+		loop.Round()
 		again := false
 		if err != nil {
 			failures++
@@ -51,8 +57,8 @@ func (h *Hub) poll() {
 			failures = 0
 			var failed []failure
 			failed, again = h.settle(looked, question, answer)
-			h.fail(failed)
-			h.ask(answer)
+			h.fail(failed, loop)
+			h.ask(answer, loop)
 		}
 		switch {
 		case failures > 0:
@@ -113,6 +119,7 @@ func (h *Hub) question() ([]*waiter, Question) {
 	}
 	if looked == nil {
 		h.polling, h.failed = false, nil
+		h.loops.End() // before there is another
 		return nil, q
 	}
 	slices.SortStableFunc(looked, func(a, b *waiter) int { return order(b.examine) - order(a.examine) })
@@ -173,7 +180,7 @@ func (h *Hub) settle(looked []*waiter, q Question, answer Answer) (failed []fail
 const mostWhys = 8
 
 // fail ends waits, and says why they failed. Where many fail for the same reason it is looked up once.
-func (h *Hub) fail(failed []failure) {
+func (h *Hub) fail(failed []failure, loop *health.Loop) {
 	whys := map[string]string{}
 	for _, f := range failed {
 		key := f.one.Projection + "\x00" + f.err.Error()
@@ -182,6 +189,7 @@ func (h *Hub) fail(failed []failure) {
 			ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 			why = h.database.Why(ctx, f.one.Wait, f.err)
 			cancel()
+			loop.Round()
 			whys[key] = why
 		}
 		if why != "" {
@@ -207,12 +215,13 @@ func (h *Hub) lookFailed(looked []*waiter, err error) {
 }
 
 // ask asks the workers to write down how far they are, where somebody has waited for a while. Where nothing is in scope of a projection they do so seldom.
-func (h *Hub) ask(answer Answer) {
+func (h *Hub) ask(answer Answer, loop *health.Loop) {
 	for _, projection := range h.toAsk() {
 		h.Flush(projection)
 		ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 		h.database.Ask(ctx, answer.Standings[projection].ReplicaSet, projection)
 		cancel()
+		loop.Round()
 	}
 }
 

@@ -54,7 +54,7 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "waits-ask-to-flush", File: "internal/waiting/poll.go",
-		Old: "			h.ask(answer)\n", New: "",
+		Old: "			h.ask(answer, loop)\n", New: "",
 		Test: "TestWorkersAreAskedToFlush", Promise: "who waits for an event that is out of scope is told soon",
 	},
 	{

@@ -57,6 +57,10 @@ test-hostile: postgres ## Run test/face once more as roles whose settings are al
 		HOSTILE=$$mode $(PGTEST) run -- go test -count=1 -timeout 20m $(FLAGS) ./test/face || exit 1; \
 	done
 
+.PHONY: test-sql
+test-sql: postgres ## Run test/face once more with handlers that use database/sql
+	HANDLERS=sql $(PGTEST) run -- go test -count=1 -timeout 20m $(FLAGS) ./test/face
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt, go vet, golangci-lint
 	@unformatted=$$($(GOFUMPT) -l .) && if [ -n "$$unformatted" ]; then \

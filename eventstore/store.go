@@ -3,6 +3,7 @@ package eventstore
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -96,6 +97,10 @@ func refuseNil(doing, argument string, db any) error {
 	case *pgxpool.Tx:
 		none = db == nil
 	case *pgx.Conn:
+		none = db == nil
+	case *sql.Tx:
+		none = db == nil
+	case *sql.Conn:
 		none = db == nil
 	}
 	if none {

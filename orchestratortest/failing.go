@@ -2,6 +2,7 @@ package orchestratortest
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,6 +19,9 @@ func Failing(p projection.Projection, when func(es.PersistedEvent) error) projec
 	if d, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p); err == nil { // if not, whoever runs it says so
 		if batches, whole := d.Projection.(handling.BatchHandler); whole {
 			return failingBatches{failing: f, batches: batches}
+		}
+		if one, bySQL := sqlOf(p); bySQL {
+			return failingSQL{failing: f, one: one}
 		}
 	}
 	return f
@@ -54,4 +58,32 @@ func (f failingBatches) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.
 		}
 	}
 	return f.batches.HandleBatch(ctx, tx, events)
+}
+
+// failingSQL fails on some events of a projection that uses database/sql.
+type failingSQL struct {
+	failing
+	one projection.SQLProjection
+}
+
+// HandleSQL fails, or has the event handled.
+func (f failingSQL) HandleSQL(ctx context.Context, tx *sql.Tx, event es.PersistedEvent) error {
+	if err := f.when(event); err != nil {
+		return err
+	}
+	return f.one.HandleSQL(ctx, tx, event)
+}
+
+// sqlOf is p, or what it wraps, if that uses database/sql.
+func sqlOf(p projection.Projection) (projection.SQLProjection, bool) {
+	for {
+		if one, bySQL := p.(projection.SQLProjection); bySQL {
+			return one, true
+		}
+		w, wraps := p.(projection.Wrapper)
+		if !wraps {
+			return nil, false
+		}
+		p = w.Unwrap()
+	}
 }

@@ -24,7 +24,8 @@ import (
 //
 //   - again: it depends on the events only, not on the clock or on what is kept in memory;
 //   - a rollback leaves nothing: it writes through tx only;
-//   - in batches of other sizes and, if it has HandleBatch, one by one through Handle, unless that returns projection.ErrBatchOnly;
+//   - in batches of other sizes and, if it has HandleBatch, one by one through Handle, unless that returns projection.ErrBatchOnly or
+//     projection.ErrSQLOnly (the same for HandleSQLBatch and HandleSQL);
 //   - divided among 2 to 8 partitions, which are handled one after the other, in either order, and by turns, unless it is unpartitioned;
 //   - with a crash at any point of a batch, after which the batch is handled again.
 //
@@ -109,7 +110,7 @@ func (c checker) firstBroken(ctx context.Context, events []es.PersistedEvent, la
 		}
 		got, err := c.run(ctx, v)
 		switch {
-		case v.single && errors.Is(err, projection.ErrBatchOnly):
+		case v.single && (errors.Is(err, projection.ErrBatchOnly) || errors.Is(err, projection.ErrSQLOnly)):
 			continue
 		case err != nil:
 			return nil, err

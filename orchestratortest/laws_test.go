@@ -78,6 +78,8 @@ func TestGoodProjectionsKeepTheLaws(t *testing.T) {
 		"counts":                  users{},
 		"counts in batches":       batches{},
 		"counts both ways":        byBatches{by: by{handle: add}, batch: add},
+		"database/sql":            sqlUsers{},
+		"database/sql, both ways": sqlBatches{},
 		"wrapped":                 Failing(users{}, func(es.PersistedEvent) error { return nil }),
 		"the latest, in one part": by{handle: latest, unpartitioned: true},
 		"the latest version": by{handle: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) error {

@@ -2,6 +2,7 @@ package orchestratortest
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"runtime"
@@ -52,7 +53,30 @@ func (b batches) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.Persist
 	return nil
 }
 
-var both = map[string]projection.Projection{"one by one": users{}, "batches": batches{}}
+var both = map[string]projection.Projection{"one by one": users{}, "batches": batches{}, "database/sql": sqlUsers{}, "database/sql, batches": sqlBatches{}}
+
+// sqlUsers is users with database/sql.
+type sqlUsers struct{ projection.SQLOnly }
+
+func (sqlUsers) Name() string             { return "users" }
+func (sqlUsers) AggregateTypes() []string { return []string{"User"} }
+
+func (sqlUsers) HandleSQL(ctx context.Context, tx *sql.Tx, e es.PersistedEvent) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO users AS u (id, told) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET told = u.told + 1", e.AggregateID)
+	return err
+}
+
+// sqlBatches is the same in batches.
+type sqlBatches struct{ sqlUsers }
+
+func (b sqlBatches) HandleSQLBatch(ctx context.Context, tx *sql.Tx, events []es.PersistedEvent) error {
+	for _, e := range events {
+		if err := b.HandleSQL(ctx, tx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func event(aggregateType, id string) es.Event {
 	return es.Event{BoundedContext: "Identity", AggregateType: aggregateType, AggregateID: id, EventType: "Something", Payload: []byte("{}")}

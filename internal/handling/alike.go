@@ -91,15 +91,29 @@ func withoutDetails(text string) string {
 
 // handlerMethod is the method of the handler that gets events.
 func handlerMethod(handler Projection) string {
-	method := "Handle"
-	if _, whole := handler.(BatchHandler); whole {
-		method = "HandleBatch"
-	}
-	name := fmt.Sprintf("%T", handler)
+	called, method := calledOf(handler)
+	name := fmt.Sprintf("%T", called)
 	if strings.HasPrefix(name, "*") {
 		name = "(" + name + ")"
 	}
 	return name + "." + method
+}
+
+// calledOf is the application's type that gets the handler's events, and its method that does.
+func calledOf(handler Projection) (called Projection, method string) {
+	switch h := handler.(type) {
+	case resolvedBatch:
+		return calledOf(h.batch)
+	case resolved:
+		return calledOf(h.Projection)
+	case sqlBatches:
+		return h.of, "HandleSQLBatch"
+	case sqlEvents:
+		return h.of, "HandleSQL"
+	case BatchHandler:
+		return h, "HandleBatch"
+	}
+	return handler, "Handle"
 }
 
 // mainModule is the path of the program's own module; empty if it is not known.
@@ -139,7 +153,8 @@ func frameOf(stack string, handler Projection) string {
 
 // packageOf is the path of the package of the handler's type.
 func packageOf(handler Projection) string {
-	t := reflect.TypeOf(handler)
+	called, _ := calledOf(handler)
+	t := reflect.TypeOf(called)
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}

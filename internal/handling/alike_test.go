@@ -2,6 +2,7 @@ package handling
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
@@ -71,3 +73,35 @@ func TestAlikeForOtherEvents(t *testing.T) {
 	}
 	assert.Equal(t, map[string]bool{"article … is missing": true}, kinds)
 }
+
+// shelf is a projection that uses database/sql.
+type shelf struct{ shop }
+
+func (*shelf) HandleSQL(context.Context, *sql.Tx, es.PersistedEvent) error { return nil }
+
+// shelves handles batches so.
+type shelves struct{ shop }
+
+func (*shelves) HandleSQLBatch(context.Context, *sql.Tx, []es.PersistedEvent) error { return nil }
+
+// around wraps.
+type around struct{ Projection }
+
+func (a around) Unwrap() Projection { return a.Projection }
+
+// The frame is the application's method that was called, not what is between.
+func TestAlikeNamesTheApplicationsMethod(t *testing.T) {
+	t.Parallel()
+	for want, p := range map[string]Projection{
+		"(*handling.shelf).HandleSQL":        &shelf{},
+		"(*handling.shelves).HandleSQLBatch": around{&shelves{}},
+		"handling.around.Handle":             around{&shop{}},
+	} {
+		d, err := Describe[Wrapper[Projection], errorPolicied](p)
+		require.NoError(t, err)
+		_, frame := Alike(errors.New("x"), d.Projection)
+		assert.Equal(t, want, frame)
+	}
+}
+
+type errorPolicied interface{ ErrorPolicy() string }

@@ -18,6 +18,8 @@ func optionalInterfaces[W, E any]() []reflect.Type {
 		reflect.TypeFor[aggregateScoped](),
 		reflect.TypeFor[contextScoped](),
 		reflect.TypeFor[BatchHandler](),
+		reflect.TypeFor[SQLHandler](),
+		reflect.TypeFor[SQLBatchHandler](),
 		reflect.TypeFor[unpartitioned](),
 		reflect.TypeFor[Resettable](),
 		reflect.TypeFor[W](),
@@ -51,14 +53,28 @@ func resolve[W Wrapper[P], E any, P Projection](p P) (Projection, error) {
 			return nil, fmt.Errorf("%T is wrapped more than %d times: does Unwrap return the projection itself?", p, deepest)
 		}
 	}
-	if len(layers) == 1 {
-		return p, nil
+	batch, one, err := outermostHandlers(layers)
+	if err != nil || len(layers) == 1 && one == nil {
+		return p, err
 	}
 	r := resolved{Projection: p, layers: layers}
-	if batch, ok := outermost[BatchHandler](layers); ok {
+	if one != nil {
+		r.Projection = one
+	}
+	if batch != nil {
 		return resolvedBatch{resolved: r, batch: batch}, nil
 	}
 	return r, nil
+}
+
+// outermostHandlers is how the outermost layer wants events that has more than Handle. one is nil if it wants them through Handle.
+func outermostHandlers(layers []Projection) (batch BatchHandler, one Projection, err error) {
+	for _, layer := range layers {
+		if batch, one, err = handlersOf(layer); batch != nil || one != nil || err != nil {
+			return batch, one, err
+		}
+	}
+	return nil, nil, nil
 }
 
 // isNil says whether p is nothing, or a nil pointer.

@@ -18,6 +18,7 @@ import (
 
 // imports are the packages that fragments may use, each by its own name.
 var imports = []string{
+	"database/sql",
 	"context", "errors", "fmt", "log/slog", "net/http", "os", "os/signal", "syscall", "testing", "time",
 	"github.com/google/uuid", "github.com/jackc/pgx/v5", "github.com/jackc/pgx/v5/pgxpool",
 	"github.com/prometheus/client_golang/prometheus",

@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es", "internal/health"},
 	"pgcoord":                      {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "internal/waiting", "es"},
 	"projection":                   {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/manual", "internal/packed", "internal/slot", "es"},
-	"eventstore":                   {"internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es"},
+	"eventstore":                   {"internal/sqltx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es"},
 	"internal/eventread":           {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
 	"internal/eventrow":            {"internal/packed", "es"},
 	"internal/horizon":             {"internal/announcement", "internal/dbfault", "internal/dbguard", "internal/slot", "es"},
@@ -39,7 +39,8 @@ var mayImport = map[string][]string{
 	"internal/migrate":             {"internal/dbfault", "internal/dbguard", "internal/dbrights"},
 	"internal/manual":              {"internal/dbfault", "internal/slot"},
 	"internal/dbfault":             {},
-	"internal/handling":            {"internal/batchtx", "internal/dbfault", "internal/dbguard", "es"},
+	"internal/sqltx":               {"internal/batchtx"},
+	"internal/handling":            {"internal/sqltx", "internal/batchtx", "internal/dbfault", "internal/dbguard", "es"},
 	"internal/dbguard":             {"internal/dbfault"},
 	"internal/dbrights":            {"internal/dbfault"},
 	"internal/batchtx":             {"internal/dbfault", "internal/dbguard"},
@@ -61,7 +62,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
 	commands:     {"cli"},
-	driver:       {".", "actors", "orchestratortest", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler"},
+	driver:       {".", "actors", "orchestratortest", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler", "internal/sqltx"},
 	collectors:   {".", "metrics", "internal/measure"},
 }
 

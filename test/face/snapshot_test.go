@@ -267,7 +267,7 @@ var readers = map[string]struct {
 	},
 	"Explain": {
 		true,
-		[]string{"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "dead_letters", "parked_aggregates", "drains"},
+		[]string{"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "dead_letters", "parked_aggregates"},
 		func(ctx context.Context, a *admin.Admin) error {
 			_, err := a.Explain(ctx, 1)
 			return err

@@ -219,7 +219,7 @@ func start(t *testing.T, orch *orchestrator.Orchestrator, projections ...project
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	r := &running{t: t, cancel: cancel, ended: make(chan error, 1)}
-	go func() { r.ended <- orch.Run(ctx, projections) }()
+	go func() { r.ended <- orch.Run(ctx, asConfigured(projections)) }()
 	t.Cleanup(func() { _ = r.stop() })
 	return r
 }

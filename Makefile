@@ -76,7 +76,7 @@ fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files
 	$(GOLANGCI_LINT) fmt ./...
 
 .PHONY: demo
-demo: postgres ## Show processes that join, leave and die while they share a stream of events; SQL=1 shows how it is proved
+demo: postgres ## Show processes that join, leave and die while they share a stream of events; SQL=1 shows how it is proved, KEEP=1 goes on
 	go run ./test/demo
 
 .PHONY: bench

@@ -124,7 +124,7 @@ hold, 4 not confirmed.`,
 			&urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`form` of the result: table, plain (tabs between columns, no heading) or json"},
 			&urfave.StringFlag{Name: "actor", Usage: "`who` acts, for orchestrator_operations; default: the user and the host"},
 		},
-		Commands: slices.Concat(a.looking(), a.inspecting(), []*urfave.Command{a.projections(), a.deadLetters(), a.workers(), a.importCommand(), a.migrate(), a.healthcheck()}),
+		Commands: slices.Concat(a.looking(), a.inspecting(), []*urfave.Command{a.projections(), a.deadLetters(), a.workers(), a.importCommand(), a.migrate(), a.healthcheck(), a.serve()}),
 	}
 	a.finish(root)
 	return root

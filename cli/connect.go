@@ -140,7 +140,7 @@ func (a *app) admin(ctx context.Context, c *urfave.Command, options ...admin.Opt
 // replicaSet is the one that is named, or the only one that there is.
 func (a *app) replicaSet(ctx context.Context, c *urfave.Command, db *pgxpool.Pool) (string, error) {
 	named := a.value(c, "replica-set", "PUPSOURCING_REPLICA_SET")
-	if named != "" && c.Name == importing {
+	if named != "" && (c.Name == importing || c.Name == serving) {
 		return named, nil // which need not have run
 	}
 	schema, err := migrations.Locate(ctx, db, a.schema(c))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -52,10 +53,13 @@ type demo struct {
 	news    *watcher
 	speed   rate
 	showSQL bool // of the checks
+	goOn    bool // after the script, until a person interrupts it
 
 	database  *workload.Database
 	pool      *pgxpool.Pool // to observe with
 	writePool *pgxpool.Pool
+	pagePool  *pgxpool.Pool
+	page      *http.Server // nil before it is served
 	writers   *workload.Writers
 
 	processes []*workload.Process
@@ -78,6 +82,9 @@ func (d *demo) run(ctx context.Context) (figures, error) {
 	}
 	if err := d.play(ctx, steps); err != nil {
 		return figures{}, err
+	}
+	if d.goOn {
+		return figures{}, d.keep(ctx)
 	}
 	if err := d.drain(ctx); err != nil {
 		return figures{}, err
@@ -118,6 +125,9 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	d.writers = workload.StartWriters(ctx, d.writePool, eventstore.New(eventstore.WithLogger(nil)), writing)
 	d.screen.say(fmt.Sprintf("Using %s, ready after %.1f s. %d connections append events, in transactions that overlap; %.0f %% are rolled back.",
 		d.database.Server, time.Since(d.started).Seconds(), writing.Writers, 100*writing.RollbackShare))
+	if err := d.showPage(ctx); err != nil {
+		return err
+	}
 	d.screen.say(glossary...)
 	return nil
 }
@@ -195,7 +205,10 @@ func (d *demo) close(keep bool) (kept string, err error) {
 	if d.writers != nil {
 		d.writers.Stop()
 	}
-	for _, pool := range []*pgxpool.Pool{d.pool, d.writePool} {
+	if d.page != nil {
+		err = errors.Join(err, d.page.Close())
+	}
+	for _, pool := range []*pgxpool.Pool{d.pool, d.writePool, d.pagePool} {
 		if pool != nil {
 			pool.Close()
 		}

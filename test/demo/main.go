@@ -2,6 +2,8 @@
 // a stream of events that several connections keep appending to. Everything shown is read from the tables. In the end SQL
 // proves that each event was handled once, and in order; with SQL=1 in the environment the statements are shown.
 //
+// It serves the status page meanwhile; with KEEP=1 it goes on after the script, until Ctrl-C.
+//
 // It uses a throw-away PostgreSQL server, or a database of its own on the server that DATABASE_URL names.
 package main
 
@@ -35,12 +37,16 @@ func run() int {
 	started := time.Now()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errLimit)
-	defer cancel()
+	goOn := os.Getenv("KEEP") != ""
+	if !goOn {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, errLimit)
+		defer cancel()
+	}
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 
 	d := newDemo(newScreen(os.Stdout, refreshable(os.Stdout)), started)
-	d.showSQL = os.Getenv("SQL") != ""
+	d.showSQL, d.goOn = os.Getenv("SQL") != "", goOn
 	figures, err := d.run(ctx)
 	cause := context.Cause(ctx)
 	interrupted := err != nil && cause != nil && !errors.Is(cause, errLimit)

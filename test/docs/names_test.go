@@ -11,11 +11,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/statuspage"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/typecheck"
 )
 
@@ -30,7 +35,7 @@ type known struct {
 
 func newKnown(t *testing.T) known {
 	t.Helper()
-	k := known{root: root, metrics: metrics.Names(), packages: map[string]*types.Package{}, tables: migrations.VersionTable}
+	k := known{root: root, metrics: append(metrics.Names(), tableMetrics(t)...), packages: map[string]*types.Package{}, tables: migrations.VersionTable}
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	require.NoError(t, err)
 	for _, match := range regexp.MustCompile(`(?m)^([a-z][a-z-]*):`).FindAllSubmatch(makefile, -1) {
@@ -55,6 +60,20 @@ func newKnown(t *testing.T) known {
 		k.packages[pkg.Name()] = pkg
 	}
 	return k
+}
+
+// tableMetrics are the names of the metrics that come from the tables.
+func tableMetrics(t *testing.T) (names []string) {
+	t.Helper()
+	a, err := admin.New(&pgxpool.Pool{}, eventstore.New(), "set") // no database is asked
+	require.NoError(t, err)
+	described := make(chan *prometheus.Desc, 100)
+	statuspage.NewCollector(a).Describe(described)
+	close(described)
+	for d := range described {
+		names = append(names, regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1])
+	}
+	return names
 }
 
 func TestNamesExist(t *testing.T) {
@@ -228,6 +247,14 @@ func (k known) isMetric(name string) bool {
 		}
 	}
 	return false
+}
+
+func TestMetricsOfTheTablesAreListed(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "status-page.md"))
+	require.NoError(t, err)
+	for _, name := range tableMetrics(t) {
+		assert.Contains(t, string(text), "`"+name+"`")
+	}
 }
 
 func TestMissingNamesAreFound(t *testing.T) {

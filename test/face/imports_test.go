@@ -23,7 +23,7 @@ const (
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
 	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es"},
-	"cli":                          {".", "admin", "eventstore", "migrations", "pgcoord", "projection"},
+	"cli":                          {".", "admin", "metrics", "statuspage", "eventstore", "migrations", "pgcoord", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
 	"statuspage":                   {"admin", "internal/slot"},
 	"orchestratortest":             {".", "es", "eventstore", "internal/batchtx", "internal/handling", "projection"},
@@ -63,7 +63,7 @@ var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
 	commands:     {"cli"},
 	driver:       {".", "actors", "orchestratortest", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler", "internal/sqltx"},
-	collectors:   {".", "metrics", "internal/measure"},
+	collectors:   {".", "cli", "metrics", "internal/measure", "statuspage"},
 }
 
 func TestImportsPointDownwards(t *testing.T) {

@@ -133,17 +133,24 @@ func (q *queries) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQ
 }
 func (*queries) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
+// counted counts the statements of the application from now on.
+func (w *world) counted() *queries {
+	w.t.Helper()
+	config := w.db.Config()
+	count := &queries{}
+	config.ConnConfig.Tracer = count
+	db, err := pgxpool.NewWithConfig(w.t.Context(), config)
+	require.NoError(w.t, err)
+	w.t.Cleanup(db.Close)
+	w.workers = db
+	return count
+}
+
 // A hundred open pages cost the database what one costs.
 func TestAHundredWhoWatchCostOneLook(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
-	config := w.db.Config()
-	var count queries
-	config.ConnConfig.Tracer = &count
-	db, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	w.workers = db
+	count := w.counted()
 	a := w.admin("set")
 	page := func() http.Handler { return statuspage.New(a, statuspage.WithInterval(time.Hour)) }
 	get(t, page(), "/") // finds the tables

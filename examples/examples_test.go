@@ -57,6 +57,14 @@ func TestBasic(t *testing.T) {
 	})
 }
 
+func TestDatabaseSQL(t *testing.T) {
+	example := start(t, build(t, "database-sql"), "DATABASE_URL="+pgtest.NewDSN(t))
+	for _, table := range []string{"by_hand", "gorm", "bun", "sqlc", "sqlc_pgx"} {
+		example.expect(`^orders_` + table + `: 2 items, 17 in all, placed: true$`)
+	}
+	require.Zero(t, example.wait())
+}
+
 func TestMultipleReplicaSets(t *testing.T) {
 	binary := build(t, "multiple-replica-sets")
 

@@ -29,7 +29,9 @@ func build(t *testing.T, example string) (binary string) {
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
-	output, err := exec.CommandContext(t.Context(), "go", append(args, "./"+example)...).CombinedOutput()
+	command := exec.CommandContext(t.Context(), "go", append(args, ".")...)
+	command.Dir = example // it may be a module of its own
+	output, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	return binary
 }

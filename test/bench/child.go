@@ -42,6 +42,7 @@ var jobs = map[string]func(context.Context, job, *progress) error{
 	"parts":  runParts,
 	"row":    runByHand,
 	"batch":  runByHand,
+	"sql":    runBySQL,
 	"worker": runWorker,
 	"append": runAppend,
 }

@@ -36,7 +36,8 @@
 //   - write/row: the handler inserts a row for each event through tx, over a twentieth of the events. It is compared with a loop written by
 //     hand: a page of 1,000 events read, BEGIN, 1,000 inserts, the checkpoint's update, COMMIT, on one connection that does not
 //     wait for the disk either (synchronous_commit = off).
-//   - write/batch: the same with HandleBatch and one COPY for each batch, over a fifth of the events.
+//   - write/sql: the same with HandleSQL, and a loop written by hand with database/sql.
+//   - write/batch: the same as write/row with HandleBatch and one COPY for each batch, over a fifth of the events.
 //   - contended/4w: each event adds to one of 1,000 rows, in no order, and four workers share the projection; ratio to one worker. The
 //     rows count what is committed, from when a tenth of the events is, for up to 30 s. contended/4w/batch: with HandleBatch and one UPDATE for
 //     each batch. contended/2w, contended/4p: two workers, and four partitions of one. contended/hot: all events add to one row.

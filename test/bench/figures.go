@@ -69,6 +69,7 @@ var mainCatalogue = []definition{
 	{"catchup/4w", "4 workers: rows read by all", unitRows, "", atMost(1.1)},
 	{"catchup/4w/speed", "  events handled by all", unitEvents, "raw", goal{}},
 	{"write/row", "handler inserts a row", unitEvents, "by hand", atLeast(0.8)},
+	{"write/sql", "handler inserts a row by database/sql", unitEvents, "by hand, so too", atLeast(0.8)},
 	{"write/batch", "handler copies its batch", unitEvents, "by hand", atLeast(0.8)},
 	{"contended/4w", "1,000 rows in any order, 4 workers", unitEvents, "1 worker", atLeast(0.7)},
 	{"contended/4w/batch", "  HandleBatch", unitEvents, "1 worker", atLeast(0.7)},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -57,6 +58,26 @@ func (c *copying) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.Persis
 	return nil
 }
 
+// inserting is a projection that inserts a row for each event through database/sql.
+type inserting struct {
+	projection.SQLOnly
+	counting
+}
+
+// Handle is not called.
+func (i *inserting) Handle(context.Context, pgx.Tx, es.PersistedEvent) error {
+	return projection.ErrSQLOnly
+}
+
+// HandleSQL inserts the row.
+func (i *inserting) HandleSQL(ctx context.Context, tx *sql.Tx, event es.PersistedEvent) error {
+	if err := insertRow(ctx, tx, &event); err != nil {
+		return err
+	}
+	i.counter.add(1)
+	return nil
+}
+
 // scoped is a projection that wants the rare events.
 type scoped struct{ counting }
 
@@ -74,10 +95,11 @@ var handlers = map[string]func(counting, job, *progress) projection.Projection{
 			return nil
 		}}
 	},
-	"scoped": func(c counting, _ job, _ *progress) projection.Projection { return &scoped{c} },
-	"copy":   func(c counting, _ job, _ *progress) projection.Projection { return &copying{c} },
-	"insert": func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, writeRow} },
-	"count":  func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countRow} },
+	"scoped":     func(c counting, _ job, _ *progress) projection.Projection { return &scoped{c} },
+	"copy":       func(c counting, _ job, _ *progress) projection.Projection { return &copying{c} },
+	"insert":     func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, writeRow} },
+	"insert-sql": func(c counting, _ job, _ *progress) projection.Projection { return &inserting{counting: c} },
+	"count":      func(c counting, _ job, _ *progress) projection.Projection { return &doing{c, countRow} },
 	"count-batch": func(c counting, _ job, _ *progress) projection.Projection {
 		return &counters{counting: c, row: contendedRow}
 	},

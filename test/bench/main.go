@@ -23,7 +23,7 @@ var scenarios = []scenario{
 	{[]string{"scoped", "scoped/index"}, measureScoped},
 	{[]string{"catchup/4w"}, measureWorkers},
 	{[]string{"catchup/4p"}, measurePartitions},
-	{[]string{"write/row", "write/batch"}, measureWriting},
+	{[]string{"write/row", "write/sql", "write/batch"}, measureWriting},
 	{[]string{"contended"}, measureContended},
 	{[]string{"parked"}, measureParked},
 	{[]string{"idle"}, measureIdle},

@@ -2,7 +2,7 @@ package main
 
 import "context"
 
-// measureWriting measures write/row and write/batch.
+// measureWriting measures write/row, write/sql and write/batch.
 func measureWriting(ctx context.Context, b *bench) error {
 	d, err := b.filled(ctx)
 	if err != nil {
@@ -11,7 +11,7 @@ func measureWriting(ctx context.Context, b *bench) error {
 	for _, f := range []struct {
 		figure, byHand, handler string
 		divisor                 int
-	}{{"write/row", "row", "insert", 20}, {"write/batch", "batch", "copy", 5}} {
+	}{{"write/row", "row", "insert", 20}, {"write/sql", "sql", "insert-sql", 20}, {"write/batch", "batch", "copy", 5}} {
 		if !b.env.wants(f.figure) {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -38,6 +39,7 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 		Batch:   o.config.batch(),
 		Logger:  o.config.logger.With("replica_set", o.replicaSet, "worker", id.String(), "worker_name", o.config.workerName),
 		Metrics: recorder,
+		Lag:     &lag.History{},
 
 		FailureHook: o.config.failureHook,
 	}

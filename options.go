@@ -38,6 +38,7 @@ type config struct {
 	history             int
 	logger              *slog.Logger
 	metricsEnabled      bool
+	earlierMetricNames  bool
 	registerer          prometheus.Registerer
 	errorPolicy         *projection.ErrorPolicy // nil if there is none
 	failureHook         func(context.Context, projection.Failure)
@@ -233,6 +234,13 @@ func WithMetricsEnabled(enabled bool) Option {
 // registerer by itself.
 func WithMetricsRegisterer(r prometheus.Registerer) Option {
 	return func(c *config) { c.registerer = r }
+}
+
+// WithEarlierMetricNames has the metrics shown under the names of the earlier orchestrator too, such as
+// pupsourcing_orchestrator_events_processed_total, so that dashboards and alerts go on working while they are changed. By default only today's names are
+// shown. docs/metrics.md has both.
+func WithEarlierMetricNames() Option {
+	return func(c *config) { c.earlierMetricNames = true }
 }
 
 // validate says which option is impossible, or which two are together.

@@ -26,8 +26,9 @@ type Orchestrator struct {
 	eventStore *eventstore.Store
 	replicaSet string
 	config     config
-	metrics    *measure.Metrics    // nil if disabled
-	gatherer   prometheus.Gatherer // nil if there is none to serve
+	metrics    *measure.Metrics                   // nil if disabled
+	recorder   atomic.Pointer[measure.ReplicaSet] // nil unless Run is running
+	gatherer   prometheus.Gatherer                // nil if there is none to serve
 	running    atomic.Bool
 	health     healthState
 	guarded    dbguard.Transactions // the pool, for WaitFor
@@ -148,6 +149,8 @@ func (o *Orchestrator) run(ctx context.Context, projections []projection.Project
 	defer waits.Runs(d.names)()
 	recorder := o.metrics.ReplicaSet(o.replicaSet)
 	defer recorder.Forget()
+	o.recorder.Store(recorder)
+	defer o.recorder.Store(nil)
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("running replica set %q: drawing the worker's id: %w", o.replicaSet, err)
@@ -165,6 +168,7 @@ func (o *Orchestrator) run(ctx context.Context, projections []projection.Project
 	cfg := o.configure(id, checked, d, recorder)
 	cfg.Waits = waits
 	o.health.run(&cfg)
+	o.showWorker(cfg)
 	if c != nil {
 		if err := c.start(ctx, &cfg, d, waits); err != nil {
 			return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)

@@ -79,7 +79,17 @@ func (o *Orchestrator) wait(ctx context.Context, w waiting.Wait) error {
 	}
 	hub := o.joinWaits()
 	defer hub.Leave()
-	return hub.Wait(ctx, w)
+	began := time.Now()
+	err := hub.Wait(ctx, w)
+	result := "handled"
+	switch {
+	case ctx.Err() != nil:
+		result = "given_up"
+	case err != nil:
+		result = "failed"
+	}
+	o.recorder.Load().Waited(result, time.Since(began))
+	return err
 }
 
 // waitPlace is where the waits of a process are one: all that use a pool, with the same tables.

@@ -14,6 +14,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
@@ -46,6 +47,8 @@ type Config struct {
 	Handled func(projection string, events, letters int)
 	// FailureHook is told of failed attempts at events; may be nil.
 	FailureHook func(context.Context, projection.Failure)
+	// Lag is told up to where the stream goes. Nil makes one.
+	Lag *lag.History
 	// Loops are told of the progress of the worker's loops, and Member how it is as a member of its replica set; both may be nil.
 	Loops  *health.Loops
 	Member *health.Membership

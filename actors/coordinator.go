@@ -303,6 +303,7 @@ func (k *coordinator) tellMember() {
 	g := k.view.Generation
 	handles := me.State == replicaset.Running && g.State == replicaset.Active && me.Generation == g.Number
 	k.worker.Member.Look(string(me.State), g.Number, handles)
+	k.worker.Metrics.OwnState(string(me.State))
 }
 
 // act sends what is for the supervisor, and does the rest on a goroutine.

@@ -61,6 +61,7 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	p.failing.outcome, p.failing.resume = d.Outcome, now.Add(d.Delay)
 	p.failing.last = p.failureOf(event, d)
 	p.report(event, d)
+	p.worker.Metrics.Failure(p.fence.Projection, d.Class.String(), d.Outcome.String())
 	if d.Outcome == handling.Retry {
 		p.tellHook(p.failing.last)
 	}

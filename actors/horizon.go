@@ -11,6 +11,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -24,7 +25,7 @@ import (
 //	          ReplicaSetSeen     who leads: the leader looks for all
 //	          HorizonAnnounced   what the leader has found
 //	sends     HorizonAdvanced    to the supervisor, whenever it moved, or is not known any more
-//	itself    probeDue, probed, asked, announced
+//	itself    probeDue, probed, asked, announced, surveyed
 //
 // It probes often while events come and seldom while they don't: the interval
 // grows with the time since positions were drawn, or settled, up to the poll interval, and goes
@@ -45,6 +46,7 @@ type horizonActor struct {
 	probing  bool            // a probe is in flight
 	wakeUps  wakeUps
 	lead     lead
+	surveys  survey
 	watched  bool          // appends are, by the coordinators
 	took     time.Duration // the last probe
 	ended    time.Time     // when it did
@@ -120,8 +122,12 @@ func newHorizon(w *worker, life uint64) *horizonActor {
 func (h *horizonActor) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *actor.Started, *probeDue:
+		h.worker.Metrics.WakeUp(measure.CauseTimer)
 		h.probe(c)
+	case *surveyed:
+		h.surveyed(m)
 	case messages.EventsAppended:
+		h.worker.Metrics.WakeUp(measure.CauseAppend)
 		h.crowd.add(time.Now())
 		h.settle(c)
 		if h.lead.follows() {
@@ -130,11 +136,13 @@ func (h *horizonActor) Receive(c actor.Context) {
 		}
 		h.wake(c)
 	case messages.WakeUps:
+		h.worker.Metrics.WakeUp(measure.CauseSession)
 		h.lead.reset(m.Connected)
 		h.wakeUps.reset(m.Connected) // until the next probe has looked for the trigger
 		h.woken = true
 		h.probe(c)
 	case messages.WakeUpsDeclined:
+		h.worker.Metrics.WakeUp(measure.CauseReplicaSet)
 		h.wakeUps.declined()
 		h.wake(c)
 	case messages.AppendsWatched:
@@ -145,10 +153,15 @@ func (h *horizonActor) Receive(c actor.Context) {
 	case *asked:
 		h.asked(c, m)
 	case messages.ReplicaSetSeen:
+		if m.Leading != h.lead.seen.Leading {
+			h.surveys.ended = time.Time{} // the next probe is followed by one
+		}
 		if h.lead.see(m) {
+			h.worker.Metrics.WakeUp(measure.CauseReplicaSet)
 			h.wake(c)
 		}
 	case messages.HorizonAnnounced:
+		h.worker.Metrics.WakeUp(measure.CauseAnnouncement)
 		h.hear(c, m)
 	case *announced:
 		h.announced(c, m)
@@ -241,6 +254,7 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 		h.hearLate(c)
 		next = h.lead.pace(h.interval(m), h.worker.Timing.Poll)
 		h.settle(c)
+		h.survey(c)
 	}
 	if h.woken {
 		h.wake(c)
@@ -342,6 +356,7 @@ func (h *horizonActor) read(c actor.Context, r horizon.Reading) {
 			h.epoch++
 		}
 		h.known, h.position, h.moved = true, r.Position, time.Now()
+		h.sample()
 		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Table: r.Table, Epoch: h.epoch, News: newsOf(r)})
 	}
 	blockedFor := h.watch(r)

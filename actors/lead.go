@@ -188,6 +188,7 @@ func (h *horizonActor) hear(c actor.Context, m messages.HorizonAnnounced) {
 	h.lead.heard(m.Announcement.Position)
 	if ok {
 		h.position, h.moved = r.Position, time.Now()
+		h.sample()
 		h.worker.Metrics.Horizon(r.Position, max(h.drawn, r.LastValue), 0, r.Holders)
 		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Table: r.Table, Epoch: h.epoch, News: newsOf(r)})
 	}

@@ -86,7 +86,10 @@ func (p *processor) setAside(events packed.Events) {
 	for i := range events.Len() {
 		p.parked[aggregateOf(events.At(i))]++
 	}
-	p.worker.Metrics.EventsParked(p.fence.Projection, events.Len())
+	if events.Len() > 0 {
+		p.worker.Metrics.EventsParked(p.fence.Projection, events.Len())
+		p.showParked()
+	}
 }
 
 // retried notes that letters of a parked aggregate were handled.
@@ -111,7 +114,11 @@ func (p *processor) showParked() {
 		return // a series that nothing needs
 	}
 	p.shownParked = true
-	p.worker.Metrics.ParkedAggregates(p.fence.Projection, p.fence.Partition.String(), len(p.parked))
+	events := 0
+	for _, letters := range p.parked {
+		events += letters
+	}
+	p.worker.Metrics.Parked(p.fence.Projection, p.fence.Partition.String(), len(p.parked), events)
 }
 
 // stopFull has the projection stop at the next event: its aggregate is parked, and has as many letters as it may.

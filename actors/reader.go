@@ -11,6 +11,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
@@ -134,6 +135,7 @@ func (r *reader) Receive(c actor.Context) {
 		r.run.endLoop(r.loop)
 	case *aloneRead:
 		r.alone--
+		r.worker.Metrics.Read(measure.FromAlone)
 		r.sizing.size(m.answer.Events.Len(), m.bytes)
 		c.Send(m.question.sender, m.answer)
 		r.readAlone(c)
@@ -208,6 +210,7 @@ func (r *reader) asked(c actor.Context, q question) {
 
 // answer sends a part of the window.
 func (r *reader) answer(c actor.Context, q question, k chunk) {
+	r.worker.Metrics.Read(measure.FromWindow)
 	c.Send(q.sender, messages.EventsRead{
 		Sequence: q.Sequence, Events: k.Events, UpTo: k.UpTo, Filter: r.union.several, FilterSlots: r.union.severalSlots,
 	})

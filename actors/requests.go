@@ -224,6 +224,7 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 		return next{more: true}, nil
 	}
 	p.parked.retried(r.Aggregate, handled)
+	p.showParked()
 	p.requests.size = min(mostLetters, max(cmp.Or(p.requests.size, firstLetters), 2*handled))
 	return next{more: true}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/wakeup"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -42,6 +43,9 @@ func Start(cfg Config) (*Worker, error) {
 	}
 	if w.handlers == nil {
 		w.handlers = NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
+	}
+	if w.Lag == nil {
+		w.Lag = &lag.History{}
 	}
 	w.Store = cfg.Store.Notifying(cfg.Connect != nil, func(ctx context.Context, err error) {
 		cfg.Metrics.NotificationFailed()

@@ -29,6 +29,7 @@
 //	events_handled_total            counter    projection             Events handled and committed.
 //	conflicts_total                 counter    projection             Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.
 //	handler_errors_total            counter    projection, kind       Failures of handlers, by kind: error, panic or timeout.
+//	failures_total                  counter    projection, class, outcome  Failed attempts at single events, by class, and by what follows: retry, stop, skip or park.
 //	batch_duration_seconds          histogram  projection             Duration of committed batches, from BEGIN to COMMIT.
 //	batch_events                    histogram  projection             Events of committed batches.
 //	fenced_batches_total            counter                           Batches rolled back because the checkpoint belongs to another worker.
@@ -40,12 +41,17 @@
 //	held                            gauge      projection, partition  1 while somebody holds back slots of the partition from the projection, else 0.
 //	stopped                         gauge      projection, partition  1 while the projection is stopped for slots of the partition, until a person decides, else 0.
 //	parked_aggregates               gauge      projection, partition  Aggregates of the partition whose events are put aside until a person decides.
+//	parked_events                   gauge      projection, partition  Events of the partition that are put aside, those included whose aggregates were parked by other workers.
 //	events_parked_total             counter    projection             Events put aside because their aggregate is parked.
 //	events_skipped_total            counter    projection             Events that the projection's error policy skipped: no handler has handled them.
+//	reads_total                     counter    from                   Answers to processors that asked for events, by where they came from.
+//	waits_ended_total               counter    result                 Calls that waited for a projection while Run was running, by result.
+//	wait_seconds_total              counter                           Time that these calls have waited.
 //	failure_hook_dropped_total      counter                           Failures that were not told to the failure hook, because it was too slow.
 //	abandoned_handlers              gauge      projection             Handlers that did not return when they were to stop, and still run.
 //	horizon_position                gauge                             Global position up to which no event can still appear.
 //	stream_last_position            gauge                             Highest global position drawn, committed or not.
+//	wake_ups_total                  counter    cause                  Reasons to look for events, by cause.
 //	horizon_blocked_seconds         gauge                             How long the oldest writer has held the horizon back; 0 if none does.
 //	horizon_writers                 gauge                             Transactions that are writing to the events table.
 //	horizon_fault                   gauge      reason                 1 while the horizon cannot be found, for this reason, until a person acts.
@@ -64,6 +70,14 @@
 //	actor_undelivered_messages_total  counter                           Messages sent to an actor that is gone.
 //	actors                          gauge      actor                  Actors alive.
 //	actor_mailbox_length            gauge      actor                  Messages waiting in mailboxes, summed over the actors of a kind.
+//	lag_seconds                     gauge      projection, partition  How long the oldest event that the partition may have yet to handle has been there; 0 if there is none.
+//	build_info                      gauge      version, go            1, with the versions of the library and of Go.
+//	worker_info                     gauge      worker, worker_name    1, with the worker's id and name in tables and logs. The other series of the same target are this worker's.
+//	loop_round_age_seconds          gauge      loop                   How long ago the worker's loop has ended its last round; of several of a kind, the one of longest ago.
+//	loop_stuck                      gauge      loop                   1 while a round of the loop takes so long that the worker is not live, else 0.
+//	unowned_slots                   gauge      projection             Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s.
+//	requests_waiting                gauge      request                Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s.
+//	waits                           gauge                             Calls of this process that wait for a projection now.
 //
 // # Labels
 //
@@ -87,6 +101,16 @@
 //	cause      inconsistent         checkpoints contradicted the generation, as if changed by hand
 //	cause      abandoned            a worker has abandoned a handler that hangs, or such a handler has returned
 //	cause      drained              somebody has drained a worker, or ended that
+//	cause      timer                wake_ups_total: it was time to look
+//	cause      append               wake_ups_total: the trigger, or a look at the replica set, has shown an append
+//	cause      announcement         wake_ups_total: the leader has announced a horizon
+//	cause      session              wake_ups_total: the coordination session was connected or lost
+//	cause      replica_set          wake_ups_total: who leads, or who is told of appends, has changed
+//	from       window               the stretch of the stream that the worker reads once for all
+//	from       alone                a read for one that is behind, or whose slots have not met
+//	result     handled              waits_ended_total: the projection has handled what was waited for
+//	result     failed               waits_ended_total: it will not without a person: it is paused, stopped, parked, or nobody runs it
+//	result     given_up             waits_ended_total: the context of the call ended
 //	phase      stop                 until this worker's processors have stopped
 //	phase      prepare              until all workers are ready, or given up on
 //	phase      activate             the leader's transaction that divides the work

@@ -48,7 +48,7 @@ func run(t *testing.T, db *pgxpool.Pool, sql string) {
 func TestTablesThatWereChangedAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ change, want string }{
-		"dropped":                  {"DROP TABLE orchestrator_dead_letters", `"public"."orchestrator_dead_letters": the table is missing`},
+		"dropped":                  {"DROP TABLE orchestrator_dead_letters CASCADE", `"public"."orchestrator_dead_letters": the table is missing`},
 		"a view":                   {"ALTER TABLE orchestrator_dead_letters RENAME TO x; CREATE VIEW orchestrator_dead_letters AS SELECT * FROM x", "it must be a table, and is a view"},
 		"an index":                 {"ALTER TABLE orchestrator_dead_letters RENAME TO x; CREATE INDEX orchestrator_dead_letters ON x (state)", "it must be a table, and is an index"},
 		"a column less":            {"ALTER TABLE orchestrator_workers DROP COLUMN detail", "the column detail is missing"},

@@ -30,6 +30,7 @@ type databaseSeries struct {
 	sessionConnected                    prometheus.Gauge
 	sessionReconnects                   prometheus.Counter
 	notifications                       *children[string, prometheus.Counter]
+	wakeUps                             *children[string, prometheus.Counter]
 	proofsArrived, proofsMissed, untold prometheus.Counter
 }
 
@@ -52,6 +53,7 @@ func (s *series) initDatabase() {
 	s.sessionConnected = f.sessionConnected.WithLabelValues(s.name)
 	s.sessionReconnects = f.sessionReconnects.WithLabelValues(s.name)
 	s.notifications = word(s, f.notifications.WithLabelValues)
+	s.wakeUps = word(s, f.wakeUps.WithLabelValues)
 	s.proofsArrived = f.notificationProofs.WithLabelValues(s.name, proofArrived)
 	s.proofsMissed = f.notificationProofs.WithLabelValues(s.name, proofMissing)
 	s.untold = f.notificationFailures.WithLabelValues(s.name)
@@ -132,6 +134,28 @@ func (r *ReplicaSet) Notification(kind string) {
 		return
 	}
 	if c, ok := r.series.notifications.get(kind); ok {
+		c.Inc()
+	}
+}
+
+// Why a worker looks for events, as WakeUp takes it.
+const (
+	CauseTimer        = "timer"        // it was time to
+	CauseAppend       = "append"       // the trigger or the replica set's looks have shown an append
+	CauseAnnouncement = "announcement" // the leader has announced a horizon
+	CauseSession      = "session"      // the session was connected or lost
+	CauseReplicaSet   = "replica_set"  // who leads, or who is told of appends, has changed
+)
+
+// wakeUpCauses are the known values of the label cause of wake_ups_total.
+var wakeUpCauses = [...]string{CauseTimer, CauseAppend, CauseAnnouncement, CauseSession, CauseReplicaSet}
+
+// WakeUp counts a reason to look for events.
+func (r *ReplicaSet) WakeUp(cause string) {
+	if r == nil {
+		return
+	}
+	if c, ok := r.series.wakeUps.get(cause); ok {
 		c.Inc()
 	}
 }

@@ -44,6 +44,9 @@ func TestDescriptionsMatchTheCollectors(t *testing.T) {
 	for d := range ch {
 		got = append(got, d.String())
 	}
+	for _, d := range m.families.earlier.all() { // they have a table of their own
+		want = append(want, d.String())
+	}
 	for _, d := range m.families.described {
 		labels := append([]string{labelReplicaSet}, d.labels...)
 		want = append(want, prometheus.NewDesc(Prefix+d.name, d.help, labels, nil).String())

@@ -1,6 +1,8 @@
 package measure
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -24,6 +26,12 @@ var (
 	coordinationBuckets = []float64{0.05, 0.25, 2, 30}
 	// heartbeatBuckets: one small statement.
 	heartbeatBuckets = []float64{0.001, 0.01, 0.1, 1, 10}
+)
+
+// Native histograms are exact to 10 %, and have at most so many buckets each.
+const (
+	nativeFactor = 1.1
+	nativeMost   = 100
 )
 
 // description is what doc.go says about a metric.
@@ -69,6 +77,12 @@ type families struct {
 	actorUnknownMessages              *prometheus.CounterVec
 	actorUndelivered                  *prometheus.CounterVec
 	actors, mailboxLength             *prometheus.Desc
+
+	failures, wakeUps, reads, waitsEnded *prometheus.CounterVec
+	waited                               *prometheus.CounterVec
+	parkedEvents                         *prometheus.GaugeVec
+	computedFamilies
+	earlier earlierFamilies
 }
 
 // Names are the full names of all metrics, in the order of the table in the package's
@@ -89,6 +103,8 @@ func newFamilies() *families {
 	f.addProjections()
 	f.addDatabase()
 	f.addActors()
+	f.addComputed()
+	f.addEarlier()
 	return f
 }
 
@@ -116,6 +132,7 @@ func (f *families) addProjections() {
 	f.eventsHandled = f.counter("events_handled_total", "Events handled and committed.", "projection")
 	f.conflicts = f.counter("conflicts_total", "Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.", "projection")
 	f.handlerErrors = f.counter("handler_errors_total", "Failures of handlers, by kind: error, panic or timeout.", "projection", "kind")
+	f.failures = f.counter("failures_total", "Failed attempts at single events, by class, and by what follows: retry, stop, skip or park.", "projection", "class", "outcome")
 	f.batchDuration = f.histogram("batch_duration_seconds",
 		"Duration of committed batches, from BEGIN to COMMIT.", batchSecondsBuckets, "projection")
 	f.batchEvents = f.histogram("batch_events", "Events of committed batches.", batchEventsBuckets, "projection")
@@ -128,8 +145,12 @@ func (f *families) addProjections() {
 	f.held = f.gauge("held", "1 while somebody holds back slots of the partition from the projection, else 0.", "projection", "partition")
 	f.stopped = f.gauge("stopped", "1 while the projection is stopped for slots of the partition, until a person decides, else 0.", "projection", "partition")
 	f.parked = f.gauge("parked_aggregates", "Aggregates of the partition whose events are put aside until a person decides.", "projection", "partition")
+	f.parkedEvents = f.gauge("parked_events", "Events of the partition that are put aside, those included whose aggregates were parked by other workers.", "projection", "partition")
 	f.eventsParked = f.counter("events_parked_total", "Events put aside because their aggregate is parked.", "projection")
 	f.skipped = f.counter("events_skipped_total", "Events that the projection's error policy skipped: no handler has handled them.", "projection")
+	f.reads = f.counter("reads_total", "Answers to processors that asked for events, by where they came from.", "from")
+	f.waitsEnded = f.counter("waits_ended_total", "Calls that waited for a projection while Run was running, by result.", "result")
+	f.waited = f.counter("wait_seconds_total", "Time that these calls have waited.")
 	f.hookDropped = f.counter("failure_hook_dropped_total", "Failures that were not told to the failure hook, because it was too slow.")
 	f.abandoned = f.gauge("abandoned_handlers", "Handlers that did not return when they were to stop, and still run.", "projection")
 }
@@ -137,6 +158,7 @@ func (f *families) addProjections() {
 func (f *families) addDatabase() {
 	f.horizonPosition = f.gauge("horizon_position", "Global position up to which no event can still appear.")
 	f.lastPosition = f.gauge("stream_last_position", "Highest global position drawn, committed or not.")
+	f.wakeUps = f.counter("wake_ups_total", "Reasons to look for events, by cause.", "cause")
 	f.horizonBlocked = f.gauge("horizon_blocked_seconds", "How long the oldest writer has held the horizon back; 0 if none does.")
 	f.horizonWriters = f.gauge("horizon_writers", "Transactions that are writing to the events table.")
 	f.horizonFault = f.gauge("horizon_fault", "1 while the horizon cannot be found, for this reason, until a person acts.", "reason")
@@ -182,7 +204,11 @@ func (f *families) counter(name, help string, labels ...string) *prometheus.Coun
 }
 
 func (f *families) histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-	opts := prometheus.HistogramOpts{Name: Prefix + name, Help: help, Buckets: buckets}
+	opts := prometheus.HistogramOpts{
+		Name: Prefix + name, Help: help, Buckets: buckets,
+		// Beside the classic buckets there are those of a native histogram, for scrapers that understand them.
+		NativeHistogramBucketFactor: nativeFactor, NativeHistogramMaxBucketNumber: nativeMost, NativeHistogramMinResetDuration: time.Hour,
+	}
 	v := prometheus.NewHistogramVec(opts, f.describe(name, "histogram", help, labels))
 	f.vecs = append(f.vecs, v.MetricVec)
 	return v

@@ -50,7 +50,19 @@ func recordEverything(r *measure.ReplicaSet) {
 	r.Skipped("users")
 	r.EventsParked("users", 1)
 	r.HookDropped()
-	r.ParkedAggregates("users", "0/1", 1)
+	r.Parked("users", "0/1", 1, 2)
+	r.Failure("users", "error", "retry")
+	r.Read(measure.FromWindow)
+	r.Waited("handled", time.Second)
+	r.WakeUp(measure.CauseTimer)
+	r.OwnState("running")
+	r.ShowWorker(measure.Worker{
+		ID: "7", Name: "one", Version: "v2", Go: "go1",
+		LagSince: func(position int64) time.Duration { return time.Duration(position) * time.Second },
+		Loops:    func() []measure.LoopAge { return []measure.LoopAge{{Name: "reader", Age: time.Second}} },
+		Waits:    func() int { return 3 },
+	})
+	r.Survey(&measure.Survey{Unowned: map[string]int{"users": 5}, Requests: map[string]int{"retry": 1}})
 	r.Horizon(1, 2, time.Second, 1)
 	r.HorizonFaults(nil)
 	r.DatabaseError("heartbeat")

@@ -75,6 +75,7 @@ func (m *Metrics) ReplicaSet(replicaSet string) *ReplicaSet {
 func (m *Metrics) forget(r *ReplicaSet) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	r.series.forgetWorker(r)
 	if last := r.series.leave(r); !last {
 		return
 	}
@@ -89,6 +90,13 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- m.families.actors
 	ch <- m.families.mailboxLength
+	c := m.families.computedFamilies
+	for _, d := range []*prometheus.Desc{c.buildInfo, c.workerInfo, c.lagSeconds, c.loopAge, c.loopStuck, c.unowned, c.requests, c.waits} {
+		ch <- d
+	}
+	for _, d := range m.families.earlier.all() {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector. It asks each registered mailbox for
@@ -99,6 +107,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, s := range m.snapshot() {
 		s.collectActors(ch)
+		s.collectComputed(ch)
 	}
 }
 

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,11 +17,16 @@ const (
 
 // projectionSeries are the series of what the projections do.
 type projectionSeries struct {
-	projections             *children[string, projectionMetrics]
-	position, lag, retrying *children[projectionPartition, prometheus.Gauge]
+	projections   *children[string, projectionMetrics]
+	position      *children[projectionPartition, positionMetrics]
+	lag, retrying *children[projectionPartition, prometheus.Gauge]
 	// These are made where there is an error policy or a failure hook, or when they first count.
 	timeouts, skipped, eventsParked, hookDropped *children[string, prometheus.Counter]
-	stopped, held, parked                        *children[projectionPartition, prometheus.Gauge]
+	stopped, held, parked, parkedEvents          *children[projectionPartition, prometheus.Gauge]
+	failures                                     *children[failureKey, prometheus.Counter]
+	reads                                        *children[string, prometheus.Counter]
+	waitsEnded                                   *children[string, prometheus.Counter]
+	waited                                       prometheus.Counter
 	fencedBatches                                prometheus.Counter
 	batchesWaiting                               prometheus.Gauge
 	batchWait                                    prometheus.Counter
@@ -35,6 +41,15 @@ type projectionMetrics struct {
 	batchEvents    prometheus.Observer
 	abandoned      prometheus.Gauge
 }
+
+// positionMetrics is a position, and the same exactly.
+type positionMetrics struct {
+	gauge prometheus.Gauge
+	at    *atomic.Int64
+}
+
+// failureKey is a kind of failure.
+type failureKey struct{ projection, class, outcome string }
 
 // projectionPartition is a projection in a partition.
 type projectionPartition struct{ projection, partition string }
@@ -57,7 +72,16 @@ func count(of *children[string, prometheus.Counter], key string, n int) {
 func (s *series) initProjections() {
 	f := s.families
 	s.projections = &children[string, projectionMetrics]{owner: s, create: s.newProjection}
-	s.position = perPartition(s, f.position)
+	s.position = &children[projectionPartition, positionMetrics]{owner: s, create: func(k projectionPartition) positionMetrics {
+		return positionMetrics{gauge: f.position.WithLabelValues(k.labels(s)...), at: &atomic.Int64{}}
+	}}
+	s.failures = &children[failureKey, prometheus.Counter]{owner: s, create: func(k failureKey) prometheus.Counter {
+		return f.failures.WithLabelValues(s.name, labelValue(k.projection), labelValue(k.class), labelValue(k.outcome))
+	}}
+	s.reads = word(s, f.reads.WithLabelValues)
+	s.waitsEnded = word(s, f.waitsEnded.WithLabelValues)
+	s.waited = f.waited.WithLabelValues(s.name)
+	s.parkedEvents = perPartition(s, f.parkedEvents)
 	s.lag = perPartition(s, f.lag)
 	s.retrying = perPartition(s, f.retrying)
 	s.timeouts = counters(s, func(p string) prometheus.Counter {
@@ -108,6 +132,7 @@ func (r *ReplicaSet) ShowPolicy(projection, partition string) {
 	}
 	s.stopped.get(projectionPartition{projection, partition})
 	s.parked.get(projectionPartition{projection, partition})
+	s.parkedEvents.get(projectionPartition{projection, partition})
 }
 
 // ShowHook makes the series of a failure hook.
@@ -205,8 +230,9 @@ func (r *ReplicaSet) Position(projection, partition string, position int64) {
 	if r == nil {
 		return
 	}
-	if g, ok := r.series.position.get(projectionPartition{projection, partition}); ok {
-		g.Set(float64(position))
+	if p, ok := r.series.position.get(projectionPartition{projection, partition}); ok {
+		p.gauge.Set(float64(position))
+		p.at.Store(position)
 	}
 }
 
@@ -251,13 +277,54 @@ func (r *ReplicaSet) EventsParked(projection string, n int) {
 	count(r.series.eventsParked, projection, n)
 }
 
-// ParkedAggregates records how many aggregates of a partition are parked for a projection.
-func (r *ReplicaSet) ParkedAggregates(projection, partition string, n int) {
+// Parked records how many aggregates of a partition are parked for a projection, and how many events they have put aside.
+func (r *ReplicaSet) Parked(projection, partition string, aggregates, events int) {
 	if r == nil {
 		return
 	}
-	if g, ok := r.series.parked.get(projectionPartition{projection, partition}); ok {
-		g.Set(float64(n))
+	key := projectionPartition{projection, partition}
+	if g, ok := r.series.parked.get(key); ok {
+		g.Set(float64(aggregates))
+	}
+	if g, ok := r.series.parkedEvents.get(key); ok {
+		g.Set(float64(events))
+	}
+}
+
+// Failure counts a failed attempt at an event, by its class and what follows.
+func (r *ReplicaSet) Failure(projection, class, outcome string) {
+	if r == nil {
+		return
+	}
+	if c, ok := r.series.failures.get(failureKey{projection, class, outcome}); ok {
+		c.Inc()
+	}
+}
+
+// Read counts an answer to a processor that asked for events, by where it came from: FromWindow or FromAlone.
+func (r *ReplicaSet) Read(from string) {
+	if r == nil {
+		return
+	}
+	if c, ok := r.series.reads.get(from); ok {
+		c.Inc()
+	}
+}
+
+// Where a processor's events come from, as Read takes it.
+const (
+	FromWindow = "window" // the stretch of the stream that is read once for all
+	FromAlone  = "alone"  // a read for this processor
+)
+
+// Waited counts a call that has waited for a projection, and for how long. result is a word.
+func (r *ReplicaSet) Waited(result string, d time.Duration) {
+	if r == nil {
+		return
+	}
+	if c, ok := r.series.waitsEnded.get(result); ok {
+		c.Inc()
+		r.series.waited.Add(seconds(d))
 	}
 }
 
@@ -300,6 +367,7 @@ func (r *ReplicaSet) ForgetPartition(projection, partition string) {
 	s.position.remove(key, func() { f.position.DeleteLabelValues(labels...) })
 	s.lag.remove(key, func() { f.lag.DeleteLabelValues(labels...) })
 	s.retrying.remove(key, func() { f.retrying.DeleteLabelValues(labels...) })
+	s.parkedEvents.remove(key, func() { f.parkedEvents.DeleteLabelValues(labels...) })
 	s.parked.remove(key, func() { f.parked.DeleteLabelValues(labels...) })
 	s.held.remove(key, func() { f.held.DeleteLabelValues(labels...) })
 	s.stopped.remove(key, func() { f.stopped.DeleteLabelValues(labels...) })

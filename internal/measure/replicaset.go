@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +23,9 @@ var causes = [...]string{"first", "joined", "left", "lost", "changed", "inconsis
 // workerStates are the values of the label state: every one is always shown.
 var workerStates = [...]string{"pending", "ready", "running", "stopping", "stopped", "dead"}
 
+// waitResults are the values of the label result of waits_ended_total.
+var waitResults = [...]string{"handled", "failed", "given_up"}
+
 // ReplicaSet records for one replica set. Its methods may be called by several
 // goroutines at once. A nil *ReplicaSet is valid and records nothing: that is
 // how metrics are disabled.
@@ -39,6 +43,7 @@ type ReplicaSet struct {
 // coordinationSeries are the series of a worker's membership and generation.
 type coordinationSeries struct {
 	states                                  [len(workerStates)]prometheus.Gauge
+	ownState                                atomic.Value // a string: this worker's
 	drained, leader, generation, partitions prometheus.Gauge
 	leaderUnlocked, generationBlocked       prometheus.Gauge
 	workersLost                             prometheus.Counter
@@ -86,6 +91,15 @@ func (s *series) showKnown() {
 	for _, kind := range notificationKinds {
 		s.notifications.get(kind)
 	}
+	for _, cause := range wakeUpCauses {
+		s.wakeUps.get(cause)
+	}
+	for _, from := range [...]string{FromWindow, FromAlone} {
+		s.reads.get(from)
+	}
+	for _, result := range waitResults {
+		s.waitsEnded.get(result)
+	}
 }
 
 // Forget deletes the series of this replica set, unless another recorder of the
@@ -107,6 +121,13 @@ func (r *ReplicaSet) WorkerStates(workers map[string]int) {
 	}
 	for i, state := range workerStates {
 		r.series.states[i].Set(float64(workers[state]))
+	}
+}
+
+// OwnState records this worker's state.
+func (r *ReplicaSet) OwnState(state string) {
+	if r != nil {
+		r.series.ownState.Store(state)
 	}
 }
 

@@ -121,8 +121,8 @@ func TestWhatMethodsRecord(t *testing.T) {
 			r.Skipped("users")
 			r.EventsParked("users", 2)
 			r.EventsParked("users", 0)
-			r.ParkedAggregates("users", "1/2", 3)
-			r.ParkedAggregates("users", "3/4", 1)
+			r.Parked("users", "1/2", 3, 3)
+			r.Parked("users", "3/4", 1, 1)
 			r.ForgetPartition("users", "3/4")
 			r.HookDropped()
 		}, "stopped events_skipped_total failure_hook_dropped_total parked_aggregates events_parked_total", `

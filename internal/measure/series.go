@@ -24,6 +24,7 @@ type series struct {
 	projectionSeries
 	databaseSeries
 	actorSeries
+	computedSeries
 
 	// mu guards recorders, and what actorSeries says it guards, and is held
 	// while children are made. With no recorder left nothing is made any more.

@@ -90,6 +90,9 @@ func Join(place any, database Database) *Hub {
 	return h
 }
 
+// Waiting is how many calls wait now.
+func (h *Hub) Waiting() int { return int(h.waits.Load()) }
+
 // Status is how the poller is, if there is one.
 func (h *Hub) Status() []health.Status { return h.loops.Status() }
 

@@ -1,0 +1,95 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
+)
+
+// survey is what the horizon looks up for people, now and then. Nothing else depends on it.
+type survey struct {
+	busy    bool
+	ended   time.Time // when the last one did
+	seeded  bool      // the samples of before this worker are known
+	sampled int64     // the position of the last sample that was stored
+	stored  int       // how many were
+}
+
+// surveyed is what came of a survey.
+type surveyed struct {
+	seeded   bool
+	position int64 // that was stored; 0 if none was
+	err      error
+}
+
+const (
+	// surveyEvery is how often a survey is made, and so how far the samples that are stored are apart at least.
+	surveyEvery = 5 * time.Second
+	// surveyTimeout bounds one.
+	surveyTimeout = 10 * time.Second
+	// thinEvery is how many samples are stored between two times that they are thinned.
+	thinEvery = 20
+)
+
+// sample notes up to where the stream goes now.
+func (h *horizonActor) sample() { h.worker.Lag.Add(lag.Sample{At: lag.Now(), Position: h.position}) }
+
+// survey begins a survey if it is time for one.
+func (h *horizonActor) survey(c actor.Context) {
+	s := &h.surveys
+	if s.busy || time.Since(s.ended) < surveyEvery {
+		return
+	}
+	s.busy = true
+	root, self, w, leads, position := c.ActorSystem().Root, c.Self(), h.worker, h.lead.seen.Leading, h.position
+	result, thin := &surveyed{seeded: s.seeded}, s.stored%thinEvery == 0
+	if position == s.sampled {
+		position = 0
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, surveyTimeout)
+	go func() {
+		defer cancel()
+		defer func() { root.Send(self, result) }()
+		db := w.db.InTransactions()
+		if !result.seeded {
+			var stored []lag.Sample
+			if stored, result.err = w.Store.Samples(ctx, db, lag.Now()); result.err != nil {
+				return
+			}
+			w.Lag.Precede(stored)
+			result.seeded = true
+		}
+		if !leads {
+			w.Metrics.Survey(nil)
+			return
+		}
+		if position > 0 {
+			if result.err = w.Store.Sample(ctx, db, position, thin); result.err != nil {
+				return
+			}
+			result.position = position
+		}
+		var found measure.Survey
+		if found.Unowned, found.Requests, result.err = w.Store.Survey(ctx, db); result.err == nil {
+			w.Metrics.Survey(&found)
+		}
+	}()
+}
+
+// surveyed takes in what came of a survey. One that failed is made again when it is time for the next.
+func (h *horizonActor) surveyed(m *surveyed) {
+	s := &h.surveys
+	s.busy, s.ended, s.seeded = false, time.Now(), m.seeded
+	if m.position > 0 {
+		s.sampled = m.position
+		s.stored++
+	}
+	if m.err != nil && h.ctx.Err() == nil {
+		h.worker.aidFailed(h.log, "what the metrics lag_seconds, unowned_slots and requests_waiting show could not be looked up (orchestrator_samples, orchestrator_requests); "+
+			"handling goes on, and it is tried again", "survey", m.err)
+	}
+}

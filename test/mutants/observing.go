@@ -1,0 +1,45 @@
+package main
+
+// observingGuards keep what metrics and autoscalers are told true.
+var observingGuards = []guard{
+	{
+		Name: "lag-is-of-what-is-not-handled", File: "internal/lag/history.go",
+		Old: "return h.samples[i].Position > position })", New: "return h.samples[i].Position >= position })",
+		Test: "TestSince", Promise: "a projection that has handled everything has no lag in seconds",
+	},
+	{
+		Name: "lag-forgets-a-stream-that-was-set-back", File: "internal/lag/history.go",
+		Old: "return old.Position > s.Position })", New: "return false })",
+		Test: "TestSince", Promise: "positions that are given again do not count as old",
+	},
+	{
+		Name: "samples-forget-a-stream-that-was-set-back", File: "pgcoord/samples.go",
+		Old: "replica_set = $1::text AND position > $2::bigint\n", New: "replica_set = $1::text AND position < 0 AND $2::bigint > 0\n",
+		Test: "TestSamples", Promise: "stored positions that are given again do not count as old",
+	},
+	{
+		Name: "stored-samples-have-their-times", File: "actors/survey.go",
+		Old: "w.Store.Samples(ctx, db, lag.Now())", New: "w.Store.Samples(ctx, db, lag.Now()+24*time.Hour)",
+		Test: "TestLagInSeconds", Package: "test/face", Promise: "a worker knows since when events wait that came before it",
+	},
+	{
+		Name: "poison-events-do-not-scale-out", File: "migrations/000007_samples.up.sql",
+		Old: "l.state = 'retrying'", New: "l.state = 'nothing'",
+		Test: "TestNothingThatStandsStillScalesOut", Package: "test/face", Promise: "an event that fails starts no workers",
+	},
+	{
+		Name: "pauses-do-not-scale-out", File: "migrations/000007_samples.up.sql",
+		Old: "c.hold_until > now()) THEN c.hold_at END", New: "c.hold_until > now()) THEN NULL::bigint END",
+		Test: "TestNothingThatStandsStillScalesOut", Package: "test/face", Promise: "a pause starts no workers",
+	},
+	{
+		Name: "stops-do-not-scale-out", File: "migrations/000007_samples.up.sql",
+		Old: "c.stopped_at IS NOT NULL\n", New: "false\n",
+		Test: "TestNothingThatStandsStillScalesOut", Package: "test/face", Promise: "a projection that is stopped starts no workers",
+	},
+	{
+		Name: "computed-series-vanish", File: "internal/measure/metrics.go",
+		Old: "	r.series.forgetWorker(r)\n", New: "",
+		Test: "TestWhatIsComputedAtAScrape", Promise: "the series of a worker vanish when Run returns",
+	},
+}

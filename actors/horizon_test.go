@@ -11,6 +11,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
@@ -119,14 +120,18 @@ func (o outcomes) Receive(c actor.Context) {
 // positions again: nobody reads up to it before that one was probed, and then all begin with what the tables say.
 func TestHorizonIsWithdrawnWhenAProbeFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &worker{Config: Config{Logger: slog.New(slog.DiscardHandler), EventStore: eventstore.New(eventstore.WithLogger(nil))}}
+		w := &worker{Config: Config{Logger: slog.New(slog.DiscardHandler), EventStore: eventstore.New(eventstore.WithLogger(nil)), Lag: &lag.History{}}}
 		said := make(chan messages.HorizonAdvanced, 16)
 		system := quietSystem()
 		var child *actor.PID
 		parent := system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 			switch m := c.Message().(type) {
 			case *actor.Started:
-				child = c.Spawn(actor.PropsFromProducer(func() actor.Actor { return outcomes{newHorizon(w, 1)} }))
+				child = c.Spawn(actor.PropsFromProducer(func() actor.Actor {
+					h := newHorizon(w, 1)
+					h.surveys.busy = true // there is no database
+					return outcomes{h}
+				}))
 			case messages.HorizonAdvanced:
 				said <- m
 			}

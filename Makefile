@@ -25,11 +25,15 @@ help: ## Show this list
 test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
 	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 20m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
-	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports test-observe; fi
+	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports test-examples test-observe; fi
 
 .PHONY: test-exports
 test-exports: postgres ## Run exported migrations through goose, golang-migrate and tern, which are in a module of their own
 	cd test/exports && $(abspath $(PGTEST)) run -- go test -count=1 ./...
+
+.PHONY: test-examples
+test-examples: postgres ## Run the tests of the examples that are modules of their own
+	cd examples/database-sql && $(abspath $(PGTEST)) run -- go test -count=1 ./...
 
 # Where Chromium or axe-core cannot be installed the tests are skipped, and say so with -v; with CI=true they fail.
 .PHONY: test-observe

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -118,7 +119,37 @@ func (c *catchUp) start(ctx context.Context, cfg *actors.Config, d described, wa
 		all.Wait()
 		c.end(errCaughtUp) // unless it has ended
 	})
+	if c.orchestrator.config.progress != nil {
+		c.waits.Go(func() { c.tell(ctx) })
+	}
 	return nil
+}
+
+// tell tells the application how far it is, until the call ends.
+func (c *catchUp) tell(ctx context.Context) {
+	next := time.NewTicker(progressEvery)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-next.C:
+		}
+		report := c.look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		c.tellOnce(ctx, report)
+	}
+}
+
+func (c *catchUp) tellOnce(ctx context.Context, report Report) {
+	defer func() {
+		if value := recover(); value != nil {
+			c.orchestrator.config.logger.ErrorContext(ctx, "the function of WithProgress panicked", "replica_set", c.orchestrator.replicaSet, "panic", value)
+		}
+	}()
+	c.orchestrator.config.progress(ctx, report)
 }
 
 // horizon probes the horizon once.
@@ -173,19 +204,25 @@ func (c *catchUp) hook(own func(context.Context, projection.Failure), projection
 
 // finish completes the report: where the projections stand.
 func (c *catchUp) finish(ctx context.Context) Report {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.report.Took = time.Since(c.began)
 	if len(c.report.Projections) == 0 {
+		c.report.Took = time.Since(c.began)
 		return c.report
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
 	defer cancel()
+	return c.look(ctx)
+}
+
+// look is the report of this moment.
+func (c *catchUp) look(ctx context.Context) Report {
 	var q waiting.Question
-	for _, p := range c.report.Projections {
-		q.Projections = append(q.Projections, p.Projection)
+	for name := range c.index {
+		q.Projections = append(q.Projections, name)
 	}
 	answer, err := c.orchestrator.lookForWaits(ctx, q)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Took = time.Since(c.began)
 	for i := range c.report.Projections {
 		p := &c.report.Projections[i]
 		if err == nil {
@@ -195,12 +232,16 @@ func (c *catchUp) finish(ctx context.Context) Report {
 			p.Took = c.report.Took
 		}
 	}
-	return c.report
+	report := c.report
+	report.Projections = slices.Clone(report.Projections)
+	return report
 }
 
 const (
 	// lastLook bounds the look at where the projections stand in the end.
 	lastLook = 5 * time.Second
+	// progressEvery is how often WithProgress is called.
+	progressEvery = time.Second
 	// hookPatience is how long a stop that was noticed waits for the failure that has led to it.
 	hookPatience = time.Second
 )

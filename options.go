@@ -42,6 +42,7 @@ type config struct {
 	registerer          prometheus.Registerer
 	errorPolicy         *projection.ErrorPolicy // nil if there is none
 	failureHook         func(context.Context, projection.Failure)
+	progress            func(context.Context, Report)
 	errorPolicies       map[string]projection.ErrorPolicy // by projection
 }
 
@@ -167,6 +168,13 @@ func WithErrorPolicyFor(projectionName string, p projection.ErrorPolicy) Option 
 // leads to an outcome is told after that was committed, and may be told twice after a crash. Defaults to nil, which tells nobody.
 func WithFailureHook(hook func(context.Context, projection.Failure)) Option {
 	return func(c *config) { c.failureHook = hook }
+}
+
+// WithProgress sets a function that RunUntilCaughtUp tells how far it is: once a second while it runs, one call at a time, and never after it has returned. The report is
+// that of this moment: Took is the time until now, and Position and CaughtUp of each projection are as the tables say. Where they cannot be read, Position stays as it was. A call that
+// has not returned when the projections have caught up delays RunUntilCaughtUp. A panic of it is logged. Run does not call it. Defaults to nil, which tells nobody.
+func WithProgress(progress func(context.Context, Report)) Option {
+	return func(c *config) { c.progress = progress }
 }
 
 // WithSynchronousCommit sets whether the commit of a batch waits for the disk.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
@@ -108,7 +109,7 @@ func (o *Orchestrator) joinWaits() *waiting.Hub {
 
 // mayPass says whether looking at the tables may succeed later.
 func mayPass(err error) bool {
-	return !dbguard.HidesRows(err) && dbguard.MayPass(err, configurationFaults...)
+	return !errors.Is(err, puddle.ErrClosedPool) && !dbguard.HidesRows(err) && dbguard.MayPass(err, configurationFaults...)
 }
 
 // lookForWaits answers a question of those who wait.

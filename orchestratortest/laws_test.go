@@ -85,6 +85,9 @@ func TestGoodProjectionsKeepTheLaws(t *testing.T) {
 		"the latest version": by{handle: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) error {
 			return set(ctx, tx, e.AggregateID, e.AggregateVersion)
 		}},
+		"a row for each event": by{handle: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) error {
+			return set(ctx, tx, e.EventID.String(), e.GlobalPosition)
+		}},
 		"nothing": by{handle: func(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // imports are the packages that fragments may use, each by its own name.
 var imports = []string{
 	"database/sql",
-	"context", "errors", "fmt", "log/slog", "net/http", "os", "os/signal", "syscall", "testing", "time",
+	"context", "errors", "fmt", "log/slog", "net/http", "os", "os/signal", "strings", "syscall", "testing", "time",
 	"github.com/google/uuid", "github.com/jackc/pgx/v5", "github.com/jackc/pgx/v5/pgxpool",
 	"github.com/prometheus/client_golang/prometheus",
 	typecheck.Module, typecheck.Module + "/es", typecheck.Module + "/eventstore", typecheck.Module + "/metrics",
@@ -128,7 +128,7 @@ func TestGoThatDoesNotCompileIsFound(t *testing.T) {
 		"type UserProjection struct{ name string }":       "",
 		"func handle(p *UserProjection) { p.Name() }":     "",
 		"func handle(p *UserProjection) { p.Rename() }":   "a.md:7",
-		"var _ = strings.Repeat(`not among`, 0)":          "undefined: strings",
+		"var _ = bytes.Repeat(nil, 0)":                    "undefined: bytes",
 		"var _ projection.Projection = &UserProjection{}": "",
 	} {
 		err := compile(packages, document{path: "a.md"}, block{language: "go", text: text, line: 7})

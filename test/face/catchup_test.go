@@ -177,3 +177,46 @@ func TestCatchingUpThatCannotEnd(t *testing.T) {
 	_, err = w.catchUp(orch, recorder{name: "p"})
 	require.ErrorContains(t, err, "sequence")
 }
+
+// The application is told how far it is while it runs, also after it has panicked once, and not when it has returned.
+func TestCatchingUpTellsHowFarItIs(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 3)
+	w.append("grace", 2)
+	told, returned := make(chan orchestrator.Report, 1), make(chan struct{})
+	calls := 0
+	progress := func(_ context.Context, report orchestrator.Report) {
+		select {
+		case <-returned:
+			t.Error("it was told after the call had returned")
+		default:
+		}
+		if calls++; calls == 1 {
+			panic("once")
+		}
+		select {
+		case told <- report:
+		default:
+		}
+	}
+	waiting := recorder{name: "p", before: func(ctx context.Context, event es.PersistedEvent) error {
+		if event.GlobalPosition != 4 {
+			return nil
+		}
+		select {
+		case report := <-told:
+			assert.Equal(t, "5, p false 3 3 0", said(report))
+			assert.Positive(t, report.Took)
+			assert.Equal(t, report.Took, report.Projections[0].Took)
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+	report, err := w.catchUp(w.orchestrator("set", orchestrator.WithProgress(progress), orchestrator.WithBatchSize(1)), waiting)
+	close(returned)
+	require.NoError(t, err)
+	assert.Equal(t, "5, p true 5 5 0", said(report))
+	w.logs.await(t, "the function of WithProgress panicked")
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/puddle/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -324,6 +325,23 @@ func TestWaitsForTheOwnRun(t *testing.T) {
 	require.NoError(t, tx.Rollback(t.Context()))
 	require.NoError(t, orch.WaitForAppend(w.patiently(), "p", result))
 	require.NoError(t, r.stop())
+}
+
+// A wait on a pool that the application has closed ends at once, and so does one that it closes meanwhile.
+func TestWaitsOnAClosedPool(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.troubled = true
+	start(t, w.orchestrator("set"), recorder{name: "p"})
+	w.awaitRunning("set", 1)
+	pool := w.ownPool(func(*pgxpool.Config) {})
+	web := w.on(pool)
+	ended := make(chan error, 1)
+	go func() { ended <- web.WaitFor(w.patiently(), "p", 100) }()
+	eventually(t, func() bool { return pool.Stat().AcquireCount() > 2 }, func() string { return "the wait to look" })
+	pool.Close()
+	require.ErrorIs(t, await(t, ended, "the wait to end"), puddle.ErrClosedPool)
+	require.ErrorIs(t, web.WaitFor(w.patiently(), "p", 100), puddle.ErrClosedPool)
 }
 
 // A thousand who wait take one connection, and a hundred statements a second.

@@ -35,9 +35,9 @@ test-exports: postgres ## Run exported migrations through goose, golang-migrate 
 test-examples: postgres ## Run the tests of the examples that are modules of their own
 	cd examples/database-sql && $(abspath $(PGTEST)) run -- go test -count=1 ./...
 
-# Where Chromium or axe-core cannot be installed the tests are skipped, and say so with -v; with CI=true they fail.
+# Where Chromium, axe-core or Prometheus cannot be installed the tests are skipped, and say so with -v; with CI=true they fail.
 .PHONY: test-observe
-test-observe: postgres ## Look at the status page in Chromium, in a module of its own; SHOTS=/tmp/shots keeps pictures
+test-observe: postgres ## Look at the status page in Chromium, and at alerts and dashboard in Prometheus; SHOTS=/tmp/shots keeps pictures
 	cd test/observe && $(abspath $(PGTEST)) run -- go test -count=1 $(FLAGS) ./...
 
 # The packages whose tests, or programs, start a server.

@@ -52,7 +52,20 @@ func newShown(t *testing.T) shown {
 		}
 		found[strings.TrimPrefix(family.GetName(), metrics.Prefix)] = labels
 	}
+	for _, d := range tableDescs(t) {
+		labels := map[string][]string{"replica_set": {"set"}}
+		for label := range strings.SplitSeq(d.labels, ",") {
+			labels[label] = tableStates[d.name]
+		}
+		found[strings.TrimPrefix(d.name, metrics.Prefix)] = labels
+	}
 	return found
+}
+
+// tableStates are the values of the label state.
+var tableStates = map[string][]string{
+	metrics.Prefix + "set_workers": {"pending", "ready", "running", "stopping", "silent", "dead"},
+	metrics.Prefix + "set_letters": {"retrying", "stopped", "parked", "skipped"},
 }
 
 // wrong is what an expression names that no worker shows.
@@ -62,6 +75,7 @@ func (s shown) wrong(expr string) []string {
 	if len(series) == 0 {
 		problems = append(problems, "no metric")
 	}
+	all := map[string]bool{}
 	for _, match := range series {
 		labels, known := s[match[1]]
 		if !known {
@@ -71,38 +85,63 @@ func (s shown) wrong(expr string) []string {
 		if match[2] != "" && !slices.Contains(labels[match[2]], match[3]) {
 			problems = append(problems, "no value "+match[3]+" of "+match[2])
 		}
-		for _, list := range slices.Concat(byPattern.FindAllStringSubmatch(expr, -1), withoutPattern.FindAllStringSubmatch(expr, -1)) {
-			for label := range strings.SplitSeq(list[1], ", ") {
-				if labels[label] == nil {
-					problems = append(problems, "no label "+label)
-				}
+		for label := range labels {
+			all[label] = true
+		}
+	}
+	for _, list := range slices.Concat(byPattern.FindAllStringSubmatch(expr, -1), withoutPattern.FindAllStringSubmatch(expr, -1)) {
+		for label := range strings.SplitSeq(list[1], ", ") {
+			if len(all) > 0 && !all[label] {
+				problems = append(problems, "no label "+label)
 			}
 		}
 	}
 	return problems
 }
 
-// Every metric, label and value that an alert rule names is shown by a worker from the start, and the page says what to do about each alert.
+// Every metric, label and value that an alert rule names is shown from the start by a worker or from the tables. Each alert has all annotations, and a runbook that names it.
 func TestAlertRulesNameWhatIsShown(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs", "monitoring.md"))
+	text, err := os.ReadFile(filepath.Join(root, "deploy", "prometheus", "rules.yml"))
 	require.NoError(t, err)
+	runbooks := runbookSections(t)
 	known := newShown(t)
-	rules, actions, _ := strings.Cut(string(text), "| alert | what to do |")
-	alerts := alertPattern.FindAllStringSubmatch(rules, -1)
-	exprs := exprPattern.FindAllStringSubmatch(rules, -1)
-	require.NotEmpty(t, alerts)
-	require.Len(t, exprs, len(alerts))
-	for i, expr := range exprs {
-		assert.Empty(t, known.wrong(expr[1]), alerts[i][1])
-		assert.Contains(t, actions, "`"+alerts[i][1]+"`")
-		kept := byPattern.FindStringSubmatch(expr[1])
-		require.NotNil(t, kept, alerts[i][1])
-		_, rule, _ := strings.Cut(rules, "alert: "+alerts[i][1]+"\n")
+	names := alertPattern.FindAllStringSubmatch(string(text), -1)
+	require.Greater(t, len(names), 20)
+	for _, name := range names {
+		_, rule, _ := strings.Cut(string(text), "alert: "+name[1]+"\n")
 		rule, _, _ = strings.Cut(rule, "- alert")
-		for _, label := range summaryPattern.FindAllStringSubmatch(rule, -1) {
-			assert.Contains(t, strings.Split(kept[1], ", "), label[1], "the summary of %s", alerts[i][1])
+		expr := exprPattern.FindStringSubmatch(rule)
+		require.NotNil(t, expr, name[1])
+		assert.Empty(t, known.wrong(expr[1]), name[1])
+		if kept := byPattern.FindStringSubmatch(expr[1]); kept != nil {
+			for _, label := range summaryPattern.FindAllStringSubmatch(rule, -1) {
+				assert.Contains(t, strings.Split(kept[1], ", "), label[1], "the texts of %s", name[1])
+			}
 		}
+		assert.Regexp(t, `severity: (critical|warning|info)\n`, rule, name[1])
+		for _, annotation := range []string{"summary", "description"} {
+			assert.Regexp(t, annotation+`: ".+"\n`, rule, name[1])
+		}
+		link := runbookPattern.FindStringSubmatch(rule)
+		require.NotNil(t, link, name[1])
+		assert.Contains(t, runbooks[link[1]], "`"+name[1]+"`", "the runbook of %s", name[1])
 	}
+	assert.Len(t, runbooks, len(names), "a runbook for each alert")
+}
+
+var runbookPattern = regexp.MustCompile(`runbook_url: \S+/docs/runbooks\.md#([\w-]+)\n`)
+
+// runbookSections are the runbooks, by the anchors of their titles.
+func runbookSections(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "docs", "runbooks.md"))
+	require.NoError(t, err)
+	sections := map[string]string{}
+	for _, section := range strings.Split(string(text), "\n## ")[1:] {
+		title, body, _ := strings.Cut(section, "\n")
+		sections[strings.ToLower(strings.ReplaceAll(title, " ", "-"))] = body
+	}
+	return sections
 }
 
 func TestWrongAlertRulesAreFound(t *testing.T) {

@@ -62,8 +62,12 @@ func newKnown(t *testing.T) known {
 	return k
 }
 
-// tableMetrics are the names of the metrics that come from the tables.
-func tableMetrics(t *testing.T) (names []string) {
+// tableDesc is a metric that comes from the tables.
+type tableDesc struct{ name, labels string }
+
+var descPattern = regexp.MustCompile(`fqName: "(\w+)".*variableLabels: \{([\w,]*)\}`)
+
+func tableDescs(t *testing.T) (found []tableDesc) {
 	t.Helper()
 	a, err := admin.New(&pgxpool.Pool{}, eventstore.New(), "set") // no database is asked
 	require.NoError(t, err)
@@ -71,7 +75,18 @@ func tableMetrics(t *testing.T) (names []string) {
 	statuspage.NewCollector(a).Describe(described)
 	close(described)
 	for d := range described {
-		names = append(names, regexp.MustCompile(`fqName: "(\w+)"`).FindStringSubmatch(d.String())[1])
+		match := descPattern.FindStringSubmatch(d.String())
+		require.NotNil(t, match, d.String())
+		found = append(found, tableDesc{match[1], match[2]})
+	}
+	return found
+}
+
+// tableMetrics are the names of the metrics that come from the tables.
+func tableMetrics(t *testing.T) (names []string) {
+	t.Helper()
+	for _, d := range tableDescs(t) {
+		names = append(names, d.name)
 	}
 	return names
 }

@@ -82,13 +82,16 @@ func (s *stage) kill(name string) {
 func (s *stage) append(n int) {
 	s.t.Helper()
 	for i := range n {
-		require.NoError(s.t, pgx.BeginFunc(s.t.Context(), s.db, func(tx pgx.Tx) error {
-			_, err := s.store.Append(s.t.Context(), tx, es.Any(), []es.Event{{
-				BoundedContext: "Sales", AggregateType: "Order", AggregateID: fmt.Sprintf("order-%d", i), EventType: "OrderPlaced", Payload: []byte(`{"customer":"Ada","total":12}`),
-			}})
-			return err
-		}))
+		require.NoError(s.t, pgx.BeginFunc(s.t.Context(), s.db, func(tx pgx.Tx) error { return s.appendTo(tx, fmt.Sprintf("order-%d", i)) }))
 	}
+}
+
+// appendTo appends an event to an aggregate.
+func (s *stage) appendTo(tx pgx.Tx, id string) error {
+	_, err := s.store.Append(s.t.Context(), tx, es.Any(), []es.Event{{
+		BoundedContext: "Sales", AggregateType: "Order", AggregateID: id, EventType: "OrderPlaced", Payload: []byte(`{"customer":"Ada","total":12}`),
+	}})
+	return err
 }
 
 func (s *stage) exec(sql string, args ...any) {

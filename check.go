@@ -28,12 +28,13 @@ type described struct {
 	names         []string
 	unpartitioned []string // names
 	resettable    []string // names
+	replaces      map[string]string
 	sources       []policySource
 }
 
 // describe says why the projections cannot be run, or what they are.
 func describe(projections []projection.Projection) (described, error) {
-	d := described{unpartitioned: []string{}}
+	d := described{unpartitioned: []string{}, replaces: map[string]string{}}
 	if len(projections) == 0 {
 		return d, fmt.Errorf("%w: there must be at least one", ErrInvalidProjections)
 	}
@@ -59,6 +60,9 @@ func describe(projections []projection.Projection) (described, error) {
 		}
 		if described.Resettable {
 			d.resettable = append(d.resettable, name)
+		}
+		if described.Replaces != "" {
+			d.replaces[name] = described.Replaces
 		}
 	}
 	return d, nil

@@ -29,6 +29,7 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 			Projections:   d.names,
 			Unpartitioned: d.unpartitioned,
 			Resettable:    d.resettable,
+			Replaces:      d.replaces,
 			Partitions:    o.config.partitions,
 			HasSession:    !o.config.pollOnly,
 			Hostname:      hostname,

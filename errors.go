@@ -80,6 +80,10 @@ var (
 	// put aside with the others of its aggregate, since one of them could not be handled.
 	ErrAggregateParked = waiting.ErrParked
 
+	// ErrProjectionReplaced is wrapped by what WaitFor and WaitForAppend return if another projection has replaced this one
+	// before the position: see admin.CutOver. The text names it.
+	ErrProjectionReplaced = waiting.ErrReplaced
+
 	// ErrMigrationsMissing is wrapped by what Run returns where the coordination
 	// tables do not exist.
 	ErrMigrationsMissing = migrations.ErrMissing

@@ -22,7 +22,7 @@ import (
 // run by any process, in any replica set of the same events table. When it returns nil, a read that begins afterwards on the primary shows what the handlers
 // have written. Events that an error policy has skipped or put aside count as handled, but for the event at the position itself.
 //
-// It returns at once with an error that wraps ErrNotRunning, ErrProjectionPaused, ErrProjectionStopped or ErrAggregateParked if the position will not be
+// It returns at once with an error that wraps ErrNotRunning, ErrProjectionPaused, ErrProjectionStopped, ErrProjectionReplaced or ErrAggregateParked if the position will not be
 // reached before a person, or a worker that starts, does something about it. When ctx ends, it returns an error that wraps ctx.Err() and says how
 // far the projection is. Until then it goes on, also while the database is not reached and while a rebuild has set the projection back. A position that no event
 // has yet is waited for as well, so ctx should have a deadline.

@@ -107,6 +107,7 @@ func (p *processor) delivery() projection.Delivery {
 	return projection.Delivery{
 		ReplicaSet: p.worker.Store.ReplicaSet(), Worker: p.fence.Worker, Generation: p.fence.Generation,
 		PartitionKey: p.fence.Partition.Key, TotalPartitions: p.fence.Partition.Total,
+		Replay: p.succession.replay,
 	}
 }
 

@@ -198,12 +198,16 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	var unsettledErr error
 	var missing []string
 	var parked []replicaset.Parked
+	var successions []replicaset.Succession
 	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 		if rows, err = w.Store.Assignment(ctx, db, w.self(), generation); err != nil {
 			return err
 		}
 		unsettled, unsettledErr = w.Store.Unsettled(ctx, db)
 		if parked, err = w.Store.Parked(ctx, db, w.Membership.Projections...); err != nil {
+			return err
+		}
+		if successions, err = w.Store.Successions(ctx, db, w.Membership.Projections...); err != nil {
 			return err
 		}
 		missing, err = w.Store.Missing(ctx, db, e.takenPartIn(), generation)
@@ -215,7 +219,7 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	if unsettledErr != nil {
 		w.recordFailed(e.log, unsettledErr) // the processors read it later
 	}
-	assignment := toAssignment(generation, rows, parked, func(projection string) int64 {
+	assignment := toAssignment(generation, rows, parked, successions, func(projection string) int64 {
 		if unsettledErr != nil {
 			return messages.UnsettledUnknown
 		}
@@ -241,13 +245,15 @@ func (e *execution) takenPartIn() []string {
 }
 
 // toAssignment groups checkpoints by partition.
-func toAssignment(generation int64, rows []replicaset.Checkpoint, parked []replicaset.Parked, unsettled func(string) int64) messages.Assignment {
+func toAssignment(generation int64, rows []replicaset.Checkpoint, parked []replicaset.Parked, successions []replicaset.Succession, unsettled func(string) int64) messages.Assignment {
 	assignment := messages.Assignment{Generation: generation}
 	for _, row := range rows {
 		p := partitionOf(&assignment, row.Partition)
 		last := len(p.Projections) - 1
 		if last < 0 || p.Projections[last].Projection != row.Projection {
-			p.Projections = append(p.Projections, messages.ProjectionAssignment{Projection: row.Projection, Unsettled: unsettled(row.Projection), Parked: parked})
+			p.Projections = append(p.Projections, messages.ProjectionAssignment{
+				Projection: row.Projection, Unsettled: unsettled(row.Projection), Parked: parked, Successions: successions,
+			})
 			last++
 		}
 		p.Projections[last].Pieces = append(p.Projections[last].Pieces, row.Piece)

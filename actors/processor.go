@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -43,9 +42,10 @@ type processor struct {
 	handler handling.Projection
 	policy  handling.Policy
 
-	pieces  []slot.Piece // the checkpoints as the tables have them, without those that are stopped or held
-	resting []slot.Piece // those that are
-	parked  parked
+	pieces     []slot.Piece // the checkpoints as the tables have them, without those that are stopped or held
+	resting    []slot.Piece // those that are
+	parked     parked
+	succession succession
 
 	shownStopped, shownHeld, shownParked bool   // their series have been made
 	known                                bool   // pieces are what the tables say; if not, read them
@@ -104,13 +104,15 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description
 	if policy.MaxParkedEvents == 0 {
 		policy.MaxParkedEvents = handling.DefaultMaxParked
 	}
-	running, resting := slot.Divide(a.Pieces)
+	role := succession{replaces: d.Replaces}
+	role.read(fence.Projection, a.Successions)
+	running, resting := role.divide(a.Pieces)
 	p := &processor{
 		worker: w, run: r, fence: fence, handler: handler, policy: policy,
 		log: w.logger(kindProcessor).With("projection", fence.Projection,
 			"partition", fence.Partition.String(), "generation", fence.Generation),
 		loop:   w.Loops.Watch(kindProcessor+" "+fence.Projection+" "+fence.Partition.String(), processorRound),
-		pieces: running, resting: resting, parked: parkedIn(a.Parked, fence.Projection, fence.Partition.Range()), known: len(a.Pieces) > 0, readTo: readFrom(running, resting),
+		pieces: running, resting: resting, parked: parkedIn(a.Parked, fence.Projection, fence.Partition.Range()), succession: role, known: len(a.Pieces) > 0, readTo: readFrom(running, resting),
 		failing: failing{unsettled: max(0, a.Unsettled), unknown: a.Unsettled == messages.UnsettledUnknown},
 		supply: supply{
 			consumer: fence.Projection + " " + fence.Partition.String(),
@@ -128,6 +130,7 @@ func (p *processor) Receive(c actor.Context) {
 	case *actor.Started:
 		if p.known {
 			p.worker.positions.believe(p.fence, p.rows())
+			p.noticeSuccession()
 			p.noticeResting()
 			p.showParked()
 		}
@@ -244,6 +247,9 @@ func (p *processor) step(c actor.Context) (next, error) {
 		}
 	}
 	p.settleFailures(ctx)
+	if p.succession.replacedBy != "" {
+		return p.progress(ctx, c) // which finds nothing to do
+	}
 	if p.requests.due() {
 		return p.serve(ctx)
 	}
@@ -290,35 +296,6 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 	return p.batch(ctx)
 }
 
-// retryLooks is how often a processor that waits to retry an event looks at its checkpoints.
-const retryLooks = time.Second
-
-// waitToRetry waits, and reads the checkpoints now and then: a person may skip the event or begin a rebuild, which must not have to wait
-// for the next try.
-func (p *processor) waitToRetry(ctx context.Context, wait time.Duration) (next, error) {
-	if changed, err := p.look(ctx); changed || err != nil {
-		return next{more: changed}, err
-	}
-	return next{after: min(wait, retryLooks)}, nil
-}
-
-// look reads the checkpoints if it has not done so lately, and says whether they are not as believed.
-func (p *processor) look(ctx context.Context) (changed bool, err error) {
-	if time.Since(p.looked) < retryLooks {
-		return false, nil
-	}
-	p.looked = time.Now()
-	pieces, err := p.worker.Store.Pieces(ctx, p.worker.db.InTransactions(), p.fence)
-	switch {
-	case err != nil:
-		return false, err
-	case !slices.Equal(pieces, p.rows()):
-		p.known = false
-		return true, nil
-	}
-	return false, nil
-}
-
 // errFenced says that the partition is somebody else's.
 var errFenced = errors.New("the checkpoints do not belong to this worker any more")
 
@@ -336,7 +313,12 @@ func (p *processor) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	running, resting := slot.Divide(pieces)
+	successions, err := p.worker.Store.Successions(ctx, p.worker.db.InTransactions(), p.fence.Projection)
+	if err != nil {
+		return err
+	}
+	p.succession.read(p.fence.Projection, successions)
+	running, resting := p.succession.divide(pieces)
 	if slot.Lowest(running) > slot.Lowest(p.pieces) {
 		p.databaseFailures, p.failures = 0, p.failures.Committed(slot.Lowest(running)) // a batch was committed, though its answer was lost
 	}
@@ -352,6 +334,7 @@ func (p *processor) reload(ctx context.Context) error {
 	p.parked = parkedIn(all, p.fence.Projection, p.fence.Partition.Range())
 	p.showParked()
 	p.performed()
+	p.noticeSuccession()
 	p.noticeResting()
 	return nil
 }
@@ -421,6 +404,10 @@ func (p *processor) showPosition() {
 	name := p.fence.Partition.String()
 	p.worker.Metrics.Position(p.fence.Projection, name, p.readTo)
 	if p.epoch != 0 && p.horizon == 0 {
+		return
+	}
+	if p.succession.replacedBy != "" {
+		p.worker.Metrics.Lag(p.fence.Projection, name, 0)
 		return
 	}
 	p.worker.Metrics.Lag(p.fence.Projection, name, max(0, p.horizon-p.readTo))

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -16,7 +17,7 @@ func (p *processor) noticeResting() {
 		if piece.Stopped != 0 {
 			stopped = append(stopped, piece)
 		}
-		if piece.IsHeld() {
+		if piece.IsHeld() && p.succession.replacedBy == "" {
 			held = append(held, piece)
 		}
 	}
@@ -65,7 +66,37 @@ func (p *processor) lookAtResting(ctx context.Context) (changed bool, err error)
 		return false, nil
 	}
 	if changed, err = p.look(ctx); err == nil && !changed {
+		p.noticeSuccession()
 		p.noticeResting()
 	}
 	return changed, err
+}
+
+// retryLooks is how often a processor that waits to retry an event looks at its checkpoints.
+const retryLooks = time.Second
+
+// waitToRetry waits, and reads the checkpoints now and then: a person may skip the event or begin a rebuild, which must not have to wait
+// for the next try.
+func (p *processor) waitToRetry(ctx context.Context, wait time.Duration) (next, error) {
+	if changed, err := p.look(ctx); changed || err != nil {
+		return next{more: changed}, err
+	}
+	return next{after: min(wait, retryLooks)}, nil
+}
+
+// look reads the checkpoints if it has not done so lately, and says whether they are not as believed.
+func (p *processor) look(ctx context.Context) (changed bool, err error) {
+	if time.Since(p.looked) < retryLooks {
+		return false, nil
+	}
+	p.looked = time.Now()
+	pieces, err := p.worker.Store.Pieces(ctx, p.worker.db.InTransactions(), p.fence)
+	switch {
+	case err != nil:
+		return false, err
+	case !slices.Equal(pieces, p.rows()):
+		p.known = false
+		return true, nil
+	}
+	return false, nil
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -28,6 +29,8 @@ type Admin struct {
 	schema     string
 	actor      string
 	progress   func(Result)
+	apart      int64         // see WithCutOverLimits
+	pause      time.Duration // see WithCutOverLimits
 
 	mu    chan struct{}  // room for one: who holds it asks the database
 	store *pgcoord.Store // nil before the first use
@@ -64,7 +67,7 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 	if err := eventStore.Validate(); err != nil {
 		return nil, fmt.Errorf("making an admin of replica set %q: %w", replicaSet, err)
 	}
-	a := &Admin{pool: db, db: dbguard.New(db).InTransactions(), eventStore: eventStore, replicaSet: replicaSet, actor: somebody(), mu: make(chan struct{}, 1)}
+	a := &Admin{pool: db, db: dbguard.New(db).InTransactions(), eventStore: eventStore, replicaSet: replicaSet, actor: somebody(), apart: defaultApart, pause: defaultPause, mu: make(chan struct{}, 1)}
 	for i, option := range options {
 		if option == nil {
 			return nil, fmt.Errorf("making an admin of replica set %q: the option at index %d is nil", replicaSet, i)

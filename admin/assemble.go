@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -24,10 +25,13 @@ func (s *seen) assemble() {
 	s.Projections = []Projection{}
 	for i := range s.checkpoints {
 		c := &s.checkpoints[i]
-		c.Lag, c.LagExact = s.latest.lag(c.Range)
+		replacedBy := replicaset.Replaced(c.projection, s.successions)
+		if c.LagExact = true; replacedBy == "" {
+			c.Lag, c.LagExact = s.latest.lag(c.Range)
+		}
 		n := len(s.Projections)
 		if n == 0 || s.Projections[n-1].Name != c.projection {
-			s.Projections = append(s.Projections, Projection{Name: c.projection, Position: c.Position, LagExact: true, TurnsUntil: s.turns[c.projection]})
+			s.Projections = append(s.Projections, Projection{Name: c.projection, Position: c.Position, LagExact: true, TurnsUntil: s.turns[c.projection], ReplacedBy: replacedBy})
 		}
 		s.Projections[len(s.Projections)-1].add(*c, names)
 	}
@@ -36,6 +40,24 @@ func (s *seen) assemble() {
 		slices.SortStableFunc(p.Partitions, func(a, b Partition) int { return a.Ranges[0].SlotFrom - b.Ranges[0].SlotFrom })
 	}
 	s.describeWorkers()
+	s.describeSuccessions()
+}
+
+// describeSuccessions adds to the projections what they replace.
+func (s *seen) describeSuccessions() {
+	for i := range s.Projections {
+		p := &s.Projections[i]
+		for _, one := range s.successions {
+			if one.Projection == p.Name {
+				p.Replaces = one.Replaced
+			}
+		}
+		for _, w := range s.Workers {
+			if of := w.Replaces[p.Name]; p.Replaces == "" && of != "" && w.State != "stopped" && w.State != "dead" {
+				p.Replaces, p.Replay = of, true
+			}
+		}
+	}
 }
 
 // countSlots adds what is parked and has failed in each slot to the slot's range.
@@ -76,7 +98,7 @@ func (p *Projection) add(c checkpoint, names map[uuid.UUID]string) {
 	p.Position = min(p.Position, c.Position)
 	p.Lag += c.Lag
 	p.LagExact = p.LagExact && c.LagExact
-	p.Paused = p.Paused || c.held()
+	p.Paused = p.Paused || c.held() && p.ReplacedBy == ""
 	p.Stopped = p.Stopped || c.StoppedAt != nil
 	p.Parked.add(c.Parked)
 	p.Letters.add(c.Letters)

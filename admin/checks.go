@@ -159,7 +159,7 @@ GROUP BY r.projection ORDER BY r.projection`,
 	{
 		"operation_without_request", Warning, `
 SELECT o.projection, pg_catalog.count(*), pg_catalog.min(o.id)::text FROM {{schema}}orchestrator_operations AS o
-WHERE o.replica_set = $1 AND o.state = 'waiting' AND NOT EXISTS (
+WHERE o.replica_set = $1 AND o.state = 'waiting' AND (o.kind <> 'cut-over' OR (o.arguments ->> 'until')::timestamptz < pg_catalog.now()) AND NOT EXISTS (
     SELECT FROM {{schema}}orchestrator_requests AS r WHERE r.operation = o.id AND r.state = 'waiting')
 GROUP BY o.projection ORDER BY o.projection`,
 		"{count} operations, such as {detail}, wait for nothing", "end them with Cancel",
@@ -188,7 +188,7 @@ GROUP BY l.projection ORDER BY l.projection`,
 	{
 		"projection_without_worker", Note, `
 SELECT DISTINCT c.projection, 1::bigint, '' FROM {{schema}}orchestrator_checkpoints AS c
-WHERE c.replica_set = $1 AND NOT EXISTS (
+WHERE c.replica_set = $1 AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = c.projection AND s.cut_over_at IS NOT NULL) AND NOT EXISTS (
     SELECT FROM {{schema}}orchestrator_workers AS w WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead') AND c.projection = ANY (w.projections))
 ORDER BY c.projection`,
 		"no worker runs projection {projection}", "start one; if the projection was removed, delete its rows",

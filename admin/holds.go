@@ -9,7 +9,7 @@ import (
 // Hold is that a projection is held back: nothing beyond a position is handled.
 type Hold struct {
 	Projection string `json:"projection"`
-	// Actor, Reason and Since are those of the latest pause of the projection, or of all projections. They are empty and null if the replica set has no record
+	// Actor, Reason and Since are those of the latest pause of the projection, or of all projections, or of the cut-over that holds it. They are empty and null if the replica set has no record
 	// of one.
 	Actor  string     `json:"actor"`
 	Reason string     `json:"reason"`
@@ -31,12 +31,13 @@ const sqlHolds = `
 SELECT c.projection, coalesce(o.actor, ''), coalesce(o.reason, ''), o.requested_at, c.until
 FROM (
     SELECT projection, CASE WHEN pg_catalog.bool_and(hold_until IS NOT NULL) THEN pg_catalog.max(hold_until) END AS until
-    FROM {{schema}}orchestrator_checkpoints
-    WHERE replica_set = $1 AND hold_at IS NOT NULL AND (hold_until IS NULL OR hold_until > pg_catalog.now())
+    FROM {{schema}}orchestrator_checkpoints AS c
+    WHERE replica_set = $1 AND hold_at IS NOT NULL AND (hold_until IS NULL OR hold_until > pg_catalog.now())` + notReplacedSQL + `
     GROUP BY projection) AS c
 LEFT JOIN LATERAL (
     SELECT actor, reason, requested_at FROM {{schema}}orchestrator_operations
-    WHERE replica_set = $1 AND kind = 'pause' AND projection IN ('', c.projection) ORDER BY id DESC LIMIT 1) AS o ON true
+    WHERE replica_set = $1 AND (kind = 'pause' AND projection IN ('', c.projection)
+        OR kind = 'cut-over' AND state = 'waiting' AND c.projection IN (projection, arguments ->> 'from')) ORDER BY id DESC LIMIT 1) AS o ON true
 ORDER BY c.projection`
 
 const sqlDrainsOf = `

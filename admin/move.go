@@ -58,6 +58,9 @@ func (a *Admin) move(ctx context.Context, projection, to, reason string) error {
 		if err := c.holdAll(ctx, projection); err != nil {
 			return err
 		}
+		if err := c.notCuttingOver(ctx, projection); err != nil {
+			return err
+		}
 		if err := c.checkMove(ctx, projection, to); err != nil {
 			return err
 		}

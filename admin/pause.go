@@ -21,23 +21,28 @@ type Target struct {
 // targetSQL is the condition for checkpoints of a target: the arguments are $1 and $2.
 const targetSQL = `c.replica_set = $1 AND ($2 = '' OR c.projection = $2)`
 
+// notReplacedSQL leaves out projections that were replaced at a cut-over: they stay where they are.
+const notReplacedSQL = ` AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = c.projection AND s.cut_over_at IS NOT NULL)`
+
 // Batches, and generations that begin, lock checkpoints in this order too.
 const sqlHoldTarget = `
 SELECT c.projection, c.slot_from, c.slot_to FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
 
 const sqlPause = `
 UPDATE {{schema}}orchestrator_checkpoints AS c SET hold_at = position, hold_until = $3::timestamptz, revision = revision + 1
-WHERE ` + targetSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
+WHERE ` + targetSQL + notReplacedSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
 
 const sqlResume = `
 UPDATE {{schema}}orchestrator_checkpoints AS c SET hold_at = NULL, hold_until = NULL, stopped_at = NULL, revision = revision + 1
-WHERE ` + targetSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
+WHERE ` + targetSQL + notReplacedSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
 
 // Pause has the projection handle nothing more until it is resumed, or until that time unless it is zero. When Pause has returned, no batch of it can commit
 // any more: it has waited for those in flight. A pause outlasts restarts, crashes and other numbers of workers. To pause what is paused changes until.
 //
 // Pause waits for running handlers until ctx ends. If a handler does not return in time, Pause pauses nothing, and its error names the handler's partition and
 // worker.
+//
+// A projection that was replaced at a cut-over can be neither paused nor resumed. To pause a projection while a cut-over holds it has the cut-over give up.
 func (a *Admin) Pause(ctx context.Context, t Target, reason string, until time.Time) error {
 	arguments := map[string]any{}
 	if !until.IsZero() {
@@ -64,7 +69,8 @@ func (a *Admin) checkPause(until time.Time) error {
 	return nil
 }
 
-// Resume ends a pause, and a stop at an event that could not be handled: the event is tried again. It does nothing to what is neither paused nor stopped.
+// Resume ends a pause, and a stop at an event that could not be handled: the event is tried again. It
+// does nothing to what is neither paused nor stopped. A cut-over of the projection that has begun is given up, and the other projection goes on too.
 func (a *Admin) Resume(ctx context.Context, t Target, reason string) error {
 	err := a.holdBack(ctx, t, operation{kind: "resume", arguments: map[string]any{}, reason: reason}, sqlResume, a.replicaSet, t.Projection)
 	return a.explain(ctx, "resuming "+t.String(), err)
@@ -88,6 +94,14 @@ func (a *Admin) holdBack(ctx context.Context, t Target, o operation, sql string,
 	}
 	o.projection = t.Projection
 	return a.orBusy(ctx, t, a.change(ctx, func(c change) error {
+		if err := c.notReplaced(ctx, t.Projection); err != nil {
+			return err
+		}
+		if o.kind == "resume" {
+			if err := c.endCutOvers(ctx, waitingCutOvers{involving: t.Projection}, "resumed"); err != nil {
+				return err
+			}
+		}
 		if err := c.all(ctx, t, sql, args...); err != nil {
 			return err
 		}

@@ -20,6 +20,9 @@ import (
 // What is put aside of events after the point is discarded, since they are handled again. An aggregate that is parked with an earlier event stays parked. A stop
 // ends. A projection that is paused stays paused, at its new position.
 //
+// A projection that was replaced at a cut-over, or that a cut-over holds, is not reset. One that has replaced another handles the events again as the one that counts:
+// its handlers are not told that they replay.
+//
 // It is an error if the point is above the position of any part of the projection, since events would be skipped, and if a running worker has the
 // projection without a Reset, or none has it at all: see [Admin.ResetWith] and [Admin.ResetCheckpoints]. When ctx ends before a worker has done it, the reset stays
 // asked for; [Admin.Cancel] ends that.
@@ -78,6 +81,9 @@ func (a *Admin) resetHere(ctx context.Context, projection string, to Point, reas
 	}
 	return a.orBusy(ctx, Target{Projection: projection}, a.change(ctx, func(c change) error {
 		if err := c.holdAll(ctx, projection); err != nil {
+			return err
+		}
+		if err := errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection)); err != nil {
 			return err
 		}
 		id, position, err := c.recordReset(ctx, projection, to, reason, emptiedBy, "done")
@@ -172,7 +178,11 @@ func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, 
 		if err := c.tx.QueryRow(ctx, c.store.SQL(sqlRequestReset), id, projection, position).Scan(&at); err != nil {
 			return fmt.Errorf("asking for it: %w", err)
 		}
-		return c.raise(ctx, parkedAggregates{projections: []string{projection}, slotOf: []int32{at}})
+		if err := c.raise(ctx, parkedAggregates{projections: []string{projection}, slotOf: []int32{at}}); err != nil {
+			return err
+		}
+		// The checkpoint is locked. A cut-over that begins later sees the request, and does not.
+		return errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection))
 	})
 	if err != nil {
 		return a.orBusy(ctx, Target{Projection: projection}, err)

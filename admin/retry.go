@@ -231,11 +231,15 @@ UPDATE {{schema}}orchestrator_operations SET state = 'cancelled', finished_at = 
     result = result || jsonb_build_object('cancelled_by', $3::text, 'cancelled_because', $4::text)
 WHERE id = $1 AND replica_set = $2 AND state = 'waiting'`
 
-// Cancel ends what still waits of an operation. What workers have done of it stays. It is an error if the operation is not waiting.
+// Cancel ends what still waits of an operation. What workers have done of it stays. A cut-over's
+// holds are taken back. It is an error if the operation is not waiting.
 func (a *Admin) Cancel(ctx context.Context, operation int64, reason string) error {
 	err := checkText("the reason", reason, 0, mostReason)
 	if err == nil {
 		err = a.change(ctx, func(c change) error {
+			if cutOvers, err := c.waitingCutOvers(ctx, waitingCutOvers{id: operation}); err != nil || len(cutOvers) > 0 {
+				return errors.Join(err, c.endCutOvers(ctx, waitingCutOvers{id: operation}, reason))
+			}
 			if _, err := c.tx.Exec(ctx, c.store.SQL(sqlCancelRequests), operation, a.replicaSet); err != nil {
 				return err
 			}

@@ -90,6 +90,8 @@ type Worker struct {
 	Projections   []string `json:"projections"`
 	Unpartitioned []string `json:"unpartitioned"`
 	LeftOut       []string `json:"left_out"`
+	// Replaces is what its projections are to replace, by name.
+	Replaces map[string]string `json:"replaces"`
 	// Drained says that it gets no partitions, since somebody has drained it.
 	Drained bool `json:"drained"`
 	// PartitionsPerProjection is how many partitions of each projection it takes, Partitions those that it has.
@@ -131,6 +133,11 @@ type Projection struct {
 	// Paused, and Stopped, say whether any partition is.
 	Paused  bool `json:"paused"`
 	Stopped bool `json:"stopped"`
+	// Replaces is the projection that it is to replace, or has replaced, at a cut-over; empty if there is none, or no worker says so any more. Replay says that it has
+	// yet to do so. ReplacedBy is the projection that has replaced this one, which handles nothing any more: it has no lag, and is not paused.
+	Replaces   string `json:"replaces"`
+	Replay     bool   `json:"replay"`
+	ReplacedBy string `json:"replaced_by"`
 	// Workers is how many workers are there that run it.
 	Workers int `json:"workers"`
 	// TurnsUntil is until when its partitions take turns, because their batches were in conflict.

@@ -24,7 +24,7 @@ FROM {{schema}}orchestrator_generations WHERE replica_set = $1 ORDER BY number D
 
 const sqlWorkers = `
 SELECT w.worker_id, w.name, w.state, w.generation, w.detail, pg_catalog.array_remove(w.projections, NULL), pg_catalog.array_remove(w.unpartitioned, NULL), pg_catalog.array_remove(w.left_out, NULL),
-    w.partitions, w.hostname, w.process_id, w.library_version, w.started_at, w.state_changed_at, h.last_heartbeat,
+    w.partitions, w.replaces, w.hostname, w.process_id, w.library_version, w.started_at, w.state_changed_at, h.last_heartbeat,
     EXISTS (SELECT FROM {{schema}}orchestrator_drains AS d WHERE d.replica_set = w.replica_set AND d.worker IN (w.name, w.worker_id::text))
 FROM {{schema}}orchestrator_workers AS w LEFT JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
 WHERE w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id IN (
@@ -49,6 +49,11 @@ const sqlLetterSlots = `
 SELECT projection, (pg_catalog.hashtextextended(aggregate_id, 0) & 65535)::int,
     pg_catalog.count(*) FILTER (WHERE state = 'retrying'), pg_catalog.count(*) FILTER (WHERE state = 'stopped'), pg_catalog.count(*) FILTER (WHERE state = 'skipped')
 FROM {{schema}}orchestrator_dead_letters WHERE replica_set = $1 AND state IN ('retrying', 'stopped', 'skipped') GROUP BY 1, 2`
+
+const sqlSuccessions = `
+SELECT projection, replaced FROM {{schema}}orchestrator_successions AS s
+WHERE cut_over_at IS NOT NULL AND EXISTS (
+    SELECT FROM {{schema}}orchestrator_checkpoints AS c WHERE c.replica_set = $1 AND c.projection IN (s.projection, s.replaced))`
 
 const sqlTurns = `
 SELECT projection, until FROM {{schema}}orchestrator_turns WHERE replica_set = $1 AND until > pg_catalog.now()`
@@ -106,6 +111,7 @@ type seen struct {
 	slotted     []slotted
 	abandoned   []abandonedBy
 	turns       map[string]*time.Time
+	successions []replicaset.Succession
 	latest      latest
 }
 
@@ -167,6 +173,9 @@ func (s *seen) read(ctx context.Context, l look) error {
 	}, set)
 	ask(sqlHolds, collect(&s.Holds, scanHold), set)
 	ask(sqlDrainsOf, collect(&s.Drains, scanDrain), set)
+	ask(sqlSuccessions, collect(&s.successions, func(rows pgx.Rows, one *replicaset.Succession) error {
+		return rows.Scan(&one.Projection, &one.Replaced)
+	}), set)
 	ask(sqlRegressions, collect(&s.Regressions, scanRegression), s.EventsTable)
 	ask(sqlWaiting, collect(&s.Operations, func(rows pgx.Rows, o *Operation) error {
 		var arguments string
@@ -207,7 +216,7 @@ func scanGeneration(rows pgx.Rows, g *Generation) error {
 
 func scanWorker(rows pgx.Rows, w *Worker) error {
 	return rows.Scan(&w.ID, &w.Name, &w.State, &w.Generation, &w.Detail, &w.Projections, &w.Unpartitioned, &w.LeftOut,
-		&w.PartitionsPerProjection, &w.Hostname, &w.ProcessID, &w.LibraryVersion, at(&w.StartedAt), at(&w.StateChangedAt), at(&w.LastHeartbeat), &w.Drained)
+		&w.PartitionsPerProjection, &w.Replaces, &w.Hostname, &w.ProcessID, &w.LibraryVersion, at(&w.StartedAt), at(&w.StateChangedAt), at(&w.LastHeartbeat), &w.Drained)
 }
 
 func scanAbandoned(rows pgx.Rows, a *abandonedBy) error {

@@ -37,6 +37,7 @@ func (a *app) projections() *urfave.Command {
 			a.reset(),
 			a.rebuildCommand(),
 			a.waitCommand(),
+			a.cutOver(),
 			{
 				Name: "move", Usage: "give a projection to another replica set", ArgsUsage: "PROJECTION",
 				Description: "Restart the workers of this replica set without the projection first, and start workers of the\nother one with it afterwards. It goes on where it is.",
@@ -73,6 +74,8 @@ func projectionColumns() []column[admin.Projection] {
 // projectionState is what a person must know first.
 func projectionState(p admin.Projection) string {
 	switch {
+	case p.ReplacedBy != "":
+		return "replaced"
 	case p.Stopped:
 		return "stopped"
 	case p.Paused:
@@ -81,6 +84,8 @@ func projectionState(p admin.Projection) string {
 		return "not run"
 	case p.Letters.Retrying > 0:
 		return "retrying"
+	case p.Replay:
+		return "replaying"
 	default:
 		return "running"
 	}

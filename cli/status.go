@@ -173,6 +173,10 @@ func troubles(s admin.Snapshot) (found [][2]string) {
 		}
 	}
 	for _, o := range s.Operations {
+		if o.Kind == "cut-over" {
+			found = append(found, [2]string{"operation", fmt.Sprintf("%d, %s to %s by %s at %s holds both projections: %s", o.ID, o.Kind, o.Projection, o.Actor, momentOf(o.RequestedAt), o.Arguments)})
+			continue
+		}
 		found = append(found, [2]string{"operation", fmt.Sprintf("%d, %s %s by %s at %s: %d of %d wait", o.ID, o.Kind, orDash(o.Projection), o.Actor, momentOf(o.RequestedAt), o.Waiting, o.Waiting+o.Succeeded+o.Failed)})
 	}
 	for _, w := range s.Workers {

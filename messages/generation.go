@@ -28,6 +28,8 @@ type ProjectionAssignment struct {
 	Unsettled int64
 	// Parked is the aggregates that are parked for the projection, of whatever slot.
 	Parked []replicaset.Parked
+	// Successions is which projections have replaced others at a cut-over, this one or any other.
+	Successions []replicaset.Succession
 }
 
 // UnsettledUnknown is an Unsettled that could not be read.

@@ -64,7 +64,7 @@ WHERE projection = $1 AND state = 'waiting' AND kind <> 'reset' AND NOT EXISTS (
       AND p.aggregate_type = r.aggregate_type AND p.bounded_context = r.bounded_context LIMIT {{letters 1}})`
 
 	// sqlEndAllInTurn is sqlEndInTurn for all that may end.
-	sqlEndAllInTurn = `SELECT FROM {{schema}}orchestrator_operations WHERE state = 'waiting' ORDER BY id FOR NO KEY UPDATE`
+	sqlEndAllInTurn = `SELECT FROM {{schema}}orchestrator_operations WHERE state = 'waiting' AND kind <> 'cut-over' ORDER BY id FOR NO KEY UPDATE`
 
 	// sqlEndOperations ends operations that wait for nothing any more.
 	sqlEndOperations = `
@@ -72,7 +72,7 @@ UPDATE {{schema}}orchestrator_operations AS o SET state = 'done', finished_at = 
     SELECT pg_catalog.jsonb_build_object('succeeded', pg_catalog.count(*) FILTER (WHERE state = 'succeeded'), 'failed', pg_catalog.count(*) FILTER (WHERE state = 'failed'),
         'discarded', pg_catalog.count(*) FILTER (WHERE state = 'cancelled'), 'events', coalesce(pg_catalog.sum(handled), 0))
     FROM {{schema}}orchestrator_requests WHERE operation = o.id)
-WHERE o.state = 'waiting' AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_requests AS r WHERE r.operation = o.id AND r.state = 'waiting')`
+WHERE o.state = 'waiting' AND o.kind <> 'cut-over' AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_requests AS r WHERE r.operation = o.id AND r.state = 'waiting')`
 )
 
 // setBack is the statements that set a projection back to a position, for an operation. No checkpoint is advanced. What is put aside above the position is discarded,

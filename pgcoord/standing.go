@@ -33,6 +33,8 @@ SELECT (
     SELECT jsonb_object_agg(p.name, jsonb_build_object('ReplicaSet', coalesce(p.replica_set, ''), 'EventsTable', coalesce(p.events_table, ''), 'Pieces', p.pieces,
         'Running', EXISTS (SELECT FROM run WHERE run.replica_set = coalesce(p.replica_set, $3) AND p.name = ANY (run.projections) AND (p.name = ANY (run.left_out)) IS NOT TRUE),
         'LeftOut', EXISTS (SELECT FROM run WHERE run.replica_set = coalesce(p.replica_set, $3) AND p.name = ANY (run.left_out)),
+        'ReplacedBy', coalesce((SELECT s.projection FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = p.name AND s.cut_over_at IS NOT NULL), ''),
+        'CuttingOver', EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE p.name IN (s.projection, s.replaced) AND s.held_until > now()),
         'Parked', EXISTS (SELECT FROM {{schema}}orchestrator_parked_aggregates AS a WHERE a.projection = p.name)))::text
     FROM projection AS p
 ), (
@@ -142,7 +144,7 @@ func (s *Store) AskToFlush(ctx context.Context, db DB, replicaSet, projection st
 // WaitNeeds is the rights that waiting for a projection needs. Without a schema, the coordination tables are looked for in the connection's search_path.
 func WaitNeeds(schema string) []dbrights.Need {
 	needs := []dbrights.Need{}
-	for _, name := range []string{"schema_version", "workers", "heartbeats", "checkpoints", "parked_aggregates", "dead_letters"} {
+	for _, name := range []string{"schema_version", "workers", "heartbeats", "checkpoints", "parked_aggregates", "dead_letters", "successions"} {
 		needs = append(needs, dbrights.Need{Kind: dbrights.Table, Schema: schema, Name: "orchestrator_" + name, Rights: []string{"SELECT"}})
 	}
 	return needs

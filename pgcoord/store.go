@@ -87,6 +87,7 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 		qualify: strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+".",
 			"{{all rows}}", allRows(*resolved, "NULL::bigint"), "{{all rows and drains}}", allDrains(*resolved, allRows(*resolved, "NULL::bigint")),
 			"{{one of all rows}}", allRows(*resolved, "1::bigint"),
+			"{{all successions}}", dbguard.LimitAllRows(pgx.Identifier{*resolved, "orchestrator_successions"}, "NULL::bigint"),
 			"{{letters 1}}", allLetters(*resolved, "1::bigint"), "{{letters $5}}", allLetters(*resolved, "$5::bigint")),
 	}
 	if sequence != nil {

@@ -2,6 +2,7 @@ package pgcoord
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -21,8 +22,9 @@ type Membership struct {
 	Projections   []string
 	Unpartitioned []string
 	Resettable    []string
-	Partitions    int  // how many partitions of each projection it takes
-	HasSession    bool // false in poll-only mode
+	Replaces      map[string]string // what a projection is to replace, by its name
+	Partitions    int               // how many partitions of each projection it takes
+	HasSession    bool              // false in poll-only mode
 	Hostname      string
 	ProcessID     int
 	Version       string
@@ -65,8 +67,8 @@ ORDER BY projection LIMIT {{one of all rows}}`
 const sqlJoin = `
 WITH worker AS (
     INSERT INTO {{schema}}orchestrator_workers (worker_id, replica_set, name, state, projections, unpartitioned,
-        partitions, session_key, hostname, process_id, library_version, resettable, partition_keys)
-    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, $11, coalesce((
+        partitions, session_key, hostname, process_id, library_version, resettable, replaces, partition_keys)
+    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, $11, $12::text::jsonb, coalesce((
         SELECT before.partition_keys FROM {{schema}}orchestrator_workers AS before
         WHERE before.replica_set = $2 AND before.name = $3
         ORDER BY before.started_at DESC LIMIT 1), '{}'))
@@ -92,8 +94,15 @@ func (s *Store) Enter(ctx context.Context, db DB, m Membership) error {
 		k := s.SessionKey(m.ID)
 		key = &k
 	}
-	_, err := db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, m.Name, m.Projections, nonNil(m.Unpartitioned),
-		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, nonNil(m.Resettable))
+	replaces, err := json.Marshal(m.Replaces)
+	if err != nil {
+		return fmt.Errorf("encoding what the projections of worker %s replace: %w", m.ID, err)
+	}
+	if m.Replaces == nil {
+		replaces = []byte("{}")
+	}
+	_, err = db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, m.Name, m.Projections, nonNil(m.Unpartitioned),
+		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, nonNil(m.Resettable), string(replaces))
 	if err != nil {
 		return fmt.Errorf("joining replica set %q as worker %s: %w", s.replicaSet, m.ID, err)
 	}

@@ -86,6 +86,8 @@ func (c ProcessorConfig) describe() (d handling.Description, policied bool, err 
 		return d, false, fmt.Errorf("Projection cannot be run: %w", err)
 	case manual.IsRow(d.Name):
 		return d, false, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
+	case d.Replaces != "":
+		return d, false, fmt.Errorf("Projection must not be a Successor: %q replaces %q at a cut-over, which the manual processor does not have", d.Name, d.Replaces)
 	case c.TotalPartitions > 1 && d.Unpartitioned:
 		return d, false, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)
 	}

@@ -27,6 +27,9 @@ type Delivery struct {
 	// Trial says that the transaction will be rolled back, whatever the handler returns: somebody has asked whether events of a parked
 	// aggregate could be handled now. Leave out what a rollback does not undo.
 	Trial bool
+	// Replay says that the projection is a [Successor] that has not taken over yet: the projection that it replaces handles the event as well, or has done so. Write the
+	// read model, and leave out all other effects. The batch commits only if that is still so. It is false for all other projections.
+	Replay bool
 }
 
 // DeliveryFrom is the delivery that a handler's context carries. ok is false

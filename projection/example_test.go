@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -108,4 +109,59 @@ func must(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// MailsV2 is to take over from Mails. While it is built it handles all events that Mails has sent mails for, so it sends none then.
+type MailsV2 struct {
+	sent func(to string, replay bool)
+}
+
+func (MailsV2) Name() string { return "mails-2" }
+
+func (MailsV2) Replaces() string { return "mails" }
+
+func (m MailsV2) Handle(ctx context.Context, _ pgx.Tx, event es.PersistedEvent) error {
+	delivery, _ := projection.DeliveryFrom(ctx)
+	m.sent(string(event.Payload), delivery.Replay)
+	return nil
+}
+
+func ExampleSuccessor() {
+	db, end := pgtest.ForExample() // a *pgxpool.Pool
+	defer end()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	store := eventstore.New(eventstore.WithLogger(nil))
+	must(eventstore.RunMigrations(db, eventstore.WithLogger(nil)))
+	must(orchestrator.RunMigrations(db))
+	register := func(id string) {
+		must(pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			_, err := store.Append(ctx, tx, es.NoStream(), []es.Event{{
+				BoundedContext: "Shop", AggregateType: "User", AggregateID: id, EventType: "UserRegistered", Payload: []byte(id + "@example.org"),
+			}})
+			return err
+		}))
+	}
+	register("ada")
+
+	handled := make(chan string, 10)
+	old := Mails{send: func(string, uuid.UUID, int64) error { return nil }}
+	next := MailsV2{sent: func(to string, replay bool) { handled <- fmt.Sprintf("%s, replay: %v", to, replay) }}
+	orch, err := orchestrator.New(db, store, "mails", orchestrator.WithLogger(slog.New(slog.DiscardHandler)))
+	must(err)
+	ended := make(chan error, 1)
+	go func() { ended <- orch.Run(ctx, []projection.Projection{old, next}) }()
+	fmt.Println(<-handled)
+
+	operator, err := admin.New(db, store, "mails")
+	must(err)
+	_, err = operator.CutOver(ctx, "mails", "mails-2", "mails in HTML")
+	must(err)
+	register("grace")
+	fmt.Println(<-handled)
+	cancel()
+	must(<-ended)
+	// Output:
+	// ada@example.org, replay: true
+	// grace@example.org, replay: false
 }

@@ -91,6 +91,17 @@ type Resettable interface {
 	Reset(ctx context.Context, tx pgx.Tx) error
 }
 
+// Successor is a projection that is to take over from another one, with which it is passed to Run, in the same replica set. It is built beside the other one from
+// the beginning of the stream. Until admin.Admin.CutOver its handlers are told (Delivery.Replay), so that they can leave out effects that the other one has. Then,
+// in one transaction, the other one ends and this one goes on where it was.
+//
+// Keep the method after the cut-over: it has no effect then. A Replaces with another signature is an error when the projection is run. The manual
+// processor has no cut-over, and refuses a Successor.
+type Successor interface {
+	// Replaces is the name of the other projection. Empty means none. The projection's own name is an error.
+	Replaces() string
+}
+
 // UnpartitionedProjection is a Projection that must see all aggregates in one
 // order: it gets a single partition, on one worker, whatever their number.
 type UnpartitionedProjection interface {

@@ -118,7 +118,7 @@ func ofGeneration(s admin.Snapshot) []trouble {
 }
 
 func ofProjection(s admin.Snapshot, p admin.Projection) (t []trouble) {
-	if p.Workers == 0 && there(s) > 0 {
+	if p.Workers == 0 && p.ReplacedBy == "" && there(s) > 0 {
 		t = append(t, trouble{fault, fmt.Sprintf("No worker runs projection %s.", p.Name), "Start a worker with it, or delete its checkpoints if it is no longer needed."})
 	}
 	if p.Stopped {

@@ -220,7 +220,9 @@ func (v *view) fillProjections(s state) {
 				shown.Status = append(shown.Status, text)
 			}
 		}
-		say(p.Workers == 0, fault, "nobody runs it")
+		say(p.ReplacedBy != "", note, "replaced by "+p.ReplacedBy)
+		say(p.Replay, note, "is to replace "+p.Replaces)
+		say(p.Workers == 0 && p.ReplacedBy == "", fault, "nobody runs it")
 		say(p.Stopped, fault, "stopped")
 		say(p.Letters.Retrying > 0, warning, "retrying")
 		say(p.Parked.Aggregates > 0, warning, counted(int64(p.Parked.Aggregates), "aggregate")+" parked")

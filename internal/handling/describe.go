@@ -20,6 +20,8 @@ type Description struct {
 	Unpartitioned bool
 	// Resettable says that it can empty its read model.
 	Resettable bool
+	// Replaces is the projection that it is to replace; empty if it is to replace none.
+	Replaces string
 	// Policy says what follows when an event has failed. Describe leaves it at the zero value: it depends on options too.
 	Policy Policy
 }
@@ -33,6 +35,11 @@ type NameError struct{ Name string }
 // Error is the rule, and how the name begins.
 func (e *NameError) Error() string {
 	return fmt.Sprintf("must have between 1 and %d bytes of valid UTF-8 without NUL, got %.40q", maxNameLength, e.Name)
+}
+
+// isName says whether a projection may have the name.
+func isName(name string) bool {
+	return name != "" && len(name) <= maxNameLength && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }
 
 // Describe asks a projection for all that it says about itself. W is the type of wrappers, projection.Wrapper, and E projection.ErrorPolicied. It returns an error for a nil projection, for what would lose
@@ -54,9 +61,15 @@ func Describe[W Wrapper[P], E any, P Projection](p P) (d Description, err error)
 		return Description{}, err
 	}
 	d.Scope, d.Name, d.Unpartitioned = scopeOf(d.Projection), d.Projection.Name(), isUnpartitioned(d.Projection)
-	d.Resettable = IsResettable(d.Projection)
-	if d.Name == "" || len(d.Name) > maxNameLength || !utf8.ValidString(d.Name) || strings.ContainsRune(d.Name, 0) {
+	d.Resettable, d.Replaces = IsResettable(d.Projection), replacedBy(d.Projection)
+	if !isName(d.Name) {
 		return Description{}, fmt.Errorf("its name %w", &NameError{Name: d.Name})
+	}
+	switch {
+	case d.Replaces == d.Name:
+		return Description{}, fmt.Errorf("its Replaces must name another projection than itself, got %q", d.Replaces)
+	case d.Replaces != "" && !isName(d.Replaces):
+		return Description{}, fmt.Errorf("the name that its Replaces returns %s", (&NameError{Name: d.Replaces}).Error())
 	}
 	for field, values := range map[string][]string{"AggregateTypes": d.Scope.AggregateTypes, "BoundedContexts": d.Scope.BoundedContexts} {
 		for _, value := range values {

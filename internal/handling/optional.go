@@ -22,6 +22,7 @@ func optionalInterfaces[W, E any]() []reflect.Type {
 		reflect.TypeFor[SQLBatchHandler](),
 		reflect.TypeFor[unpartitioned](),
 		reflect.TypeFor[Resettable](),
+		reflect.TypeFor[successor](),
 		reflect.TypeFor[W](),
 		reflect.TypeFor[E](),
 	}

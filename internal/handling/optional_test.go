@@ -29,6 +29,7 @@ func (rich) Name() string              { return "rich" }
 func (rich) AggregateTypes() []string  { return []string{"Order"} }
 func (rich) BoundedContexts() []string { return []string{"Sales"} }
 func (rich) Unpartitioned() bool       { return true }
+func (rich) Replaces() string          { return "poor" }
 func (r rich) Reset(context.Context, pgx.Tx) error {
 	*r.batches = 0
 	return nil
@@ -88,6 +89,7 @@ func TestResolveHonoursWhatAWrapperLacks(t *testing.T) {
 	require.NoError(t, batch.HandleBatch(t.Context(), nil, make([]es.PersistedEvent, 3)))
 	assert.Equal(t, 3, batches)
 	assert.True(t, d.Resettable)
+	assert.Equal(t, "poor", d.Replaces)
 	require.NoError(t, handling.Emptying(d.Projection).Handle(t.Context(), nil, es.PersistedEvent{}))
 	assert.Zero(t, batches)
 
@@ -102,6 +104,7 @@ func TestResolveHonoursWhatAWrapperLacks(t *testing.T) {
 	_, ok = d.Projection.(handling.BatchHandler)
 	assert.False(t, ok)
 	assert.False(t, d.Resettable)
+	assert.Empty(t, d.Replaces)
 	require.ErrorContains(t, handling.Emptying(d.Projection).Handle(t.Context(), nil, es.PersistedEvent{}), "no method Reset")
 }
 
@@ -112,6 +115,7 @@ type (
 	wrongContexts struct{ plain }
 	wrongDivision struct{ plain }
 	wrongReset    struct{ plain }
+	wrongReplaces struct{ plain }
 	wrongUnwrap   struct{ plain }
 	wrongReceiver struct{ plain }
 	emptyWrapper  struct{ plain }
@@ -131,6 +135,7 @@ func (wrongTypes) AggregateTypes() string                                       
 func (wrongContexts) BoundedContexts(context.Context) []string                     { return nil }
 func (wrongDivision) Unpartitioned() (bool, error)                                 { return true, nil }
 func (wrongReset) Reset()                                                          {}
+func (wrongReplaces) Replaces() []string                                           { return nil }
 func (wrongUnwrap) Unwrap() any                                                    { return nil }
 func (*wrongReceiver) Unpartitioned() bool                                         { return true }
 func (emptyWrapper) Unwrap() projection.Projection                                 { return (*plain)(nil) }
@@ -145,10 +150,11 @@ func TestResolveRefusesWhatWouldBeLost(t *testing.T) {
 		"it must be BoundedContexts() []string": &wrongContexts{},
 		"it must be Unpartitioned() bool":       wrongDivision{},
 		"Reset of handling_test.wrongReset has the signature Reset(), which is never called: it must be Reset(context.Context, pgx.Tx) error": wrongReset{},
+		"it must be Replaces() string":                                                     wrongReplaces{},
 		"it must be Unwrap() projection.Projection":                                        wrongUnwrap{},
 		"has Unpartitioned with a pointer receiver, so it is never called: pass a pointer": wrongReceiver{},
-		"must not return nil":                       emptyWrapper{},
-		"does Unwrap return the projection itself?": circularWrap{},
+		"must not return nil":                                                              emptyWrapper{},
+		"does Unwrap return the projection itself?":                                        circularWrap{},
 		"handling_test.logged hides the method AggregateTypes of the handling_test.rich in its field Projection": logged{rich{}},
 		"*handling_test.logged hides the method":                                       &logged{&rich{}},
 		"hides the method AggregateTypes of the handling_test.rich in its field inner": hidingField{},

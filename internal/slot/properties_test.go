@@ -113,6 +113,9 @@ func TestPropertyEverySlotKeepsItsPosition(t *testing.T) {
 				t.Fatalf("the argument was changed")
 			}
 			pieces = slices.Concat(cut...)
+			if !slot.Level(given, pieces) {
+				t.Fatalf("recut %d into %d: a slot has another position", i, total)
+			}
 			if got := positions(pieces); !slices.Equal(want, got) {
 				t.Fatalf("recut %d into %d moved a slot's position", i, total)
 			}

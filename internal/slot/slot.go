@@ -123,6 +123,27 @@ func Lift(pieces []Piece, position int64) []Piece {
 	return lifted
 }
 
+// Level says whether both lists of pieces, each of which covers every slot, have the same position at each.
+func Level(a, b []Piece) bool {
+	for _, p := range a {
+		for _, q := range b {
+			if _, meet := p.Intersect(q.Range); meet && p.Position != q.Position {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Highest is the highest position among the pieces; 0 if there are none.
+func Highest(pieces []Piece) int64 {
+	high := int64(0)
+	for _, p := range pieces {
+		high = max(high, p.Position)
+	}
+	return high
+}
+
 // Recut cuts the pieces along the borders of total partitions. Element k of the
 // result holds the pieces of partition k, ordered by slot; neighbours within a
 // partition that have the same position, and are stopped and held at the same, are

@@ -192,3 +192,24 @@ func TestRecutIntoEverySlot(t *testing.T) {
 	assert.Equal(t, []slot.Piece{piece(100, 101, 4)}, cut[100])
 	assert.Equal(t, []slot.Piece{piece(65535, 65536, 4)}, cut[65535])
 }
+
+func TestLevel(t *testing.T) {
+	half := slot.Count / 2
+	a := []slot.Piece{piece(0, half, 5), piece(half, slot.Count, 7)}
+	for name, test := range map[string]struct {
+		b    []slot.Piece
+		want bool
+	}{
+		"alike":             {a, true},
+		"cut otherwise":     {[]slot.Piece{piece(half, half+9, 7), piece(half+9, slot.Count, 7), piece(0, 1, 5), piece(1, half, 5)}, true},
+		"behind":            {[]slot.Piece{piece(0, half, 4), piece(half, slot.Count, 7)}, false},
+		"ahead":             {[]slot.Piece{piece(0, half, 5), piece(half, slot.Count, 8)}, false},
+		"other at one slot": {[]slot.Piece{piece(0, half+1, 5), piece(half+1, slot.Count, 7)}, false},
+		"the same sum":      {[]slot.Piece{piece(0, half, 7), piece(half, slot.Count, 5)}, false},
+	} {
+		assert.Equal(t, test.want, slot.Level(a, test.b), name)
+		assert.Equal(t, test.want, slot.Level(test.b, a), name)
+	}
+	assert.EqualValues(t, 7, slot.Highest(a))
+	assert.EqualValues(t, 0, slot.Highest(nil))
+}

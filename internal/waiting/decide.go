@@ -15,6 +15,7 @@ var (
 	ErrPaused     = errors.New("the projection is paused")
 	ErrStopped    = errors.New("the projection is stopped at an event that could not be handled")
 	ErrParked     = errors.New("the event's aggregate is parked for the projection")
+	ErrReplaced   = errors.New("the projection was replaced at a cut-over")
 )
 
 // Wait is what somebody waits for: that a projection has handled the events up to a position, of one aggregate or of all.
@@ -36,6 +37,10 @@ type Standing struct {
 	Running, LeftOut bool
 	// Parked says whether an aggregate is parked for it.
 	Parked bool
+	// ReplacedBy is the projection that has replaced it; empty if none has.
+	ReplacedBy string
+	// CuttingOver says that a cut-over holds it, for a moment.
+	CuttingOver bool
 }
 
 // Examined is what only a look at a wait's own aggregate and position shows.
@@ -75,11 +80,14 @@ func Decide(w Wait, s Standing, known int, examined *Examined, events string, he
 	if w.Aggregate != nil && examined != nil && examined.Parked {
 		return Failed, fmt.Errorf("%w: aggregate %q of type %q in context %q", ErrParked, w.Aggregate.ID, w.Aggregate.Type, w.Aggregate.BoundedContext)
 	}
+	if s.ReplacedBy != "" {
+		return Failed, fmt.Errorf("%w: wait for %q", ErrReplaced, s.ReplacedBy)
+	}
 	for _, p := range behind {
 		if p.Stopped != 0 && p.Stopped <= w.Position {
 			return Failed, fmt.Errorf("%w, at position %d", ErrStopped, p.Stopped)
 		}
-		if p.Held != 0 && p.Held <= w.Position {
+		if p.Held != 0 && p.Held <= w.Position && (!s.CuttingOver || p.HeldUntil == 0) {
 			return Failed, fmt.Errorf("%w after position %d%s", ErrPaused, p.Held-1, until(p))
 		}
 	}

@@ -30,6 +30,14 @@ func TestDecide(t *testing.T) {
 		s.Parked = true
 		return s
 	}
+	replaced := func(s Standing) Standing {
+		s.ReplacedBy = "q"
+		return s
+	}
+	cuttingOver := func(s Standing) Standing {
+		s.CuttingOver = true
+		return s
+	}
 	idle := func(s Standing) Standing {
 		s.Running = false
 		return s
@@ -74,6 +82,10 @@ func TestDecide(t *testing.T) {
 		"the aggregate will be put aside":   {wait: one, slot: upper, standing: parked(running(halves(reached, short))), examined: &Examined{Parked: true}, want: Failed, err: ErrParked, text: `"ada"`},
 		"the aggregate is parked, behind":   {wait: one, slot: lower, standing: parked(running(halves(reached, short))), examined: &Examined{Parked: true}, want: Done},
 		"the aggregate's event is a letter": {wait: one, slot: lower, standing: parked(running(halves(reached, short))), examined: &Examined{Parked: true, PutAside: true}, want: Failed, err: ErrParked},
+		"replaced before":                   {wait: all, standing: replaced(running(halves(reached, short))), want: Failed, err: ErrReplaced, text: `wait for "q"`},
+		"held by a cut-over":                {wait: all, standing: cuttingOver(running(halves(reached, slot.Piece{Position: 9, Held: 10, HeldUntil: 1e15}))), want: Behind},
+		"paused during a cut-over":          {wait: all, standing: cuttingOver(running(halves(reached, slot.Piece{Position: 9, Held: 10}))), want: Failed, err: ErrPaused},
+		"replaced at it, or after":          {wait: all, standing: replaced(running(halves(reached, reached))), want: Done},
 		"another events table":              {wait: all, standing: Standing{EventsTable: "other.events", Pieces: halves(reached, reached)}, want: Failed, text: "other.events"},
 	} {
 		t.Run(name, func(t *testing.T) {

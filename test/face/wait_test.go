@@ -407,7 +407,7 @@ func TestWhoWaitsNeedsFewRights(t *testing.T) {
 	w.awaitHandled("p", 1)
 	web := w.role("web", "")
 	w.exec("REVOKE ALL ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO " + web)
-	tables := []string{"schema_version", "workers", "heartbeats", "checkpoints", "parked_aggregates", "dead_letters"}
+	tables := []string{"schema_version", "workers", "heartbeats", "checkpoints", "parked_aggregates", "dead_letters", "successions"}
 	for i := range tables {
 		tables[i] = "orchestrator_" + tables[i]
 		w.exec("GRANT SELECT ON " + tables[i] + " TO " + web)

@@ -43,7 +43,7 @@ var failureGuards = []guard{
 		Test: "TestAConnectionWhoseTransactionAHandlerEndedIsClosed", Promise: "what a handler that commits has set for its session reaches no other statement",
 	},
 	{
-		Name: "waits-look-at-checkpoints", File: "actors/processor.go",
+		Name: "waits-look-at-checkpoints", File: "actors/resting.go",
 		Old: "case !slices.Equal(pieces, p.rows()):", New: "case !slices.Equal(pieces, p.rows()) && p.halted:",
 		Test: "TestEventIsSkippedByHand", Package: "test/face", Promise: "an event that a person skips is not waited for",
 	},

@@ -99,7 +99,7 @@ var requestGuards = []guard{
 	},
 	{
 		Name: "discards-end-in-turn", File: "pgcoord/reset.go",
-		Old: "WHERE state = 'waiting' ORDER BY id FOR NO KEY UPDATE`", New: "WHERE state = 'waiting' ORDER BY id`",
+		Old: "WHERE state = 'waiting' AND kind <> 'cut-over' ORDER BY id FOR NO KEY UPDATE`", New: "WHERE state = 'waiting' ORDER BY id`",
 		Test: "TestTheLastOfWhatIsDiscardedEndsTheOperation", Promise: "an operation ends when the last of its requests is discarded",
 	},
 	{
@@ -119,7 +119,7 @@ var requestGuards = []guard{
 	},
 	{
 		Name: "operations-of-moved-projections", File: "pgcoord/reset.go",
-		Old: "WHERE o.state = 'waiting' AND NOT EXISTS (SELECT", New: "WHERE o.replica_set = 'nobody' AND o.state = 'waiting' AND NOT EXISTS (SELECT",
+		Old: "WHERE o.state = 'waiting' AND o.kind <> 'cut-over' AND NOT EXISTS (SELECT", New: "WHERE o.replica_set = 'nobody' AND o.state = 'waiting' AND NOT EXISTS (SELECT",
 		Test: "TestAnOperationEndsThoughItsProjectionWasMoved", Package: "test/face", Promise: "an operation ends though its projection was moved",
 	},
 	{

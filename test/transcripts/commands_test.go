@@ -164,7 +164,15 @@ func (u users) Reset(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// startWorker starts a worker of a replica set with projections: worker ada main users orders.
+// successor is to take over from another projection.
+type successor struct {
+	users
+	replaces string
+}
+
+func (s successor) Replaces() string { return s.replaces }
+
+// startWorker starts a worker of a replica set with projections: worker ada main users orders. The projection users-2=users is to take over from users.
 func startWorker(ts *testscript.TestScript, _ bool, args []string) {
 	w, name := of(ts), args[0]
 	o, err := orchestrator.New(w.db, eventstore.New(), args[1], orchestrator.WithWorkerName(name), orchestrator.WithPollInterval(20*time.Millisecond),
@@ -172,6 +180,10 @@ func startWorker(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	var list []projection.Projection
 	for _, p := range args[2:] {
+		if next, old, succeeds := strings.Cut(p, "="); succeeds {
+			list = append(list, successor{users{next, w}, old})
+			continue
+		}
 		list = append(list, users{p, w})
 	}
 	ctx, cancel := context.WithCancel(context.Background())

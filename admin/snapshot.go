@@ -121,6 +121,18 @@ type Abandoned struct {
 	AbandonedAt *time.Time `json:"abandoned_at"`
 }
 
+// silentAfter is three heartbeats, by default.
+const silentAfter = 15 * time.Second
+
+// SilentFor is how long ago the last heartbeat was, at that time, of a worker that is there; 0 if that is less than 15 s, which is three heartbeats by default. Such a worker has
+// died or hangs, and is declared dead by the others, if there are any.
+func (w Worker) SilentFor(at time.Time) time.Duration {
+	if w.State == "stopped" || w.State == "dead" || w.LastHeartbeat == nil || at.Sub(*w.LastHeartbeat) < silentAfter {
+		return 0
+	}
+	return at.Sub(*w.LastHeartbeat)
+}
+
 // Projection is how far a projection is.
 type Projection struct {
 	Name string `json:"name"`

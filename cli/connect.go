@@ -120,6 +120,9 @@ func (a *app) schema(c *urfave.Command) string { return a.value(c, "schema", "PU
 
 // admin is the replica set's.
 func (a *app) admin(ctx context.Context, c *urfave.Command, options ...admin.Option) (*admin.Admin, error) {
+	if _, err := form(c); err != nil {
+		return nil, err
+	}
 	db, err := a.database(ctx, c)
 	if err != nil {
 		return nil, err

@@ -347,8 +347,7 @@ func (a *app) cancelOperation(ctx context.Context, c *urfave.Command) error {
 	if err := adm.Cancel(ctx, operation, c.String("reason")); err != nil {
 		return err
 	}
-	a.say("Cancelled operation %d.", operation)
-	return nil
+	return a.changed(c, outcome{Action: "cancel", Operation: operation}, "Cancelled operation %d.", operation)
 }
 
 // showingProgress has long work say how far it is, where somebody reads it.

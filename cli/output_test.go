@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
 
 // control is what a terminal would obey: an escape sequence, the same in one rune, a bell, and a change of direction.
@@ -26,4 +29,25 @@ func TestNothingControlsTheTerminal(t *testing.T) {
 	var read map[string]string
 	require.NoError(t, json.Unmarshal(out.Bytes(), &read))
 	assert.Equal(t, control, read["name"], "nothing of it is lost")
+}
+
+// Who looks at the workers sees which of them has not been heard of, whatever its row says.
+func TestAWorkerThatIsSilent(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for want, w := range map[string]admin.Worker{
+		"running, leads":   {State: "running", Leading: true, LastHeartbeat: ago(now, 14)},
+		"silent for 1m0s":  {State: "running", LastHeartbeat: ago(now, 60)},
+		"silent for 15s":   {State: "pending", LastHeartbeat: ago(now, 15)},
+		"dead":             {State: "dead", LastHeartbeat: ago(now, 60)},
+		"stopped, drained": {State: "stopped", Drained: true, LastHeartbeat: ago(now, 60)},
+		"pending":          {State: "pending"},
+	} {
+		assert.Equal(t, want, workerState(w, now))
+	}
+}
+
+func ago(now time.Time, seconds int) *time.Time {
+	at := now.Add(-time.Duration(seconds) * time.Second)
+	return &at
 }

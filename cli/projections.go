@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -125,11 +126,11 @@ func (a *app) pause(ctx context.Context, c *urfave.Command) error {
 	if !until.IsZero() {
 		what += " until " + moment(until)
 	}
-	if !a.goAhead(c, what) {
-		return nil
-	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {
+		return err
+	}
+	if what, err = a.preview(ctx, c, adm, t, what); err != nil || !a.goAhead(c, what) {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Duration("patience"), fmt.Errorf("--patience (%s) has passed", c.Duration("patience")))
@@ -137,28 +138,35 @@ func (a *app) pause(ctx context.Context, c *urfave.Command) error {
 	if err := adm.Pause(ctx, t, c.String("reason"), until); err != nil {
 		return err
 	}
-	ends := "until it is resumed"
+	did, ends := outcome{Action: "pause", Projection: t.Projection}, "until it is resumed"
 	if !until.IsZero() {
-		ends = "until " + moment(until)
+		did.Until, ends = &until, "until "+moment(until)
 	}
-	a.say("Paused %s %s. Nothing that is paused can commit any more.", t, ends)
-	return nil
+	return a.changed(c, did, "Paused %s %s. Nothing that is paused can commit any more.", t, ends)
 }
 
 func (a *app) resume(ctx context.Context, c *urfave.Command) error {
 	t, err := target(c)
-	if err != nil || !a.goAhead(c, fmt.Sprintf("resume %s", t)) {
+	if err != nil {
 		return err
 	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {
 		return err
 	}
-	if err := adm.Resume(ctx, t, c.String("reason")); err != nil {
+	what, err := a.preview(ctx, c, adm, t, fmt.Sprintf("resume %s", t))
+	if err != nil || !a.goAhead(c, what) {
 		return err
 	}
-	a.say("Resumed %s.", t)
-	return nil
+	did := outcome{Action: "resume", Projection: t.Projection}
+	list, err := looked(ctx, adm, t)
+	if err == nil && !slices.ContainsFunc(list, func(p admin.Projection) bool { return p.Paused || p.Stopped }) {
+		return a.done(c, did, "Nothing was changed: %s is neither paused nor stopped.", t)
+	}
+	if err := adm.Resume(ctx, t, c.String("reason")); err != nil { // also where the role may not look
+		return err
+	}
+	return a.changed(c, did, "Resumed %s.", t)
 }
 
 func (a *app) move(ctx context.Context, c *urfave.Command) error {
@@ -174,14 +182,17 @@ func (a *app) move(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	if yes, err := a.confirmed(ctx, c, fmt.Sprintf("move projection %q to replica set %q", name, to)); !yes {
+	what, err := a.preview(ctx, c, adm, admin.Target{Projection: name}, fmt.Sprintf("move projection %q to replica set %q", name, to))
+	if err != nil {
+		return err
+	}
+	if yes, err := a.confirmed(ctx, c, what); !yes {
 		return err
 	}
 	if err := adm.Move(ctx, name, to, c.String("reason")); err != nil {
 		return err
 	}
-	a.say("Projection %q belongs to replica set %q now.", name, to)
-	return nil
+	return a.changed(c, outcome{Action: "move", Projection: name, ReplicaSet: to}, "Projection %q belongs to replica set %q now.", name, to)
 }
 
 // completeProjections prints the names that an argument may have.

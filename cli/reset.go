@@ -64,6 +64,11 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 	what, do := fmt.Sprintf("empty the read model of projection %q and have it begin again at %s", name, to), adm.Reset
 	if c.Bool("checkpoints-only") {
 		what, do = fmt.Sprintf("have projection %q begin again at %s, with its read model as it is", name, to), adm.ResetCheckpoints
+	} else if to != admin.Start() {
+		what += ", so that nothing of the events before that is in it"
+	}
+	if what, err = a.preview(ctx, c, adm, admin.Target{Projection: name}, what); err != nil {
+		return err
 	}
 	if yes, err := a.confirmed(ctx, c, what); !yes {
 		return err
@@ -71,11 +76,15 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 	if err := do(ctx, name, to, c.String("reason")); err != nil {
 		return err
 	}
-	a.say("Projection %q begins again at %s.", name, to)
-	if c.Bool("wait") {
-		return a.awaitRebuild(ctx, adm, name)
+	did := outcome{Action: "reset", Projection: name, To: to.String()}
+	if !c.Bool("wait") {
+		return a.changed(c, did, "Projection %q begins again at %s.", name, to)
 	}
-	return nil
+	a.say("Projection %q begins again at %s.", name, to)
+	if err := a.awaitRebuild(ctx, adm, name); err != nil {
+		return err
+	}
+	return a.changed(c, did, "Projection %q is where it was.", name)
 }
 
 // awaitRebuild waits until a projection is where it was before its reset.
@@ -92,7 +101,6 @@ func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) e
 		case err != nil:
 			return err
 		case r.Complete:
-			a.say("Projection %q is where it was.", name)
 			return nil
 		case time.Since(said) >= every:
 			said = time.Now()

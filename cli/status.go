@@ -98,7 +98,7 @@ func (a *app) watch(ctx context.Context, c *urfave.Command, adm *admin.Admin) er
 func summary(s admin.Snapshot) string {
 	running, lags := 0, make([]string, 0, len(s.Projections))
 	for _, w := range s.Workers {
-		if w.State == "running" {
+		if w.State == "running" && w.SilentFor(s.At) == 0 {
 			running++
 		}
 	}
@@ -132,7 +132,7 @@ func (a *app) printStatus(c *urfave.Command, s admin.Snapshot) error {
 		return err
 	}
 	_, _ = fmt.Fprintln(a.config.Stdout)
-	if err := printList(a, c, s.Workers, workerColumns()...); err != nil {
+	if err := printList(a, c, s.Workers, workerColumns(s.At)...); err != nil {
 		return err
 	}
 	_, _ = fmt.Fprintln(a.config.Stdout)
@@ -172,6 +172,12 @@ func troubles(s admin.Snapshot) (found [][2]string) {
 			found = append(found, [2]string{"regression", fmt.Sprintf("the sequence went back to %d, below the checkpoint %d: nothing is handled until a person decides", r.LastPosition, r.Checkpoint)})
 		}
 	}
+	for _, h := range s.Holds {
+		found = append(found, [2]string{"paused", fmt.Sprintf("%s by %s since %s until %s: %s", h.Projection, orDash(h.Actor), momentOf(h.Since), untilOf(h.Until), orDash(h.Reason))})
+	}
+	for _, d := range s.Drains {
+		found = append(found, [2]string{"drained", fmt.Sprintf("%s by %s since %s: %s", d.Worker, orDash(d.Actor), momentOf(d.Since), orDash(d.Reason))})
+	}
 	for _, o := range s.Operations {
 		if o.Kind == "cut-over" {
 			found = append(found, [2]string{"operation", fmt.Sprintf("%d, %s to %s by %s at %s holds both projections: %s", o.ID, o.Kind, o.Projection, o.Actor, momentOf(o.RequestedAt), o.Arguments)})
@@ -188,6 +194,14 @@ func troubles(s admin.Snapshot) (found [][2]string) {
 		found = append(found, [2]string{"tables", fmt.Sprintf("at version %d, this program knows %d", s.Versions.Schema, s.Versions.LatestSchema)})
 	}
 	return found
+}
+
+// untilOf is when a pause ends.
+func untilOf(t *time.Time) string {
+	if t == nil {
+		return "it is resumed"
+	}
+	return moment(*t)
 }
 
 // momentOf is a time that may not be there.

@@ -56,14 +56,12 @@ func (a *app) wait(ctx context.Context, c *urfave.Command) error {
 	err = orch.WaitFor(limited, name, position)
 	switch {
 	case err == nil:
-		a.say("Projection %q has handled position %d.", name, position)
-		return nil
+		return a.done(c, outcome{Action: "wait", Projection: name, Position: &position}, "Projection %q has handled position %d.", name, position)
 	case ctx.Err() != nil:
 		return err
 	case limited.Err() != nil, errors.Is(err, orchestrator.ErrNotRunning), errors.Is(err, orchestrator.ErrProjectionPaused),
 		errors.Is(err, orchestrator.ErrProjectionStopped), errors.Is(err, orchestrator.ErrAggregateParked):
-		a.say("%v", err)
-		return errFalse
+		return errors.Join(a.done(c, outcome{Action: "wait", Projection: name, Position: &position}, "%v", err), errFalse)
 	}
 	return err
 }

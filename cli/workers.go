@@ -59,8 +59,7 @@ func (a *app) drain(ctx context.Context, c *urfave.Command) error {
 	if err := adm.Drain(ctx, worker, c.String("reason")); err != nil {
 		return err
 	}
-	a.say("Worker %q has no partitions.", worker)
-	return nil
+	return a.changed(c, outcome{Action: "drain", Worker: worker}, "Worker %q has no partitions.", worker)
 }
 
 func (a *app) undrain(ctx context.Context, c *urfave.Command) error {
@@ -75,8 +74,7 @@ func (a *app) undrain(ctx context.Context, c *urfave.Command) error {
 	if err := adm.Undrain(ctx, worker, c.String("reason")); err != nil {
 		return err
 	}
-	a.say("Worker %q gets partitions again.", worker)
-	return nil
+	return a.changed(c, outcome{Action: "undrain", Worker: worker}, "Worker %q gets partitions again.", worker)
 }
 
 func (a *app) listWorkers(ctx context.Context, c *urfave.Command) error {
@@ -84,13 +82,13 @@ func (a *app) listWorkers(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	return printList(a, c, s.Workers, workerColumns()...)
+	return printList(a, c, s.Workers, workerColumns(s.At)...)
 }
 
-func workerColumns() []column[admin.Worker] {
+func workerColumns(at time.Time) []column[admin.Worker] {
 	return []column[admin.Worker]{
 		{"worker", func(w admin.Worker) string { return w.Name }},
-		{"state", workerState},
+		{"state", func(w admin.Worker) string { return workerState(w, at) }},
 		{"generation", func(w admin.Worker) string { return strconv.FormatInt(w.Generation, 10) }},
 		{"partitions", func(w admin.Worker) string { return orDash(strings.Join(held(w), " ")) }},
 		{"host", func(w admin.Worker) string { return w.Hostname + ":" + strconv.Itoa(w.ProcessID) }},
@@ -101,8 +99,11 @@ func workerColumns() []column[admin.Worker] {
 	}
 }
 
-func workerState(w admin.Worker) string {
+func workerState(w admin.Worker, at time.Time) string {
 	state := w.State
+	if silent := w.SilentFor(at); silent > 0 {
+		state = fmt.Sprintf("silent for %s", silent.Round(time.Second))
+	}
 	if w.Leading {
 		state += ", leads"
 	}

@@ -145,7 +145,7 @@ func (c *collector) tellWorkers(s admin.Snapshot, tell teller) {
 	for _, w := range s.Workers {
 		abandoned += len(w.Abandoned)
 		switch {
-		case silentFor(w, s.At) > 0:
+		case w.SilentFor(s.At) > 0:
 			states["silent"]++
 		case w.State == "dead" && (w.StateChangedAt == nil || s.At.Sub(*w.StateChangedAt) > recentlyAfter), w.State == "stopped":
 		default:

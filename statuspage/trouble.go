@@ -33,18 +33,9 @@ type trouble struct {
 }
 
 const (
-	silentAfter   = 15 * time.Second // three heartbeats, by default
 	lateAfter     = 10 * time.Second // for a generation, and for a transaction that holds the horizon back
 	recentlyAfter = 10 * time.Minute // for deaths
 )
-
-// silentFor is how long ago the last heartbeat of a worker was that is there; 0 if that is not too long.
-func silentFor(w admin.Worker, now time.Time) time.Duration {
-	if ended(w) || w.LastHeartbeat == nil || now.Sub(*w.LastHeartbeat) < silentAfter {
-		return 0
-	}
-	return now.Sub(*w.LastHeartbeat)
-}
 
 // troubles are those of a snapshot, the worst first.
 func troubles(s admin.Snapshot) []trouble {
@@ -63,7 +54,7 @@ func troubles(s admin.Snapshot) []trouble {
 // there is how many workers are there and give signs of life.
 func there(s admin.Snapshot) (n int) {
 	for _, w := range s.Workers {
-		if !ended(w) && silentFor(w, s.At) == 0 {
+		if !ended(w) && w.SilentFor(s.At) == 0 {
 			n++
 		}
 	}
@@ -78,7 +69,7 @@ func ofWorkers(s admin.Snapshot) (t []trouble) {
 		t = append(t, trouble{fault, "No worker is there: nothing is handled.", "Start workers. They go on where the projections are."})
 	}
 	for _, w := range s.Workers {
-		if silent := silentFor(w, s.At); silent > 0 {
+		if silent := w.SilentFor(s.At); silent > 0 {
 			t = append(t, trouble{fault, fmt.Sprintf("Worker %s has been silent for %s.", w.Name, span(silent)), "Look at its host and its log. Others take over when its timeout has passed."})
 		}
 		if w.State == "dead" && w.StateChangedAt != nil && s.At.Sub(*w.StateChangedAt) < recentlyAfter {

@@ -166,7 +166,7 @@ func (v *view) judge() {
 func (v *view) fillWorkers(s state) {
 	for _, w := range s.snapshot.Workers {
 		shown := worker{Worker: w, Class: colourClass(s.colours, &w.ID), Status: w.State, Heartbeat: momentOf(w.LastHeartbeat, s.snapshot.At), Started: momentOf(w.StartedAt, s.snapshot.At), Changed: momentOf(w.StateChangedAt, s.snapshot.At)}
-		switch silent := silentFor(w, s.snapshot.At); {
+		switch silent := w.SilentFor(s.snapshot.At); {
 		case silent > 0:
 			shown.Level, shown.Status = fault, "silent for "+span(silent)
 		case w.State == "dead":

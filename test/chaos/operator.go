@@ -143,7 +143,7 @@ func (c *chaos) tell(f fault, format string, args ...any) {
 
 // sqlUnsettled counts what an operator has to see to.
 const sqlUnsettled = `
-SELECT (SELECT count(*) FROM orchestrator_checkpoints WHERE stopped_at IS NOT NULL OR hold_at IS NOT NULL), (SELECT count(*) FROM orchestrator_parked_aggregates)`
+SELECT (SELECT count(*) FROM orchestrator_checkpoints AS c WHERE (stopped_at IS NOT NULL OR hold_at IS NOT NULL) AND NOT ` + replaced + `), (SELECT count(*) FROM orchestrator_parked_aggregates)`
 
 // unsettled is how many checkpoints are stopped or held, and how many aggregates are parked.
 func (c *chaos) unsettled(ctx context.Context) (resting, parked int, err error) {

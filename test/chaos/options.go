@@ -55,6 +55,8 @@ const (
 	faultPause  fault = "pause"  // a projection is held back
 	faultReset  fault = "reset"  // a projection begins again
 	faultDrain  fault = "drain"  // a worker's partitions go to the others
+
+	faultCutOver fault = "cutover" // the next version of a projection takes over
 )
 
 // What happens around the library.
@@ -76,7 +78,7 @@ const (
 var allFaults = []fault{
 	faultJoin, faultBurst, faultLeave, faultKill, faultFreeze, faultLeader, faultRestart, faultTerminate, faultCut, faultDelay,
 	faultHalfOpen, faultSlow, faultHang, faultPanic, faultFail, faultPath, faultLocal, faultRollback, faultHoles, faultPrepared,
-	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger, faultPoison, faultRetry, faultPause, faultReset, faultDrain,
+	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger, faultPoison, faultRetry, faultPause, faultReset, faultDrain, faultCutOver,
 }
 
 func has(faults []fault, f fault) bool { return slices.Contains(faults, f) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,6 +78,9 @@ func (c *chaos) trouble(ctx context.Context) error {
 	c.troubles = startTroublemakers(ctx, c.pool, c.store, c.options)
 	ending, end := context.WithCancel(ctx)
 	defer end()
+	if has(c.options.Faults, faultCutOver) {
+		c.lasting.Go(func() { c.cutOvers(ending) })
+	}
 	var failed error
 	for _, s := range schedule(c.options) {
 		if !rest(ctx, time.Until(c.began.Add(s.At))) {
@@ -260,8 +264,8 @@ func (c *chaos) judge(ctx context.Context, r report) (report, error) {
 	if err := c.collect(ctx); err != nil {
 		return r, err
 	}
-	found := make([]finding, 0, len(checks)+len(r.findings)+3)
-	for _, k := range checks {
+	found := make([]finding, 0, len(checks)+len(effectChecks)+len(r.findings)+3)
+	for _, k := range slices.Concat(checks, effectChecks) {
 		f, err := c.look(ctx, k)
 		if err != nil {
 			return r, err

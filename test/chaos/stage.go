@@ -84,7 +84,7 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	if err := workload.Migrate(ctx, c.pool, projections); err != nil {
 		return err
 	}
-	if _, err := c.pool.Exec(ctx, sqlTables+";"+sqlEnvironment); err != nil {
+	if _, err := c.pool.Exec(ctx, sqlTables+";"+sqlEnvironment+";"+sqlVersions); err != nil {
 		return fmt.Errorf("creating the tables and roles of the run: %w", err)
 	}
 	c.store = eventstore.New(eventstore.WithLogger(nil))
@@ -107,7 +107,7 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	}
 	settings, err := json.Marshal(workerSettings{
 		Mischief: mischief{Seed: c.options.Seed, Dir: marks, Faults: c.options.Faults},
-		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby, Policed: c.options.policed(),
+		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby, Policed: c.options.policed(), Versions: has(c.options.Faults, faultCutOver),
 	})
 	if err != nil {
 		return fmt.Errorf("encoding the workers' settings: %w", err)

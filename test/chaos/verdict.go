@@ -19,6 +19,7 @@ type figures struct {
 	Kills, Freezes, Restarts, Wires int
 	Mishaps                         int64
 	Operations, Resets, Letters     int64
+	CutOvers                        int64
 	Late                            int
 	Pause                           time.Duration
 	Took                            time.Duration
@@ -31,7 +32,7 @@ SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM workload_log),
        (SELECT count(*) FROM orchestrator_workers),
        (SELECT count(*) FROM chaos_calls WHERE outcome <> 'ok'),
        (SELECT count(*) FROM orchestrator_operations), (SELECT count(*) FROM orchestrator_operations WHERE kind = 'reset' AND state = 'done'),
-       (SELECT count(*) FROM orchestrator_dead_letters),
+       (SELECT count(*) FROM orchestrator_successions WHERE cut_over_at IS NOT NULL), (SELECT count(*) FROM orchestrator_dead_letters),
        coalesce((SELECT extract(epoch FROM max(pause)) FROM (
            SELECT handled_at - lag(handled_at) OVER (PARTITION BY projection ORDER BY handled_at) AS pause
            FROM workload_log WHERE handled_at < to_timestamp($1)) AS pauses), 0)::float8`
@@ -43,7 +44,7 @@ func (c *chaos) figures(ctx context.Context) (figures, error) {
 	end := c.began.Add(c.options.Duration)
 	var pause float64
 	err := c.pool.QueryRow(ctx, sqlFigures, float64(end.UnixNano())/1e9).
-		Scan(&f.Events, &f.Handled, &f.Repeated, &f.Generations, &f.Workers, &f.Mishaps, &f.Operations, &f.Resets, &f.Letters, &pause)
+		Scan(&f.Events, &f.Handled, &f.Repeated, &f.Generations, &f.Workers, &f.Mishaps, &f.Operations, &f.Resets, &f.CutOvers, &f.Letters, &pause)
 	if err != nil {
 		return f, fmt.Errorf("reading the figures: %w", err)
 	}
@@ -77,8 +78,8 @@ func (r report) print(w io.Writer, seed uint64, err error) {
 // verdict is the last line.
 func (r report) verdict(seed uint64, err error) string {
 	f := r.figures
-	survived := fmt.Sprintf("seed=%d generations=%d workers=%d kills=%d freezes=%d restarts=%d connection-faults=%d failed-calls=%d operations=%d resets=%d letters=%d events=%d handled=%d repeated-outside-around-faults=%d late-departures=%d longest-pause=%s took=%s",
-		seed, f.Generations, f.Workers, f.Kills, f.Freezes, f.Restarts, f.Wires, f.Mishaps, f.Operations, f.Resets, f.Letters, f.Events, f.Handled, f.Repeated, f.Late,
+	survived := fmt.Sprintf("seed=%d generations=%d workers=%d kills=%d freezes=%d restarts=%d connection-faults=%d failed-calls=%d operations=%d resets=%d cut-overs=%d letters=%d events=%d handled=%d repeated-outside-around-faults=%d late-departures=%d longest-pause=%s took=%s",
+		seed, f.Generations, f.Workers, f.Kills, f.Freezes, f.Restarts, f.Wires, f.Mishaps, f.Operations, f.Resets, f.CutOvers, f.Letters, f.Events, f.Handled, f.Repeated, f.Late,
 		f.Pause.Round(time.Millisecond), f.Took.Round(time.Second))
 	if err == nil && r.ok() {
 		if r.kept != "" {
@@ -101,7 +102,7 @@ func (r report) verdict(seed uint64, err error) string {
 // preserved are the tables that are kept as evidence, as CSV.
 var preserved = []string{
 	"orchestrator_generations", "orchestrator_workers", "orchestrator_heartbeats", "orchestrator_checkpoints", "orchestrator_dead_letters",
-	"orchestrator_parked_aggregates", "orchestrator_operations", "orchestrator_requests", "orchestrator_drains", "orchestrator_samples",
+	"orchestrator_parked_aggregates", "orchestrator_operations", "orchestrator_requests", "orchestrator_drains", "orchestrator_samples", "orchestrator_successions", "chaos_effects",
 	"events", "aggregate_heads", "workload_log", "workload_read_model", "chaos_calls", "chaos_lives", "chaos_deeds", "chaos_ends",
 }
 

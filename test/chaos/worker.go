@@ -32,6 +32,7 @@ type workerSettings struct {
 	Journals    string // directory
 	Synchronous bool   // commits
 	Policed     bool   // workers have an error policy
+	Versions    bool   // workers run the versions of a projection too
 	Standby     string // where some of the connections lead; empty if there is none
 }
 
@@ -67,9 +68,12 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 		return err
 	}
 	frozen := newFreezer()
-	projections := make([]projection.Projection, len(spec.Projections))
-	for i, p := range spec.Projections {
-		projections[i] = newVillain(p, spec.Name, settings.Mischief, records, frozen)
+	projections := make([]projection.Projection, 0, len(spec.Projections)+versionCount)
+	for _, p := range spec.Projections {
+		projections = append(projections, newVillain(p, spec.Name, settings.Mischief, records, frozen))
+	}
+	if settings.Versions {
+		projections = append(projections, versions()...)
 	}
 	for {
 		err = orch.Run(ctx, projections)

@@ -177,9 +177,9 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 // No checkpoints at all means that no worker has come yet.
 const sqlDrained = `
 SELECT coalesce(bool_and(position >= (SELECT coalesce(max(global_position), 0) FROM events)), false)
-FROM orchestrator_checkpoints WHERE replica_set = $1`
+FROM orchestrator_checkpoints AS c WHERE replica_set = $1 AND NOT EXISTS (SELECT FROM orchestrator_successions AS s WHERE s.replaced = c.projection AND s.cut_over_at IS NOT NULL)`
 
-// Drained says whether every checkpoint of the replica set has reached the latest committed event. It means something only
+// Drained says whether every checkpoint of the replica set, but for projections that were replaced, has reached the latest committed event. It means something only
 // after the writers have stopped.
 func Drained(ctx context.Context, pool *pgxpool.Pool, replicaSet string) (bool, error) {
 	var drained bool

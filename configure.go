@@ -12,6 +12,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -41,6 +42,7 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 		Logger:  o.config.logger.With("replica_set", o.replicaSet, "worker", id.String(), "worker_name", o.config.workerName),
 		Metrics: recorder,
 		Lag:     &lag.History{},
+		Tracer:  tracing.New(o.config.tracerProvider),
 
 		FailureHook: o.config.failureHook,
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -39,6 +40,7 @@ type config struct {
 	logger              *slog.Logger
 	metricsEnabled      bool
 	earlierMetricNames  bool
+	tracerProvider      trace.TracerProvider // nil without
 	registerer          prometheus.Registerer
 	errorPolicy         *projection.ErrorPolicy // nil if there is none
 	failureHook         func(context.Context, projection.Failure)
@@ -249,6 +251,13 @@ func WithMetricsRegisterer(r prometheus.Registerer) Option {
 // shown. docs/metrics.md has both.
 func WithEarlierMetricNames() Option {
 	return func(c *config) { c.earlierMetricNames = true }
+}
+
+// WithTracerProvider has the worker make a span of each batch of a projection, of the kind consumer, which the handlers' contexts carry. It links to the sampled
+// spans that have appended the batch's events, if these were appended by a store with eventstore.WithTraceContext: to 64 at most, each once, and it counts the rest. docs/tracing.md
+// lists its attributes. Defaults to nil, which makes none and costs nothing. The application shuts the provider down.
+func WithTracerProvider(p trace.TracerProvider) Option {
+	return func(c *config) { c.tracerProvider = p }
 }
 
 // validate says which option is impossible, or which two are together.

@@ -9,6 +9,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
@@ -38,12 +39,17 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	}
 	defer b.Rollback(ctx) // does nothing unless something below panics
 	began, handled := time.Now(), 0
+	var outcome outcome
 	if events.Len() > 0 {
-		call := p.call(ctx, b, events)
+		within, span := p.startSpan(ctx, events)
+		defer func() { span.End(outcome.committed, outcome.err) }()
+		call := p.call(within, b, events)
 		if call == nil {
+			outcome.err = tracing.ErrAbandoned
 			return next{}, nil // abandoned; it is stopping
 		}
 		if handled = call.handled; call.err != nil || handled == 0 {
+			outcome.err = call.err
 			return p.rolledBack(ctx, b, q, handled, call.err, time.Since(began))
 		}
 	}
@@ -53,6 +59,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	b.PutAside(q.aside)
 	recovered := p.recordIn(b, q.handle)
 	if err := p.commit(ctx, b, upTo); err != nil {
+		outcome.err = err
 		switch {
 		case errors.Is(err, pgcoord.ErrNoRecord) && b.Alive():
 			p.failing.apart = true
@@ -64,11 +71,31 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 			Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began),
 		})
 	}
+	outcome.committed = q.handle.Len()
 	p.turns.conflicts = 0
 	p.recordLater(b, recovered)
 	p.setAside(q.aside)
 	p.succeeded(ctx, q, offered, time.Since(began))
 	return next{more: true}, nil
+}
+
+// outcome is what came of the events of a batch, for its span.
+type outcome struct {
+	committed int
+	err       error
+}
+
+// startSpan begins the span of a batch.
+func (p *processor) startSpan(ctx context.Context, events packed.Events) (context.Context, *tracing.Span) {
+	w := p.worker
+	if w.Tracer == nil {
+		return ctx, nil
+	}
+	table := w.EventStore.EventsTable()
+	return w.Tracer.Start(ctx, tracing.Batch{
+		EventsTable: table[len(table)-1], Projection: p.fence.Projection, ReplicaSet: w.Store.ReplicaSet(),
+		Partition: p.fence.Partition.String(), Worker: p.fence.Worker.String(), Generation: p.fence.Generation,
+	}, events)
 }
 
 // notBegun decides what follows where no batch was begun.

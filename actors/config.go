@@ -17,6 +17,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -49,6 +50,8 @@ type Config struct {
 	FailureHook func(context.Context, projection.Failure)
 	// Lag is told up to where the stream goes. Nil makes one.
 	Lag *lag.History
+	// Tracer makes a span of each batch; may be nil.
+	Tracer *tracing.Tracer
 	// Loops are told of the progress of the worker's loops, and Member how it is as a member of its replica set; both may be nil.
 	Loops  *health.Loops
 	Member *health.Membership

@@ -17,6 +17,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -194,12 +195,17 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 	}
 	defer done()
 	began, handled := time.Now(), 0
+	var outcome outcome
 	if events.Len() > 0 {
-		call := p.call(ctx, b, events)
+		within, span := p.startSpan(ctx, events)
+		defer func() { span.End(outcome.committed, outcome.err) }()
+		call := p.call(within, b, events)
 		if call == nil {
+			outcome.err = tracing.ErrAbandoned
 			return next{}, nil // abandoned; it is stopping
 		}
 		if handled = call.handled; call.err != nil || handled == 0 {
+			outcome.err = call.err
 			return p.requestRolledBack(ctx, b, done, r, events, call, began)
 		}
 	}
@@ -209,6 +215,7 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 	}
 	b.Retried(r, positions)
 	if err := p.commitRequest(ctx, b); err != nil {
+		outcome.err = err
 		if ctx.Err() != nil || handled == 0 {
 			return next{}, err
 		}
@@ -216,6 +223,7 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 		done()
 		return p.requestFailed(ctx, r, events, handling.Failure{Err: err, AtCommit: true, Lost: lost, Took: time.Since(began)})
 	}
+	outcome.committed = handled
 	p.turns.conflicts, p.requests.failures = 0, handling.State{}
 	p.worker.Metrics.EventsHandled(p.fence.Projection, handled)
 	if last && handled == events.Len() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,6 +15,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 )
 
 // anyVersion tells the statement that every version will do.
@@ -66,6 +68,9 @@ func (s *Store) Append(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersi
 	if err := refuseNil("appending events", "tx", tx); err != nil {
 		return es.AppendResult{}, err
 	}
+	if s.traces && tracing.In(ctx) {
+		events = traced(ctx, events)
+	}
 	batch, err := newBatch(expected, events)
 	if err != nil {
 		return es.AppendResult{}, fmt.Errorf("appending %s: %w", describe(events), err)
@@ -78,6 +83,15 @@ func (s *Store) Append(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersi
 		return es.AppendResult{}, s.conflict(ctx, expected, events, actual)
 	}
 	return result, nil
+}
+
+// traced is the events with the trace context in their metadata.
+func traced(ctx context.Context, events []es.Event) []es.Event {
+	events = slices.Clone(events)
+	for i := range events {
+		events[i].Metadata = tracing.Inject(ctx, events[i].Metadata)
+	}
+	return events
 }
 
 // describe names what is being appended, for errors.

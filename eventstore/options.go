@@ -31,6 +31,13 @@ func WithCheckpointsTable(name string) Option {
 	return func(s *Store) { s.checkpoints = name }
 }
 
+// WithTraceContext has Append store the trace context of its ctx with the events: their metadata get the member traceparent, and tracestate if there
+// is one, as W3C Trace Context has these headers. So the spans of batches can link to the append: see orchestrator.WithTracerProvider. Metadata that is not a JSON object is stored as it is,
+// and so is a traceparent that it has already. Defaults to off. A ctx without a span costs nothing.
+func WithTraceContext() Option {
+	return func(s *Store) { s.traces = true }
+}
+
 // WithLogger sets the logger: migrations are logged at Info, version conflicts
 // at Debug. Defaults to slog.Default(); nil logs nothing.
 func WithLogger(log *slog.Logger) Option {

@@ -37,6 +37,7 @@ type Store struct {
 	checkpoints string
 	found       schemas
 	log         *slog.Logger
+	traces      bool // appends store the trace context
 	invalid     error
 	sql         statements
 	keys        *keyCache

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
@@ -51,6 +52,8 @@ type ProcessorConfig struct {
 	// FailureHook is told of each failed attempt, and of the outcome once that is committed. It is called outside the transaction, by one goroutine. If
 	// it is slow, failures are dropped: handling never waits for it.
 	FailureHook func(context.Context, Failure)
+	// TracerProvider makes a span of each batch, as orchestrator.WithTracerProvider does. Defaults to nil, which makes none.
+	TracerProvider trace.TracerProvider
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 )
 
 // PostgresProcessor is the manual runner: it runs one projection on one
@@ -111,6 +112,7 @@ type runner struct {
 	policy      handling.Policy
 	policied    bool // an error policy was set: what becomes of an event is kept in tables
 	hook        *handling.Hook[Failure]
+	tracer      *tracing.Tracer
 	partition   slot.Partition
 	application string        // the application_name of its transactions
 	grace       time.Duration // see PostgresProcessor
@@ -146,7 +148,7 @@ func newRunner(c ProcessorConfig, d handling.Description, policied bool) *runner
 		config: c, projection: d.Projection, name: d.Name, scope: d.Scope, policy: d.Policy, policied: policied,
 		partition:   slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},
 		application: "pupsourcing-manual " + uuid.NewString(),
-		size:        c.BatchSize, db: dbguard.New(c.DB),
+		size:        c.BatchSize, db: dbguard.New(c.DB), tracer: tracing.New(c.TracerProvider),
 	}
 	r.log = c.Logger.With("component", "processor", "projection", d.Name, "partition", r.partition.String())
 	return r

@@ -17,6 +17,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 )
 
 const (
@@ -161,8 +162,10 @@ func (r *runner) handleBatch(ctx context.Context, q portion) (d handling.Decisio
 		return d, err
 	}
 	defer b.release()
-	began := time.Now()
-	handled, err := r.call(ctx, b.conn, b.tx, q.handle)
+	began, committed := time.Now(), 0
+	within, span := r.startSpan(ctx, q.handle)
+	defer func() { span.End(committed, errors.Join(err, d.Err)) }()
+	handled, err := r.call(within, b.conn, b.tx, q.handle)
 	switch {
 	case errors.Is(err, ErrHandlerRunning):
 		b.conn = nil // the handler still has the connection
@@ -179,10 +182,20 @@ func (r *runner) handleBatch(ctx context.Context, q portion) (d handling.Decisio
 	case err != nil:
 		return r.decide(ctx, q.handle, handling.Failure{Err: err, AtCommit: true, Lost: b.lost, Took: time.Since(began)}), nil
 	}
+	committed = len(q.handle)
 	for _, e := range q.aside {
 		r.parked[aggregateOf(e)]++
 	}
 	return d, nil
+}
+
+// startSpan begins the span of a batch.
+func (r *runner) startSpan(ctx context.Context, events []es.PersistedEvent) (context.Context, *tracing.Span) {
+	if r.tracer == nil || len(events) == 0 {
+		return ctx, nil
+	}
+	table := r.config.EventStore.EventsTable()
+	return r.tracer.Start(ctx, tracing.Batch{EventsTable: table[len(table)-1], Projection: r.name, Partition: r.partition.String()}, handling.List(events))
 }
 
 // recordsOf is what a batch records of its events.

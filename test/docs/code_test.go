@@ -23,7 +23,7 @@ var imports = []string{
 	"github.com/google/uuid", "github.com/jackc/pgx/v5", "github.com/jackc/pgx/v5/pgxpool",
 	"github.com/prometheus/client_golang/prometheus",
 	typecheck.Module, typecheck.Module + "/es", typecheck.Module + "/eventstore", typecheck.Module + "/metrics",
-	typecheck.Module + "/migrations", typecheck.Module + "/projection", typecheck.Module + "/admin", typecheck.Module + "/cli", typecheck.Module + "/orchestratortest", typecheck.Module + "/statuspage",
+	typecheck.Module + "/migrations", typecheck.Module + "/projection", typecheck.Module + "/admin", typecheck.Module + "/cli", typecheck.Module + "/orchestratortest", typecheck.Module + "/statuspage", "go.opentelemetry.io/otel/trace",
 }
 
 // preamble is what a fragment finds declared, unless it declares it itself.
@@ -35,6 +35,7 @@ var preamble = map[string]string{
 	"orch":       "var orch *orchestrator.Orchestrator",
 	"logger":     "var logger *slog.Logger",
 	"err":        "var err error",
+	"provider":   "var provider trace.TracerProvider",
 	"UserProjection": "type UserProjection struct{}; func (*UserProjection) Name() string { return `users` }; " +
 		"func (*UserProjection) Handle(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }",
 }

@@ -31,6 +31,7 @@ var mayShow = []string{
 	"github.com/jackc/pgx/v5",
 	"github.com/google/uuid",
 	"github.com/prometheus/client_golang/prometheus",
+	"go.opentelemetry.io/otel/trace",
 }
 
 func TestFaceShowsOnlyWhatItMay(t *testing.T) {

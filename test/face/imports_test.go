@@ -22,16 +22,16 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es", "internal/lag"},
+	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es", "internal/lag", "internal/tracing"},
 	"cli":                          {".", "admin", "metrics", "statuspage", "eventstore", "migrations", "pgcoord", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
 	"statuspage":                   {"admin", "internal/slot"},
 	"orchestratortest":             {".", "es", "eventstore", "internal/batchtx", "internal/handling", "projection"},
 	"admin":                        {"es", "eventstore", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/manual", "internal/replicaset", "internal/slot", "internal/waiting", "migrations", "pgcoord"},
-	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es", "internal/health", "internal/lag"},
+	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es", "internal/health", "internal/lag", "internal/tracing"},
 	"pgcoord":                      {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "internal/waiting", "es", "internal/lag"},
-	"projection":                   {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/manual", "internal/packed", "internal/slot", "es"},
-	"eventstore":                   {"internal/sqltx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es"},
+	"projection":                   {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/manual", "internal/packed", "internal/slot", "es", "internal/tracing"},
+	"eventstore":                   {"internal/sqltx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es", "internal/tracing"},
 	"internal/eventread":           {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
 	"internal/eventrow":            {"internal/packed", "es"},
 	"internal/horizon":             {"internal/announcement", "internal/dbfault", "internal/dbguard", "internal/slot", "es"},
@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"internal/measure":             {},
 	"internal/slot":                {},
 	"internal/health":              {},
+	"internal/tracing":             {"internal/handling", "es"},
 	"internal/lag":                 {},
 	"internal/waiting":             {"internal/dbfault", "internal/health", "internal/replicaset", "internal/slot"},
 	"internal/wakeup":              {},

@@ -30,7 +30,7 @@ func (g guard) dir() string {
 
 // guards is all of them, in the order of the table.
 func guards() []guard {
-	return slices.Concat(fenceGuards, generationGuards, horizonGuards, announcingGuards, horizonEnvironmentGuards, membershipGuards, handlingGuards, appendGuards, batchGuards, readingGuards, hungGuards, connectionGuards, coordinationGuards, leadingGuards, tableGuards, installGuards, manualGuards, failureGuards, countingGuards, rightsGuards, replacedGuards, hostileGuards, errorPolicyGuards, aidGuards, requestGuards, lookingGuards, manualLetterGuards, resetGuards, waitingGuards, drainGuards, moveGuards, statusPageGuards, healthGuards, sqlGuards, observingGuards, cutOverGuards)
+	return slices.Concat(fenceGuards, generationGuards, horizonGuards, announcingGuards, horizonEnvironmentGuards, membershipGuards, handlingGuards, appendGuards, batchGuards, readingGuards, hungGuards, connectionGuards, coordinationGuards, leadingGuards, tableGuards, installGuards, manualGuards, failureGuards, countingGuards, rightsGuards, replacedGuards, hostileGuards, errorPolicyGuards, aidGuards, requestGuards, lookingGuards, manualLetterGuards, resetGuards, waitingGuards, drainGuards, moveGuards, statusPageGuards, healthGuards, sqlGuards, observingGuards, cutOverGuards, tracingGuards)
 }
 
 // selected is the guards that ONLY names, all of them if it names none.

@@ -40,9 +40,11 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	defer b.Rollback(ctx) // does nothing unless something below panics
 	began, handled := time.Now(), 0
 	var outcome outcome
+	trace := ""
 	if events.Len() > 0 {
 		within, span := p.startSpan(ctx, events)
 		defer func() { span.End(outcome.committed, outcome.err) }()
+		trace = tracing.SampledTrace(within)
 		call := p.call(within, b, events)
 		if call == nil {
 			outcome.err = tracing.ErrAbandoned
@@ -75,7 +77,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	p.turns.conflicts = 0
 	p.recordLater(b, recovered)
 	p.setAside(q.aside)
-	p.succeeded(ctx, q, offered, time.Since(began))
+	p.succeeded(ctx, q, offered, time.Since(began), trace)
 	return next{more: true}, nil
 }
 
@@ -186,11 +188,11 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 
 // succeeded drops what was committed and lets the next batch be larger, or
 // smaller if this one was cut.
-func (p *processor) succeeded(ctx context.Context, q portion, offered int, took time.Duration) {
+func (p *processor) succeeded(ctx context.Context, q portion, offered int, took time.Duration, trace string) {
 	name, m, handled := p.fence.Projection, p.worker.Metrics, q.all.Len()
 	m.EventsHandled(name, q.handle.Len())
 	p.tellHandled(q.handle.Len(), q.aside.Len())
-	m.Batch(name, q.handle.Len(), took)
+	m.Batch(name, q.handle.Len(), took, trace)
 	last := q.all.Position(handled - 1)
 	p.supply.handled(handled)
 	p.size.learn(handled, offered, took)

@@ -94,7 +94,7 @@ func TestHotPathsDoNotAllocate(t *testing.T) {
 	record := func() {
 		r.ActorMessage("processor", "RunBatch", 3*time.Microsecond)
 		r.EventsHandled("users", 10)
-		r.Batch("users", 10, time.Millisecond)
+		r.Batch("users", 10, time.Millisecond, "")
 		r.Position("users", "0/2", 10)
 		r.Lag("users", "0/2", 10)
 		r.Retrying("users", "0/2", false)
@@ -139,7 +139,7 @@ func BenchmarkBatch(b *testing.B) {
 	r := m.ReplicaSet("a")
 	b.ReportAllocs()
 	for b.Loop() {
-		r.Batch("users", 100, time.Millisecond)
+		r.Batch("users", 100, time.Millisecond, "")
 		r.EventsHandled("users", 100)
 		r.Position("users", "0/2", 100)
 		r.Lag("users", "0/2", 0)

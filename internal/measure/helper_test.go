@@ -40,7 +40,7 @@ func recordEverything(r *measure.ReplicaSet) {
 	r.BackendTerminated()
 	r.EventsHandled("users", 1)
 	r.HandlerError("users", measure.KindError)
-	r.Batch("users", 1, time.Millisecond)
+	r.Batch("users", 1, time.Millisecond, "")
 	r.Fenced()
 	r.Position("users", "0/1", 1)
 	r.Lag("users", "0/1", 1)

@@ -204,15 +204,24 @@ func (r *ReplicaSet) AbandonedHandlers(projection string, n int) {
 }
 
 // Batch records a committed batch: how many events it held and how long it took
-// from BEGIN to COMMIT. It does not count the events as handled.
-func (r *ReplicaSet) Batch(projection string, events int, d time.Duration) {
+// from BEGIN to COMMIT. It does not count the events as handled. trace is the id of its trace, for an exemplar; empty if it is not traced.
+func (r *ReplicaSet) Batch(projection string, events int, d time.Duration, trace string) {
 	if r == nil {
 		return
 	}
 	if p, ok := r.series.projections.get(projection); ok {
-		p.batchDuration.Observe(seconds(d))
+		observe(p.batchDuration, seconds(d), trace)
 		p.batchEvents.Observe(float64(events))
 	}
+}
+
+// observe observes a value, with the trace as its exemplar if there is one.
+func observe(o prometheus.Observer, value float64, trace string) {
+	if with, ok := o.(prometheus.ExemplarObserver); ok && trace != "" {
+		with.ObserveWithExemplar(value, prometheus.Labels{"trace_id": trace})
+		return
+	}
+	o.Observe(value)
 }
 
 // Fenced counts a batch that was rolled back because its checkpoint belongs to

@@ -87,7 +87,7 @@ func TestWhatMethodsRecord(t *testing.T) {
 			handler_errors_total{kind="error",projection="users",replica_set="a"}=0
 			handler_errors_total{kind="panic",projection="users",replica_set="a"}=0`},
 		{
-			"a batch does not count its events", func(r *measure.ReplicaSet) { r.Batch("users", 100, 125*time.Millisecond) },
+			"a batch does not count its events", func(r *measure.ReplicaSet) { r.Batch("users", 100, 125*time.Millisecond, "") },
 			"batch_duration_seconds batch_events events_handled_total", `
 			batch_duration_seconds{projection="users",replica_set="a"}=1/0.125
 			batch_events{projection="users",replica_set="a"}=1/100

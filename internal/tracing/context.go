@@ -23,6 +23,14 @@ var format propagation.TraceContext
 // In says whether there is a trace context in ctx.
 func In(ctx context.Context) bool { return trace.SpanContextFromContext(ctx).IsValid() }
 
+// SampledTrace is the id of the trace in ctx, in hexadecimal; empty if it is not sampled, or if there is none.
+func SampledTrace(ctx context.Context) string {
+	if of := trace.SpanContextFromContext(ctx); of.IsSampled() {
+		return of.TraceID().String()
+	}
+	return ""
+}
+
 // Inject returns an event's metadata with the trace context of ctx. Metadata that is not a JSON object, and an empty trace context, leave it as it is, and
 // so does a trace context that it has already.
 func Inject(ctx context.Context, metadata []byte) []byte {

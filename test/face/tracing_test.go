@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -181,4 +184,24 @@ func TestTraceContextsLeaveMetadataAsTheyAre(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(w.value(`SELECT metadata::text FROM events WHERE aggregate_id = 'traced' AND aggregate_version = 7`)), &members))
 	assert.Equal(t, "00-"+span.SpanContext().TraceID().String()+"-"+span.SpanContext().SpanID().String()+"-01", members["traceparent"])
 	assert.Equal(t, "0", w.value(`SELECT count(*) FROM events WHERE metadata IS NULL AND aggregate_id = 'traced'`))
+}
+
+// From the slow batch of a dashboard to its trace.
+func TestBatchesThatAreTracedAreExemplars(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	seen := newTraces(t)
+	w.append("ada", 1)
+	orch := w.orchestrator("set", orchestrator.WithTracerProvider(seen))
+	start(t, orch, recorder{name: "users"})
+	w.awaitHandled("users", 1)
+	batch := seen.await(t, 1)[0]
+	exemplar := fmt.Sprintf(`# {trace_id="%s"}`, batch.SpanContext.TraceID())
+	eventually(t, func() bool {
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+		request.Header.Set("Accept", "application/openmetrics-text; version=1.0.0")
+		answer := httptest.NewRecorder()
+		orch.MetricsHandler().ServeHTTP(answer, request)
+		return strings.Contains(answer.Body.String(), exemplar)
+	}, func() string { return exemplar })
 }

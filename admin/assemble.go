@@ -37,6 +37,7 @@ func (s *seen) assemble() {
 	}
 	for i := range s.Projections {
 		p := &s.Projections[i]
+		p.LagSeconds = s.waited(*p)
 		slices.SortStableFunc(p.Partitions, func(a, b Partition) int { return a.Ranges[0].SlotFrom - b.Ranges[0].SlotFrom })
 	}
 	s.describeWorkers()
@@ -58,6 +59,18 @@ func (s *seen) describeSuccessions() {
 			}
 		}
 	}
+}
+
+// waited is for how long the oldest event of a projection waits; nil if that is not known. A checkpoint below positions that have no event waits for nothing.
+func (s *seen) waited(p Projection) *float64 {
+	seconds, known := s.waits[p.Name]
+	switch {
+	case p.Lag == 0 && p.LagExact:
+		return new(float64)
+	case known:
+		return &seconds
+	}
+	return nil
 }
 
 // countSlots adds what is parked and has failed in each slot to the slot's range.

@@ -142,6 +142,9 @@ type Projection struct {
 	// is false, and Lag is what to expect if no position was lost and aggregates are spread evenly.
 	Lag      int64 `json:"lag_events"`
 	LagExact bool  `json:"lag_is_exact"`
+	// LagSeconds is for how long the oldest event has been there that it may have yet to handle, by the leader's samples: it may be longer by 5 s or a sixteenth.
+	// It is 0 if there is none, and null if no sample says it, as for what was appended while no worker ran.
+	LagSeconds *float64 `json:"lag_seconds"`
 	// Paused, and Stopped, say whether any partition is.
 	Paused  bool `json:"paused"`
 	Stopped bool `json:"stopped"`

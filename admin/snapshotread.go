@@ -58,6 +58,14 @@ WHERE cut_over_at IS NOT NULL AND EXISTS (
 const sqlTurns = `
 SELECT projection, until FROM {{schema}}orchestrator_turns WHERE replica_set = $1 AND until > pg_catalog.now()`
 
+// sqlWaits is for how long the oldest event of each projection waits that a sample lies above.
+const sqlWaits = `
+SELECT c.projection, pg_catalog.max(greatest(0, extract(epoch FROM pg_catalog.now() - s.sampled_at)))::float8
+FROM {{schema}}orchestrator_checkpoints AS c
+CROSS JOIN LATERAL (
+    SELECT sampled_at FROM {{schema}}orchestrator_samples WHERE replica_set = $1 AND position > c.position ORDER BY position LIMIT 1) AS s
+WHERE c.replica_set = $1 GROUP BY c.projection`
+
 const sqlRegressions = `
 SELECT number, last_position, checkpoint, noticed_at, settled_at
 FROM {{schema}}orchestrator_sequence_regressions WHERE events_table = $1 ORDER BY number DESC LIMIT 10`
@@ -112,6 +120,7 @@ type seen struct {
 	abandoned   []abandonedBy
 	turns       map[string]*time.Time
 	successions []replicaset.Succession
+	waits       map[string]float64 // in seconds, by projection
 	latest      latest
 }
 
@@ -167,6 +176,16 @@ func (s *seen) read(ctx context.Context, l look) error {
 		var until *time.Time
 		_, err := pgx.ForEachRow(rows, []any{&projection, at(&until)}, func() error {
 			s.turns[projection] = until
+			return nil
+		})
+		return err
+	}, set)
+	s.waits = map[string]float64{}
+	ask(sqlWaits, func(rows pgx.Rows) error {
+		var projection string
+		var seconds float64
+		_, err := pgx.ForEachRow(rows, []any{&projection, &seconds}, func() error {
+			s.waits[projection] = seconds
 			return nil
 		})
 		return err

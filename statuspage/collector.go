@@ -27,11 +27,11 @@ func measured(replicaSet, name, help string, labels ...string) *prometheus.Desc 
 type collector struct {
 	snapshot func(context.Context) (admin.Snapshot, error)
 
-	workers, drained, abandoned                                  *prometheus.Desc
-	generation, generationAge, preparing                         *prometheus.Desc
-	position, lag, runBy, held, stopped, parked, letters, beyond *prometheus.Desc
-	horizon, allocated, heldBack, horizonAge                     *prometheus.Desc
-	regressions, operations                                      *prometheus.Desc
+	workers, drained, abandoned                                         *prometheus.Desc
+	generation, generationAge, preparing                                *prometheus.Desc
+	position, lag, waits, runBy, held, stopped, parked, letters, beyond *prometheus.Desc
+	horizon, allocated, heldBack, horizonAge                            *prometheus.Desc
+	regressions, operations                                             *prometheus.Desc
 
 	mu   sync.Mutex
 	last admin.Snapshot
@@ -51,6 +51,7 @@ type collector struct {
 //	set_generation_preparing_seconds                  For how long a generation has been in preparation; 0 if none is.
 //	set_projection_position        projection         Position up to which everything was handled.
 //	set_projection_lag_events      projection         Events that it has yet to handle, exact up to 2,000.
+//	set_projection_lag_seconds     projection         How long the oldest event has been there that it may have yet to handle; 0 if there is none. Missing if no leader was there to see it.
 //	set_projection_workers         projection         Workers that run it; 0 if nobody does.
 //	set_projection_held            projection         1 while somebody holds it back, else 0.
 //	set_projection_stopped         projection         1 while it is stopped at an event, else 0.
@@ -80,6 +81,7 @@ func NewCollector(a *admin.Admin) prometheus.Collector {
 		preparing:     measured(set, "generation_preparing_seconds", "For how long a generation has been in preparation; 0 if none is."),
 		position:      measured(set, "projection_position", "Position up to which everything was handled.", "projection"),
 		lag:           measured(set, "projection_lag_events", "Events that the projection has yet to handle, exact up to 2,000.", "projection"),
+		waits:         measured(set, "projection_lag_seconds", "How long the oldest event has been there that the projection may have yet to handle; 0 if there is none.", "projection"),
 		runBy:         measured(set, "projection_workers", "Workers that run the projection.", "projection"),
 		held:          measured(set, "projection_held", "1 while somebody holds the projection back, else 0.", "projection"),
 		stopped:       measured(set, "projection_stopped", "1 while the projection is stopped at an event, else 0.", "projection"),
@@ -98,7 +100,7 @@ func NewCollector(a *admin.Admin) prometheus.Collector {
 // Describe sends what there is.
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.workers, c.drained, c.abandoned, c.generation, c.generationAge, c.preparing, c.position, c.lag, c.runBy, c.held, c.stopped, c.parked, c.letters, c.beyond,
+		c.workers, c.drained, c.abandoned, c.generation, c.generationAge, c.preparing, c.position, c.lag, c.waits, c.runBy, c.held, c.stopped, c.parked, c.letters, c.beyond,
 		c.horizon, c.allocated, c.heldBack, c.horizonAge, c.regressions, c.operations,
 	} {
 		to <- d
@@ -174,6 +176,9 @@ func (c *collector) tellProjections(s admin.Snapshot, tell teller) {
 	for _, p := range s.Projections[:min(len(s.Projections), projectionsMost)] {
 		tell(c.position, float64(p.Position), p.Name)
 		tell(c.lag, float64(p.Lag), p.Name)
+		if p.LagSeconds != nil {
+			tell(c.waits, *p.LagSeconds, p.Name)
+		}
 		tell(c.runBy, float64(p.Workers), p.Name)
 		tell(c.held, truth(p.Paused), p.Name)
 		tell(c.stopped, truth(p.Stopped), p.Name)

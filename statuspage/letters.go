@@ -2,6 +2,7 @@ package statuspage
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +42,9 @@ func (p *page) letters(w http.ResponseWriter, r *http.Request, access Access) {
 		}
 		shown.Position = position
 	}
-	for letter, err := range p.admin.DeadLetters(r.Context(), filter) {
+	ctx, cancel := context.WithTimeout(r.Context(), readPatience)
+	defer cancel()
+	for letter, err := range p.admin.DeadLetters(ctx, filter) {
 		if err != nil {
 			p.say(w, http.StatusServiceUnavailable, "The events could not be read", err.Error())
 			return
@@ -59,7 +62,7 @@ func (p *page) letters(w http.ResponseWriter, r *http.Request, access Access) {
 		return
 	}
 	if shown.Position != 0 && !shown.Hidden {
-		event, err := p.admin.Event(r.Context(), shown.Position)
+		event, err := p.admin.Event(ctx, shown.Position)
 		switch {
 		case errors.Is(err, admin.ErrNoEvent):
 			shown.Payload = "The event is not there any more."

@@ -64,6 +64,7 @@ type projection struct {
 	Level       level
 	Status      []string
 	Lag, Rate   string
+	Waits       string // for how long the oldest event does
 	LagPlot     *plot
 	Positions   *plot
 	Bar         bar
@@ -212,6 +213,9 @@ func (v *view) fillProjections(s state) {
 	}
 	for _, p := range s.snapshot.Projections {
 		shown := projection{Projection: p, Lag: lagText(p.Lag, p.LagExact), Rate: rateOf(s.history, p.Name), Bar: barOf(p, owner), CanResume: p.Paused || p.Stopped}
+		if p.LagSeconds != nil && p.Lag > 0 {
+			shown.Waits = span(time.Duration(*p.LagSeconds * float64(time.Second)))
+		}
 		shown.LagPlot = plotOf(s.history, p.Name, "lag", func(p progress) int64 { return p.lag })
 		shown.Positions = plotOf(s.history, p.Name, "position", func(p progress) int64 { return p.position })
 		say := func(is bool, l level, text string) {

@@ -194,3 +194,27 @@ func TestServeWithAToken(t *testing.T) {
 	assert.Zero(t, await(t, s.ended, "serve to end"))
 	require.NoError(t, r.stop())
 }
+
+// How long events wait follows from the leader's samples. What no sample says is not known: it is not taken for nothing.
+func TestTheTablesSayHowLongEventsWait(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 1)
+	r := start(t, w.orchestrator("set"), recorder{name: "p"})
+	w.awaitHandled("p", 1)
+	a := w.admin("set")
+	require.NoError(t, a.Pause(t.Context(), admin.Target{Projection: "p"}, "", time.Time{}))
+	requireSeries(t, scrape(t, w.tablesOf(a)), `projection_lag_seconds{projection="p"} 0`)
+	require.NoError(t, r.stop())
+	w.append("ada", 2)
+	w.exec("DELETE FROM orchestrator_samples")
+	assert.Nil(t, w.snapshot(a).Projections[0].LagSeconds)
+	assert.NotContains(t, scrape(t, w.tablesOf(a)), "lag_seconds")
+
+	w.exec(`INSERT INTO orchestrator_samples (replica_set, position, sampled_at) SELECT * FROM (VALUES
+		('set', 1, now() - interval '1 hour'), ('set', 2, now() - interval '10 minutes'), ('set', 3, now()), ('other', 3, now() - interval '1 day')) AS v`)
+	lag := w.snapshot(a).Projections[0].LagSeconds
+	require.NotNil(t, lag)
+	assert.InDelta(t, 600, *lag, patience.Seconds())
+	_, page := get(t, statuspage.New(a), "/")
+	assert.Contains(t, page, "Lag, for 10 min")
+}

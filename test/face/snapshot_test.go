@@ -68,7 +68,7 @@ func TestASnapshotShowsWhatIs(t *testing.T) {
 
 	require.Len(t, s.Projections, 3)
 	p, q, held := s.Projections[0], s.Projections[1], s.Projections[2]
-	assert.Equal(t, admin.Projection{Name: "p", Position: 15, LagExact: true, Workers: 1, Parked: admin.Parked{Aggregates: 1, Events: 5}, Partitions: p.Partitions}, p)
+	assert.Equal(t, admin.Projection{Name: "p", Position: 15, LagExact: true, LagSeconds: new(float64), Workers: 1, Parked: admin.Parked{Aggregates: 1, Events: 5}, Partitions: p.Partitions}, p)
 	assert.Equal(t, []any{true, false, admin.Letters{Stopped: 1}}, []any{q.Stopped, q.Paused, q.Letters})
 	assert.Equal(t, []any{false, true, admin.Letters{Skipped: 1}, int64(6), true}, []any{held.Stopped, held.Paused, held.Letters, held.Lag, held.LagExact})
 	for i, part := range held.Partitions {
@@ -258,7 +258,7 @@ var readers = map[string]struct {
 		true,
 		[]string{
 			"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "turns", "abandoned_handlers", "dead_letters", "parked_aggregates",
-			"operations", "requests", "drains",
+			"operations", "requests", "drains", "samples",
 		},
 		func(ctx context.Context, a *admin.Admin) error {
 			_, err := a.Snapshot(ctx)

@@ -51,6 +51,12 @@ func TestAlertsFireAndStop(t *testing.T) {
 	p.awaitAlert(false, "AggregatesAreParked")
 	p.awaitAlert(false, "ProjectionStopped")
 
+	s.exec("INSERT INTO faults (projection, aggregate_id, error) VALUES ('emails', 'order-1', 'bad')")
+	s.append(5)
+	p.awaitAlert(true, "EventFails")
+	s.exec("DELETE FROM faults")
+	p.awaitAlert(false, "EventFails")
+
 	open, err := s.db.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = open.Exec(t.Context(), "LOCK TABLE events IN ROW EXCLUSIVE MODE")

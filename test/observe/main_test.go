@@ -57,10 +57,13 @@ type handler string
 
 func (h handler) Name() string { return string(h) }
 
-// ErrorPolicy parks, but for invoices, which stop.
+// ErrorPolicy parks. Invoices stop, and emails are retried without end.
 func (h handler) ErrorPolicy() projection.ErrorPolicy {
-	if h == "invoices" {
+	switch h {
+	case "invoices":
 		return projection.ErrorPolicy{Attempts: 1, Then: projection.Stop}
+	case "emails":
+		return projection.ErrorPolicy{}
 	}
 	return projection.ErrorPolicy{Attempts: 1, Then: projection.Park}
 }

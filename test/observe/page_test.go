@@ -1,10 +1,13 @@
 package observe
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/assert"
@@ -87,6 +90,23 @@ func TestThePageInABrowser(t *testing.T) {
 	b.inspect("ask", address+"?ask=discard&projection=orders&group=1")
 	b.run(chromedp.Navigate(address + "?letters&position=x"))
 	assert.Empty(t, b.violations())
+}
+
+// Without JavaScript the page is whole, and loads itself.
+func TestThePageWithoutScripts(t *testing.T) {
+	b := newBrowser(t)
+	s := newStage(t)
+	s.start("worker-1", "orders")
+	s.awaitRunning(1)
+	b.run(chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		return err
+	}), chromedp.Navigate(s.serve(statuspage.New(s.admin))), chromedp.WaitReady(chromedp.CSS("noscript > meta"))) // an element without scripts only
+	page, err := chromedp.Run(b.ctx, chromedp.OuterHTML(chromedp.CSS("html")))
+	require.NoError(t, err)
+	for _, text := range []string{"All is well", "worker-1", `<meta http-equiv="refresh" content="10">`} {
+		assert.Contains(t, page, text)
+	}
 }
 
 // A person with a keyboard resumes a projection: the page that is open shows it without being loaded again.

@@ -54,7 +54,7 @@ var statusPageGuards = []guard{
 	},
 	{
 		Name: "silent-workers-are-not-running", File: "statuspage/collector.go",
-		Old: "		case w.SilentFor(s.At) > 0:", New: "		case silentFor(w, s.At) < 0:",
+		Old: "		case w.SilentFor(s.At) > 0:", New: "		case w.SilentFor(s.At) < 0:",
 		Test: "TestTheMetricsOfTheTables", Package: "test/face", Promise: "a replica set whose last worker has died is seen",
 	},
 	{

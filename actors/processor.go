@@ -407,7 +407,7 @@ func (p *processor) showPosition() {
 		return
 	}
 	if p.succession.replacedBy != "" {
-		p.worker.Metrics.Lag(p.fence.Projection, name, 0)
+		p.worker.Metrics.NothingWaits(p.fence.Projection, name, p.horizon)
 		return
 	}
 	p.worker.Metrics.Lag(p.fence.Projection, name, max(0, p.horizon-p.readTo))

@@ -73,11 +73,11 @@ func (s *Store) Samples(ctx context.Context, db dbguard.Transactions, now time.D
 	return samples, nil
 }
 
-// sqlSurvey counts, of the replica set's projections, the slots that no live worker owns, and the requests that wait, by kind.
+// sqlSurvey counts, of the replica set's projections that were not replaced, the slots that no live worker owns, and the requests that wait, by kind.
 const sqlSurvey = `
 SELECT false, c.projection, coalesce(sum(c.slot_to - c.slot_from) FILTER (WHERE w.state IS NULL OR w.state IN ('stopped', 'dead')), 0)::bigint
 FROM {{schema}}orchestrator_checkpoints AS c LEFT JOIN {{schema}}orchestrator_workers AS w ON w.worker_id = c.worker_id
-WHERE c.replica_set = $1::text AND ` + dbguard.Primary + `
+WHERE c.replica_set = $1::text AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = c.projection AND s.cut_over_at IS NOT NULL) AND ` + dbguard.Primary + `
 GROUP BY c.projection
 UNION ALL
 SELECT true, r.kind, count(*)

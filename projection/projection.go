@@ -95,7 +95,8 @@ type Resettable interface {
 // the beginning of the stream. Until admin.Admin.CutOver its handlers are told (Delivery.Replay), so that they can leave out effects that the other one has. Then,
 // in one transaction, the other one ends and this one goes on where it was.
 //
-// Keep the method after the cut-over: it has no effect then. A Replaces with another signature is an error when the projection is run. The manual
+// After the cut-over the method has no effect, and it can be removed when every database has had its cut-over. In a database where the other projection never runs,
+// leave it out from the beginning: without a cut-over the projection replays for ever. A Replaces with another signature is an error when the projection is run. The manual
 // processor has no cut-over, and refuses a Successor.
 type Successor interface {
 	// Replaces is the name of the other projection. Empty means none. The projection's own name is an error.

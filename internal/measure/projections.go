@@ -245,6 +245,17 @@ func (r *ReplicaSet) Position(projection, partition string, position int64) {
 	}
 }
 
+// NothingWaits records that a projection that handles nothing any more, in a partition, does not wait for events up to the horizon either. Position is called before.
+func (r *ReplicaSet) NothingWaits(projection, partition string, horizon int64) {
+	if r == nil {
+		return
+	}
+	if p, ok := r.series.position.get(projectionPartition{projection, partition}); ok {
+		p.at.Store(max(p.at.Load(), horizon))
+	}
+	r.Lag(projection, partition, 0)
+}
+
 // Lag records the horizon minus the position of a projection in a partition: an
 // upper bound of the events it has yet to handle, for positions of other
 // partitions, of events out of scope and of rolled-back transactions lie in

@@ -20,7 +20,7 @@ import (
 func beside(w *world) (*running, *atomic.Bool) {
 	slow := &atomic.Bool{}
 	next := newVersion()
-	next.before = slowly(slow.Load, 10*time.Millisecond)
+	next.before = slowly(slow.Load, 60*time.Millisecond)
 	return start(w.t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(2)), oldVersion(), next), slow
 }
 

@@ -157,6 +157,9 @@ func TestWhatWasReplacedStaysSo(t *testing.T) {
 	w.exec("UPDATE orchestrator_checkpoints SET hold_at = NULL, revision = revision + 1 WHERE projection = 'p1'") // by hand
 	w.append("ada", 3)
 	w.await("3 3", effects)
+	for _, name := range []string{"lag_events", "lag_seconds"} { // nobody has to see to it
+		awaitMetric(t, orch, "0", name+`{partition="0/1",projection="p1",replica_set="set"}`)
+	}
 	require.NoError(t, orch.WaitFor(w.patiently(), "p1", 3))
 	err = orch.WaitFor(w.patiently(), "p1", 4)
 	require.ErrorIs(t, err, orchestrator.ErrProjectionReplaced)

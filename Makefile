@@ -25,7 +25,7 @@ help: ## Show this list
 test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
 	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 20m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
-	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports test-examples test-observe; fi
+	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports test-examples test-manifests test-observe; fi
 
 .PHONY: test-exports
 test-exports: postgres ## Run exported migrations through goose, golang-migrate and tern, which are in a module of their own
@@ -34,6 +34,10 @@ test-exports: postgres ## Run exported migrations through goose, golang-migrate 
 .PHONY: test-examples
 test-examples: postgres ## Run the tests of the examples that are modules of their own
 	cd examples/database-sql && $(abspath $(PGTEST)) run -- go test -count=1 ./...
+
+.PHONY: test-manifests
+test-manifests: postgres ## Read the manifests of examples/kubernetes as Kubernetes does, and try their probes
+	cd test/manifests && $(abspath $(PGTEST)) run -- go test -count=1 ./...
 
 # Where Chromium, axe-core or Prometheus cannot be installed the tests are skipped, and say so with -v; with CI=true they fail.
 .PHONY: test-observe
@@ -73,6 +77,7 @@ lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt,
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test/exports && go vet ./...
 	cd examples/database-sql && go vet ./...
+	cd test/manifests && go vet ./...
 	cd test/observe && go vet ./...
 
 .PHONY: fmt

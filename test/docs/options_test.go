@@ -14,13 +14,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTableOfOptions compares the README's table with the options' comments.
+// TestTableOfOptions compares the table of options with their comments, and makes sure that each is explained below it.
 func TestTableOfOptions(t *testing.T) {
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	page, err := os.ReadFile(filepath.Join(root, "docs", "configuration.md"))
 	require.NoError(t, err)
 	code, err := os.ReadFile(filepath.Join(root, "options.go"))
 	require.NoError(t, err)
-	assert.Equal(t, commentedDefaults(t, string(code)), tabledDefaults(string(readme)))
+	options := commentedDefaults(t, string(code))
+	assert.Equal(t, options, tabledDefaults(string(page)))
+	for option := range options {
+		assert.Contains(t, string(page), "**`"+option+"`**", "it says when to change each option, and what a wrong value does")
+	}
 }
 
 var rowPattern = regexp.MustCompile("(?m)^\\| `(With\\w+)` \\| ([^|]+) \\|")

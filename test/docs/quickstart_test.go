@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,16 +25,7 @@ import (
 // handles an event and ends at Ctrl-C.
 func TestQuickStart(t *testing.T) {
 	const patience = time.Minute
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
-	require.NoError(t, err)
-	blocks := parse("README.md", string(readme)).blocks
-	whole := slices.IndexFunc(blocks, func(b block) bool { return b.language == "go" && strings.HasPrefix(b.text, "package main") })
-	require.NotEqual(t, -1, whole, "the README has no program")
-	source, binary := filepath.Join(t.TempDir(), "main.go"), filepath.Join(t.TempDir(), "quickstart")
-	require.NoError(t, os.WriteFile(source, []byte(blocks[whole].text), 0o600))
-	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, source).CombinedOutput()
-	require.NoError(t, err, "%s", output)
-
+	binary := programOf(t, "README.md")
 	dsn := pgtest.NewDSN(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
@@ -75,4 +67,65 @@ func TestQuickStart(t *testing.T) {
 		require.FailNow(t, "the program does not end")
 	}
 	require.Equal(t, "stopped", query("SELECT state FROM orchestrator_workers"))
+}
+
+// programOf builds the program that a document prints.
+func programOf(t *testing.T, name string) (binary string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	require.NoError(t, err)
+	blocks := parse(name, string(text)).blocks
+	whole := slices.IndexFunc(blocks, func(b block) bool { return b.language == "go" && strings.HasPrefix(b.text, "package main") })
+	require.NotEqual(t, -1, whole, "%s has no program", name)
+	source, binary := filepath.Join(t.TempDir(), "main.go"), filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(source, []byte(blocks[whole].text), 0o600))
+	output, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, source).CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	return binary
+}
+
+// TestGettingStarted does what that page says: three workers share what is sold, one is killed, and everything is counted.
+func TestGettingStarted(t *testing.T) {
+	const patience = time.Minute
+	binary, dsn := programOf(t, "docs/getting-started.md"), pgtest.NewDSN(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	run := func(arguments ...string) *exec.Cmd {
+		command := exec.CommandContext(ctx, binary, arguments...)
+		command.Env = append(os.Environ(), "DATABASE_URL="+dsn)
+		require.NoError(t, command.Start())
+		t.Cleanup(func() {
+			if command.ProcessState == nil { // the test has failed
+				_ = command.Process.Kill()
+				_ = command.Wait()
+			}
+		})
+		return command
+	}
+	require.NoError(t, run("setup").Wait())
+	sells := run("sell")
+	workers := []*exec.Cmd{run(), run(), run()}
+	db, err := pgxpool.New(ctx, dsn)
+	require.NoError(t, err)
+	defer db.Close()
+	await := func(want, sql string) {
+		t.Helper()
+		var found string
+		require.Eventually(t, func() bool {
+			require.NoError(t, db.QueryRow(ctx, sql).Scan(&found))
+			return found == want
+		}, patience, 20*time.Millisecond, sql)
+	}
+	const members = "SELECT coalesce(max(cardinality(members)) FILTER (WHERE state = 'active'), 0)::text FROM orchestrator_generations"
+	await("3", members)
+	require.NoError(t, workers[0].Process.Kill())
+	require.Error(t, workers[0].Wait())
+	await("2", members)
+	require.NoError(t, sells.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, sells.Wait())
+	await("true", "SELECT (count(*) > 0 AND count(*) = (SELECT sum(orders) FROM order_counts))::text FROM events")
+	for _, worker := range workers[1:] {
+		require.NoError(t, worker.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, worker.Wait())
+	}
 }

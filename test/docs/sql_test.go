@@ -45,7 +45,7 @@ func runSQL(ctx context.Context, db *pgxpool.Pool, d document, b block) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if _, err := tx.Exec(ctx, "CREATE ROLE worker; CREATE ROLE writer; CREATE ROLE reader"); err != nil { // as the documents call them
+	if _, err := tx.Exec(ctx, "CREATE ROLE worker; CREATE ROLE writer; CREATE ROLE reader; CREATE TABLE order_counts (customer text, orders int)"); err != nil { // as the documents call them
 		return err
 	}
 	for statement := range strings.SplitSeq(b.text, ";\n") {

@@ -3,6 +3,7 @@ package statuspage
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -65,7 +66,7 @@ type collector struct {
 //	set_regressions                                   Regressions of the sequence that are not settled; while there is one nothing is handled.
 //	set_operations_waiting                            Operations that workers have yet to do.
 //
-// The full names begin with pupsourcing_orchestrator_. It panics if a is nil.
+// A projection that another has replaced at a cut-over has no series. The full names begin with pupsourcing_orchestrator_. It panics if a is nil.
 func NewCollector(a *admin.Admin) prometheus.Collector {
 	if a == nil {
 		panic("statuspage.NewCollector: the admin must not be nil")
@@ -173,7 +174,9 @@ func (c *collector) tellWorkers(s admin.Snapshot, tell teller) {
 }
 
 func (c *collector) tellProjections(s admin.Snapshot, tell teller) {
-	for _, p := range s.Projections[:min(len(s.Projections), projectionsMost)] {
+	// One that another has replaced handles nothing any more, and nobody need run it.
+	shown := slices.DeleteFunc(slices.Clone(s.Projections), func(p admin.Projection) bool { return p.ReplacedBy != "" })
+	for _, p := range shown[:min(len(shown), projectionsMost)] {
 		tell(c.position, float64(p.Position), p.Name)
 		tell(c.lag, float64(p.Lag), p.Name)
 		if p.LagSeconds != nil {
@@ -187,7 +190,7 @@ func (c *collector) tellProjections(s admin.Snapshot, tell teller) {
 			tell(c.letters, float64(n), p.Name, state)
 		}
 	}
-	tell(c.beyond, float64(max(0, len(s.Projections)-projectionsMost)))
+	tell(c.beyond, float64(max(0, len(shown)-projectionsMost)))
 }
 
 func (c *collector) tellStream(s admin.Snapshot, tell teller) {

@@ -176,6 +176,9 @@ func TestWhatWasReplacedStaysSo(t *testing.T) {
 	p := s.Projections[0]
 	assert.Equal(t, []any{"p2", false, int64(0), true}, []any{p.ReplacedBy, p.Paused, p.Lag, p.LagExact})
 	assert.Equal(t, []any{"p1", false, ""}, []any{s.Projections[1].Replaces, s.Projections[1].Replay, s.Projections[1].ReplacedBy})
+	shown := scrape(t, w.tablesOf(a))
+	requireSeries(t, shown, `projection_workers{projection="p2"} 0`)
+	assert.NotContains(t, shown, `"p1"`, "nobody need run it any more")
 	require.NoError(t, a.ResetCheckpoints(t.Context(), "p2", admin.Position(5), ""), "which the new version handles again, as the one that counts")
 }
 

@@ -58,6 +58,11 @@ var statusPageGuards = []guard{
 		Test: "TestTheMetricsOfTheTables", Package: "test/face", Promise: "a replica set whose last worker has died is seen",
 	},
 	{
+		Name: "replaced-projections-alarm-nobody", File: "statuspage/collector.go",
+		Old: "bool { return p.ReplacedBy != \"\" })", New: "bool { return p.ReplacedBy == p.Name })",
+		Test: "TestWhatWasReplacedStaysSo", Package: "test/face", Promise: "no alert fires because nobody runs what was replaced",
+	},
+	{
 		Name: "scrapes-share-a-snapshot", File: "statuspage/collector.go",
 		Old: "	if time.Since(c.at) < scrapeLasts {", New: "	if time.Since(c.at) < 0 {",
 		Test: "TestAScrapeCostsASnapshot", Package: "test/face", Promise: "who scrapes often does not burden the database",

@@ -61,7 +61,7 @@ func (v version) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent)
 // cutOverLimits are wide: whether a cut-over is refused is for other tests.
 const (
 	cutOverApart = 1_000_000
-	cutOverPause = 3 * time.Second
+	cutOverPause = 5 * time.Second
 )
 
 // cutOvers has one version after the other take over, while there are faults. Half of those who ask for it go away soon.

@@ -153,9 +153,6 @@ func (h *horizonActor) Receive(c actor.Context) {
 	case *asked:
 		h.asked(c, m)
 	case messages.ReplicaSetSeen:
-		if m.Leading != h.lead.seen.Leading {
-			h.surveys.ended = time.Time{} // the next probe is followed by one
-		}
 		if h.lead.see(m) {
 			h.worker.Metrics.WakeUp(measure.CauseReplicaSet)
 			h.wake(c)

@@ -13,6 +13,7 @@ import (
 // survey is what the horizon looks up for people, now and then. Nothing else depends on it.
 type survey struct {
 	busy    bool
+	leading bool      // the worker was, at the last one
 	ended   time.Time // when the last one did
 	seeded  bool      // the samples of before this worker are known
 	sampled int64     // the position of the last sample that was stored
@@ -27,8 +28,10 @@ type surveyed struct {
 }
 
 const (
-	// surveyEvery is how often a survey is made, and so how far the samples that are stored are apart at least.
-	surveyEvery = 5 * time.Second
+	// surveyPolls is how many poll intervals pass between two surveys, and so how far the samples that are stored are apart at least; surveyLeast and
+	// surveyMost bound that.
+	surveyPolls             = 20
+	surveyLeast, surveyMost = time.Second, 5 * time.Second
 	// surveyTimeout bounds one.
 	surveyTimeout = 10 * time.Second
 	// thinEvery is how many samples are stored between two times that they are thinned.
@@ -38,14 +41,14 @@ const (
 // sample notes up to where the stream goes now.
 func (h *horizonActor) sample() { h.worker.Lag.Add(lag.Sample{At: lag.Now(), Position: h.position}) }
 
-// survey begins a survey if it is time for one.
+// survey begins a survey if it is time for one, or if the worker has begun to lead, or does not any more.
 func (h *horizonActor) survey(c actor.Context) {
-	s := &h.surveys
-	if s.busy || time.Since(s.ended) < surveyEvery {
+	s, leads := &h.surveys, h.lead.seen.Leading
+	if s.busy || leads == s.leading && time.Since(s.ended) < max(surveyLeast, min(surveyMost, surveyPolls*h.worker.Timing.Poll)) {
 		return
 	}
-	s.busy = true
-	root, self, w, leads, position := c.ActorSystem().Root, c.Self(), h.worker, h.lead.seen.Leading, h.position
+	s.busy, s.leading = true, leads
+	root, self, w, position := c.ActorSystem().Root, c.Self(), h.worker, h.position
 	result, thin := &surveyed{seeded: s.seeded}, s.stored%thinEvery == 0
 	if position == s.sampled {
 		position = 0

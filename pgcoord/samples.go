@@ -75,12 +75,12 @@ func (s *Store) Samples(ctx context.Context, db dbguard.Transactions, now time.D
 
 // sqlSurvey counts, of the replica set's projections that were not replaced, the slots that no live worker owns, and the requests that wait, by kind.
 const sqlSurvey = `
-SELECT false, c.projection, coalesce(sum(c.slot_to - c.slot_from) FILTER (WHERE w.state IS NULL OR w.state IN ('stopped', 'dead')), 0)::bigint
+SELECT false, c.projection, coalesce(pg_catalog.sum(c.slot_to - c.slot_from) FILTER (WHERE w.state IS NULL OR w.state IN ('stopped', 'dead')), 0)::bigint
 FROM {{schema}}orchestrator_checkpoints AS c LEFT JOIN {{schema}}orchestrator_workers AS w ON w.worker_id = c.worker_id
 WHERE c.replica_set = $1::text AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = c.projection AND s.cut_over_at IS NOT NULL) AND ` + dbguard.Primary + `
 GROUP BY c.projection
 UNION ALL
-SELECT true, r.kind, count(*)
+SELECT true, r.kind, pg_catalog.count(*)
 FROM {{schema}}orchestrator_requests AS r
 WHERE r.state = 'waiting' AND r.projection IN (SELECT projection FROM {{schema}}orchestrator_checkpoints WHERE replica_set = $1::text)
 GROUP BY r.kind`

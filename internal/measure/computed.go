@@ -53,8 +53,8 @@ func (f *families) addComputed() {
 	f.workerInfo = f.computed("worker_info", "1, with the worker's id and name in tables and logs. The other series of the same target are this worker's.", "worker", "worker_name")
 	f.loopAge = f.computed("loop_round_age_seconds", "How long ago the worker's loop has ended its last round; of several of a kind, the one of longest ago.", "loop")
 	f.loopStuck = f.computed("loop_stuck", "1 while a round of the loop takes so long that the worker is not live, else 0.", "loop")
-	f.unowned = f.computed("unowned_slots", "Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s.", "projection")
-	f.requests = f.computed("requests_waiting", "Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s.", "request")
+	f.unowned = f.computed("unowned_slots", "Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s at least.", "projection")
+	f.requests = f.computed("requests_waiting", "Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s at least.", "request")
 	f.waits = f.computed("waits", "Calls of this process that wait for a projection now.")
 }
 

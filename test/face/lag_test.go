@@ -58,11 +58,12 @@ func TestLagInSeconds(t *testing.T) {
 	w.exec("UPDATE orchestrator_checkpoints SET position = 0")
 	w.exec("DELETE FROM handled")
 	w.exec("SELECT setval('events_global_position_seq', 200)")
-	again := w.orchestrator("set")
-	start(t, again, recorder{name: "users", before: func(ctx context.Context, _ es.PersistedEvent) error {
-		<-ctx.Done()
-		return ctx.Err()
+	again, over := w.orchestrator("set"), make(chan struct{})
+	start(t, again, recorder{name: "users", before: func(context.Context, es.PersistedEvent) error {
+		<-over
+		return nil
 	}})
+	t.Cleanup(func() { close(over) })
 	eventually(t, func() bool { return seconds(t, again, users) > 3500 }, func() string { return "the samples of the worker before" })
 }
 

@@ -83,7 +83,7 @@ SELECT at, kind, projection, worker, generation, operation, position, what, reas
     SELECT a.abandoned_at, 25, 'handler_abandoned', a.projection, w.name, a.generation, NULL, a.global_position, '', '', '', 0
     FROM {{schema}}orchestrator_abandoned_handlers AS a JOIN {{schema}}orchestrator_workers AS w USING (worker_id) WHERE w.replica_set = $1
     UNION ALL
-    SELECT t.at, t.rank, t.kind, o.projection, '', NULL, o.id, NULL, o.kind, o.reason, o.actor, 0
+    SELECT t.at, t.rank, t.kind, o.projection, coalesce(o.arguments ->> 'worker', ''), NULL, o.id, NULL, o.kind, o.reason, o.actor, 0
     FROM {{schema}}orchestrator_operations AS o
     CROSS JOIN LATERAL (VALUES
         (o.requested_at, 30, 'operation_requested'), (CASE WHEN o.finished_at > o.requested_at THEN o.finished_at END, 31, 'operation_ended')) AS t (at, rank, kind)
@@ -137,6 +137,8 @@ func (e *Entry) sentence() string {
 	position, of := number(e.Position), "all projections"
 	if e.Projection != "" {
 		of = fmt.Sprintf("projection %q", e.Projection)
+	} else if e.WorkerName != "" {
+		of = fmt.Sprintf("worker %q", e.WorkerName)
 	}
 	switch e.Kind {
 	case GenerationPrepared:

@@ -153,12 +153,15 @@ func TestOptionsRules(t *testing.T) {
 		"WithErrorPolicy":    {good: values{"zero": orchestrator.WithErrorPolicy(projection.ErrorPolicy{})}},             // Run refuses what cannot work
 		"WithErrorPolicyFor": {good: values{"any name": orchestrator.WithErrorPolicyFor("x", projection.ErrorPolicy{})}}, // the same
 		"WithFailureHook":    {good: values{"none": orchestrator.WithFailureHook(nil)}},
+		"WithProgress":       {good: values{"none": orchestrator.WithProgress(nil)}},
+		"WithTracerProvider": {good: values{"none": orchestrator.WithTracerProvider(nil)}},
 		"WithLogger": {
 			good: values{"one": orchestrator.WithLogger(slog.New(slog.DiscardHandler))},
 			bad:  values{"nil": orchestrator.WithLogger(nil)},
 		},
-		"WithMetricsEnabled":    {good: values{"on": orchestrator.WithMetricsEnabled(true), "off": orchestrator.WithMetricsEnabled(false)}},
-		"WithMetricsRegisterer": {good: values{"one": orchestrator.WithMetricsRegisterer(prometheus.NewRegistry()), "none": orchestrator.WithMetricsRegisterer(nil)}},
+		"WithMetricsEnabled":     {good: values{"on": orchestrator.WithMetricsEnabled(true), "off": orchestrator.WithMetricsEnabled(false)}},
+		"WithEarlierMetricNames": {good: values{"on": orchestrator.WithEarlierMetricNames()}},
+		"WithMetricsRegisterer":  {good: values{"one": orchestrator.WithMetricsRegisterer(prometheus.NewRegistry()), "none": orchestrator.WithMetricsRegisterer(nil)}},
 	}
 	pool, store := unconnected(t, 2000), eventstore.New()
 	for option, rule := range rules {

@@ -105,6 +105,9 @@ func (a *app) verify(ctx context.Context, c *urfave.Command) error {
 		column[admin.Finding]{"remedy", func(f admin.Finding) string { return orDash(f.Remedy) }}); err != nil {
 		return err
 	}
+	if len(findings) == 0 {
+		a.say("Nothing was found.")
+	}
 	if slices.ContainsFunc(findings, func(f admin.Finding) bool { return f.Severity != admin.Note }) {
 		return errFalse
 	}

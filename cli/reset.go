@@ -84,7 +84,7 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 	if err := a.awaitRebuild(ctx, adm, name); err != nil {
 		return err
 	}
-	return a.changed(c, did, "Projection %q is where it was.", name)
+	return a.changed(c, did, "Projection %q has been rebuilt.", name)
 }
 
 // awaitRebuild waits until a projection is where it was before its reset.

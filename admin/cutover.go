@@ -156,7 +156,12 @@ func (c *cutting) hold(ctx context.Context) (done bool, err error) {
 		if err := tx.checkCutOver(ctx, c, pair); err != nil {
 			return err
 		}
-		if err := tx.forgetBegun(ctx, c.from, c.to); err != nil { // the holds have ended
+		for _, projection := range []string{c.from, c.to} { // their holds have ended, or it would have been refused
+			if err := tx.endCutOvers(ctx, waitingCutOvers{involving: projection}, "its time was over"); err != nil {
+				return err
+			}
+		}
+		if err := tx.forgetBegun(ctx, c.from, c.to); err != nil {
 			return err
 		}
 		c.at = pair.highest()

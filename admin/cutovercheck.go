@@ -33,8 +33,10 @@ WITH live AS (
 SELECT coalesce((SELECT s.replaced FROM {{schema}}orchestrator_successions AS s WHERE s.projection = $3 AND s.cut_over_at IS NOT NULL), ''),
     (SELECT pg_catalog.count(*) FROM live WHERE $3 = ANY (projections)),
     coalesce((SELECT pg_catalog.string_agg(name, ', ' ORDER BY name) FROM live WHERE $3 = ANY (projections) AND (replaces ->> $3::text) IS DISTINCT FROM $2), ''),
-    coalesce((SELECT pg_catalog.min(replaces ->> $2::text) FROM live WHERE $2 = ANY (projections)
-        AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.projection = $2 AND s.cut_over_at IS NOT NULL)), ''),
+    CASE WHEN EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.projection = $2 AND s.cut_over_at IS NOT NULL) THEN ''
+    WHEN EXISTS (SELECT FROM live WHERE $2 = ANY (projections)) THEN coalesce((SELECT pg_catalog.min(replaces ->> $2::text) FROM live WHERE $2 = ANY (projections)), '')
+    ELSE (SELECT coalesce(w.replaces ->> $2::text, '') FROM {{schema}}orchestrator_workers AS w WHERE w.replica_set = $1 AND $2 = ANY (w.projections)
+        ORDER BY w.started_at DESC LIMIT 1) END,
     coalesce((SELECT pg_catalog.min(r.operation) FROM {{schema}}orchestrator_requests AS r WHERE r.projection IN ($2, $3) AND r.state = 'waiting'), 0),
     coalesce((SELECT d.projection FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + openLetter + ` ORDER BY 1 LIMIT 1), ''),
     coalesce((SELECT pg_catalog.min(d.global_position) FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + openLetter + `), 0)`
@@ -45,7 +47,8 @@ const openLetter = `d.projection IN ($2, $3) AND d.state = 'retrying'
 
 // checkCutOver says why a cut-over must not begin. Both projections are locked.
 func (c change) checkCutOver(ctx context.Context, o *cutting, pair pair) error {
-	var toReplaced, others, fromReplaces, retrying string
+	var toReplaced, others, retrying string
+	var fromReplaces *string // by the workers that run it, or the last that did; nil if there is no record of one
 	var workers, request, retried int64
 	err := c.tx.QueryRow(ctx, c.store.SQL(sqlCutOverFacts), c.admin.replicaSet, o.from, o.to).
 		Scan(&toReplaced, &workers, &others, &fromReplaces, &request, &retrying, &retried)
@@ -64,8 +67,10 @@ func (c change) checkCutOver(ctx context.Context, o *cutting, pair pair) error {
 		return refuse("no worker runs projection %q", o.to)
 	case others != "":
 		return refuse("the workers %s run projection %q without a method Replaces (projection.Successor) that returns %q", others, o.to, o.from)
-	case fromReplaces != "":
-		return refuse("projection %q has not taken over from %q itself: cut over to it first", o.from, fromReplaces)
+	case fromReplaces == nil:
+		return refuse("no worker is on record that has run projection %q, so it is not known whether it has taken over from another one itself: run it once", o.from)
+	case *fromReplaces != "":
+		return refuse("projection %q has not taken over from %q itself: cut over to it first", o.from, *fromReplaces)
 	case pair.from.EventsTable != pair.to.EventsTable:
 		return refuse("the positions of %q are of the events table %s, and those of %q of %s", o.from, pair.from.EventsTable, o.to, pair.to.EventsTable)
 	case request != 0:

@@ -109,6 +109,10 @@ ON CONFLICT (projection) DO UPDATE SET cut_over_at = excluded.cut_over_at, held_
 	sqlForgetBegun = `
 DELETE FROM {{schema}}orchestrator_successions WHERE cut_over_at IS NULL AND (projection IN ($1, $2) OR replaced IN ($1, $2))`
 
+	// sqlForgetOne deletes what one of them has left, and nothing of a later one.
+	sqlForgetOne = `
+DELETE FROM {{schema}}orchestrator_successions WHERE cut_over_at IS NULL AND replaced = $1 AND projection = $2 AND held_until = $3::timestamptz`
+
 	sqlBegin = `INSERT INTO {{schema}}orchestrator_successions (projection, replaced, held_until) VALUES ($1, $2, $3)`
 
 	sqlCutOverDone = `
@@ -224,8 +228,8 @@ func (c change) endCutOvers(ctx context.Context, w waitingCutOvers, because stri
 		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlRelease), c.admin.replicaSet, one.From, one.To, one.Until); err != nil {
 			return fmt.Errorf("releasing the projections of cut-over %d: %w", one.ID, err)
 		}
-		if err := c.forgetBegun(ctx, one.From, one.To); err != nil {
-			return err
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlForgetOne), one.From, one.To, one.Until); err != nil {
+			return fmt.Errorf("forgetting cut-over %d: %w", one.ID, err)
 		}
 	}
 	return nil

@@ -42,7 +42,13 @@ func (a *app) cutOverProjection(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	if yes, err := a.confirmed(ctx, c, fmt.Sprintf("end projection %q, and have %q take over from it", from, to)); !yes {
+	what := fmt.Sprintf("end projection %q, and have %q take over from it", from, to)
+	for _, name := range []string{from, to} {
+		if what, err = a.preview(ctx, c, adm, admin.Target{Projection: name}, what); err != nil {
+			return err
+		}
+	}
+	if yes, err := a.confirmed(ctx, c, what); !yes {
 		return err
 	}
 	r, err := adm.CutOver(ctx, from, to, c.String("reason"))

@@ -48,6 +48,11 @@ func looked(ctx context.Context, adm *admin.Admin, t admin.Target) ([]admin.Proj
 	if err != nil {
 		return nil, err
 	}
+	return targeted(s, t)
+}
+
+// targeted is the projections of a target in a snapshot.
+func targeted(s admin.Snapshot, t admin.Target) ([]admin.Projection, error) {
 	list := s.Projections
 	if t.Projection != "" {
 		list = slices.DeleteFunc(slices.Clone(list), func(p admin.Projection) bool { return p.Name != t.Projection })

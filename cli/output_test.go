@@ -51,3 +51,15 @@ func ago(now time.Time, seconds int) *time.Time {
 	at := now.Add(-time.Duration(seconds) * time.Second)
 	return &at
 }
+
+// What is not held back needs no resume, unless a cut-over that goes on holds it further on.
+func TestNothingToResume(t *testing.T) {
+	t.Parallel()
+	s := admin.Snapshot{Projections: []admin.Projection{{Name: "p"}, {Name: "paused", Paused: true}, {Name: "stopped", Stopped: true}}}
+	assert.True(t, nothingToResume(s, admin.Target{Projection: "p"}))
+	for _, name := range []string{"paused", "stopped", "", "nobodys"} {
+		assert.False(t, nothingToResume(s, admin.Target{Projection: name}), name)
+	}
+	s.Operations = []admin.Operation{{Kind: "cut-over"}}
+	assert.False(t, nothingToResume(s, admin.Target{Projection: "p"}))
+}

@@ -117,10 +117,10 @@ func (a *app) pause(ctx context.Context, c *urfave.Command) error {
 		return usage(c, fmt.Errorf("--for must not be negative, got %s", c.Duration("for")))
 	case c.Duration("for") > 0 && !until.IsZero():
 		return usage(c, errors.New("--for and --until exclude each other"))
-	case c.Duration("for") > 0:
-		until = time.Now().Add(c.Duration("for"))
 	case c.Duration("patience") <= 0:
 		return usage(c, fmt.Errorf("--patience must be above 0, got %s", c.Duration("patience")))
+	case c.Duration("for") > 0:
+		until = time.Now().Add(c.Duration("for"))
 	}
 	what := fmt.Sprintf("pause %s", t)
 	if !until.IsZero() {
@@ -159,14 +159,20 @@ func (a *app) resume(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	did := outcome{Action: "resume", Projection: t.Projection}
-	list, err := looked(ctx, adm, t)
-	if err == nil && !slices.ContainsFunc(list, func(p admin.Projection) bool { return p.Paused || p.Stopped }) {
+	if s, err := adm.Snapshot(ctx); err == nil && nothingToResume(s, t) {
 		return a.done(c, did, "Nothing was changed: %s is neither paused nor stopped.", t)
 	}
 	if err := adm.Resume(ctx, t, c.String("reason")); err != nil { // also where the role may not look
 		return err
 	}
 	return a.changed(c, did, "Resumed %s.", t)
+}
+
+// nothingToResume says whether nothing of the target is held back. A cut-over that goes on holds projections further on.
+func nothingToResume(s admin.Snapshot, t admin.Target) bool {
+	list, err := targeted(s, t)
+	return err == nil && !slices.ContainsFunc(list, func(p admin.Projection) bool { return p.Paused || p.Stopped }) &&
+		!slices.ContainsFunc(s.Operations, func(o admin.Operation) bool { return o.Kind == "cut-over" })
 }
 
 func (a *app) move(ctx context.Context, c *urfave.Command) error {

@@ -32,9 +32,9 @@ func (s *Store) AppendSQL(ctx context.Context, tx SQLTx, expected es.ExpectedVer
 			return nil
 		}
 		result, err = s.Append(ctx, sqltx.Begun(conn), expected, events)
-		return nil
+		return err
 	})
-	if underErr != nil {
+	if err == nil && underErr != nil {
 		return es.AppendResult{}, fmt.Errorf("appending events: %w", underErr)
 	}
 	return result, err

@@ -13,7 +13,7 @@ import (
 // of the projection that Unwrap returns, which may be a wrapper as well. Unwrap must always return the same projection.
 //
 // A wrapper without HandleBatch around a [BatchProjection] is not called for events: they go to the inner HandleBatch. A wrapper that
-// must see them has a HandleBatch of its own.
+// must see them has a HandleBatch of its own. The same goes for HandleSQL and HandleSQLBatch around a [SQLProjection] or [SQLBatchProjection].
 //
 // A wrapper without Unwrap that hides an optional interface is an error where it has the inner projection in a field. It cannot be noticed where it
 // has only the inner projection's methods, as functions, or keeps it in a slice, a map or a variable: then events that the inner

@@ -151,6 +151,8 @@ func (v *view) judge() {
 	}
 	g := v.Snapshot.Generation
 	switch {
+	case v.Failure != "":
+		v.Level, v.Verdict = fault, "The database cannot be read"
 	case v.Level == fault:
 		v.Verdict = "Needs a person"
 	case v.Level == warning:

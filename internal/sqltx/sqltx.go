@@ -23,7 +23,11 @@ import (
 func Do(ctx context.Context, tx pgx.Tx, f func(*sql.Tx) error) error {
 	db := sql.OpenDB(connector{tx})
 	defer func() { _ = db.Close() }() // it has a goroutine
-	given, err := db.BeginTx(ctx, nil)
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("showing the transaction to database/sql: %w", err)
+	}
+	// If it ended with ctx, on a goroutine of database/sql, Rollback would not wait until nothing uses the connection any more.
+	given, err := db.BeginTx(context.WithoutCancel(ctx), nil)
 	if err != nil {
 		return fmt.Errorf("showing the transaction to database/sql: %w", err)
 	}

@@ -191,6 +191,31 @@ func pidOf(t *testing.T, q sqltx.Querier) (pid uint32) {
 	return pid
 }
 
+// When Do has returned, nothing uses the connection any more, though the context ended while a result was open. The race detector watches.
+func TestNothingUsesTheConnectionAfterwards(t *testing.T) {
+	db := pgtest.NewDatabase(t)
+	for range 30 {
+		conn, err := pgx.ConnectConfig(t.Context(), db.Config().ConnConfig)
+		require.NoError(t, err)
+		own, _, err := batchtx.Begin(t.Context(), conn, batchtx.Settings{})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		err = sqltx.Do(ctx, batchtx.Guard(own), func(tx *sql.Tx) error {
+			rows, err := tx.QueryContext(t.Context(), `SELECT generate_series(1, 300000)`) //nolint:sqlclosecheck // that is the fault
+			if err != nil || !rows.Next() {
+				return errors.Join(err, rows.Err())
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		cancel()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.False(t, conn.PgConn().IsBusy())
+		own.Abort(t.Context())
+		batchtx.Close(conn)
+	}
+}
+
 // Under has the connection that the *sql.Tx or *sql.Conn sends its statements through.
 func TestTheConnectionUnderDatabaseSQL(t *testing.T) {
 	pool := pgtest.NewDatabase(t)

@@ -48,7 +48,7 @@ func (r *rewriter) RewriteQuery(_ context.Context, conn *pgx.Conn, _ string, _ [
 		r.called = true
 		r.err = r.f(conn)
 	}
-	return "", nil, errCalled
+	return "", nil, errors.Join(errCalled, r.err) // whoever watches the statements of a batch sees what the database has said
 }
 
 // Begun is the transaction that the connection is in, which somebody else ends.

@@ -87,6 +87,25 @@ func TestACutOverIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, `no worker runs projection "p2"`)
 }
 
+// A version that has not taken over from its own predecessor cannot be replaced, though no worker runs it any more that could say so.
+func TestAVersionThatNeverCountedIsNotReplaced(t *testing.T) {
+	directOnly(t)
+	w := withEffects(newWorld(t))
+	r := start(t, w.orchestrator("set"), oldVersion(), newVersion())
+	w.append("ada", 3)
+	w.awaitHandled("p1", 3)
+	w.awaitHandled("p2", 3)
+	require.NoError(t, r.stop())
+	start(t, w.orchestrator("set"), oldVersion(), succeeding{acting{recorder{name: "p3"}}, "p2"})
+	w.awaitHandled("p3", 3)
+	w.await("3 3", "SELECT min(position), max(position) FROM orchestrator_checkpoints")
+	_, err := w.admin("set").CutOver(w.patiently(), "p2", "p3", "")
+	require.ErrorContains(t, err, `projection "p2" has not taken over from "p1" itself`)
+	w.exec("DELETE FROM orchestrator_workers WHERE state = 'stopped'") // as history goes
+	_, err = w.admin("set").CutOver(w.patiently(), "p2", "p3", "")
+	require.ErrorContains(t, err, "run it once")
+}
+
 // A cut-over is refused while the new version is too far behind. What it has only not written down yet does not count.
 func TestACutOverThatIsTooFarApart(t *testing.T) {
 	directOnly(t)

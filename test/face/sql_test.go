@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
@@ -200,4 +201,38 @@ func TestEventsAreAppendedThroughDatabaseSQL(t *testing.T) {
 	}})
 	w.awaitHandled("users", 2)
 	assert.Equal(t, "ada, grace", w.value("SELECT string_agg(aggregate_id, ', ' ORDER BY global_position) FROM events"))
+}
+
+// A conflict within AppendSQL is none of the event's failures, also where the handler drops the error.
+func TestAConflictWithinAppendSQLIsNoFailure(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.troubled = true
+	w.append("ada", 1)
+	tx, err := w.db.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "LOCK TABLE events IN SHARE MODE")
+	require.NoError(t, err)
+	event := []es.Event{{BoundedContext: "Identity", AggregateType: "Other", AggregateID: "x", EventType: "Something", Payload: []byte("{}")}}
+	tried := make(chan struct{}, 100)
+	orch := w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Skip}))
+	start(t, orch, scoped{recorder: recorder{name: "p"}, types: []string{"None"}}, sqlRecorder{of: recorder{name: "users"}, after: func(ctx context.Context, tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '20ms'"); err != nil {
+			return err
+		}
+		if _, err := w.store.AppendSQL(ctx, tx, es.NoStream(), event); err != nil && !errors.Is(err, eventstore.ErrOptimisticConcurrency) {
+			select {
+			case tried <- struct{}{}:
+			default:
+			}
+			return errBad
+		}
+		return nil
+	}})
+	for range 3 {
+		await(t, tried, "a conflict")
+	}
+	assert.Empty(t, w.value("SELECT state FROM orchestrator_dead_letters"))
+	require.NoError(t, tx.Rollback(t.Context()))
+	w.awaitHandled("users", 2)
 }

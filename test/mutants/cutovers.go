@@ -64,7 +64,7 @@ var cutOverGuards = []guard{
 	},
 	{
 		Name: "one-cut-over-after-the-other", File: "admin/cutovercheck.go",
-		Old: "	case fromReplaces != \"\":", New: "	case fromReplaces == \" \":",
+		Old: "	case *fromReplaces != \"\":", New: "	case *fromReplaces == \" \":",
 		Test: "TestACutOverIsRefused", Package: "test/face", Promise: "a projection that has no effects yet hands none over",
 	},
 	{
@@ -81,5 +81,10 @@ var cutOverGuards = []guard{
 		Name: "not-too-far-apart", File: "admin/cutovercheck.go",
 		Old: "apart > c.apart {", New: "apart > c.apart+1000 {",
 		Test: "TestACutOverThatIsTooFarApart", Package: "test/face", Promise: "a cut-over does not pause a projection for minutes",
+	},
+	{
+		Name: "who-never-counted-is-not-replaced", File: "admin/cutovercheck.go",
+		Old: "        ORDER BY w.started_at DESC LIMIT 1) END,", New: "        AND false) END,",
+		Test: "TestAVersionThatNeverCountedIsNotReplaced", Package: "test/face", Promise: "no event has effects through two projections, though the one between them runs nowhere",
 	},
 }

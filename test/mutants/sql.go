@@ -26,4 +26,16 @@ var sqlGuards = []guard{
 		Test: "TestEventsAreAppendedThroughDatabaseSQL", Package: "test/face",
 		Promise: "events are not appended through database/sql outside of a transaction",
 	},
+	{
+		Name: "conflicts-within-appends-are-seen", File: "internal/sqltx/under.go",
+		Old: "errors.Join(errCalled, r.err) //", New: "errors.Join(errCalled) //",
+		Test: "TestAConflictWithinAppendSQLIsNoFailure", Package: "test/face",
+		Promise: "a conflict within an append through database/sql is not the event's failure",
+	},
+	{
+		Name: "nothing-uses-the-connection-afterwards", File: "internal/sqltx/sqltx.go",
+		Old: "db.BeginTx(context.WithoutCancel(ctx), nil)", New: "db.BeginTx(ctx, nil)",
+		Test: "TestNothingUsesTheConnectionAfterwards", Package: "internal/sqltx",
+		Promise: "when a handler has returned, its *sql.Tx has ended and its results are closed",
+	},
 }

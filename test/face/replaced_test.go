@@ -77,6 +77,7 @@ const swap = "ALTER TABLE events RENAME TO former; ALTER TABLE next RENAME TO ev
 // The events table becomes a partitioned one while workers run and events are appended: all are handled, once.
 func TestTheEventsTableIsPartitionedWhileWorkersRun(t *testing.T) {
 	w := newWorld(t)
+	w.troubled = true // a probe may begin with the one table and end with the other; it is repeated
 	for range 2 {
 		start(t, w.orchestrator("set"), recorder{name: "users"})
 	}

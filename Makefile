@@ -18,6 +18,9 @@ GOFUMPT = $(BIN)/gofumpt-$(GOFUMPT_VERSION)
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# What make test runs of the modules of their own.
+MODULES = test-exports test-examples test-manifests test-observe
+
 .PHONY: test
 # Many tests wait, for time-outs or for the server: three packages at a time keep two processors busy. The race detector holds a
 # process up for a second when it ends, which goleak's check makes unnecessary; the tests start some hundred processes. test/face
@@ -25,7 +28,7 @@ help: ## Show this list
 test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
 	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 20m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
-	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory test-exports test-examples test-manifests test-observe; fi
+	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory $(MODULES); fi
 
 .PHONY: test-exports
 test-exports: postgres ## Run exported migrations through goose, golang-migrate and tern, which are in a module of their own
@@ -37,12 +40,12 @@ test-examples: postgres ## Run the tests of the examples that are modules of the
 
 .PHONY: test-manifests
 test-manifests: postgres ## Read the manifests of examples/kubernetes as Kubernetes does, and try their probes
-	cd test/manifests && $(abspath $(PGTEST)) run -- go test -count=1 ./...
+	cd test/manifests && go vet ./... && $(abspath $(PGTEST)) run -- go test -count=1 ./...
 
 # Where Chromium, axe-core or Prometheus cannot be installed the tests are skipped, and say so with -v; with CI=true they fail.
 .PHONY: test-observe
 test-observe: postgres ## Look at the status page in Chromium, and at alerts and dashboard in Prometheus; SHOTS=/tmp/shots keeps pictures
-	cd test/observe && $(abspath $(PGTEST)) run -- go test -count=1 $(FLAGS) ./...
+	cd test/observe && go vet ./... && $(abspath $(PGTEST)) run -- go test -count=1 $(FLAGS) ./...
 
 # The packages whose tests, or programs, start a server.
 OF_SERVERS = $(shell go list -f '{{$$p := .ImportPath}}{{range .TestImports}}{{if eq . "$(shell go list -m)/test/pgtest"}}{{$$p}}{{end}}{{end}}' ./...)
@@ -77,8 +80,6 @@ lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt,
 	$(GOLANGCI_LINT) run --allow-parallel-runners ./...
 	cd test/exports && go vet ./...
 	cd examples/database-sql && go vet ./...
-	cd test/manifests && go vet ./...
-	cd test/observe && go vet ./...
 
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files

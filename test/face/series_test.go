@@ -11,7 +11,7 @@ import (
 )
 
 // mostSeries is how many series a worker with five projections may have.
-const mostSeries = 340
+const mostSeries = 360
 
 // TestSeriesOfAWorker counts the series of a worker that has handled events, failed, and seen others come and go.
 func TestSeriesOfAWorker(t *testing.T) {

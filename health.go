@@ -25,7 +25,7 @@ type Health struct {
 	// nil or an error.
 	Phase      string `json:"phase"`
 	ReplicaSet string `json:"replica_set"`
-	// Worker is the worker's id, and WorkerName its name, as the tables and the log have them. Worker is empty while there is none.
+	// Worker is the worker's id, and WorkerName its name, as the tables and the log have them. Worker is empty while no worker runs.
 	Worker     string `json:"worker,omitempty"`
 	WorkerName string `json:"worker_name"`
 	// State is the worker's state at its last look at the replica set: pending, ready, running, stopping, stopped or dead. It is empty before the first look.
@@ -53,7 +53,7 @@ type healthState struct {
 	member  health.Membership
 	loops   atomic.Pointer[health.Loops] // nil unless a worker runs
 	waits   atomic.Pointer[waiting.Hub]  // nil unless Run is running
-	worker  atomic.Pointer[string]       // its id; nil if there is none
+	worker  atomic.Pointer[string]       // its id; nil while no worker runs
 	onRound func(loop string)            // see health.NewLoops; nil outside tests
 }
 

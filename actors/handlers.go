@@ -101,7 +101,7 @@ func (w *handlerWatch) abandon() {
 	h.count(name)
 	h.mu.Unlock()
 	w.log.Error("a handler does not return and was abandoned: what it did is rolled back, and this worker takes no partition of its projection until it returns; "+
-		"make the handler heed its context, and restart this process to end it",
+		"repair the handler so that it returns when its context ends, and restart this process to end it",
 		"event_id", event.EventID, "event_type", event.EventType, "position", event.GlobalPosition, "running_for", time.Since(w.began))
 	h.tell()
 }

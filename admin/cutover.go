@@ -47,8 +47,8 @@ func WithCutOverLimits(apart int64, pause time.Duration) Option {
 // both have reached it. It is refused, and nothing is held, if that may take long (ErrTooFarBehind, WithCutOverLimits), and if either projection is paused or
 // stopped, retries an event, has parked aggregates or waiting requests, or has no worker that could go on.
 //
-// When ctx ends, the pause is too long, or an event fails for good meanwhile, the holds are taken back, both go on as before, and the error says why. If the process ends, the holds
-// end by themselves, after the longest pause at most. Another CutOver continues at once. Resume of either projection, and Cancel, end a cut-over that has begun.
+// CutOver gives up when ctx ends, when the longest pause has passed, or when an event is parked or stops a projection meanwhile. Then it takes the holds back, both projections go on as
+// before, and the error says why. If the process ends, the holds end by themselves, after the longest pause at most. Another CutOver continues at once. Resume of either projection, and Cancel, end a cut-over that has begun.
 //
 // A cut-over is not undone. To go back, run the old code under a new name as a Successor of to.
 func (a *Admin) CutOver(ctx context.Context, from, to, reason string) (CutOver, error) {
@@ -156,12 +156,7 @@ func (c *cutting) hold(ctx context.Context) (done bool, err error) {
 		if err := tx.checkCutOver(ctx, c, pair); err != nil {
 			return err
 		}
-		for _, projection := range []string{c.from, c.to} { // their holds have ended, or it would have been refused
-			if err := tx.endCutOvers(ctx, waitingCutOvers{involving: projection}, "its time was over"); err != nil {
-				return err
-			}
-		}
-		if err := tx.forgetBegun(ctx, c.from, c.to); err != nil {
+		if err := tx.forgetBegun(ctx, c.from, c.to); err != nil { // their holds have ended, or it would have been refused
 			return err
 		}
 		c.at = pair.highest()

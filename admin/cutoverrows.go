@@ -165,8 +165,19 @@ func (c change) switchOver(ctx context.Context, o *cutting, held bool) error {
 	return err
 }
 
-// forgetBegun deletes what cut-overs with one of the projections have left. The projections are locked, and no cut-over holds them.
+// forgetBegun ends cut-overs with one of the projections whose time is over, and deletes what they have left. The projections are locked, and no cut-over holds them.
 func (c change) forgetBegun(ctx context.Context, from, to string) error {
+	for _, projection := range []string{from, to} {
+		begun, err := c.waitingCutOvers(ctx, waitingCutOvers{involving: projection})
+		if err != nil {
+			return err
+		}
+		for _, one := range begun { // the other projection's holds have ended too, so its checkpoints need not be locked
+			if _, err := c.tx.Exec(ctx, c.store.SQL(sqlCancel), one.ID, c.admin.replicaSet, c.admin.actor, "its time was over"); err != nil {
+				return fmt.Errorf("ending cut-over %d: %w", one.ID, err)
+			}
+		}
+	}
 	if _, err := c.tx.Exec(ctx, c.store.SQL(sqlForgetBegun), from, to); err != nil {
 		return fmt.Errorf("forgetting cut-overs that have come to no end: %w", err)
 	}

@@ -11,7 +11,7 @@ import (
 // ErrNoEvent says that there is no event at a position, or none yet.
 var ErrNoEvent = errors.New("there is no event at the position")
 
-// Event reads the event at a position, with its payload. It returns an error wrapping ErrNoEvent if there is none.
+// Event reads the event at a position, with its payload. It returns an error that wraps ErrNoEvent if the position has no event.
 func (a *Admin) Event(ctx context.Context, position int64) (es.PersistedEvent, error) {
 	var event es.PersistedEvent
 	err := a.look(ctx, func(l look) error {

@@ -142,13 +142,13 @@ type Projection struct {
 	// is false, and Lag is what to expect if no position was lost and aggregates are spread evenly.
 	Lag      int64 `json:"lag_events"`
 	LagExact bool  `json:"lag_is_exact"`
-	// LagSeconds is for how long the oldest event has been there that it may have yet to handle, by the leader's samples: it may be longer by 5 s or a sixteenth.
-	// It is 0 if there is none, and null if no sample says it, as for what was appended while no worker ran.
+	// LagSeconds is the age of the oldest event that it may still have to handle, by the leader's samples. The true age may be greater by 5 s, or by a sixteenth.
+	// It is 0 if no event waits, and null if it is not known: no worker ran when the event was appended.
 	LagSeconds *float64 `json:"lag_seconds"`
 	// Paused, and Stopped, say whether any partition is.
 	Paused  bool `json:"paused"`
 	Stopped bool `json:"stopped"`
-	// Replaces is the projection that it is to replace, or has replaced, at a cut-over; empty if there is none, or no worker says so any more. Replay says that it has
+	// Replaces is the projection that it is to replace, or has replaced, at a cut-over. It is empty if no worker names one. Replay says that it has
 	// yet to do so. ReplacedBy is the projection that has replaced this one, which handles nothing any more: it has no lag, and is not paused.
 	Replaces   string `json:"replaces"`
 	Replay     bool   `json:"replay"`

@@ -55,9 +55,9 @@ func ago(now time.Time, seconds int) *time.Time {
 // What is not held back needs no resume, unless a cut-over that goes on holds it further on.
 func TestNothingToResume(t *testing.T) {
 	t.Parallel()
-	s := admin.Snapshot{Projections: []admin.Projection{{Name: "p"}, {Name: "paused", Paused: true}, {Name: "stopped", Stopped: true}}}
+	s := admin.Snapshot{Projections: []admin.Projection{{Name: "p"}, {Name: "paused", Paused: true}, {Name: "stopped", Stopped: true}, {Name: "replaced", ReplacedBy: "p"}}}
 	assert.True(t, nothingToResume(s, admin.Target{Projection: "p"}))
-	for _, name := range []string{"paused", "stopped", "", "nobodys"} {
+	for _, name := range []string{"paused", "stopped", "replaced", "", "nobodys"} {
 		assert.False(t, nothingToResume(s, admin.Target{Projection: name}), name)
 	}
 	s.Operations = []admin.Operation{{Kind: "cut-over"}}

@@ -168,10 +168,10 @@ func (a *app) resume(ctx context.Context, c *urfave.Command) error {
 	return a.changed(c, did, "Resumed %s.", t)
 }
 
-// nothingToResume says whether nothing of the target is held back. A cut-over that goes on holds projections further on.
+// nothingToResume says whether nothing of the target is held back. A cut-over that goes on holds projections further on, and what was replaced is refused.
 func nothingToResume(s admin.Snapshot, t admin.Target) bool {
 	list, err := targeted(s, t)
-	return err == nil && !slices.ContainsFunc(list, func(p admin.Projection) bool { return p.Paused || p.Stopped }) &&
+	return err == nil && !slices.ContainsFunc(list, func(p admin.Projection) bool { return p.Paused || p.Stopped || p.ReplacedBy != "" }) &&
 		!slices.ContainsFunc(s.Operations, func(o admin.Operation) bool { return o.Kind == "cut-over" })
 }
 

@@ -60,7 +60,7 @@ func (a *app) wait(ctx context.Context, c *urfave.Command) error {
 	case ctx.Err() != nil:
 		return err
 	case limited.Err() != nil, errors.Is(err, orchestrator.ErrNotRunning), errors.Is(err, orchestrator.ErrProjectionPaused),
-		errors.Is(err, orchestrator.ErrProjectionStopped), errors.Is(err, orchestrator.ErrAggregateParked):
+		errors.Is(err, orchestrator.ErrProjectionStopped), errors.Is(err, orchestrator.ErrAggregateParked), errors.Is(err, orchestrator.ErrProjectionReplaced):
 		return errors.Join(a.done(c, outcome{Action: "wait", Projection: name, Position: &position}, "%v", err), errFalse)
 	}
 	return err

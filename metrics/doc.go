@@ -70,7 +70,7 @@
 //	actor_undelivered_messages_total  counter                           Messages sent to an actor that is gone.
 //	actors                          gauge      actor                  Actors alive.
 //	actor_mailbox_length            gauge      actor                  Messages waiting in mailboxes, summed over the actors of a kind.
-//	lag_seconds                     gauge      projection, partition  How long the oldest event that the partition may have yet to handle has been there; 0 if there is none.
+//	lag_seconds                     gauge      projection, partition  The age of the oldest event that the partition may still have to handle; 0 if no event waits.
 //	build_info                      gauge      version, go            1, with the versions of the library and of Go.
 //	worker_info                     gauge      worker, worker_name    1, with the worker's id and name in tables and logs. The other series of the same target are this worker's.
 //	loop_round_age_seconds          gauge      loop                   How long ago the worker's loop has ended its last round; of several of a kind, the one of longest ago.

@@ -52,7 +52,7 @@ type collector struct {
 //	set_generation_preparing_seconds                  For how long a generation has been in preparation; 0 if none is.
 //	set_projection_position        projection         Position up to which everything was handled.
 //	set_projection_lag_events      projection         Events that it has yet to handle, exact up to 2,000.
-//	set_projection_lag_seconds     projection         How long the oldest event has been there that it may have yet to handle; 0 if there is none. Missing if no leader was there to see it.
+//	set_projection_lag_seconds     projection         The age of the oldest event that it may still have to handle; 0 if no event waits. Missing if no leader was there to see it.
 //	set_projection_workers         projection         Workers that run it; 0 if nobody does.
 //	set_projection_held            projection         1 while somebody holds it back, else 0.
 //	set_projection_stopped         projection         1 while it is stopped at an event, else 0.
@@ -82,7 +82,7 @@ func NewCollector(a *admin.Admin) prometheus.Collector {
 		preparing:     measured(set, "generation_preparing_seconds", "For how long a generation has been in preparation; 0 if none is."),
 		position:      measured(set, "projection_position", "Position up to which everything was handled.", "projection"),
 		lag:           measured(set, "projection_lag_events", "Events that the projection has yet to handle, exact up to 2,000.", "projection"),
-		waits:         measured(set, "projection_lag_seconds", "How long the oldest event has been there that the projection may have yet to handle; 0 if there is none.", "projection"),
+		waits:         measured(set, "projection_lag_seconds", "The age of the oldest event that the projection may still have to handle; 0 if no event waits.", "projection"),
 		runBy:         measured(set, "projection_workers", "Workers that run the projection.", "projection"),
 		held:          measured(set, "projection_held", "1 while somebody holds the projection back, else 0.", "projection"),
 		stopped:       measured(set, "projection_stopped", "1 while the projection is stopped at an event, else 0.", "projection"),

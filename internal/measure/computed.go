@@ -14,7 +14,7 @@ import (
 type Worker struct {
 	// ID and Name are the worker's, as tables and logs have them. Version is the library's, and Go that of the compiler.
 	ID, Name, Version, Go string
-	// LagSince is how long an event above a position has been there; 0 if there is none.
+	// LagSince is the age of the oldest event above a position; 0 if no event is above it.
 	LagSince func(position int64) time.Duration
 	// Loops are the worker's loops. Those whose names begin with the same word are shown as one.
 	Loops func() []LoopAge
@@ -48,7 +48,7 @@ type computedFamilies struct {
 }
 
 func (f *families) addComputed() {
-	f.lagSeconds = f.computed("lag_seconds", "How long the oldest event that the partition may have yet to handle has been there; 0 if there is none.", "projection", "partition")
+	f.lagSeconds = f.computed("lag_seconds", "The age of the oldest event that the partition may still have to handle; 0 if no event waits.", "projection", "partition")
 	f.buildInfo = f.computed("build_info", "1, with the versions of the library and of Go.", "version", "go")
 	f.workerInfo = f.computed("worker_info", "1, with the worker's id and name in tables and logs. The other series of the same target are this worker's.", "worker", "worker_name")
 	f.loopAge = f.computed("loop_round_age_seconds", "How long ago the worker's loop has ended its last round; of several of a kind, the one of longest ago.", "loop")

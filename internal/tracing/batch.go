@@ -22,7 +22,7 @@ const scope = "github.com/getpup/pupsourcing-orchestrator/v2"
 // Tracer makes spans. Its methods do nothing on nil, and neither do those of the Span that it returns then.
 type Tracer struct{ tracer trace.Tracer }
 
-// New makes a Tracer; nil if there is no provider.
+// New makes a Tracer. Without a provider it returns nil.
 func New(provider trace.TracerProvider) *Tracer {
 	if provider == nil {
 		return nil

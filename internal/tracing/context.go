@@ -23,7 +23,7 @@ var format propagation.TraceContext
 // In says whether there is a trace context in ctx.
 func In(ctx context.Context) bool { return trace.SpanContextFromContext(ctx).IsValid() }
 
-// SampledTrace is the id of the trace in ctx, in hexadecimal; empty if it is not sampled, or if there is none.
+// SampledTrace is the id of the trace in ctx, in hexadecimal. It is empty if ctx has no trace, or one that is not sampled.
 func SampledTrace(ctx context.Context) string {
 	if of := trace.SpanContextFromContext(ctx); of.IsSampled() {
 		return of.TraceID().String()

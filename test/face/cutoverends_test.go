@@ -3,6 +3,7 @@ package face
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -179,4 +180,42 @@ func TestACutOverWhoseProcessDies(t *testing.T) {
 	w.append("ada", 1)
 	w.await("163", "SELECT count(*) FROM effects")
 	require.NoError(t, r.stop())
+}
+
+// A cut-over whose process has died, and whose holds have ended, disturbs no other. Another one ends its operation, and to end it once more takes nothing from that one.
+func TestACutOverThatIsOverDisturbsNoOther(t *testing.T) {
+	directOnly(t)
+	w := withEffects(newWorld(t))
+	slow := &atomic.Bool{}
+	next := succeeding{acting{recorder{name: "p3", before: slowly(slow.Load, 60*time.Millisecond)}}, "p1"}
+	orch := w.orchestrator("set")
+	start(t, orch, oldVersion(), newVersion(), next)
+	w.append("ada", 1)
+	w.await("1 3", "SELECT min(position), count(*) FROM orchestrator_checkpoints")
+	slow.Store(true)
+	w.appendInTurn(20, "ada", "grace", "alan")
+	w.awaitHandled("p1", 61)
+	// as the process has left it
+	w.exec(`INSERT INTO orchestrator_successions (projection, replaced, held_until) VALUES ('p2', 'p1', now() - interval '1 s')`)
+	w.exec(`INSERT INTO orchestrator_operations (replica_set, kind, projection, actor, reason, state, arguments)
+		SELECT 'set', 'cut-over', 'p2', 'somebody', '', 'waiting', jsonb_build_object('from', 'p1', 'to', 'p2', 'position', 1, 'key', 'died', 'until', held_until) FROM orchestrator_successions`)
+	died := w.value("SELECT id FROM orchestrator_operations")
+
+	ended := make(chan error, 1)
+	go func() {
+		_, err := w.admin("set").CutOver(w.patiently(), "p1", "p3", "")
+		ended <- err
+	}()
+	w.await("p3", "SELECT projection FROM orchestrator_successions WHERE held_until > now()")
+	assert.Equal(t, "cancelled", w.value("SELECT state FROM orchestrator_operations WHERE id = $1::text::bigint", died))
+	w.exec("UPDATE orchestrator_operations SET state = 'waiting', finished_at = NULL WHERE id = $1::text::bigint", died) // as if the other had begun before
+	id, err := strconv.ParseInt(died, 10, 64)
+	require.NoError(t, err)
+	require.NoError(t, w.admin("set").Cancel(t.Context(), id, ""))
+	assert.Equal(t, "p3", w.value("SELECT projection FROM orchestrator_successions"))
+	w.append("grace", 1)
+	require.ErrorIs(t, orch.WaitFor(w.shortly(), "p1", 62), context.DeadlineExceeded, "a wait goes on while the cut-over does")
+	slow.Store(false)
+	require.NoError(t, await(t, ended, "the cut-over"))
+	w.await("62", "SELECT count(*) FROM effects")
 }

@@ -316,6 +316,8 @@ func TestThePageSaysWhyItCannotRead(t *testing.T) {
 		assert.Contains(t, body, "The database could not be read")
 		assert.Contains(t, html.UnescapeString(body), `orchestrator_generations" does not exist`)
 		assert.Contains(t, body, "What follows is as it was")
+		assert.Contains(t, body, `<p class="verdict fault">`)
+		assert.NotContains(t, body, "All is well")
 		assert.Contains(t, body, "users")
 	}
 	status, body := get(t, granting(w.admin("set"), statuspage.Access{Read: true}), "/")

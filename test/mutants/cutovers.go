@@ -87,4 +87,9 @@ var cutOverGuards = []guard{
 		Old: "        ORDER BY w.started_at DESC LIMIT 1) END,", New: "        AND false) END,",
 		Test: "TestAVersionThatNeverCountedIsNotReplaced", Package: "test/face", Promise: "no event has effects through two projections, though the one between them runs nowhere",
 	},
+	{
+		Name: "old-cut-overs-take-nothing-along", File: "admin/cutoverrows.go",
+		Old: "AND replaced = $1 AND projection = $2 AND held_until = $3::timestamptz`", New: "AND (replaced = $1 OR projection = $2) AND $3::timestamptz IS NOT NULL`",
+		Test: "TestACutOverThatIsOverDisturbsNoOther", Package: "test/face", Promise: "ending a cut-over whose time is over leaves the one that holds the projections now as it is",
+	},
 }

@@ -71,7 +71,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"appears": appears,
 	"append":  appendEvents,
 	"worker":  startWorker,
-	"stop":    stopWorker,
+	"leave":   stopWorker,
 	"repair":  func(ts *testscript.TestScript, _ bool, _ []string) { of(ts).broken.Store(false) },
 }
 

@@ -5,9 +5,12 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/cli"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
@@ -39,4 +42,16 @@ func TestTranscripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 	})
+}
+
+// testscript's own commands stop and skip end a script, which passes then whatever follows.
+func TestNoTranscriptEndsBeforeItsEnd(t *testing.T) {
+	scripts, err := filepath.Glob(filepath.Join("testdata", "*.txtar"))
+	require.NoError(t, err)
+	require.NotEmpty(t, scripts)
+	for _, script := range scripts {
+		text, err := os.ReadFile(script)
+		require.NoError(t, err)
+		assert.NotRegexp(t, `(?m)^(\[[^\]]*\] *)?(stop|skip)\b`, string(text), script)
+	}
 }

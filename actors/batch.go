@@ -142,7 +142,7 @@ func (p *processor) delivery() projection.Delivery {
 
 // head is the events of the next batch, and the position that it reaches.
 func (p *processor) head() (packed.Events, int64) {
-	first, limit := p.supply.pages[0], slot.Ceiling(p.pieces)
+	first, limit := p.buffer.pages[0], slot.Ceiling(p.pieces)
 	events, upTo := first.events, first.upTo
 	if upTo > limit {
 		events, upTo = events.Slice(0, before(events, limit+1)), limit
@@ -174,7 +174,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 		p.known = false // the commit may have happened
 		return err
 	}
-	p.pieces = slot.Lift(p.pieces, handled)
+	p.pieces = slot.Advance(p.pieces, handled)
 	p.tellWaits(began)
 	if slices.ContainsFunc(p.pieces, slot.Piece.Rests) {
 		p.known = false // to divide them again
@@ -194,7 +194,7 @@ func (p *processor) succeeded(ctx context.Context, q portion, offered int, took 
 	p.tellHandled(q.handle.Len(), q.aside.Len())
 	m.Batch(name, q.handle.Len(), took, trace)
 	last := q.all.Position(handled - 1)
-	p.supply.handled(handled)
+	p.buffer.handled(handled)
 	p.size.learn(handled, offered, took)
 	if p.failing.position != 0 && last >= p.failing.position {
 		p.recovered()
@@ -204,6 +204,6 @@ func (p *processor) succeeded(ctx context.Context, q portion, offered int, took 
 
 // atFailing says whether the next event is the one that failed.
 func (p *processor) atFailing() bool {
-	first, ok := p.supply.first()
+	first, ok := p.buffer.first()
 	return ok && p.failing.position != 0 && first.events.Len() > 0 && first.events.Position(0) == p.failing.position
 }

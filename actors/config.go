@@ -88,7 +88,7 @@ type BatchConfig struct {
 	Time time.Duration
 	// Settings are the batch transaction's.
 	Settings pgcoord.BatchSettings
-	// Retry is the backoff after a handler's error, Trouble after the database's.
+	// RetryFirst and RetryMax bound the backoff after a handler's error.
 	RetryFirst, RetryMax time.Duration
 	// HangAfter is how long a handler may take before it is logged.
 	HangAfter time.Duration

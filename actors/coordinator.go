@@ -36,24 +36,24 @@ type coordinator struct {
 	log    *slog.Logger
 	loop   *health.Loop
 
-	ctx     context.Context
-	cancel  context.CancelFunc
-	state   replicaset.State
-	view    replicaset.View         // the last one
-	watched bool                    // the horizon was told that the looks show appends
-	told    messages.ReplicaSetSeen // the horizon, of the replica set
-	busy    bool                    // looking or acting
-	glanced bool                    // the last look was a glance
-	hurried bool                    // something called for a look for which a glance does
-	whole   bool                    // something called for one for which it does not
-	again   bool                    // something happened meanwhile
-	left    bool                    // the goodbye is said
-	due     *time.Timer             // of the next look
-	overdue *time.Timer             // of a look that is on its way
-	seen    seen
-	ages    replicaset.Ages
-	began   time.Time // when its clock began
-	failure int       // looks or acts that failed in a row
+	ctx         context.Context
+	cancel      context.CancelFunc
+	state       replicaset.State
+	view        replicaset.View         // the last one
+	watched     bool                    // the horizon was told that the looks show appends
+	told        messages.ReplicaSetSeen // the horizon, of the replica set
+	busy        bool                    // looking or acting
+	glanced     bool                    // the last look was a glance
+	hurried     bool                    // something called for a look for which a glance does
+	whole       bool                    // something called for one for which it does not
+	again       bool                    // something happened meanwhile
+	left        bool                    // the goodbye is said
+	due         *time.Timer             // of the next look
+	overdue     *time.Timer             // of a look that is on its way
+	transitions transitionLog
+	ages        replicaset.Ages
+	began       time.Time // when its clock began
+	failure     int       // looks or acts that failed in a row
 
 	changes int64    // how often processors were told that checkpoints were changed by somebody else
 	changed []string // the projections whose were at the last look
@@ -138,7 +138,7 @@ func (k *coordinator) note(m messages.ToCoordinator) {
 	case messages.PartitionsStopped:
 		if m.Generation >= k.state.Generation {
 			k.state.Partitions = replicaset.Idle
-			k.seen.drained(k.worker.Metrics)
+			k.transitions.drained(k.worker.Metrics)
 		}
 	case messages.HandlersAbandoned:
 		k.state.Abandoned = m.Handlers
@@ -260,7 +260,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 	var actions []replicaset.Action
 	k.state, actions = replicaset.Decide(k.state, k.view)
 	k.tellSeen(c)
-	k.seen.observe(k, k.view)
+	k.transitions.observe(k, k.view)
 	k.tellMember()
 	k.act(c, actions)
 }
@@ -314,7 +314,7 @@ func (k *coordinator) act(c actor.Context, actions []replicaset.Action) {
 		switch a := a.(type) {
 		case replicaset.StopPartitions:
 			k.log.Debug("stopping the partitions", "generation", a.Generation, "reason", a.Reason)
-			k.seen.stopping()
+			k.transitions.stopping()
 			c.Send(c.Parent(), messages.StopPartitions(a))
 		case replicaset.WakeHorizon:
 			c.Send(c.Parent(), messages.EventsAppended{})
@@ -343,7 +343,7 @@ func (k *coordinator) acted(c actor.Context, m *acted) {
 		k.state.Generation, k.state.Fenced = m.assignment.Generation, true
 	default:
 		k.starting(m.assignment.Generation)
-		k.seen.started(k.worker.Metrics)
+		k.transitions.started(k.worker.Metrics)
 		c.Send(c.Parent(), messages.StartPartitions{Assignment: *m.assignment})
 	}
 	switch {

@@ -186,7 +186,7 @@ func TestSharedEventsAreSharedOut(t *testing.T) {
 }
 
 func TestAnswersToEarlierQuestionsAreDropped(t *testing.T) {
-	s := supply{asked: true, sequence: 2}
+	s := pageBuffer{asked: true, sequence: 2}
 	require.NoError(t, s.take(messages.EventsRead{Sequence: 1, Events: packed.Pack(make([]es.PersistedEvent, 1)), UpTo: 7}, nil))
 	_, ok := s.first()
 	assert.False(t, ok)

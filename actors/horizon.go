@@ -28,7 +28,7 @@ import (
 //	itself    probeDue, probed, asked, announced, surveyed
 //
 // It probes often while events come and seldom while they don't: the interval
-// grows with the time since positions were drawn, or settled, up to the poll interval, and goes
+// grows with the time since positions were allocated, or settled, up to the poll interval, and goes
 // beyond that where it will be told of appends: at once by the wake-up trigger (see
 // wakeUps), or, after a while, by the coordinators, whose looks at the replica set
 // show them. While a transaction that may have appended is open it keeps to the poll
@@ -38,30 +38,30 @@ type horizonActor struct {
 	log    *slog.Logger
 	loop   *health.Loop
 
-	ctx      context.Context
-	cancel   context.CancelFunc
-	prober   *horizon.Prober // used by one goroutine at a time
-	moved    time.Time       // when the horizon last did, or positions were drawn
-	woken    bool            // an append was notified after the probe in flight began
-	probing  bool            // a probe is in flight
-	wakeUps  wakeUps
-	lead     lead
-	surveys  survey
-	watched  bool          // appends are, by the coordinators
-	took     time.Duration // the last probe
-	ended    time.Time     // when it did
-	position int64
-	drawn    int64  // the highest position drawn, as the last probe has seen
-	pace     pace   // of drawing them
-	toll     toll   // of being notified of appends
-	crowd    crowd  // of notifications
-	epoch    uint64 // of what is announced; its upper half is which horizon of this worker it is
-	known    bool   // position is the horizon, as far as others know
-	run      uint64 // the prober's epoch
-	due      *time.Timer
-	blocked  time.Time // since when a transaction holds the horizon back; zero if none
-	named    time.Time // when it was last logged
-	failures int
+	ctx           context.Context
+	cancel        context.CancelFunc
+	prober        *horizon.Prober // used by one goroutine at a time
+	moved         time.Time       // when the horizon last did, or positions were allocated
+	woken         bool            // an append was notified after the probe in flight began
+	probing       bool            // a probe is in flight
+	wakeUps       wakeUps
+	lead          lead
+	surveys       survey
+	watched       bool          // appends are, by the coordinators
+	took          time.Duration // the last probe
+	ended         time.Time     // when it did
+	position      int64
+	lastAllocated int64      // as the last probe has seen
+	rate          appendRate // of allocating positions
+	toll          toll       // of being notified of appends
+	crowd         crowd      // of notifications
+	epoch         uint64     // of what is announced; its upper half is which horizon of this worker it is
+	known         bool       // position is the horizon, as far as others know
+	run           uint64     // the prober's epoch
+	due           *time.Timer
+	blocked       time.Time // since when a transaction holds the horizon back; zero if none
+	named         time.Time // when it was last logged
+	failures      int
 }
 
 type (
@@ -94,13 +94,13 @@ const (
 	// after it, whoever calls for it.
 	horizonRest = 1
 	// horizonStream is the least interval, whoever calls, while events come as a
-	// stream, which is handled in larger batches: see pace. Each look with the
+	// stream, which is handled in larger batches: see appendRate. Each look with the
 	// batch that follows takes more than a millisecond of a processor.
 	horizonStream = 20 * time.Millisecond
 	// horizonCrowd is the least interval while there is a crowd: see crowd.
 	horizonCrowd = 2 * time.Millisecond
 	// horizonSlow is how many times longer ago the horizon moved, or positions were
-	// drawn, than the next probe waits.
+	// allocated, than the next probe waits.
 	horizonSlow = 5
 )
 
@@ -188,7 +188,7 @@ func (h *horizonActor) wake(c actor.Context) {
 // it: hardly any, so that a few events are handled at once; but as if nothing
 // called where they come as a stream.
 func (h *horizonActor) rest() time.Duration {
-	if h.pace.streams() {
+	if h.rate.streams() {
 		return min(horizonStream, h.worker.Timing.Poll)
 	}
 	return max(min(horizonRest*h.took, horizonBusy), h.lead.rest())
@@ -249,7 +249,7 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 		h.announce(c, m)
 		h.read(c, m.reading)
 		h.hearLate(c)
-		next = h.lead.pace(h.interval(m), h.worker.Timing.Poll)
+		next = h.lead.probeInterval(h.interval(m), h.worker.Timing.Poll)
 		h.settle(c)
 		h.survey(c)
 	}
@@ -260,19 +260,19 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 	h.probeAfter(c, next)
 }
 
-// measure takes in how many positions were drawn since the probe before. Events
+// measure takes in how many positions were allocated since the probe before. Events
 // may have come that an open transaction holds back. If it is rolled back nobody tells
 // of it, so the horizon is looked for as often as if it had moved.
 func (h *horizonActor) measure(r horizon.Reading, over time.Duration) {
-	if h.drawn > 0 {
-		h.pace.add(max(0, r.LastValue-h.drawn), over)
-		h.toll.add(max(0, r.LastValue-h.drawn), over, h.lead.seen.Workers)
+	if h.lastAllocated > 0 {
+		h.rate.add(max(0, r.LastValue-h.lastAllocated), over)
+		h.toll.add(max(0, r.LastValue-h.lastAllocated), over, h.lead.seen.Workers)
 	}
-	h.crowd.measure(h.pace, time.Now())
-	if r.LastValue > h.drawn {
+	h.crowd.measure(h.rate, time.Now())
+	if r.LastValue > h.lastAllocated {
 		h.moved = time.Now()
 	}
-	h.drawn = r.LastValue
+	h.lastAllocated = r.LastValue
 }
 
 // interval is how long to wait for the next probe after one. The trigger is relied
@@ -295,7 +295,7 @@ func (h *horizonActor) interval(m *probed) time.Duration {
 	}
 	least := max(horizonBusy, h.lead.least(h.wakeUps.installed))
 	switch {
-	case h.pace.streams():
+	case h.rate.streams():
 		least = horizonStream
 	case h.crowd.is():
 		least = horizonCrowd

@@ -55,7 +55,7 @@ func TestHorizonInterval(t *testing.T) {
 			h := &horizonActor{
 				worker: &worker{Config: Config{Timing: Timing{Timing: replicaset.Timing{Poll: poll}}}},
 				moved:  time.Now().Add(-test.still), took: test.took, watched: test.watched,
-				wakeUps: wakeUps{connected: true, installed: true, who: test.who}, pace: pace{fast: test.streams},
+				wakeUps: wakeUps{connected: true, installed: true, who: test.who}, rate: appendRate{fast: test.streams},
 			}
 			if test.crowd {
 				h.crowd.since = time.Now()
@@ -70,7 +70,7 @@ func TestHorizonInterval(t *testing.T) {
 func TestHorizonIntervalWhileEventsAreHeldBack(t *testing.T) {
 	h := &horizonActor{
 		worker: &worker{Config: Config{Timing: Timing{Timing: replicaset.Timing{Poll: 250 * time.Millisecond}}}},
-		moved:  time.Now().Add(-time.Hour), drawn: 5,
+		moved:  time.Now().Add(-time.Hour), lastAllocated: 5,
 		wakeUps: wakeUps{connected: true, installed: true, who: pgcoord.WakeUpsOwn},
 	}
 	m := &probed{reading: horizon.Reading{Position: 5, LastValue: 6, Holders: 1}, told: true}
@@ -78,7 +78,7 @@ func TestHorizonIntervalWhileEventsAreHeldBack(t *testing.T) {
 	assert.Equal(t, horizonBusy, h.interval(m))
 	h.moved = time.Now().Add(-time.Hour)
 	h.measure(m.reading, time.Second)
-	assert.Equal(t, 250*time.Millisecond, h.interval(m), "no more were drawn")
+	assert.Equal(t, 250*time.Millisecond, h.interval(m), "no more were allocated")
 }
 
 // Whoever is woken all the time leaves the server to others for a while.
@@ -98,7 +98,7 @@ func TestHorizonRest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := &horizonActor{
 				worker: &worker{Config: Config{Timing: Timing{Timing: replicaset.Timing{Poll: test.poll}}}},
-				took:   test.took, pace: pace{fast: test.streams},
+				took:   test.took, rate: appendRate{fast: test.streams},
 			}
 			assert.Equal(t, test.expected, h.rest())
 		})

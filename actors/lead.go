@@ -100,8 +100,8 @@ func (l *lead) rest() time.Duration {
 	return time.Duration(l.seen.Workers) * leadEachWoken
 }
 
-// pace is the interval until the next probe, where alone is that of a worker that looks for itself.
-func (l *lead) pace(alone, poll time.Duration) time.Duration {
+// probeInterval is the time until the next probe, where alone is that of a worker that looks for itself.
+func (l *lead) probeInterval(alone, poll time.Duration) time.Duration {
 	switch {
 	case !l.follows():
 		return alone
@@ -189,11 +189,11 @@ func (h *horizonActor) hear(c actor.Context, m messages.HorizonAnnounced) {
 	if ok {
 		h.position, h.moved = r.Position, time.Now()
 		h.sample()
-		h.worker.Metrics.Horizon(r.Position, max(h.drawn, r.LastValue), 0, r.Holders)
+		h.worker.Metrics.Horizon(r.Position, max(h.lastAllocated, r.LastValue), 0, r.Holders)
 		c.Send(c.Parent(), messages.HorizonAdvanced{Position: r.Position, Table: r.Table, Epoch: h.epoch, News: newsOf(r)})
 	}
 	if !followed || doubted {
-		h.probeAfter(c, max(0, h.lead.pace(0, h.worker.Timing.Poll)-time.Since(h.ended)))
+		h.probeAfter(c, max(0, h.lead.probeInterval(0, h.worker.Timing.Poll)-time.Since(h.ended)))
 	}
 	if !followed {
 		h.settle(c)

@@ -75,15 +75,15 @@ func TestFollowersLookRarely(t *testing.T) {
 	t.Parallel()
 	const alone, poll = 8 * time.Millisecond, 100 * time.Millisecond
 	l := follower(3)
-	assert.Equal(t, poll, l.pace(alone, poll))
-	assert.Equal(t, time.Minute, l.pace(time.Minute, poll), "nothing comes")
-	assert.Equal(t, 16*followEach, follower(16).pace(alone, poll))
-	assert.Equal(t, followMost, follower(1000).pace(alone, poll))
+	assert.Equal(t, poll, l.probeInterval(alone, poll))
+	assert.Equal(t, time.Minute, l.probeInterval(time.Minute, poll), "nothing comes")
+	assert.Equal(t, 16*followEach, follower(16).probeInterval(alone, poll))
+	assert.Equal(t, followMost, follower(1000).probeInterval(alone, poll))
 	l.reset(false)
-	assert.Equal(t, alone, l.pace(alone, poll), "nobody is heard")
+	assert.Equal(t, alone, l.probeInterval(alone, poll), "nobody is heard")
 	l = follower(3)
 	l.seen.Leading = true
-	assert.Equal(t, alone, l.pace(alone, poll))
+	assert.Equal(t, alone, l.probeInterval(alone, poll))
 	assert.True(t, l.leads())
 	l.seen.Workers = 1
 	assert.False(t, l.leads(), "nobody waits for it")
@@ -95,20 +95,20 @@ func TestALeaderThatSaysNothingIsNotReliedUpon(t *testing.T) {
 	now := time.Now()
 	l := follower(3)
 	l.probed(9, l.session, now)
-	assert.Equal(t, leadGrace, l.pace(alone, poll), "it may be about to say it")
+	assert.Equal(t, leadGrace, l.probeInterval(alone, poll), "it may be about to say it")
 	l.probed(9, l.session, now.Add(leadGrace/2))
 	assert.True(t, l.follows())
 	l.heard(8)
-	assert.Equal(t, leadGrace, l.pace(alone, poll))
+	assert.Equal(t, leadGrace, l.probeInterval(alone, poll))
 	l.heard(9)
-	assert.Equal(t, poll, l.pace(alone, poll), "it has said it")
+	assert.Equal(t, poll, l.probeInterval(alone, poll), "it has said it")
 	l.probed(9, l.session, now.Add(time.Hour))
 	assert.True(t, l.follows())
 
 	l.probed(12, l.session, now)
 	l.probed(13, l.session, now.Add(leadGrace))
 	assert.False(t, l.follows())
-	assert.Equal(t, alone, l.pace(alone, poll))
+	assert.Equal(t, alone, l.probeInterval(alone, poll))
 	l.heard(13)
 	assert.True(t, l.follows(), "it is there again")
 
@@ -119,7 +119,7 @@ func TestALeaderThatSaysNothingIsNotReliedUpon(t *testing.T) {
 
 // readerAfter is a reader of some slots, as its window is after a position.
 func readerAfter(after int64, slots ...slot.Range) *reader {
-	r := &reader{window: newWindow(windowBytes, windowAhead), union: union{slots: slots}, horizon: after, fallen: map[string]struct{}{}, worker: &worker{}}
+	r := &reader{window: newWindow(windowBytes, windowAhead), wants: readSet{slots: slots}, horizon: after, fallen: map[string]struct{}{}, worker: &worker{}}
 	r.window.restart(after)
 	return r
 }

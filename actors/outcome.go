@@ -36,7 +36,7 @@ func readFrom(running, resting []slot.Piece) int64 {
 
 // perform does what the policy says of the next event, which failed.
 func (p *processor) perform(ctx context.Context) (next, error) {
-	first := p.supply.pages[0]
+	first := p.buffer.pages[0]
 	event := first.events.At(0)
 	letter := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text, Kind: p.failing.kind, Frame: p.failing.frame}
 	if p.failing.outcome == handling.Stop {
@@ -79,7 +79,7 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 		p.park(aggregateOf(event))
 	}
 	p.tellHandled(0, 1)
-	p.supply.handled(1)
+	p.buffer.handled(1)
 	p.performed()
 	return next{more: true}, nil
 }

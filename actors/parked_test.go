@@ -37,7 +37,7 @@ func TestAPortionIsCut(t *testing.T) {
 			p.parked[replicaset.Aggregate{Type: "User", ID: id}] = rapid.IntRange(1, 12).Draw(t, "letters")
 		}
 		p.size.next = rapid.IntRange(1, 50).Draw(t, "size")
-		p.supply.pages = []page{{events: packed.Pack(events), upTo: int64(3*n + 2)}}
+		p.buffer.pages = []page{{events: packed.Pack(events), upTo: int64(3*n + 2)}}
 		q := p.portion()
 		if q.full {
 			if letters, is := p.parked[aggregateOf(events[0])]; !is || letters < most {

@@ -47,12 +47,12 @@ type processor struct {
 	parked     parked
 	succession succession
 
-	shownStopped, shownHeld, shownParked bool   // their series have been made
-	known                                bool   // pieces are what the tables say; if not, read them
-	readTo                               int64  // everything wanted up to here has been handled
-	horizon                              int64  // up to which events can be read
-	epoch                                uint64 // of the horizon
-	supply                               supply // what has been read and not been committed
+	shownStopped, shownHeld, shownParked bool       // their series have been made
+	known                                bool       // pieces are what the tables say; if not, read them
+	readTo                               int64      // everything wanted up to here has been handled
+	horizon                              int64      // up to which events can be read
+	epoch                                uint64     // of the horizon
+	buffer                               pageBuffer // what has been read and not been committed
 	size                                 batchSize
 	failing                              failing
 	turns                                turns
@@ -114,7 +114,7 @@ func newProcessor(w *worker, r *run, fence pgcoord.Fence, d handling.Description
 		loop:   w.Loops.Watch(kindProcessor+" "+fence.Projection+" "+fence.Partition.String(), processorRound),
 		pieces: running, resting: resting, parked: parkedIn(a.Parked, fence.Projection, fence.Partition.Range()), succession: role, known: len(a.Pieces) > 0, readTo: readFrom(running, resting),
 		failing: failing{unsettled: max(0, a.Unsettled), unknown: a.Unsettled == messages.UnsettledUnknown},
-		supply: supply{
+		buffer: pageBuffer{
 			consumer: fence.Projection + " " + fence.Partition.String(),
 			scope:    w.scopes[fence.Projection], end: readFrom(running, resting), partial: len(resting) > 0,
 		},
@@ -152,8 +152,8 @@ func (p *processor) Receive(c actor.Context) {
 		p.proceed(c)
 	case messages.ReaderReady:
 		c.Request(c.Parent(), messages.Informed{})
-		p.supply.reader = actor.NewPID(c.Self().Address, m.Reader)
-		p.supply.reset(p.readTo)
+		p.buffer.reader = actor.NewPID(c.Self().Address, m.Reader)
+		p.buffer.reset(p.readTo)
 		p.proceed(c)
 	case messages.ProgressAsked:
 		c.Request(c.Parent(), messages.Informed{})
@@ -186,14 +186,14 @@ func (p *processor) advance(m messages.HorizonAdvanced) {
 	if m.Epoch != p.epoch {
 		p.known, p.horizon = p.known && p.epoch == 0, 0
 		p.epoch = m.Epoch
-		p.supply.reset(p.readTo)
+		p.buffer.reset(p.readTo)
 	}
 	p.horizon = max(p.horizon, m.Position)
 }
 
 // receive takes in an answer of the reader.
 func (p *processor) receive(c actor.Context, m messages.EventsRead) {
-	if err := p.supply.take(m, p.pieces); err != nil {
+	if err := p.buffer.take(m, p.pieces); err != nil {
 		p.resume(c, p.failed(c, err))
 		return
 	}
@@ -266,19 +266,19 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 		return next{more: changed}, err
 	}
 	for len(p.pieces) > 0 {
-		p.supply.ask(c, p.pieces, p.horizon, p.epoch)
-		first, ok := p.supply.first()
+		p.buffer.ask(c, p.pieces, p.horizon, p.epoch)
+		first, ok := p.buffer.first()
 		if !ok {
 			return p.catchUp(ctx)
 		}
 		if limit := slot.Ceiling(p.pieces); first.begins() > limit {
-			return next{more: true}, p.liftTo(ctx, limit) // some of them rest from here on
+			return next{more: true}, p.advanceTo(ctx, limit) // some of them rest from here on
 		}
 		if first.events.Len() > 0 {
 			break
 		}
 		p.readTo = max(p.readTo, first.upTo) // nothing is wanted up to there
-		p.supply.handled(0)
+		p.buffer.handled(0)
 		p.showPosition()
 	}
 	if len(p.pieces) == 0 {
@@ -288,7 +288,7 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 		return p.perform(ctx)
 	}
 	if wait := time.Until(p.failing.resume); wait > 0 && p.atFailing() {
-		if err := p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1); err != nil {
+		if err := p.advanceTo(ctx, p.buffer.pages[0].events.Position(0)-1); err != nil {
 			return next{}, err
 		}
 		return p.waitToRetry(ctx, wait)
@@ -329,8 +329,8 @@ func (p *processor) reload(ctx context.Context) error {
 	p.noticeAbove(pieces)
 	p.pieces, p.resting, p.known, p.readTo = running, resting, true, readFrom(running, resting)
 	p.worker.positions.believe(p.fence, p.rows())
-	p.supply.partial = len(resting) > 0
-	p.supply.reset(p.readTo)
+	p.buffer.partial = len(resting) > 0
+	p.buffer.reset(p.readTo)
 	p.parked = parkedIn(all, p.fence.Projection, p.fence.Partition.Range())
 	p.showParked()
 	p.performed()
@@ -348,7 +348,7 @@ func (p *processor) behind() int64 {
 	return p.readTo - slot.Lowest(p.pieces)
 }
 
-// catchUp lifts the checkpoint over positions where nothing was in scope, if
+// catchUp advances the checkpoint over positions where nothing was in scope, if
 // they are many or it is time.
 func (p *processor) catchUp(ctx context.Context) (next, error) {
 	due := p.flushSoon || p.behind() >= p.worker.Batch.FlushEvery
@@ -357,12 +357,12 @@ func (p *processor) catchUp(ctx context.Context) (next, error) {
 		return next{}, nil
 	}
 	p.flushSoon = false
-	return next{}, p.liftTo(ctx, p.readTo)
+	return next{}, p.advanceTo(ctx, p.readTo)
 }
 
-// liftTo lifts the checkpoint to a position up to which nothing is left to handle, if
+// advanceTo advances the checkpoint to a position up to which nothing is left to handle, if
 // it is behind.
-func (p *processor) liftTo(ctx context.Context, upTo int64) error {
+func (p *processor) advanceTo(ctx context.Context, upTo int64) error {
 	p.readTo = max(p.readTo, upTo)
 	if p.behind() == 0 {
 		return nil

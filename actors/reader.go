@@ -39,7 +39,7 @@ type reader struct {
 	loop   *health.Loop
 	run    *run
 	window *window
-	union  union
+	wants  readSet
 	events *eventread.Reader
 
 	horizon int64
@@ -52,9 +52,9 @@ type reader struct {
 	queue   []question // to be read alone
 	alone   int        // such reads on their way
 
-	fallen   map[string]struct{} // consumers that have just fallen out of the window
-	leniency leniency
-	wake     *time.Timer // sends waitedEnough
+	fallen map[string]struct{} // consumers that have just fallen out of the window
+	budget stragglerBudget
+	wake   *time.Timer // sends waitedEnough
 }
 
 // question is a ReadEvents and who asked.
@@ -102,10 +102,10 @@ const (
 )
 
 func newReader(w *worker, r *run, a messages.Assignment) *reader {
-	u := unionOf(w, a)
+	u := readSetOf(w, a)
 	return &reader{
 		worker: w, run: r, log: w.logger(kindReader).With("generation", r.generation), loop: w.Loops.Watch(kindReader, quietRound),
-		window: newWindow(windowBytes, windowAhead), union: u, events: eventread.New(w.EventStore, w.logger(kindReader)),
+		window: newWindow(windowBytes, windowAhead), wants: u, events: eventread.New(w.EventStore, w.logger(kindReader)),
 		fallen: map[string]struct{}{},
 		chunk:  max(w.Batch.Size, min(u.shares*w.Batch.Size, mostShared)),
 		sizing: sizing{most: readLimit(w, mostEvents), limit: readLimit(w, firstEvents)},
@@ -162,7 +162,7 @@ func (r *reader) advance(c actor.Context, m messages.HorizonAdvanced) {
 // passes says whether nothing is to be read up to a horizon: no event between the window's head and it is of the slots that are wanted.
 func (r *reader) passes(m messages.HorizonAdvanced) bool {
 	n := m.News
-	return n != nil && len(r.reads) == 0 && n.After <= r.window.head && r.window.head < m.Position && !r.union.wantsSlots(n.Slots)
+	return n != nil && len(r.reads) == 0 && n.After <= r.window.head && r.window.head < m.Position && !r.wants.wantsSlots(n.Slots)
 }
 
 // add takes in the window's next chunk and answers those who wait for it.
@@ -212,7 +212,7 @@ func (r *reader) asked(c actor.Context, q question) {
 func (r *reader) answer(c actor.Context, q question, k chunk) {
 	r.worker.Metrics.Read(measure.FromWindow)
 	c.Send(q.sender, messages.EventsRead{
-		Sequence: q.Sequence, Events: k.Events, UpTo: k.UpTo, Filter: r.union.several, FilterSlots: r.union.severalSlots,
+		Sequence: q.Sequence, Events: k.Events, UpTo: k.UpTo, Filter: r.wants.several, FilterSlots: r.wants.severalSlots,
 	})
 }
 
@@ -246,7 +246,7 @@ func (r *reader) lenient(crowded bool) time.Duration {
 		clear(r.fallen)
 		return 0
 	}
-	wait := r.leniency.wait(crowded || len(r.fallen) > 0, time.Now())
+	wait := r.budget.wait(crowded || len(r.fallen) > 0, time.Now())
 	if wait == 0 {
 		clear(r.fallen)
 	}
@@ -286,9 +286,9 @@ func (r *reader) read(c actor.Context, s *statement, limit int, db eventread.DB)
 	r.reads = append(r.reads, s)
 	root, self, size := c.ActorSystem().Root, c.Self(), r.chunk
 	query := eventread.Query{
-		Pieces: r.union.piecesAfter(s.after), UpTo: s.upTo, Table: r.table, Limit: limit, MaxBytes: mostReadBytes,
-		AggregateTypes: r.union.scope.AggregateTypes, BoundedContexts: r.union.scope.BoundedContexts,
-		WithSlots: r.union.severalSlots,
+		Pieces: r.wants.piecesAfter(s.after), UpTo: s.upTo, Table: r.table, Limit: limit, MaxBytes: mostReadBytes,
+		AggregateTypes: r.wants.scope.AggregateTypes, BoundedContexts: r.wants.scope.BoundedContexts,
+		WithSlots: r.wants.severalSlots,
 	}
 	take := func(p eventread.Part) {
 		if p.UpTo == s.reached {

@@ -12,7 +12,7 @@ import (
 // wakeUps is what the horizon knows of the notification of appends. Appends are
 // notified while one session has asked for it, and each notification reaches all, so
 // the horizon asks whenever the events come slowly enough, and declines when they
-// come so fast that it looks at its own pace anyway. See eventstore's wakeup.go for
+// come so fast that it looks at its own interval anyway. See eventstore's wakeup.go for
 // why no append is missed between.
 type wakeUps struct {
 	session   *pgcoord.Session // nil in poll-only mode
@@ -100,7 +100,7 @@ func (w *wakeUps) wish(many bool, now time.Time) wish {
 // settle does what is wished for, on a goroutine. Who declines is not told any more
 // from then on.
 func (h *horizonActor) settle(c actor.Context) {
-	does := h.wakeUps.wish(h.pace.streams() || h.crowd.is() || h.lead.follows() || h.toll.high, time.Now())
+	does := h.wakeUps.wish(h.rate.streams() || h.crowd.is() || h.lead.follows() || h.toll.high, time.Now())
 	if does == wishNothing {
 		return
 	}

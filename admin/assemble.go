@@ -10,7 +10,7 @@ import (
 )
 
 // assemble makes a snapshot from the rows.
-func (s *seen) assemble() {
+func (s *assembly) assemble() {
 	for i, g := range s.Generations {
 		if g.State != "superseded" {
 			s.Generation = &s.Generations[i]
@@ -45,7 +45,7 @@ func (s *seen) assemble() {
 }
 
 // describeSuccessions adds to the projections what they replace.
-func (s *seen) describeSuccessions() {
+func (s *assembly) describeSuccessions() {
 	for i := range s.Projections {
 		p := &s.Projections[i]
 		for _, one := range s.successions {
@@ -62,7 +62,7 @@ func (s *seen) describeSuccessions() {
 }
 
 // waited is for how long the oldest event of a projection waits; nil if that is not known. A checkpoint below positions that have no event waits for nothing.
-func (s *seen) waited(p Projection) *float64 {
+func (s *assembly) waited(p Projection) *float64 {
 	seconds, known := s.waits[p.Name]
 	switch {
 	case p.Lag == 0 && p.LagExact:
@@ -74,7 +74,7 @@ func (s *seen) waited(p Projection) *float64 {
 }
 
 // countSlots adds what is parked and has failed in each slot to the slot's range.
-func (s *seen) countSlots() {
+func (s *assembly) countSlots() {
 	of := map[string][]*checkpoint{}
 	for i := range s.checkpoints {
 		c := &s.checkpoints[i]
@@ -136,7 +136,7 @@ func (p *Projection) add(c checkpoint, names map[uuid.UUID]string) {
 }
 
 // describeWorkers adds to the workers what other tables say of them, and to the projections who runs them.
-func (s *seen) describeWorkers() {
+func (s *assembly) describeWorkers() {
 	place := map[uuid.UUID]*Worker{}
 	runs := map[string]int{}
 	for i := range s.Workers {

@@ -111,8 +111,8 @@ type abandonedBy struct {
 	Abandoned
 }
 
-// seen is what a snapshot is made from.
-type seen struct {
+// assembly is a snapshot in the making, and the rows that it is made from.
+type assembly struct {
 	Snapshot
 	view        replicaset.View
 	checkpoints []checkpoint
@@ -131,9 +131,9 @@ type latest struct {
 }
 
 func (a *Admin) snapshot(ctx context.Context) (Snapshot, error) {
-	var s seen
+	var s assembly
 	err := a.look(ctx, func(l look) error {
-		s = seen{}
+		s = assembly{}
 		now, err := readSettled(ctx, l.tx, l.store, l.events)
 		if err != nil {
 			return err
@@ -151,7 +151,7 @@ func (a *Admin) snapshot(ctx context.Context) (Snapshot, error) {
 }
 
 // read reads the tables, in one round trip.
-func (s *seen) read(ctx context.Context, l look) error {
+func (s *assembly) read(ctx context.Context, l look) error {
 	var batch pgx.Batch
 	ask := func(sql string, read func(pgx.Rows) error, args ...any) {
 		batch.Queue(l.store.SQL(sql), args...).Query(read)

@@ -10,12 +10,12 @@
 //
 //	result, err := store.Append(ctx, tx, es.NoStream(), []es.Event{…})
 //
-// One statement lifts the aggregate's row in aggregate_heads and inserts the
+// One statement advances the aggregate's row in aggregate_heads and inserts the
 // events. The row's lock, held until the transaction ends, puts appends to one
 // aggregate in a row; the version is compared under it, so two transactions that
 // expect the same version cannot both win. The unique constraint of the events
 // table is the last net, for writers that do it otherwise. pupsourcing's own
-// appender, which inserts first and lifts the head last, may run beside this
+// appender, which inserts first and advances the head last, may run beside this
 // one: nothing is lost or doubled, but where both meet in one aggregate one of
 // them fails, by the unique constraint or as the victim of a deadlock.
 //

@@ -127,7 +127,7 @@ func TestBatchesAndActivationsNeverDeadlock(t *testing.T) {
 		done := activating(o.Store, o.pool, replicaset.Activation{Number: number})
 		reached := int64(0)
 		for fenced := false; !fenced; {
-			b, err := o.BeginBatch(t.Context(), o.pool, o.fence, slot.Lift(pieces, reached), reached+20, BatchSettings{})
+			b, err := o.BeginBatch(t.Context(), o.pool, o.fence, slot.Advance(pieces, reached), reached+20, BatchSettings{})
 			if fenced = err != nil; fenced {
 				require.ErrorIs(t, err, ErrMoved)
 				break

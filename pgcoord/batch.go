@@ -64,16 +64,16 @@ SELECT FROM {{schema}}orchestrator_checkpoints
 WHERE projection = $1 AND slot_from = $2 AND slot_to = $3 AND position = $4 AND generation = $5 AND worker_id = $6 AND revision = $7
 FOR NO KEY UPDATE`
 
-// sqlLift lifts a row that sqlHold has locked to where the batch has ended. It
+// sqlAdvance advances a row that sqlHold has locked to where the batch has ended. It
 // comes last: a handler that commits by itself must not commit the checkpoint of
 // events that were not handled. Such a handler gives up the lock too, hence the
 // comparison again. If the row is not there nothing is committed.
-var sqlLift = batchtx.ExactlyOne(`
+var sqlAdvance = batchtx.ExactlyOne(`
 UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4::bigint), updated_at = pg_catalog.now()
 WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6 AND revision = $7`)
 
 // Batch is a transaction in which one partition's checkpoint rows are locked. It
-// ends with Commit, which lifts them, or Rollback.
+// ends with Commit, which advances them, or Rollback.
 type Batch struct {
 	store *Store
 	conn  *pgxpool.Conn
@@ -160,7 +160,7 @@ func (b *Batch) Cause() error { return b.tx.Last() }
 // handler returned says nothing about its event.
 func (b *Batch) Alive() bool { return !b.lost && (b.conn == nil || !b.conn.Conn().IsClosed()) }
 
-// Commit lifts the checkpoint to handled, which is upTo or less, and commits, in
+// Commit advances the checkpoint to handled, which is upTo or less, and commits, in
 // one round trip, and returns the connection. What handlers may have done to the
 // transaction is undone first, and is an error if it cannot be: see package batchtx. After an error it is
 // not known whether the commit happened, unless the error is a *pgconn.PgError of
@@ -168,13 +168,13 @@ func (b *Batch) Alive() bool { return !b.lost && (b.conn == nil || !b.conn.Conn(
 // database, or batchtx.ErrOwner: read the rows again.
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	defer b.release(ctx)
-	lift := b.store.q(sqlLift)
+	advance := b.store.q(sqlAdvance)
 	if b.stops {
-		lift = b.store.q(sqlStopRows)
+		advance = b.store.q(sqlStopRows)
 	}
 	statements := slices.Grow(b.more, len(b.held))
 	for _, p := range b.held {
-		statements = append(statements, batchtx.Statement{SQL: lift, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker, p.Revision}})
+		statements = append(statements, batchtx.Statement{SQL: advance, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker, p.Revision}})
 	}
 	if len(b.recovered) > 0 {
 		b.tx.RunAside(b.store.q(sqlHandled), b.fence.Projection, array(b.recovered))

@@ -268,7 +268,7 @@ func TestCommitOfAnAbortedTransactionIsAnError(t *testing.T) {
 	none := o.begin(t, whole(0), 0)
 	_, err := none.Tx().Exec(t.Context(), `SELECT 1/0`)
 	require.Error(t, err)
-	require.Error(t, none.Commit(t.Context(), 0), "with no checkpoint to lift")
+	require.Error(t, none.Commit(t.Context(), 0), "with no checkpoint to advance")
 	assert.Zero(t, o.pool.Stat().AcquiredConns())
 }
 

@@ -72,7 +72,7 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 		require.NoError(t, err)
 		exec(t, b.Tx(), `CREATE TABLE IF NOT EXISTS handled AS SELECT 1`)
 		require.NoError(t, b.Commit(ctx, 5+int64(i)))
-		pieces = slot.Lift(pieces, 5+int64(i))
+		pieces = slot.Advance(pieces, 5+int64(i))
 		again, err := s.Pieces(ctx, pool, f)
 		require.NoError(t, err)
 		require.Equal(t, pieces, again)
@@ -98,7 +98,7 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	assert.Empty(t, retrying)
 	require.NoError(t, s.Prune(ctx, pool, 10))
 	require.NoError(t, s.PruneFailures(ctx, pool, 10))
-	checkOutcomes(t, s, pool, f, slot.Lift(pieces, 7), event)
+	checkOutcomes(t, s, pool, f, slot.Advance(pieces, 7), event)
 	changeAndLeave(t, s, pool, number, m.ID, other.ID)
 }
 
@@ -121,7 +121,7 @@ func checkOutcomes(t *testing.T, s *Store, pool *pgxpool.Pool, f Fence, pieces [
 		require.NoError(t, err)
 		decide(b)
 		require.NoError(t, b.Commit(t.Context(), min(10, int64(position))))
-		pieces = slot.Lift(pieces, min(10, int64(position)))
+		pieces = slot.Advance(pieces, min(10, int64(position)))
 	}
 	parked, err := s.Parked(t.Context(), pool, f.Projection)
 	require.NoError(t, err)

@@ -17,7 +17,7 @@ SET state = excluded.state, attempts = greatest(d.attempts, excluded.attempts), 
     worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = pg_catalog.now(),
     skipped_at = coalesce(excluded.skipped_at, d.skipped_at)`
 
-// sqlStopRows is sqlLift that stops the row as well, after what has been handled. The owner reads its rows again afterwards, because of the revision.
+// sqlStopRows is sqlAdvance that stops the row as well, after what has been handled. The owner reads its rows again afterwards, because of the revision.
 var sqlStopRows = batchtx.ExactlyOne(`
 UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4::bigint), stopped_at = greatest($1::bigint, $4::bigint) + 1,
     revision = revision + 1, updated_at = pg_catalog.now()

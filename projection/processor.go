@@ -314,7 +314,7 @@ func (r *runner) read(ctx context.Context) (eventread.Page, error) {
 	limited, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()
 	return r.events.Read(limited, r.db, eventread.Query{
-		Pieces:          slot.Lift(manual.Slots(r.own), r.scanned),
+		Pieces:          slot.Advance(manual.Slots(r.own), r.scanned),
 		UpTo:            r.horizon,
 		Table:           r.table,
 		AggregateTypes:  r.scope.AggregateTypes,

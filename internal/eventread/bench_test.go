@@ -36,7 +36,7 @@ func BenchmarkRead(b *testing.B) {
 					page, err := s.page(b.Context(), pool, q)
 					require.NoError(b, err)
 					read += len(page.Events)
-					q.Pieces = slot.Lift(pieces, page.UpTo)
+					q.Pieces = slot.Advance(pieces, page.UpTo)
 					if page.UpTo == total {
 						q.Pieces = pieces
 					}

@@ -113,7 +113,7 @@ func indexedQueries(upTo int64) map[string]Query {
 // pages reads all pages of a query and returns the events' positions. Each page must keep its promise.
 func pages(ctx context.Context, rt require.TestingT, s *store, pool DB, q Query, size int) (positions []int64) {
 	for after := slot.Lowest(q.Pieces); after < q.UpTo; {
-		q.Pieces = slot.Lift(q.Pieces, after)
+		q.Pieces = slot.Advance(q.Pieces, after)
 		events, reached := 0, after
 		err := s.stream(ctx, pool, q, size, func(p Part) {
 			require.GreaterOrEqual(rt, p.UpTo, reached)

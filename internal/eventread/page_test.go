@@ -34,7 +34,7 @@ func TestAPageEndsWithTheEventThatFillsItsBytes(t *testing.T) {
 		assert.Equal(t, page.Events[len(page.Events)-1].GlobalPosition, page.UpTo)
 		got = append(got, page.Events...)
 		sizes = append(sizes, len(page.Events))
-		q.Pieces = slot.Lift(q.Pieces, page.UpTo)
+		q.Pieces = slot.Advance(q.Pieces, page.UpTo)
 	}
 	assert.Equal(t, stored, got)
 	assert.Equal(t, []int{3, 3, 1}, sizes)

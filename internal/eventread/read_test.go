@@ -90,7 +90,7 @@ func TestReadFindsExactlyTheWantedEvents(t *testing.T) {
 	})
 }
 
-// A reader that lifts its pieces to each page's UpTo sees every event once.
+// A reader that advances its pieces to each page's UpTo sees every event once.
 func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
 	t.Parallel()
 	s, pool, all, slots := world(t)
@@ -114,7 +114,7 @@ func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
 		page, err := s.page(t.Context(), pool, q)
 		require.NoError(t, err)
 		got = append(got, page.Events...)
-		q.Pieces = slot.Lift(q.Pieces, page.UpTo)
+		q.Pieces = slot.Advance(q.Pieces, page.UpTo)
 	}
 	assert.Equal(t, want, got)
 }

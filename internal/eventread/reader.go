@@ -103,7 +103,7 @@ func (r *Reader) Stream(ctx context.Context, db DB, q Query, size int, take func
 		if err != nil || done.upTo >= q.UpTo {
 			return err
 		}
-		q.Pieces = slot.Lift(q.Pieces, done.upTo)
+		q.Pieces = slot.Advance(q.Pieces, done.upTo)
 		q.Limit -= done.events
 		if q.MaxBytes > 0 {
 			if q.MaxBytes -= done.bytes; q.MaxBytes <= 0 {

@@ -88,7 +88,7 @@ func readsGoOnInSteps(t *testing.T, s *store, pool *pgxpool.Pool, setting string
 		r, parts, reached := s.reader(), 0, int64(0)
 		for reached < q.UpTo {
 			rest := q
-			rest.Pieces = slot.Lift(q.Pieces, reached)
+			rest.Pieces = slot.Advance(q.Pieces, reached)
 			err := r.Stream(ctx, own, rest, 10, func(p Part) {
 				assert.Greater(t, p.UpTo, reached)
 				reached = p.UpTo
@@ -107,7 +107,7 @@ func readsGoOnInSteps(t *testing.T, s *store, pool *pgxpool.Pool, setting string
 		found, reached = nil, 0
 		for r = s.reader(); reached < q.UpTo; {
 			rest := q
-			rest.Pieces = slot.Lift(q.Pieces, reached)
+			rest.Pieces = slot.Advance(q.Pieces, reached)
 			page, err := r.Read(ctx, own, rest)
 			if dbfault.IsCutShort(err) {
 				continue

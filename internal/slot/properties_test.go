@@ -132,7 +132,7 @@ func TestPropertyEverySlotKeepsItsPosition(t *testing.T) {
 
 // Handling events between the changes of N: the slots of a partition that
 // handled everything up to a position stand at it or above, no other slot moves.
-func TestPropertyLiftMovesOnlyItsPartition(t *testing.T) {
+func TestPropertyAdvanceMovesOnlyItsPartition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		pieces := covers().Draw(t, "pieces")
 		for range rapid.IntRange(1, 5).Draw(t, "generations") {
@@ -144,10 +144,10 @@ func TestPropertyLiftMovesOnlyItsPartition(t *testing.T) {
 			k := rapid.IntRange(0, total-1).Draw(t, "partition")
 			up := rapid.Int64Range(0, 8).Draw(t, "up to")
 			want := positions(raised(pieces, slot.Partition{Key: k, Total: total}.Range(), up))
-			cut[k] = slot.Lift(cut[k], up)
+			cut[k] = slot.Advance(cut[k], up)
 			pieces = slices.Concat(cut...)
 			if !slices.Equal(want, positions(pieces)) {
-				t.Fatalf("lifting partition %d/%d to %d gave wrong positions", k, total, up)
+				t.Fatalf("advancing partition %d/%d to %d gave wrong positions", k, total, up)
 			}
 		}
 	})
@@ -171,7 +171,7 @@ func TestPropertyLiftedPiecesMeetAgain(t *testing.T) {
 			top = max(top, p.Position)
 		}
 		for k := range cut {
-			cut[k] = slot.Lift(cut[k], top)
+			cut[k] = slot.Advance(cut[k], top)
 		}
 		again, err := slot.Recut(slices.Concat(cut...), total)
 		if err != nil {

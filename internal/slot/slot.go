@@ -112,15 +112,15 @@ func Lowest(pieces []Piece) int64 {
 	return low
 }
 
-// Lift returns the pieces after every event up to and including position has
+// Advance returns the pieces after every event up to and including position has
 // been handled: pieces below it are raised, the others keep their position.
 // The argument is not changed.
-func Lift(pieces []Piece, position int64) []Piece {
-	lifted := slices.Clone(pieces)
-	for i := range lifted {
-		lifted[i].Position = max(lifted[i].Position, position)
+func Advance(pieces []Piece, position int64) []Piece {
+	advanced := slices.Clone(pieces)
+	for i := range advanced {
+		advanced[i].Position = max(advanced[i].Position, position)
 	}
-	return lifted
+	return advanced
 }
 
 // Level says whether both lists of pieces, each of which covers every slot, have the same position at each.

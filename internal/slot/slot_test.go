@@ -100,11 +100,11 @@ func TestLowest(t *testing.T) {
 	assert.Equal(t, int64(4), slot.Lowest([]slot.Piece{piece(0, 1, 9), piece(1, 2, 4), piece(2, 3, 7)}))
 }
 
-func TestLift(t *testing.T) {
+func TestAdvance(t *testing.T) {
 	pieces := []slot.Piece{piece(0, 10, 5), piece(10, 20, 8), piece(20, 30, 9)}
-	assert.Equal(t, []slot.Piece{piece(0, 10, 8), piece(10, 20, 8), piece(20, 30, 9)}, slot.Lift(pieces, 8))
+	assert.Equal(t, []slot.Piece{piece(0, 10, 8), piece(10, 20, 8), piece(20, 30, 9)}, slot.Advance(pieces, 8))
 	assert.Equal(t, int64(5), pieces[0].Position, "the argument keeps its positions")
-	assert.Empty(t, slot.Lift(nil, 8))
+	assert.Empty(t, slot.Advance(nil, 8))
 }
 
 func TestRecut(t *testing.T) {

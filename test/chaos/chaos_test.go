@@ -125,10 +125,10 @@ func TestScheduleIsAFunctionOfTheSeed(t *testing.T) {
 	assert.Empty(t, schedule(o))
 }
 
-func TestMischiefIsTheSameInEveryProcessAndEnds(t *testing.T) {
+func TestInjectedFailuresAreTheSameInEveryProcessAndEnds(t *testing.T) {
 	t.Parallel()
-	m := mischief{Seed: 1, Dir: t.TempDir(), Faults: allFaults}
-	seen := map[mishap]int{}
+	m := failurePlan{Seed: 1, Dir: t.TempDir(), Faults: allFaults}
+	seen := map[injectedFailure]int{}
 	for position := range int64(20_000) {
 		what, long, err := m.draw("p", position)
 		require.NoError(t, err)
@@ -146,12 +146,12 @@ func TestMischiefIsTheSameInEveryProcessAndEnds(t *testing.T) {
 			require.Equal(t, what, again)
 			require.Equal(t, long, same)
 		}
-		assert.Zero(t, long, "the mishap of position %d does not end", position)
+		assert.Zero(t, long, "the failure of position %d does not end", position)
 	}
-	for _, p := range mishaps {
-		assert.InDelta(t, float64(p.share)/5, seen[p.mishap], max(5, float64(p.share)/10), "%d", p.mishap)
+	for _, p := range injectedFailures {
+		assert.InDelta(t, float64(p.share)/5, seen[p.failure], max(5, float64(p.share)/10), "%d", p.failure)
 	}
-	quiet, _, err := mischief{Seed: 1, Dir: t.TempDir()}.draw("p", 1)
+	quiet, _, err := failurePlan{Seed: 1, Dir: t.TempDir()}.draw("p", 1)
 	require.NoError(t, err)
 	assert.Equal(t, behave, quiet)
 }

@@ -124,11 +124,11 @@ func (c *chaos) holdCheckpoint(ctx context.Context) (release func()) {
 
 // insertDeeds enters what was done into a table.
 func (c *chaos) insertDeeds(ctx context.Context) error {
-	c.deeds.mu.Lock()
-	defer c.deeds.mu.Unlock()
+	c.injections.mu.Lock()
+	defer c.injections.mu.Unlock()
 	_, err := c.pool.CopyFrom(ctx, pgx.Identifier{"chaos_deeds"}, []string{"fault", "detail", "worker", "began", "ended"},
-		pgx.CopyFromSlice(len(c.deeds.list), func(i int) ([]any, error) {
-			d := c.deeds.list[i]
+		pgx.CopyFromSlice(len(c.injections.list), func(i int) ([]any, error) {
+			d := c.injections.list[i]
 			ended := d.Ended
 			if ended.IsZero() {
 				ended = time.Now()

@@ -13,7 +13,7 @@
 //
 //	make chaos SEED=7 DURATION=60s WORKERS=6 FAULTS=kill,freeze,restart INTERVAL=800ms VERBOSE=1 POOLER=1
 //
-// The schedule of faults and the handlers' mishaps are functions of the seed. What they meet with is not: processes and the database
+// The schedule of faults and the handlers' failures are functions of the seed. What they meet with is not: processes and the database
 // keep their own time. So the same seed is likely, not sure, to find the same trouble again.
 //
 // # What is checked

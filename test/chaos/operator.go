@@ -57,7 +57,7 @@ func (c *chaos) pause(ctx context.Context, operator *admin.Admin, projection str
 	if operator.Pause(patient, admin.Target{Projection: projection}, "chaos", until) != nil {
 		return
 	}
-	end := c.deeds.begin(faultPause, "", projection)
+	end := c.injections.begin(faultPause, "", projection)
 	c.tell(faultPause, "%s is paused", projection)
 	if until.IsZero() {
 		rest(ctx, s.For)
@@ -134,7 +134,7 @@ func (c *chaos) resetProjection(ctx context.Context, operator *admin.Admin, proj
 	c.tell(faultReset, "%s begins again (%v)", projection, err)
 }
 
-// tell tells of a deed.
+// tell tells of an injection.
 func (c *chaos) tell(f fault, format string, args ...any) {
 	if c.options.Verbose {
 		c.say("%6.2fs  %-9s %s", time.Since(c.began).Seconds(), f, fmt.Sprintf(format, args...))

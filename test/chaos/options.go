@@ -107,7 +107,7 @@ func parseOptions(arguments []string, getenv func(string) string, output io.Writ
 	var o options
 	set := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	set.SetOutput(output)
-	seed := set.String("seed", getenv("SEED"), "seed of the schedule and of the mishaps; drawn if empty")
+	seed := set.String("seed", getenv("SEED"), "seed of the schedule and of the failures; drawn if empty")
 	duration := set.String("duration", cmp.Or(getenv("DURATION"), defaultDuration.String()), "how long faults happen")
 	workers := set.String("workers", cmp.Or(getenv("WORKERS"), strconv.Itoa(defaultWorkers)), "how many workers there are, about")
 	faults := set.String("faults", getenv("FAULTS"), "faults, with commas between them; all if empty: "+joined(allFaults))

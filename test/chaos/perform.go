@@ -76,7 +76,7 @@ func (c *chaos) join(ctx context.Context) error {
 	return nil
 }
 
-// note tells of a deed, and keeps it in mind.
+// note tells of an injection, and keeps it in mind.
 func (c *chaos) note(f fault, w *worker, format string, args ...any) (end func()) {
 	name, text := "", fmt.Sprintf(format, args...)
 	if w != nil {
@@ -85,7 +85,7 @@ func (c *chaos) note(f fault, w *worker, format string, args ...any) (end func()
 	if c.options.Verbose {
 		c.say("%6.2fs  %-9s %s", time.Since(c.began).Seconds(), f, text)
 	}
-	return c.deeds.begin(f, name, text)
+	return c.injections.begin(f, name, text)
 }
 
 func (c *chaos) leave(w *worker) error {
@@ -216,7 +216,7 @@ var sqlTerminate = [...]string{
 }
 
 func (c *chaos) terminate(ctx context.Context, s step) {
-	end := c.deeds.begin(faultTerminate, "", "backends are ended")
+	end := c.injections.begin(faultTerminate, "", "backends are ended")
 	defer end()
 	var ended int
 	err := c.pool.QueryRow(ctx, `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity

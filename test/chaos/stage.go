@@ -22,19 +22,19 @@ import (
 type chaos struct {
 	options options
 	say     func(format string, args ...any)
-	dir     string // everything of the run: logs, journals, marks of mishaps
+	dir     string // everything of the run: logs, journals, marks of failures
 
-	cluster  *pgtest.Cluster
-	standby  *pgtest.Cluster // nil if no connection leads to one
-	bouncer  *pgtest.Bouncer // nil if the workers do without
-	pool     *pgxpool.Pool   // without a wire
-	fleet    *fleet
-	store    *eventstore.Store
-	writers  *workload.Writers
-	troubles *troublemakers
-	began    time.Time
-	deeds    deeds
-	lasting  sync.WaitGroup // faults that go on while the next ones come
+	cluster    *pgtest.Cluster
+	standby    *pgtest.Cluster // nil if no connection leads to one
+	bouncer    *pgtest.Bouncer // nil if the workers do without
+	pool       *pgxpool.Pool   // without a wire
+	fleet      *fleet
+	store      *eventstore.Store
+	writers    *workload.Writers
+	troubles   *troublemakers
+	began      time.Time
+	injections injections
+	lasting    sync.WaitGroup // faults that go on while the next ones come
 }
 
 // applicationName is that of this program's own sessions.
@@ -94,7 +94,7 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	marks := filepath.Join(c.dir, "mishaps")
+	marks := filepath.Join(c.dir, "failures")
 	if err := os.Mkdir(marks, 0o700); err != nil {
 		return fmt.Errorf("making a directory for the run: %w", err)
 	}
@@ -106,7 +106,7 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 		standby = c.standby.DSN(databaseName)
 	}
 	settings, err := json.Marshal(workerSettings{
-		Mischief: mischief{Seed: c.options.Seed, Dir: marks, Faults: c.options.Faults},
+		Plan:     failurePlan{Seed: c.options.Seed, Dir: marks, Faults: c.options.Faults},
 		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby, Policed: c.options.policed(), Versions: has(c.options.Faults, faultCutOver),
 	})
 	if err != nil {
@@ -157,23 +157,23 @@ func (c *chaos) close(keep bool) error {
 	return err
 }
 
-// deed is a fault that was done.
-type deed struct {
+// injection is a fault that was done.
+type injection struct {
 	Fault        fault
 	Detail       string
 	Worker       string // empty if it was to all
 	Began, Ended time.Time
 }
 
-// deeds is what was done. Its methods may be called by several goroutines.
-type deeds struct {
+// injections is what was done. Its methods may be called by several goroutines.
+type injections struct {
 	mu   sync.Mutex
-	list []*deed
+	list []*injection
 }
 
 // begin notes a fault, and end its end.
-func (d *deeds) begin(f fault, worker, detail string) (end func()) {
-	entry := &deed{Fault: f, Worker: worker, Detail: detail, Began: time.Now()}
+func (d *injections) begin(f fault, worker, detail string) (end func()) {
+	entry := &injection{Fault: f, Worker: worker, Detail: detail, Began: time.Now()}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.list = append(d.list, entry)
@@ -185,7 +185,7 @@ func (d *deeds) begin(f fault, worker, detail string) (end func()) {
 }
 
 // count is how many there were of some sorts.
-func (d *deeds) count(faults ...fault) int {
+func (d *injections) count(faults ...fault) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := 0

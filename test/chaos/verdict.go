@@ -54,9 +54,9 @@ func (c *chaos) figures(ctx context.Context) (figures, error) {
 			f.Kills++
 		}
 	}
-	f.Freezes = c.deeds.count(faultFreeze)
-	f.Restarts = c.deeds.count(faultRestart)
-	f.Wires = c.deeds.count(faultCut, faultDelay, faultHalfOpen, faultTerminate)
+	f.Freezes = c.injections.count(faultFreeze)
+	f.Restarts = c.injections.count(faultRestart)
+	f.Wires = c.injections.count(faultCut, faultDelay, faultHalfOpen, faultTerminate)
 	return f, nil
 }
 

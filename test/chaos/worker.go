@@ -28,7 +28,7 @@ const workerVariable = "CHAOS_WORKER"
 
 // workerSettings is what all workers of a run have in common.
 type workerSettings struct {
-	Mischief    mischief
+	Plan        failurePlan
 	Journals    string // directory
 	Synchronous bool   // commits
 	Policed     bool   // workers have an error policy
@@ -70,7 +70,7 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	frozen := newFreezer()
 	projections := make([]projection.Projection, 0, len(spec.Projections)+versionCount)
 	for _, p := range spec.Projections {
-		projections = append(projections, newVillain(p, spec.Name, settings.Mischief, records, frozen))
+		projections = append(projections, newFaultyProjection(p, spec.Name, settings.Plan, records, frozen))
 	}
 	if settings.Versions {
 		projections = append(projections, versions()...)
@@ -152,35 +152,35 @@ func (f *freezer) freezeIfAsked() error {
 // aroundCommit is how long a batch takes to end and the next one to begin, about.
 const aroundCommit = 3 * time.Millisecond
 
-// villain is a projection that handles events by the workload's Recorder, keeps a journal of it, and meets with mishaps.
-type villain struct {
+// faultyProjection is a projection that handles events by the workload's Recorder, keeps a journal of it, and meets with failures.
+type faultyProjection struct {
 	recorder projection.Projection
-	mischief mischief
+	plan     failurePlan
 	journal  *journal
 	freezer  *freezer
 	single   bool
 }
 
 var (
-	_ projection.UnpartitionedProjection = (*villain)(nil)
-	_ projection.AggregateScoped         = (*villain)(nil)
-	_ projection.BatchProjection         = batchVillain{}
+	_ projection.UnpartitionedProjection = (*faultyProjection)(nil)
+	_ projection.AggregateScoped         = (*faultyProjection)(nil)
+	_ projection.BatchProjection         = faultyBatchProjection{}
 )
 
-// newVillain makes the projection for spec.
-func newVillain(spec workload.ProjectionSpec, worker string, m mischief, records *journal, f *freezer) projection.Projection {
-	v := &villain{recorder: workload.NewRecorder(spec, worker), mischief: m, journal: records, freezer: f, single: spec.Name == single}
+// newFaultyProjection makes the projection for spec.
+func newFaultyProjection(spec workload.ProjectionSpec, worker string, m failurePlan, records *journal, f *freezer) projection.Projection {
+	v := &faultyProjection{recorder: workload.NewRecorder(spec, worker), plan: m, journal: records, freezer: f, single: spec.Name == single}
 	if spec.Batch {
-		return batchVillain{v}
+		return faultyBatchProjection{v}
 	}
 	return v
 }
 
 // Name is the projection's name.
-func (v *villain) Name() string { return v.recorder.Name() }
+func (v *faultyProjection) Name() string { return v.recorder.Name() }
 
 // AggregateTypes are the wanted types.
-func (v *villain) AggregateTypes() []string {
+func (v *faultyProjection) AggregateTypes() []string {
 	if scoped, ok := v.recorder.(projection.AggregateScoped); ok {
 		return scoped.AggregateTypes()
 	}
@@ -188,21 +188,21 @@ func (v *villain) AggregateTypes() []string {
 }
 
 // Unpartitioned says whether the projection is the one that is not to be divided.
-func (v *villain) Unpartitioned() bool { return v.single }
+func (v *faultyProjection) Unpartitioned() bool { return v.single }
 
-// errMishap is what a handler returns that is to fail.
-var errMishap = errors.New("a mishap")
+// errInjected is what a handler returns that is to fail.
+var errInjected = errors.New("injected failure")
 
 // Handle handles one event.
-func (v *villain) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+func (v *faultyProjection) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
 	return v.act(ctx, tx, []es.PersistedEvent{event}, func() error { return v.recorder.Handle(ctx, tx, event) })
 }
 
-// batchVillain handles whole batches.
-type batchVillain struct{ *villain }
+// faultyBatchProjection handles whole batches.
+type faultyBatchProjection struct{ *faultyProjection }
 
 // HandleBatch handles the events in order.
-func (v batchVillain) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error {
+func (v faultyBatchProjection) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) error {
 	recorder, ok := v.recorder.(projection.BatchProjection)
 	if !ok {
 		return fmt.Errorf("projection %q has no batches", v.Name())
@@ -210,9 +210,9 @@ func (v batchVillain) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.Pe
 	return v.act(ctx, tx, events, func() error { return recorder.HandleBatch(ctx, tx, events) })
 }
 
-// act journals the events, has them recorded, and lets mishaps happen. The transaction is to be the only one in a handler of
+// act journals the events, has them recorded, and lets failures happen. The transaction is to be the only one in a handler of
 // these slots as long as it lives.
-func (v *villain) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent, record func() error) (err error) {
+func (v *faultyProjection) act(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent, record func() error) (err error) {
 	outcome := outcomePanic
 	var backend uint32 // the connection's own idea of it is a pooler's invention
 	if err := tx.QueryRow(ctx, "SELECT pg_backend_pid()").Scan(&backend); err != nil {
@@ -267,7 +267,7 @@ func trial(ctx context.Context) bool {
 }
 
 // Reset empties the read model, and the log of what was handled.
-func (v *villain) Reset(ctx context.Context, tx pgx.Tx) error {
+func (v *faultyProjection) Reset(ctx context.Context, tx pgx.Tx) error {
 	for _, table := range []string{"public.workload_log", "public.workload_read_model"} {
 		if _, err := tx.Exec(ctx, "DELETE FROM "+table+" WHERE projection = $1", v.Name()); err != nil {
 			return fmt.Errorf("emptying the read model: %w", err)
@@ -282,7 +282,7 @@ SELECT coalesce(bool_and(pg_try_advisory_xact_lock(hashtext($1), slot)), true)
 FROM (SELECT DISTINCT (hashtextextended(id, 0) & 65535)::integer AS slot FROM unnest($2::text[]) AS id) AS slots`
 
 // alone says whether no other transaction that is alive has handled, or is handling, events of these slots for the projection.
-func (v *villain) alone(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) (alone bool, err error) {
+func (v *faultyProjection) alone(ctx context.Context, tx pgx.Tx, events []es.PersistedEvent) (alone bool, err error) {
 	ids := make([]string, len(events))
 	for i := range events {
 		ids[i] = events[i].AggregateID
@@ -308,10 +308,10 @@ func wait(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// stumble lets the event's mishap happen, if it has one. spoilt says that the handler returns no error though the batch, or a later
+// stumble lets the event's failure happen, if it has one. spoilt says that the handler returns no error though the batch, or a later
 // event of it, may fail.
-func (v *villain) stumble(ctx context.Context, tx pgx.Tx, position int64) (spoilt bool, err error) {
-	what, long, err := v.mischief.draw(v.Name(), position)
+func (v *faultyProjection) stumble(ctx context.Context, tx pgx.Tx, position int64) (spoilt bool, err error) {
+	what, long, err := v.plan.draw(v.Name(), position)
 	if err != nil {
 		return false, err
 	}
@@ -322,9 +322,9 @@ func (v *villain) stumble(ctx context.Context, tx pgx.Tx, position int64) (spoil
 	case hangDeaf:
 		return false, wait(context.WithoutCancel(ctx), long)
 	case panics:
-		panic(errMishap)
+		panic(errInjected)
 	case fails, poisons:
-		return false, errMishap
+		return false, errInjected
 	case strays:
 		_, err = tx.Exec(ctx, "SET search_path = "+decoySchema+", public")
 		return true, err

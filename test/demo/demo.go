@@ -95,7 +95,7 @@ func (d *demo) run(ctx context.Context) (figures, error) {
 	return d.prove(ctx, touched(steps, freeze))
 }
 
-// glossary explains the words that the table and the happenings use.
+// glossary explains the words that the table and the changes use.
 var glossary = []string{
 	"", "  projection  what handles events: \"everything\" wants all of them, \"deliveries\" those of two types of aggregates in three",
 	"  position    the number of an event in the stream; a projection's position is the last one that it has handled",

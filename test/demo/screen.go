@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// screen shows happenings, which stay, and a table, which is refreshed in place below them if the output is a terminal. If it is
+// screen shows changes, which stay, and a table, which is refreshed in place below them if the output is a terminal. If it is
 // not, a status line is written now and then instead.
 type screen struct {
 	out   io.Writer

@@ -22,7 +22,7 @@ func TestATerminalsTableIsRefreshedInPlace(t *testing.T) {
 	out.Reset()
 	s.say("happened")
 	s.say("again")
-	assert.Equal(t, "\x1b[1A"+clearBelow+"happened\nagain\n", out.String(), "happenings replace the table and stay")
+	assert.Equal(t, "\x1b[1A"+clearBelow+"happened\nagain\n", out.String(), "changes replace the table and stay")
 }
 
 func TestElsewhereAStatusLineIsWrittenNowAndThen(t *testing.T) {

@@ -71,7 +71,7 @@ func TestScopedProjections(t *testing.T) {
 	}
 	r := start(t, w.orchestrator("set"), run...)
 	last := w.lastPosition()
-	for name := range projections { // events out of scope lift the checkpoint too
+	for name := range projections { // events out of scope advance the checkpoint too
 		w.await(last, "SELECT min(position) FROM orchestrator_checkpoints WHERE projection = $1", name)
 	}
 	require.NoError(t, r.stop())

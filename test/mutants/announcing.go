@@ -69,7 +69,7 @@ var announcingGuards = []guard{
 	},
 	{
 		Name: "news-are-looked-through", File: "actors/reader.go",
-		Old: " && !r.union.wantsSlots(n.Slots)", New: "",
+		Old: " && !r.wants.wantsSlots(n.Slots)", New: "",
 		Test: "TestEventsOfOtherSlotsAreNotRead", Promise: "nor those that are wanted",
 	},
 	{

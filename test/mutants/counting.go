@@ -23,8 +23,8 @@ var countingGuards = []guard{
 		Test: "TestADeathInAChangeIsCountedOnce", Package: "actors", Promise: "a worker that was lost is the cause of a generation, whatever else happened with it",
 	},
 	{
-		Name: "causes-are-complete-when-counted", File: "actors/seen.go",
-		Old: "m.GenerationChanged(g.Cause) // who", New: "m.GenerationChanged(s.generation.Cause) // who",
+		Name: "causes-are-complete-when-counted", File: "actors/transitions.go",
+		Old: "m.GenerationChanged(g.Cause) // who", New: "m.GenerationChanged(t.generation.Cause) // who",
 		Test: "TestADeathInAChangeIsCountedOnce", Promise: "a generation is counted by the cause that it had in the end",
 	},
 	{

@@ -29,7 +29,7 @@ var fenceGuards = []guard{
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "one row that is not as believed refuses the whole batch",
 	},
 	{
-		Name: "lifts-only-lower-pieces", File: "pgcoord/batch.go",
+		Name: "advances-only-lower-pieces", File: "pgcoord/batch.go",
 		Old: "if p.Position < upTo {", New: "if p.Position != upTo {",
 		Test: "TestBatchTouchesOnlyThePiecesBelowIt", Promise: "no checkpoint is set back",
 	},

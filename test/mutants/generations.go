@@ -119,9 +119,9 @@ var generationGuards = []guard{
 		Test: "TestPropertyDamagedCoverIsRefused", Promise: "no slot is without a checkpoint, and none has two",
 	},
 	{
-		Name: "lift-never-lowers", File: "internal/slot/slot.go",
-		Old: "lifted[i].Position = max(lifted[i].Position, position)", New: "lifted[i].Position = position",
-		Test: "TestPropertyLiftMovesOnlyItsPartition", Promise: "a checkpoint never goes back",
+		Name: "advance-never-lowers", File: "internal/slot/slot.go",
+		Old: "advanced[i].Position = max(advanced[i].Position, position)", New: "advanced[i].Position = position",
+		Test: "TestPropertyAdvanceMovesOnlyItsPartition", Promise: "a checkpoint never goes back",
 	},
 	{
 		Name: "ends-only-own-backends", File: "pgcoord/blockers.go",

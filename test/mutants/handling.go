@@ -33,13 +33,13 @@ var handlingGuards = []guard{
 		Test: "TestPropertyTheScopeIndexFindsTheSame", Promise: "a read by the scope index does not pass over what it has not looked at",
 	},
 	{
-		Name: "window-slots", File: "actors/supply.go",
+		Name: "window-slots", File: "actors/pagebuffer.go",
 		Old: "(!m.FilterSlots || hasSlot(pieces, m.Events.Slot(i)))", New: "(!m.FilterSlots || len(pieces) > 0)",
 		Test: "TestSharedEventsAreSharedOut", Promise: "of what all partitions share each takes its own slots",
 	},
 	{
-		Name: "old-answers-are-dropped", File: "actors/supply.go",
-		Old: "if !s.asked || m.Sequence != s.sequence {", New: "if !s.asked {",
+		Name: "old-answers-are-dropped", File: "actors/pagebuffer.go",
+		Old: "if !b.asked || m.Sequence != b.sequence {", New: "if !b.asked {",
 		Test: "TestAnswersToEarlierQuestionsAreDropped", Promise: "an answer to a question from before is not handled",
 	},
 	{
@@ -64,12 +64,12 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "checkpoint-not-beyond-what-is-left", File: "actors/processor.go",
-		Old: "p.supply.pages[0].events.Position(0)-1)", New: "p.supply.pages[0].upTo)",
+		Old: "p.buffer.pages[0].events.Position(0)-1)", New: "p.buffer.pages[0].upTo)",
 		Test: "TestTheCheckpointIsWrittenBeforeAFailingEvent", Promise: "while an event fails the checkpoint does not pass what is not handled",
 	},
 	{
 		Name: "checkpoint-before-a-failing-event", File: "actors/processor.go",
-		Old: "if err := p.liftTo(ctx, p.supply.pages[0].events.Position(0)-1); err != nil {", New: "if err := ctx.Err(); err != nil {",
+		Old: "if err := p.advanceTo(ctx, p.buffer.pages[0].events.Position(0)-1); err != nil {", New: "if err := ctx.Err(); err != nil {",
 		Test: "TestTheCheckpointIsWrittenBeforeAFailingEvent", Promise: "while an event fails a restart does not pass over what is before it again",
 	},
 }

@@ -186,7 +186,7 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "crowds-decline", File: "actors/wakeups.go",
-		Old: "h.pace.streams() || h.crowd.is()", New: "h.pace.streams()",
+		Old: "h.rate.streams() || h.crowd.is()", New: "h.rate.streams()",
 		Test: "TestACrowdIsNotNotified", Promise: "appends are not notified when they come too fast for it",
 	},
 	{

@@ -9,7 +9,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
 
-// watcher turns snapshots into happenings: what is new since the last one.
+// watcher turns snapshots into changes: what is new since the last one.
 type watcher struct {
 	generation int64 // the last one that was told of
 	states     map[uuid.UUID]string
@@ -17,7 +17,7 @@ type watcher struct {
 
 func newWatcher() *watcher { return &watcher{states: map[uuid.UUID]string{}} }
 
-// news are the happenings since the last snapshot, as sentences.
+// news are the changes since the last snapshot, as sentences.
 func (w *watcher) news(s workload.Snapshot) []string {
 	var news []string
 	for _, worker := range s.Workers {

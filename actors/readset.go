@@ -9,8 +9,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
 
-// union is all that the processors of an assignment want together.
-type union struct {
+// readSet is everything that the processors of an assignment want together.
+type readSet struct {
 	slots []slot.Range
 	scope handling.Scope
 	// several says that not all want the same, severalSlots that it is their
@@ -20,9 +20,9 @@ type union struct {
 	shares int
 }
 
-// unionOf is the union of an assignment's slots and of its projections' scopes.
-func unionOf(w *worker, a messages.Assignment) union {
-	var u union
+// readSetOf joins an assignment's slots, and its projections' scopes.
+func readSetOf(w *worker, a messages.Assignment) readSet {
+	var u readSet
 	var scopes []handling.Scope
 	var ranges [][]slot.Range
 	for _, p := range a.Partitions {
@@ -46,8 +46,8 @@ func unionOf(w *worker, a messages.Assignment) union {
 	return u
 }
 
-// piecesAfter is the union's slots, each from one position on.
-func (u union) piecesAfter(position int64) []slot.Piece {
+// piecesAfter is the set's slots, each from one position on.
+func (u readSet) piecesAfter(position int64) []slot.Piece {
 	pieces := make([]slot.Piece, len(u.slots))
 	for i, r := range u.slots {
 		pieces[i] = slot.Piece{Range: r, Position: position}
@@ -55,8 +55,8 @@ func (u union) piecesAfter(position int64) []slot.Piece {
 	return pieces
 }
 
-// wantsSlots says whether one of some slots is the union's.
-func (u union) wantsSlots(slots []int32) bool {
+// wantsSlots says whether one of some slots is in the set.
+func (u readSet) wantsSlots(slots []int32) bool {
 	return slices.ContainsFunc(slots, func(s int32) bool {
 		return slices.ContainsFunc(u.slots, func(r slot.Range) bool { return r.Contains(int(s)) })
 	})

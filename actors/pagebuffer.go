@@ -11,9 +11,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
 
-// supply is what a processor has read and not committed, and its open question
-// to the reader. It belongs to the processor's goroutine.
-type supply struct {
+// pageBuffer is the pages that a processor has read and not committed, and its open
+// question to the reader. It belongs to the processor's goroutine.
+type pageBuffer struct {
 	consumer string
 	scope    handling.Scope
 	reader   *actor.PID // nil before it is known
@@ -43,50 +43,50 @@ func (p page) begins() int64 {
 const pagesAhead = 2
 
 // reset drops what was read, and the open question, and begins after a position.
-func (s *supply) reset(end int64) {
-	s.sequence++ // an answer to the question before is dropped
-	s.asked, s.pages, s.end = false, nil, end
+func (b *pageBuffer) reset(end int64) {
+	b.sequence++ // an answer to the question before is dropped
+	b.asked, b.pages, b.end = false, nil, end
 }
 
 // ask asks the reader for the next page if there is room and something to read.
-func (s *supply) ask(c actor.Context, pieces []slot.Piece, horizon int64, epoch uint64) {
-	if s.reader == nil || s.asked || len(s.pages) >= pagesAhead || horizon <= s.end {
+func (b *pageBuffer) ask(c actor.Context, pieces []slot.Piece, horizon int64, epoch uint64) {
+	if b.reader == nil || b.asked || len(b.pages) >= pagesAhead || horizon <= b.end {
 		return
 	}
-	s.asked = true
-	s.sequence++
-	c.Request(s.reader, messages.ReadEvents{
-		Consumer: s.consumer, Sequence: s.sequence, Epoch: epoch, Pieces: slot.Lift(pieces, s.end), Partial: s.partial,
-		AggregateTypes: s.scope.AggregateTypes, BoundedContexts: s.scope.BoundedContexts,
+	b.asked = true
+	b.sequence++
+	c.Request(b.reader, messages.ReadEvents{
+		Consumer: b.consumer, Sequence: b.sequence, Epoch: epoch, Pieces: slot.Advance(pieces, b.end), Partial: b.partial,
+		AggregateTypes: b.scope.AggregateTypes, BoundedContexts: b.scope.BoundedContexts,
 	})
 }
 
 // take takes in an answer. It returns the error that the answer carries.
-func (s *supply) take(m messages.EventsRead, pieces []slot.Piece) error {
-	if !s.asked || m.Sequence != s.sequence {
+func (b *pageBuffer) take(m messages.EventsRead, pieces []slot.Piece) error {
+	if !b.asked || m.Sequence != b.sequence {
 		return nil
 	}
-	s.asked = false
+	b.asked = false
 	if m.Err != nil {
 		return m.Err
 	}
 	next := page{events: m.Events, upTo: m.UpTo}
 	if m.Filter {
-		next.events = s.pick(m, pieces)
+		next.events = b.pick(m, pieces)
 	}
-	s.end = m.UpTo
-	if n := len(s.pages); n > 0 && s.pages[n-1].events.Len() == 0 {
-		s.pages[n-1] = next // it includes the stretch without events before it
+	b.end = m.UpTo
+	if n := len(b.pages); n > 0 && b.pages[n-1].events.Len() == 0 {
+		b.pages[n-1] = next // it includes the stretch without events before it
 		return nil
 	}
-	s.pages = append(s.pages, next)
+	b.pages = append(b.pages, next)
 	return nil
 }
 
 // pick is the events of a shared answer that are this processor's.
-func (s *supply) pick(m messages.EventsRead, pieces []slot.Piece) packed.Events {
+func (b *pageBuffer) pick(m messages.EventsRead, pieces []slot.Piece) packed.Events {
 	return m.Events.Pick(func(i int) bool {
-		return wanted(s.scope.AggregateTypes, m.Events.AggregateType(i)) && wanted(s.scope.BoundedContexts, m.Events.BoundedContext(i)) &&
+		return wanted(b.scope.AggregateTypes, m.Events.AggregateType(i)) && wanted(b.scope.BoundedContexts, m.Events.BoundedContext(i)) &&
 			(!m.FilterSlots || hasSlot(pieces, m.Events.Slot(i)))
 	})
 }
@@ -102,18 +102,18 @@ func hasSlot(pieces []slot.Piece, s int) bool {
 }
 
 // first is the page to be handled next; ok is false if there is none.
-func (s *supply) first() (first page, ok bool) {
-	if len(s.pages) == 0 {
+func (b *pageBuffer) first() (first page, ok bool) {
+	if len(b.pages) == 0 {
 		return page{}, false
 	}
-	return s.pages[0], true
+	return b.pages[0], true
 }
 
 // handled drops the first n events of the first page, and the page with its
 // last event.
-func (s *supply) handled(n int) {
-	first := &s.pages[0]
+func (b *pageBuffer) handled(n int) {
+	first := &b.pages[0]
 	if first.events = first.events.Slice(n, first.events.Len()); first.events.Len() == 0 {
-		s.pages = s.pages[1:]
+		b.pages = b.pages[1:]
 	}
 }

@@ -5,44 +5,44 @@ import (
 	"time"
 )
 
-// pace is how fast positions are drawn, as probes see it: a mean over about
-// paceOver, in which what was long ago weighs less. Over less, events that were held
-// up for an instant and come together would pass for a stream. The zero value is that
-// of events that do not come.
-type pace struct {
+// appendRate is how fast positions are allocated, as probes see it. It is an
+// exponentially weighted mean over about rateOver. Over a shorter time, events that were
+// held up for an instant and then come together would look like a stream. The zero value
+// is a rate of zero.
+type appendRate struct {
 	mean float64 // positions a millisecond
 	fast bool    // they are a stream: see streams
 }
 
 const (
-	paceOver = 50 * time.Millisecond
-	// paceFast positions a millisecond are a stream, until they are paceSlow.
-	paceFast = 2
-	paceSlow = 0.75
+	rateOver = 50 * time.Millisecond
+	// rateFast positions a millisecond are a stream, until they are rateSlow.
+	rateFast = 2
+	rateSlow = 0.75
 )
 
 // add takes in that so many positions came over a time.
-func (p *pace) add(came int64, over time.Duration) {
+func (r *appendRate) add(came int64, over time.Duration) {
 	if over <= 0 {
 		return
 	}
 	now := float64(came) * float64(time.Millisecond) / float64(over)
-	p.mean -= math.Expm1(-float64(over)/float64(paceOver)) * (now - p.mean)
+	r.mean -= math.Expm1(-float64(over)/float64(rateOver)) * (now - r.mean)
 	switch {
-	case p.mean >= paceFast:
-		p.fast = true
-	case p.mean < paceSlow:
-		p.fast = false
+	case r.mean >= rateFast:
+		r.fast = true
+	case r.mean < rateSlow:
+		r.fast = false
 	}
 }
 
 // streams says whether events come so fast that handling many together, at the
-// horizon's own pace, is better than being told of each.
-func (p *pace) streams() bool { return p.fast }
+// horizon's own interval, is better than being told of each.
+func (r *appendRate) streams() bool { return r.fast }
 
 // crowd is whether appends are notified so fast that looking often is better than
 // being told: notifying commits wait for each other, and each wakes whoever listens. It is
-// noticed by a leaky bucket, within milliseconds, where a pace takes tens: events that were
+// noticed by a leaky bucket, within milliseconds, where an appendRate takes tens of them: events that were
 // held up for an instant may pass for a crowd too, which costs little, since they are looked
 // for as often as they would be told of. The zero value is that nothing is notified.
 type crowd struct {
@@ -68,10 +68,10 @@ func (c *crowd) add(now time.Time) {
 	}
 }
 
-// measure takes in how fast positions were drawn lately. Who is a crowd is not
-// notified any more, so this is what shows that it went.
-func (c *crowd) measure(p pace, now time.Time) {
-	if now.Sub(c.since) >= crowdLeast && p.mean < paceSlow {
+// measure takes in how fast positions were allocated lately. A crowd is not notified
+// any more, so only the rate shows that it has ended.
+func (c *crowd) measure(r appendRate, now time.Time) {
+	if now.Sub(c.since) >= crowdLeast && r.mean < rateSlow {
 		c.since = time.Time{}
 	}
 }
@@ -79,7 +79,7 @@ func (c *crowd) measure(p pace, now time.Time) {
 // is says whether there is one.
 func (c *crowd) is() bool { return !c.since.IsZero() }
 
-// toll is what it costs the server that appends are notified: each wakes the sessions of all workers. The zero value is that of none.
+// toll is what notifications cost the server: each wakes the sessions of all workers. The zero value is no cost.
 type toll struct {
 	mean float64 // positions a millisecond
 	high bool    // looking often costs less

@@ -9,30 +9,30 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestLeniencyEnds(t *testing.T) {
+func TestStragglerBudgetEnds(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
-	var p leniency
+	var p stragglerBudget
 	now := time.Unix(1, 0)
 	at := func(after time.Duration, crowded bool) time.Duration {
 		now = now.Add(after)
 		return p.wait(crowded, now)
 	}
 	assert.Zero(t, at(0, false), "nobody is about to fall out")
-	assert.Equal(t, mostLeniency, at(time.Hour, true))
-	assert.Equal(t, mostLeniency-30*ms, at(30*ms, true), "the wait goes on")
+	assert.Equal(t, mostBudget, at(time.Hour, true))
+	assert.Equal(t, mostBudget-30*ms, at(30*ms, true), "the wait goes on")
 	assert.Zero(t, at(30*ms, false), "it has come on")
-	assert.Equal(t, mostLeniency-60*ms+15*ms, at(150*ms, true), "some came back")
-	assert.Zero(t, at(mostLeniency, true), "it ran out")
+	assert.Equal(t, mostBudget-60*ms+15*ms, at(150*ms, true), "some came back")
+	assert.Zero(t, at(mostBudget, true), "it ran out")
 	assert.Zero(t, at(490*ms, true), "less than half came back")
-	assert.Equal(t, mostLeniency/2, at(10*ms, true))
+	assert.Equal(t, mostBudget/2, at(10*ms, true))
 }
 
 // However a window gets crowded, reading waits for one part of the time, beside what was saved up.
-func TestPropertyLeniencyIsAPartOfTheTime(t *testing.T) {
+func TestPropertyTheStragglerBudgetIsAPartOfTheTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		var p leniency
+		var p stragglerBudget
 		began := time.Unix(1, 0)
 		now, waited := began, time.Duration(0)
 		for range rapid.IntRange(1, 200).Draw(rt, "calls") {
@@ -44,7 +44,7 @@ func TestPropertyLeniencyIsAPartOfTheTime(t *testing.T) {
 			}
 			now = now.Add(passed)
 		}
-		if most := mostLeniency + now.Sub(began)/leniencyShare; waited > most {
+		if most := mostBudget + now.Sub(began)/budgetShare; waited > most {
 			rt.Fatalf("waited %s of %s", waited, now.Sub(began))
 		}
 	})
@@ -62,13 +62,13 @@ func TestReadingWaitsForWhoHasJustFallenOut(t *testing.T) {
 		assert.Zero(t, r.lenient(false), "and then nobody is waited for")
 
 		r.fallen["one"] = struct{}{}
-		assert.Equal(t, mostLeniency, r.lenient(false))
-		time.Sleep(mostLeniency / 2) //nolint:forbidigo // fake time
+		assert.Equal(t, mostBudget, r.lenient(false))
+		time.Sleep(mostBudget / 2) //nolint:forbidigo // fake time
 		delete(r.fallen, "one")
 		assert.Zero(t, r.lenient(false), "it is back")
 		r.fallen["two"] = struct{}{}
-		assert.Equal(t, mostLeniency/2, r.lenient(false))
-		time.Sleep(mostLeniency / 2) //nolint:forbidigo // fake time
+		assert.Equal(t, mostBudget/2, r.lenient(false))
+		time.Sleep(mostBudget / 2) //nolint:forbidigo // fake time
 		assert.Zero(t, r.lenient(false), "it does not come")
 		time.Sleep(time.Hour) //nolint:forbidigo // fake time
 		assert.Zero(t, r.lenient(false), "and is not waited for again")

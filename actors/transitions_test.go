@@ -48,7 +48,7 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 			k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
 			defer k.cancel()
 			for _, g := range test.looks {
-				k.seen.observe(k, replicaset.View{Generation: g})
+				k.transitions.observe(k, replicaset.View{Generation: g})
 			}
 			var told []string
 			for _, line := range log.find("") {
@@ -70,7 +70,7 @@ func TestTheDeadAreCounted(t *testing.T) {
 	require.NoError(t, err)
 	k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: slog.New(slog.DiscardHandler), Metrics: m.ReplicaSet("main")}})
 	defer k.cancel()
-	k.seen.observe(k, replicaset.View{Dead: 2, Workers: []replicaset.Worker{{State: replicaset.Running}, {State: replicaset.Dead}}}) // a member that has just died
+	k.transitions.observe(k, replicaset.View{Dead: 2, Workers: []replicaset.Worker{{State: replicaset.Running}, {State: replicaset.Dead}}}) // a member that has just died
 	assert.InDelta(t, 3, counted(t, registry, "workers"), 0)
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 func TestPace(t *testing.T) {
-	var p pace
+	var p appendRate
 	come := func(came int64, over time.Duration, times int) {
 		for range times {
 			p.add(came, over)
@@ -38,7 +38,7 @@ func TestPace(t *testing.T) {
 
 func TestCrowd(t *testing.T) {
 	var c crowd
-	var p pace
+	var p appendRate
 	now := time.Now()
 	come := func(times int, apart time.Duration) {
 		for range times {

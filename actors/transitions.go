@@ -7,10 +7,10 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// seen is what the coordinator has told people: it turns looks into metrics
-// and log lines where something changed. It belongs to the coordinator's
+// transitionLog turns looks into metrics and log lines where something changed. It
+// remembers what it has recorded. It belongs to the coordinator's
 // goroutine.
-type seen struct {
+type transitionLog struct {
 	looked     bool // before
 	generation replicaset.Generation
 	leading    bool
@@ -24,7 +24,7 @@ type seen struct {
 }
 
 // observe records what a look shows.
-func (s *seen) observe(k *coordinator, v replicaset.View) {
+func (t *transitionLog) observe(k *coordinator, v replicaset.View) {
 	m := k.worker.Metrics
 	states := map[string]int{}
 	for _, w := range v.Workers {
@@ -36,69 +36,69 @@ func (s *seen) observe(k *coordinator, v replicaset.View) {
 	m.Leader(leads)
 	m.LeaderUnlocked(replicaset.LeadsUnlocked(k.state, v))
 	m.Generation(v.Generation.Number)
-	if leads != s.leading {
-		s.leading = leads
+	if leads != t.leading {
+		t.leading = leads
 		k.log.Info("leadership changed", "leading", leads)
 	}
-	if me, _ := v.Worker(k.state.Self); me.Drained != s.isDrained {
-		s.isDrained = me.Drained
+	if me, _ := v.Worker(k.state.Self); me.Drained != t.isDrained {
+		t.isDrained = me.Drained
 		k.log.Info("somebody has drained this worker, or ended that; orchestrator_operations says who and why", "drained", me.Drained)
 	}
-	m.Drained(s.isDrained)
+	m.Drained(t.isDrained)
 	g := v.Generation
 	if g.State == replicaset.Active {
 		m.GenerationBlocked(false)
 	}
-	if g.State == replicaset.Active && !s.looked { // it came about before this worker
+	if g.State == replicaset.Active && !t.looked { // it came about before this worker
 		k.log.Info("found a generation", "generation", g.Number, "members", len(g.Members), "active_for", g.ActiveFor)
 	} else {
-		s.changes(k, g)
+		t.changes(k, g)
 	}
-	s.looked, s.generation = true, g
+	t.looked, t.generation = true, g
 }
 
 // changes records what has become of the generation since the look before.
-func (s *seen) changes(k *coordinator, g replicaset.Generation) {
+func (t *transitionLog) changes(k *coordinator, g replicaset.Generation) {
 	m := k.worker.Metrics
-	another := g.Number != s.generation.Number && g.Number != 0
+	another := g.Number != t.generation.Number && g.Number != 0
 	if another && g.State == replicaset.Preparing {
 		k.log.Info("a new generation is in preparation", "generation", g.Number, "cause", g.Cause, "reason", g.Reason)
 	}
-	if g.State == replicaset.Active && (another || s.generation.State != replicaset.Active) {
+	if g.State == replicaset.Active && (another || t.generation.State != replicaset.Active) {
 		m.GenerationChanged(g.Cause) // who died or joined while it was prepared belongs to it, so it counts when it is complete
 		m.Coordination(measure.PhasePrepare, g.Age-g.ActiveFor)
 		now := time.Now()
-		s.prepared, s.active = now.Add(-g.Age), now.Add(-g.ActiveFor)
+		t.prepared, t.active = now.Add(-g.Age), now.Add(-g.ActiveFor)
 		k.log.Info("a generation is active", "generation", g.Number, "members", len(g.Members), "took", g.Age-g.ActiveFor,
 			"cause", g.Cause, "reason", g.Reason)
 	}
 }
 
 // stopping begins to measure a pause.
-func (s *seen) stopping() {
-	s.stopBegan = time.Now()
-	if s.pauseBegan.IsZero() {
-		s.pauseBegan = s.stopBegan
+func (t *transitionLog) stopping() {
+	t.stopBegan = time.Now()
+	if t.pauseBegan.IsZero() {
+		t.pauseBegan = t.stopBegan
 	}
 }
 
 // drained says that nothing is handled any more.
-func (s *seen) drained(m *measure.ReplicaSet) {
-	if !s.stopBegan.IsZero() {
-		m.Coordination(measure.PhaseStop, time.Since(s.stopBegan))
-		s.stopBegan = time.Time{}
+func (t *transitionLog) drained(m *measure.ReplicaSet) {
+	if !t.stopBegan.IsZero() {
+		m.Coordination(measure.PhaseStop, time.Since(t.stopBegan))
+		t.stopBegan = time.Time{}
 	}
 }
 
 // started says that partitions handle events again.
-func (s *seen) started(m *measure.ReplicaSet) {
-	if !s.active.IsZero() {
-		m.Coordination(measure.PhaseStart, time.Since(s.active))
-		m.Coordination(measure.PhaseTotal, time.Since(s.prepared))
-		s.prepared, s.active = time.Time{}, time.Time{}
+func (t *transitionLog) started(m *measure.ReplicaSet) {
+	if !t.active.IsZero() {
+		m.Coordination(measure.PhaseStart, time.Since(t.active))
+		m.Coordination(measure.PhaseTotal, time.Since(t.prepared))
+		t.prepared, t.active = time.Time{}, time.Time{}
 	}
-	if !s.pauseBegan.IsZero() {
-		m.Paused(time.Since(s.pauseBegan))
-		s.pauseBegan = time.Time{}
+	if !t.pauseBegan.IsZero() {
+		m.Paused(time.Since(t.pauseBegan))
+		t.pauseBegan = time.Time{}
 	}
 }

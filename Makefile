@@ -90,6 +90,12 @@ fmt: $(GOLANGCI_LINT) $(GOFUMPT) ## Format all Go files
 demo: postgres ## Show processes that join, leave and die while they share a stream of events; SQL=1 shows how it is proved, KEEP=1 goes on
 	go run ./test/demo
 
+# In the example's directory, since it may be a module of its own. The server is stopped at the end.
+.PHONY: example
+example: postgres ## Run an example against a throwaway PostgreSQL; NAME=batches, see examples/README.md
+	@cd examples/$(or $(NAME),basic) && $(abspath $(PGTEST)) run -- sh -c '\
+		export DATABASE_URL=$$PGTEST_URL TEST_DATABASE_URL=$$PGTEST_URL; if [ -e main.go ]; then go run .; else go test -v .; fi'
+
 .PHONY: bench
 bench: postgres ## Measure reading, handling, latency and idle cost beside a plain reader; ONLY=catchup/1x1 EVENTS=100000 ROUNDS=3
 	go run ./test/bench

@@ -4,6 +4,7 @@ package examples
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -14,15 +15,27 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { os.Exit(inDirectory(m)) }
+
+// inDirectory runs the tests with a directory for the examples' programs.
+func inDirectory(m *testing.M) (code int) {
+	var err error
+	if programs, err = os.MkdirTemp("", "examples"); err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(programs)
+	return pgtest.RunMain(m)
+}
 
 // patience bounds every wait.
 const patience = time.Minute
 
 func TestBasic(t *testing.T) {
+	t.Parallel()
 	binary := build(t, "basic")
 
 	t.Run("goes on where it stopped", func(t *testing.T) {
+		t.Parallel()
 		dsn := pgtest.NewDSN(t)
 		for run := range 2 {
 			example := start(t, binary, "DATABASE_URL="+dsn)
@@ -36,6 +49,7 @@ func TestBasic(t *testing.T) {
 		}
 	})
 	t.Run("two processes share the stream", func(t *testing.T) {
+		t.Parallel()
 		dsn := pgtest.NewDSN(t)
 		for _, example := range []*process{start(t, binary, "DATABASE_URL="+dsn), start(t, binary, "DATABASE_URL="+dsn)} {
 			example.expect(`^read model: Ada Lovelace, renamed 1 time`)
@@ -44,6 +58,7 @@ func TestBasic(t *testing.T) {
 		assert.Equal(t, 2, query[int](t, dsn, "SELECT count(*)::int FROM example_users WHERE renamed = 1"))
 	})
 	t.Run("ends at Ctrl-C", func(t *testing.T) {
+		t.Parallel()
 		example := start(t, binary, "DATABASE_URL="+pgtest.NewDSN(t))
 		example.expectLog("joining the replica set")
 		example.interrupt()
@@ -51,24 +66,19 @@ func TestBasic(t *testing.T) {
 		require.Zero(t, example.wait())
 	})
 	t.Run("says that it needs a database", func(t *testing.T) {
+		t.Parallel()
 		example := start(t, binary, "DATABASE_URL=")
 		require.Equal(t, 1, example.wait())
 		example.expectLog("set DATABASE_URL")
 	})
 }
 
-func TestDatabaseSQL(t *testing.T) {
-	example := start(t, build(t, "database-sql"), "DATABASE_URL="+pgtest.NewDSN(t))
-	for _, table := range []string{"by_hand", "gorm", "bun", "sqlc", "sqlc_pgx"} {
-		example.expect(`^orders_` + table + `: 2 items, 17 in all, placed: true$`)
-	}
-	require.Zero(t, example.wait())
-}
-
 func TestMultipleReplicaSets(t *testing.T) {
+	t.Parallel()
 	binary := build(t, "multiple-replica-sets")
 
 	t.Run("run in one process", func(t *testing.T) {
+		t.Parallel()
 		t.Cleanup(http.DefaultClient.CloseIdleConnections)
 		dsn := pgtest.NewDSN(t)
 		example := start(t, binary, "DATABASE_URL="+dsn, "METRICS_ADDRESS=127.0.0.1:0")
@@ -89,6 +99,7 @@ func TestMultipleReplicaSets(t *testing.T) {
 		assert.Equal(t, 2, query[int](t, dsn, "SELECT count(*)::int FROM orchestrator_workers WHERE state = 'stopped'"))
 	})
 	t.Run("end together when one task fails", func(t *testing.T) {
+		t.Parallel()
 		example := start(t, binary, "DATABASE_URL="+pgtest.NewDSN(t), "METRICS_ADDRESS=127.0.0.1:not-a-port")
 		require.Equal(t, 1, example.wait())
 		example.expectLog("multiple-replica-sets: .*not-a-port")

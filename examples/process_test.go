@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -21,19 +22,49 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// build builds an example, under the race detector if the test is.
-func build(t *testing.T, example string) (binary string) {
-	t.Helper()
-	binary = filepath.Join(t.TempDir(), example)
-	args := []string{"build", "-o", binary}
+// programs is where the examples are built. TestMain makes the directory and removes it.
+var programs string
+
+// built builds all examples, once and together, under the race detector if the test is.
+var built = sync.OnceValue(func() error {
+	mains, err := filepath.Glob("*/main.go")
+	if err != nil {
+		return err
+	}
+	own, args := []string{}, []string{"build", "-o", programs + "/"}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		args = append(args, "-race")
 	}
-	command := exec.CommandContext(t.Context(), "go", append(args, ".")...)
-	command.Dir = example // it may be a module of its own
-	output, err := command.CombinedOutput()
-	require.NoError(t, err, "%s", output)
-	return binary
+	together := slices.Clone(args)
+	for _, main := range mains {
+		example := filepath.Dir(main)
+		if _, err := os.Stat(filepath.Join(example, "go.mod")); err == nil {
+			own = append(own, example)
+		} else {
+			together = append(together, "./"+example)
+		}
+	}
+	err = goIn(".", together)
+	for _, module := range own {
+		err = errors.Join(err, goIn(module, append(args, ".")))
+	}
+	return err
+})
+
+func goIn(dir string, args []string) error {
+	command := exec.Command("go", args...)
+	command.Dir = dir
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s in %s: %w\n%s", args[0], dir, err, output)
+	}
+	return nil
+}
+
+// build returns an example's program.
+func build(t *testing.T, example string) (binary string) {
+	t.Helper()
+	require.NoError(t, built())
+	return filepath.Join(programs, example)
 }
 
 // process is a running example.

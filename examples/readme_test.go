@@ -1,0 +1,46 @@
+package examples
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
+)
+
+// varies is what is not the same in each run: times, numbers of statements, ports.
+var varies = regexp.MustCompile(`\d+ ms|\d+ statements|127\.0\.0\.1:\d+|\d+\.\d+s`)
+
+// steady is an output without what varies.
+func steady(output string) []string {
+	return strings.Split(strings.TrimSpace(varies.ReplaceAllString(output, "…")), "\n")
+}
+
+// shown is the output that an example's README shows: its first block without a language.
+func shown(t *testing.T, example string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(example, "README.md"))
+	require.NoError(t, err)
+	block := regexp.MustCompile("(?s)\n\n```\n(.+?)\n```\n").FindSubmatch(text)
+	require.NotNil(t, block, "no output in the README of %s", example)
+	return steady(string(block[1]))
+}
+
+// Each example prints what its README shows, when it is run again too.
+func TestExamplesPrintWhatTheirReadmesShow(t *testing.T) {
+	for _, example := range []string{
+		"database-sql",
+	} {
+		t.Run(example, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, build(t, example), "DATABASE_URL="+pgtest.NewDSN(t))
+			require.Zero(t, p.wait())
+			assert.Equal(t, shown(t, example), steady(p.stdout.String()))
+		})
+	}
+}

@@ -34,7 +34,7 @@ func shown(t *testing.T, example string) []string {
 // Each example prints what its README shows, when it is run again too.
 func TestExamplesPrintWhatTheirReadmesShow(t *testing.T) {
 	for _, example := range []string{
-		"batches", "partitions", "effects", "publisher", "error-policies", "rebuild-and-cut-over", "read-your-own-writes", "migration", "database-sql",
+		"batches", "partitions", "effects", "publisher", "error-policies", "rebuild-and-cut-over", "read-your-own-writes", "migration", "metrics-and-tracing", "database-sql",
 	} {
 		t.Run(example, func(t *testing.T) {
 			t.Parallel()

@@ -44,3 +44,12 @@ func TestExamplesPrintWhatTheirReadmesShow(t *testing.T) {
 		})
 	}
 }
+
+func TestGracefulShutdown(t *testing.T) {
+	t.Parallel()
+	p := start(t, build(t, "graceful-shutdown"), "DATABASE_URL="+pgtest.NewDSN(t))
+	p.expect("^writing a report$")
+	p.interrupt()
+	require.Zero(t, p.wait())
+	assert.Equal(t, shown(t, "graceful-shutdown"), steady(p.stdout.String()))
+}

@@ -2,6 +2,7 @@ package examples
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -52,4 +53,20 @@ func TestGracefulShutdown(t *testing.T) {
 	p.interrupt()
 	require.Zero(t, p.wait())
 	assert.Equal(t, shown(t, "graceful-shutdown"), steady(p.stdout.String()))
+}
+
+// The tests of the example testing pass as its README shows, and are skipped where there is no server.
+func TestTesting(t *testing.T) {
+	t.Parallel()
+	test := func(url string) []string {
+		command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", ".")
+		command.Dir, command.Env = "testing", append(os.Environ(), "TEST_DATABASE_URL="+url)
+		output, err := command.CombinedOutput()
+		require.NoError(t, err, "%s", output)
+		return regexp.MustCompile(`(?m)^--- .*$`).FindAllString(string(output), -1)
+	}
+	assert.Equal(t, shown(t, "testing"), steady(strings.Join(test(pgtest.NewDSN(t)), "\n")))
+	for _, line := range test("") {
+		assert.Contains(t, line, "SKIP")
+	}
 }

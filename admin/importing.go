@@ -61,7 +61,7 @@ func (a *Admin) ImportCheckpoints(ctx context.Context, projection, reason string
 	return done, a.explain(ctx, fmt.Sprintf("importing the checkpoints of projection %q", projection), err)
 }
 
-// The rows are locked in the order in which the manual processor locks them.
+// The rows are locked in the order in which the manual runner locks them.
 const sqlManualRows = `
 SELECT projection_name, last_global_position FROM %s
 WHERE projection_name = $1 OR starts_with(projection_name, $1 || '[') OR starts_with(projection_name, $1 || '_p')
@@ -119,7 +119,7 @@ func (c change) importCheckpoints(ctx context.Context, projection, reason string
 	return done, c.takeOver(ctx, projection, reason, table, pieces, &done)
 }
 
-// nothingAside makes sure that the manual processor has put nothing aside.
+// nothingAside makes sure that the manual runner has put nothing aside.
 func (c change) nothingAside(ctx context.Context, projection string) error {
 	letters := c.admin.eventStore.DeadLettersTable().Sanitize()
 	var there bool

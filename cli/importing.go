@@ -15,7 +15,7 @@ const importing = "import-checkpoints"
 func (a *app) importCommand() *urfave.Command {
 	return &urfave.Command{
 		Name: importing, Usage: "go on where a manual runner of a projection has stopped", ArgsUsage: "PROJECTION",
-		Description: "The rows of this library's manual processor become the replica set's checkpoints, exactly, and\nare deleted, which ends processors that still run. pupsourcing's rows of partitions are taken at\ntheir lowest position, so events may be handled again: stop its processors first, when all have\nreached one position.",
+		Description: "The rows of this library's manual runner become the replica set's checkpoints, exactly, and\nare deleted, which ends processors that still run. pupsourcing's rows of partitions are taken at\ntheir lowest position, so events may be handled again: stop its processors first, when all have\nreached one position.",
 		Flags:       losing(), Action: a.importCheckpoints, ShellComplete: a.completeProjections,
 	}
 }

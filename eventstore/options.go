@@ -24,7 +24,7 @@ func WithAggregateHeadsTable(name string) Option {
 }
 
 // WithCheckpointsTable sets the name, without schema, of the table in which
-// pupsourcing's own processors and the manual processor keep their positions. Defaults to
+// pupsourcing's own processors and the manual runner keep their positions. Defaults to
 // "projection_checkpoints". The store itself never reads or writes it. The names of DeadLettersTable and
 // ParkedAggregatesTable follow from it.
 func WithCheckpointsTable(name string) Option {

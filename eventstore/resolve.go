@@ -35,7 +35,7 @@ var errSharedPath = errors.New("the session's search_path is not the one that it
 	"name the tables' schema with eventstore.WithSchema")
 
 // Resolve returns the store with the schemas of its tables, as db finds them now: whatever becomes of a connection's search_path, and
-// whichever temporary tables there are, its statements use these tables. The orchestrator and the manual processor resolve
+// whichever temporary tables there are, its statements use these tables. The orchestrator and the manual runner resolve
 // the store that they are given. A store with [WithSchema] is returned as it is, and so is a resolved one.
 //
 // If db is a pool whose connection was given another search_path, it asks on a new connection: a

@@ -128,13 +128,13 @@ func (s *Store) CheckpointsTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.checkpoints)
 }
 
-// DeadLettersTable is the name of the table in which the manual processor keeps events that it could not handle: projection_dead_letters, or
+// DeadLettersTable is the name of the table in which the manual runner keeps events that it could not handle: projection_dead_letters, or
 // the checkpoints table's name with _dead_letters after it if that is not projection_checkpoints. It is in the schema of the checkpoints table.
 func (s *Store) DeadLettersTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.letters())
 }
 
-// ParkedAggregatesTable is the name of the table of the aggregates that the manual processor has parked, by the same rule.
+// ParkedAggregatesTable is the name of the table of the aggregates that the manual runner has parked, by the same rule.
 func (s *Store) ParkedAggregatesTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.parked())
 }

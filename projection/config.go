@@ -90,7 +90,7 @@ func (c ProcessorConfig) describe() (d handling.Description, policied bool, err 
 	case manual.IsRow(d.Name):
 		return d, false, fmt.Errorf("Projection must have a Name that does not end like the checkpoint of a partition, got %q", d.Name)
 	case d.Replaces != "":
-		return d, false, fmt.Errorf("Projection must not be a Successor: %q replaces %q at a cut-over, which the manual processor does not have", d.Name, d.Replaces)
+		return d, false, fmt.Errorf("Projection must not be a Successor: %q replaces %q at a cut-over, which the manual runner does not have", d.Name, d.Replaces)
 	case c.TotalPartitions > 1 && d.Unpartitioned:
 		return d, false, fmt.Errorf("TotalPartitions must be 1, got %d: the projection %q must not be divided", c.TotalPartitions, d.Name)
 	}

@@ -33,7 +33,7 @@ type Delivery struct {
 }
 
 // DeliveryFrom is the delivery that a handler's context carries. ok is false
-// where the orchestrator does not call it: under the manual processor, and in the
+// where the orchestrator does not call it: under the manual runner, and in the
 // tests of a handler.
 func DeliveryFrom(ctx context.Context) (d Delivery, ok bool) {
 	d, ok = handling.DeliveryFrom(ctx).(Delivery)

@@ -17,6 +17,6 @@
 // What an error policy says of an event that failed is a transaction of its own (failing.go), and rows in two tables beside that of the checkpoints
 // (letters.go). They are read after the checkpoint (load.go).
 //
-// The manual processor's checkpoints are rows for ranges of slots. Package internal/manual says which rows a partition is run with, so that every aggregate
+// The manual runner's checkpoints are rows for ranges of slots. Package internal/manual says which rows a partition is run with, so that every aggregate
 // keeps its position when the number of partitions changes. It is a pure function; checkpoint.go performs it.
 package projection

@@ -9,7 +9,7 @@ import (
 // Failure is a failed attempt at an event, as orchestrator.WithFailureHook and ProcessorConfig.FailureHook are told of it.
 type Failure struct {
 	// ReplicaSet, Worker, Generation, PartitionKey and TotalPartitions say where the handler was called: see [Delivery]. The first three are zero
-	// under the manual processor.
+	// under the manual runner.
 	ReplicaSet                    string
 	Worker                        uuid.UUID
 	Generation                    int64

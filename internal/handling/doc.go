@@ -1,4 +1,4 @@
-// Package handling calls handlers safely, and decides what follows when they fail. The processor actor and the manual processor share it.
+// Package handling calls handlers safely, and decides what follows when they fail. The processor actor and the manual runner share it.
 //
 // [Describe] asks a projection for its name, scope and division, and refuses one that would lose what somebody meant to give it.
 // [Handle] turns whatever a handler may do (panic, Goexit, hide a failed statement, end the transaction) into errors that name it.
@@ -7,7 +7,7 @@
 // fault (fault.go): a concurrent transaction, the database or the connection, or an event. Conflicts, losses of the connection and
 // handlers that were idle for too long are no event's failure, unless the connection is lost again and again at the same event. If only
 // the whole batch is known to fail, it is divided until one event is left. The policy (policy.go) says what becomes of that event:
-// the orchestrator retries it without end, the manual processor stops. The caller performs the decision and does all I/O.
+// the orchestrator retries it without end, the manual runner stops. The caller performs the decision and does all I/O.
 //
 // The package declares the interfaces that it needs, so that package projection, which documents them for users, can import it.
 package handling

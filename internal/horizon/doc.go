@@ -90,7 +90,7 @@
 //     term. What was found under an earlier term is not stored any more, and probers that see a new term start afresh.
 //
 // A higher floor only makes a start among open transactions faster. With a floor of 0 it waits until those have ended, or for what counting shows.
-// The manual processor has no table for H: it knows what its own prober found before, while the evidence holds.
+// The manual runner has no table for H: it knows what its own prober found before, while the evidence holds.
 //
 // # The table
 //

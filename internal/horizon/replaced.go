@@ -30,7 +30,7 @@ func (e *ReplacedError) Error() string {
 	return fmt.Sprintf("the events table %s is not the one that was handled so far: at position %d, where the event %s was, it has %s. "+
 		"Rename the tables back, or put the missing events into it with their positions, and all goes on. If this table is the right one, set every checkpoint "+
 		"back to the last position up to which both tables hold the same events, and then delete the table's row of orchestrator_horizons "+
-		"(or restart a manual processor)", e.Table, e.Was.Position, e.Was.ID, found)
+		"(or restart a manual runner)", e.Table, e.Was.Position, e.Was.ID, found)
 }
 
 // verifyTable returns a ReplacedError if the last event that is known to have been stored is gone and the events table is not the one in which it was, or

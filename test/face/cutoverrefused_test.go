@@ -201,12 +201,12 @@ func TestWhatWasReplacedStaysSo(t *testing.T) {
 	require.NoError(t, a.ResetCheckpoints(t.Context(), "p2", admin.Position(5), ""), "which the new version handles again, as the one that counts")
 }
 
-// The manual processor refuses what it cannot cut over, and Run what makes no sense.
+// The manual runner refuses what it cannot cut over, and Run what makes no sense.
 func TestASuccessorThatCannotBeRun(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
 	err := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.db, EventStore: w.store, Projection: newVersion()}).Run(t.Context())
-	require.ErrorContains(t, err, `Projection must not be a Successor: "p2" replaces "p1" at a cut-over, which the manual processor does not have`)
+	require.ErrorContains(t, err, `Projection must not be a Successor: "p2" replaces "p1" at a cut-over, which the manual runner does not have`)
 	err = w.orchestrator("set").Run(t.Context(), []projection.Projection{succeeding{acting{recorder{name: "p1"}}, "p1"}})
 	require.ErrorIs(t, err, orchestrator.ErrInvalidProjections)
 	require.ErrorContains(t, err, `its Replaces must name another projection than itself, got "p1"`)

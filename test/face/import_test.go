@@ -26,7 +26,7 @@ func (w *world) manually(name string, key, total int, until string) {
 	require.NoError(w.t, await(w.t, ended, "the processor to end"))
 }
 
-// A replica set goes on exactly where manual processors have stopped, each partition at its own position.
+// A replica set goes on exactly where manual runners have stopped, each partition at its own position.
 func TestImportGoesOnWhereManualProcessorsWere(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
@@ -52,7 +52,7 @@ func TestImportGoesOnWhereManualProcessorsWere(t *testing.T) {
 	require.ErrorContains(t, err, `it has checkpoints in replica set "set" already`)
 }
 
-// A manual processor that still runs ends: nobody handles an event that the replica set handles too.
+// A manual runner that still runs ends: nobody handles an event that the replica set handles too.
 func TestAnImportEndsManualProcessors(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
@@ -66,7 +66,7 @@ func TestAnImportEndsManualProcessors(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 5, done.Position)
 	w.append("ada", 5)
-	require.ErrorIs(t, await(t, ended, "the manual processor to end"), projection.ErrCheckpointGone)
+	require.ErrorIs(t, await(t, ended, "the manual runner to end"), projection.ErrCheckpointGone)
 	r := start(t, w.orchestrator("set"), recorder{name: "p"})
 	w.awaitHandled("p", 10)
 	require.NoError(t, r.stop())

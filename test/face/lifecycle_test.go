@@ -291,7 +291,7 @@ func TestMetricsHandlerWithoutMetrics(t *testing.T) {
 	}
 }
 
-// The README's way from the manual processor to the orchestrator: what the one has handled, the other does not.
+// The README's way from the manual runner to the orchestrator: what the one has handled, the other does not.
 func TestGoingOverFromTheManualProcessor(t *testing.T) {
 	w := newWorld(t)
 	w.append("ada", 5)

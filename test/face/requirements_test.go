@@ -16,26 +16,26 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
-// documentedGrants is the SQL of the section on rights in docs/operating.md.
+// documentedGrants is the SQL of the section on rights in docs/rights.md.
 func documentedGrants(t *testing.T) string {
 	t.Helper()
-	return documentedSQL(t, "## Rights")
+	return documentedSQL(t, "rights.md", "## Rights")
 }
 
-// documentedText is docs/operating.md. test/mutants runs tests in a directory of their own, so the document is found from this file.
-func documentedText(t *testing.T) string {
+// documentedText is a page of docs. test/mutants runs tests in a directory of their own, so the document is found from this file.
+func documentedText(t *testing.T, page string) string {
 	t.Helper()
 	_, file, _, known := runtime.Caller(0)
 	require.True(t, known)
-	document, err := os.ReadFile(filepath.Join(filepath.Dir(file), "..", "..", "docs", "operating.md"))
+	document, err := os.ReadFile(filepath.Join(filepath.Dir(file), "..", "..", "docs", page))
 	require.NoError(t, err)
 	return string(document)
 }
 
-// documentedSQL is the first SQL of a section of docs/operating.md.
-func documentedSQL(t *testing.T, heading string) string {
+// documentedSQL is the first SQL of a section of a page of docs.
+func documentedSQL(t *testing.T, page, heading string) string {
 	t.Helper()
-	_, section, found := strings.Cut(documentedText(t), heading)
+	_, section, found := strings.Cut(documentedText(t, page), heading)
 	require.True(t, found)
 	_, sql, found := strings.Cut(section, "```sql")
 	require.True(t, found)

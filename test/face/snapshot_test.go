@@ -303,7 +303,7 @@ func TestWhoOnlyReadsNeedsOnlySelect(t *testing.T) {
 	w.awaitHandled("p", 2)
 	reader := w.role("reader", "")
 	w.exec("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-	w.exec(regexp.MustCompile(`\breader\b`).ReplaceAllString(documentedSQL(t, "## See everything at once"), reader))
+	w.exec(regexp.MustCompile(`\breader\b`).ReplaceAllString(documentedSQL(t, "operating.md", "## See everything at once"), reader))
 	w.exec("ALTER ROLE " + reader + " SET default_transaction_read_only = on")
 	w.workers = w.as(reader)
 	for name, of := range readers {

@@ -139,7 +139,7 @@ func TestHandlersOfDatabaseSQLCannotEndTheBatch(t *testing.T) {
 	}
 }
 
-// The manual processor hands events over in the same way.
+// The manual runner hands events over in the same way.
 func TestTheManualProcessorUsesDatabaseSQL(t *testing.T) {
 	w := newWorld(t)
 	w.append("ada", 3)

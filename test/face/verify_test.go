@@ -130,7 +130,7 @@ func TestEachFindingIsTested(t *testing.T) {
 	for kind := range faults {
 		tested[kind] = true
 	}
-	document := documentedText(t)
+	document := documentedText(t, "operating.md")
 	for _, kind := range admin.FindingKinds() {
 		assert.True(t, tested[kind], kind)
 		assert.Contains(t, document, "| `"+kind+"` |")

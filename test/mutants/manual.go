@@ -1,6 +1,6 @@
 package main
 
-// manualGuards are those of the manual processor.
+// manualGuards are those of the manual runner.
 var manualGuards = []guard{
 	{
 		Name:    "manual-checks-the-pooler",

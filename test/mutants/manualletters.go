@@ -1,6 +1,6 @@
 package main
 
-// manualLetterGuards are those of the manual processor's error policies.
+// manualLetterGuards are those of the manual runner's error policies.
 var manualLetterGuards = []guard{
 	{
 		Name: "manual-stops-are-fenced", File: "projection/processor_batch.go",

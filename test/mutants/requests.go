@@ -85,7 +85,7 @@ var requestGuards = []guard{
 	{
 		Name: "imports-end-manual-processors", File: "admin/importing.go",
 		Old: "fmt.Sprintf(sqlDeleteManualRows, table), names)", New: "fmt.Sprintf(sqlDeleteManualRows, table), names[:0])",
-		Test: "TestAnImportEndsManualProcessors", Package: "test/face", Promise: "a manual processor handles nothing that a replica set handles after an import",
+		Test: "TestAnImportEndsManualProcessors", Package: "test/face", Promise: "a manual runner handles nothing that a replica set handles after an import",
 	},
 	{
 		Name: "imports-skip-nothing", File: "admin/importing.go",
@@ -95,7 +95,7 @@ var requestGuards = []guard{
 	{
 		Name: "imports-leave-nothing-aside", File: "admin/importing.go",
 		Old: "	if aside > 0 {", New: "	if aside < 0 {",
-		Test: "TestImportOfWhatCannotBeExact", Package: "test/face", Promise: "what a manual processor has put aside is not forgotten by an import",
+		Test: "TestImportOfWhatCannotBeExact", Package: "test/face", Promise: "what a manual runner has put aside is not forgotten by an import",
 	},
 	{
 		Name: "discards-end-in-turn", File: "pgcoord/reset.go",

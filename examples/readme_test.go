@@ -58,9 +58,11 @@ func TestGracefulShutdown(t *testing.T) {
 // The tests of the example testing pass as its README shows, and are skipped where there is no server.
 func TestTesting(t *testing.T) {
 	t.Parallel()
+	binary := filepath.Join(t.TempDir(), "invoices.test")
+	require.NoError(t, goIn("testing", []string{"test", "-c", "-o", binary}))
 	test := func(url string) []string {
-		command := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", ".")
-		command.Dir, command.Env = "testing", append(os.Environ(), "TEST_DATABASE_URL="+url)
+		command := exec.CommandContext(t.Context(), binary, "-test.v")
+		command.Env = append(os.Environ(), "TEST_DATABASE_URL="+url)
 		output, err := command.CombinedOutput()
 		require.NoError(t, err, "%s", output)
 		return regexp.MustCompile(`(?m)^--- .*$`).FindAllString(string(output), -1)

@@ -44,16 +44,8 @@ func run(ctx context.Context, db *pgxpool.Pool) error {
 	}
 	fmt.Printf("totals: 1000 events in %d statements\n", totals.statements)
 	fmt.Printf("ledger: 1000 events in %d statements\n", ledger.statements)
-	rows, err := db.Query(ctx, `SELECT customer || ': ' || orders || ' orders, ' || total || ' in all; the ledger has ' || sum(amount)
+	return setup.PrintLines(ctx, db, `SELECT customer || ': ' || orders || ' orders, ' || total || ' in all; the ledger has ' || sum(amount)
 		FROM totals JOIN ledger USING (customer) GROUP BY customer ORDER BY customer`)
-	if err != nil {
-		return err
-	}
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	for _, line := range lines {
-		fmt.Println(line)
-	}
-	return err
 }
 
 // Totals adds up the orders of each customer. A projection that embeds BatchOnly has no Handle.

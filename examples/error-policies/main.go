@@ -145,14 +145,6 @@ func (p Payments) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent
 // show prints what each projection has.
 func show(ctx context.Context, db *pgxpool.Pool, when string) error {
 	fmt.Println(when + ":")
-	rows, err := db.Query(ctx, `SELECT projection || ': ' || string_agg(account || ' ' || total, ', ' ORDER BY account)
+	return setup.PrintLines(ctx, db, `SELECT '  ' || projection || ': ' || string_agg(account || ' ' || total, ', ' ORDER BY account)
 		FROM payments GROUP BY projection ORDER BY projection`)
-	if err != nil {
-		return err
-	}
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	for _, line := range lines {
-		fmt.Println("  " + line)
-	}
-	return err
 }

@@ -56,15 +56,7 @@ func run(ctx context.Context, db *pgxpool.Pool) error {
 	if _, err := orch.RunUntilCaughtUp(ctx, []projection.Projection{Visits{by: "worker"}}); err != nil {
 		return err
 	}
-	rows, err := db.Query(ctx, "SELECT handled_by || ': ' || count(*) || ' events' FROM visits GROUP BY handled_by ORDER BY 1")
-	if err != nil {
-		return err
-	}
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	for _, line := range lines {
-		fmt.Println(line)
-	}
-	return err
+	return setup.PrintLines(ctx, db, "SELECT handled_by || ': ' || count(*) || ' events' FROM visits GROUP BY handled_by ORDER BY 1")
 }
 
 // manualRunner runs two processors until they have handled so many events.

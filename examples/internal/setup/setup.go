@@ -84,6 +84,19 @@ func Append(ctx context.Context, db *pgxpool.Pool, store *eventstore.Store, even
 	return result, err
 }
 
+// PrintLines prints the one text that each row of a query has.
+func PrintLines(ctx context.Context, db *pgxpool.Pool, query string) error {
+	rows, err := db.Query(ctx, query)
+	if err != nil {
+		return err
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, line := range lines {
+		fmt.Println(line)
+	}
+	return err
+}
+
 // Worker is a worker that runs in the background.
 type Worker struct {
 	cancel context.CancelFunc

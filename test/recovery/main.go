@@ -20,6 +20,7 @@ type scenario struct {
 	options     stageOptions
 	prepare     func(context.Context, *stage) error
 	repeat      func(ctx context.Context, s *stage, i int) error
+	leave       func() error // ends workers in this process, before the server ends; may be nil
 	close       func() error // of what the scenario itself opened; may be nil
 	possible    func() error // why it cannot be played here; may be nil
 	unchecked   bool         // its events are not handled by one projection to the end
@@ -29,6 +30,7 @@ type scenario struct {
 func scenarios(env settings) []scenario {
 	return []scenario{
 		firstWorker(), membership(), killing(env), freezing(), hostGone(), hostVanished(), restarting(), bursting(), rolling(), many(env),
+		joining(10), joining(50), joining(100),
 	}
 }
 
@@ -79,6 +81,9 @@ func (sc scenario) play(ctx context.Context, env settings, r *report) (err error
 		if keep {
 			logs, _ := filepath.Abs(s.dir)
 			fmt.Fprintln(os.Stderr, "recovery: the logs are kept in", logs)
+		}
+		if sc.leave != nil {
+			err = errors.Join(err, sc.leave())
 		}
 		err = errors.Join(err, s.close(keep))
 		if sc.close != nil {

@@ -120,6 +120,8 @@ type worker struct {
 	hook      *failureHook // nil without WithFailureHook
 	notices   notices
 	positions positions
+	// rightsChecked says that the right to end the others' sessions was looked up. It belongs to whichever execution runs.
+	rightsChecked bool
 	// late is events that failed and were handled later, which the tables do not say yet. It outlives the processors.
 	late lateRecords
 }

@@ -255,7 +255,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.worker.abandonedFailed(k.log, m.view.WithoutAids)
 	}
 	k.tellChanged(c, m.believed.changed(m.view))
-	k.view = replicaset.Remembering(k.ages.Measure(m.view, m.at), k.view)
+	k.view = replicaset.Remembering(k.ages.Measure(m.view, m.at), k.view, k.state.Self)
 	k.tellWatched(c, k.worker.Store.SeesAppends() && replicaset.WatchesAppends(k.state, k.view))
 	var actions []replicaset.Action
 	k.state, actions = replicaset.Decide(k.state, k.view)

@@ -78,8 +78,10 @@ func (e *execution) perform(ctx context.Context, a replicaset.Action) error {
 			return w.Store.RequestGeneration(ctx, db, w.self())
 		case replicaset.Report:
 			changed, err := w.Store.SetState(ctx, db, w.self(), a.State, a.Generation)
-			if err == nil && changed && a.State == replicaset.Running {
-				err = e.checkRights(ctx, db)
+			if err == nil && changed && a.State == replicaset.Running && (e.leads || !w.rightsChecked) {
+				if err = e.checkRights(ctx, db); err == nil {
+					w.rightsChecked = true
+				}
 			}
 			if !changed || e.leads || w.session == nil {
 				e.lookAgain(0) // what follows is up to this worker; others are notified of it
@@ -180,12 +182,21 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, p replicaset.P
 	return nil
 }
 
-// reportRunning is how long after the start a worker reports that it is running:
-// first the partitions, then the paperwork; one worker after the other.
+// reportRunning is how long after the start a worker reports that it is running: first
+// the partitions, then the paperwork. The workers do so one after the other, each
+// reportRunningEach after the one before it, or less if all together would take longer than
+// reportRunningAll.
 const (
 	reportRunning     = 50 * time.Millisecond
 	reportRunningEach = 10 * time.Millisecond
+	reportRunningAll  = 150 * time.Millisecond
 )
+
+// reportAfter is how long after the start the worker of a rank reports that it is running.
+func reportAfter(rank, members int) time.Duration {
+	each := min(reportRunningEach, reportRunningAll/time.Duration(max(1, members)))
+	return reportRunning + time.Duration(max(0, rank))*each
+}
 
 // readAssignment reads what the worker handles in the generation, and then whether
 // anything of it is missing.
@@ -231,7 +242,7 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 		return nil
 	}
 	rank := slices.Index(e.view.Generation.Members, w.self())
-	e.lookAgain(reportRunning + time.Duration(max(0, rank))*reportRunningEach)
+	e.lookAgain(reportAfter(rank, len(e.view.Generation.Members)))
 	return nil
 }
 

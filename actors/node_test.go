@@ -141,7 +141,7 @@ func (n *node) conclude() {
 		seen = *n.seen
 		seen.At = n.at
 	}
-	n.k.view = replicaset.Remembering(seen, n.k.view)
+	n.k.view = replicaset.Remembering(seen, n.k.view, n.id)
 	n.k.state, actions = n.world.decide(n.k.state, n.k.view)
 	n.seen = nil
 	for _, a := range actions {

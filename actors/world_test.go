@@ -111,7 +111,7 @@ func (w *world) view(n *node, glance bool) replicaset.View {
 	}
 	for _, other := range w.nodes {
 		row := w.rows[other.id]
-		if row == nil || (!alive(row) && other != n) {
+		if row == nil || (!alive(row) && other != n) || (glance && other != n) {
 			continue
 		}
 		seen := replicaset.Worker{

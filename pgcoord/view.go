@@ -12,9 +12,12 @@ import (
 )
 
 // viewColumns are a generation g, and a worker w with its heartbeat h, as scanView takes
-// them.
+// them. Only the first row has the members: with all rows, a look would grow with the square
+// of their number.
 const viewColumns = `
-       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''), coalesce(g.reason, ''), coalesce(array_remove(g.members, NULL), '{}'),
+       coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''),
+       CASE WHEN row_number() OVER (ORDER BY w.worker_id) = 1 THEN coalesce(g.reason, '') END,
+       CASE WHEN row_number() OVER (ORDER BY w.worker_id) = 1 THEN coalesce(array_remove(g.members, NULL), '{}') END,
        CASE WHEN isfinite(g.created_at) THEN extract(epoch FROM now() - g.created_at)::float8 * 1000 ELSE 0 END,
        CASE WHEN isfinite(g.activated_at) THEN extract(epoch FROM now() - g.activated_at)::float8 * 1000 ELSE 0 END,
        w.worker_id, w.name, w.state, w.generation, array_remove(w.projections, NULL), array_remove(w.unpartitioned, NULL), w.partitions,
@@ -90,15 +93,16 @@ const mayChange = `
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE c.relname = 'orchestrator_workers' AND n.nspname = $6), false) END`
 
-// What a follower needs to follow a change of generation. A scan of the locks takes
-// as long as all the rest, and makes others wait for it.
+// What a follower needs to follow a change of generation: the generation, and the worker
+// itself. A scan of the locks takes as long as all the rest, and makes others wait for it.
+// The rows of all workers, read by each of them at each step of a change, would cost the
+// square of their number.
 const sqlGlance = `
 SELECT false AS leading, false AS locked, 0, false, 0::float8, '', 0::float8, '', extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
 ` + viewColumns + `, 0
 FROM (VALUES (1)) AS one (row)
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
-LEFT JOIN {{schema}}orchestrator_workers AS w
-       ON w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id = $2 OR w.worker_id = ANY (g.members))
+LEFT JOIN {{schema}}orchestrator_workers AS w ON w.replica_set = $1 AND w.worker_id = $2
 LEFT JOIN {{schema}}orchestrator_heartbeats AS h ON h.worker_id = w.worker_id
 WHERE ` + dbguard.Primary + `
 ORDER BY w.worker_id LIMIT {{all rows and drains}}`
@@ -109,8 +113,8 @@ var (
 	sqlGlanceWithout  = withoutAids(sqlGlance)
 )
 
-// Glance reads what Observe reads, but for leadership, sessions and LastAllocated, whose
-// fields stay zero.
+// Glance reads what Observe reads, but for the other workers, leadership, sessions and
+// LastAllocated, whose fields stay zero.
 func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset.View, error) {
 	v, err := s.view(ctx, db, sqlGlance, sqlGlanceWithout, s.replicaSet, worker)
 	v.Glance = true
@@ -173,6 +177,8 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 		name                   *string
 		state, generationState *string
 		generation             *int64
+		reason                 *string
+		members                []uuid.UUID
 		partitions             *int
 		w                      replicaset.Worker
 		checkpoints            string
@@ -180,7 +186,7 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 	)
 	g := &v.Generation
 	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &v.LeaderMayWrite, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
-		&g.Number, &generationState, &g.Cause, &g.Reason, &g.Members, &age, &activeFor,
+		&g.Number, &generationState, &g.Cause, &reason, &members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
 		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.WithoutPartitions, &w.Drained, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)
 	if err != nil {
@@ -191,6 +197,9 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 		if err := json.Unmarshal([]byte(checkpoints), &v.Checkpoints); err != nil {
 			return fmt.Errorf("reading the sums of the worker's checkpoints: %w", err)
 		}
+	}
+	if reason != nil {
+		g.Reason, g.Members = *reason, members
 	}
 	if len(contradicting) > 0 {
 		v.Contradicting = contradicting

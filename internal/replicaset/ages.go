@@ -1,6 +1,7 @@
 package replicaset
 
 import (
+	"maps"
 	"strconv"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 //
 // It belongs to the coordinator's goroutine.
 type Ages struct {
-	at    time.Duration // of the look before
 	stood map[standing]since
 }
 
@@ -26,26 +26,30 @@ type standing struct {
 	id   uuid.UUID
 }
 
-// since is a value, and since when it has stood.
+// since is a value, since when it has stood, and when it was last seen.
 type since struct {
-	value string
-	at    time.Duration
+	value    string
+	at, seen time.Duration
 }
 
 // Measure returns the view with ages on the worker's clock. at is when it was seen, on the same clock.
 func (a *Ages) Measure(v View, at time.Duration) View {
 	before := *a
-	*a = Ages{at: at, stood: map[standing]since{}}
+	*a = Ages{stood: map[standing]since{}}
+	if v.Glance { // which shows neither the other workers nor sessions
+		*a = Ages{stood: maps.Clone(before.stood)}
+	}
 	age := func(what string, id uuid.UUID, value string, databases time.Duration) time.Duration {
 		key := standing{what, id}
 		stood, known := before.stood[key]
 		if !known || stood.value != value {
 			databases = max(databases, 0)
-			if known { // it is not older than the look before
-				databases = min(databases, at-before.at)
+			if known { // it is not older than the look that showed the other value
+				databases = min(databases, at-stood.seen)
 			}
-			stood = since{value, at - databases}
+			stood = since{value: value, at: at - databases}
 		}
+		stood.seen = at
 		a.stood[key] = stood
 		own := at - stood.at
 		if (own - databases).Abs() < agesAgree {
@@ -54,13 +58,7 @@ func (a *Ages) Measure(v View, at time.Duration) View {
 		return own
 	}
 	v.At = at
-	if v.Glance {
-		for _, what := range []string{"session", "server"} {
-			if stood, known := before.stood[standing{what: what}]; known {
-				a.stood[standing{what: what}] = stood
-			}
-		}
-	} else {
+	if !v.Glance {
 		v.SessionAge = age("session", uuid.Nil, v.Session, v.SessionAge)
 		v.ServerAge = age("server", uuid.Nil, v.Server, v.ServerAge)
 	}

@@ -47,6 +47,23 @@ func TestAgesAreMeasuredOnTheWorkersClock(t *testing.T) {
 	assert.Equal(t, NoHeartbeat, missing.Workers[0].HeartbeatAge)
 }
 
+// A glance shows nobody else. What is known of the others' heartbeats lasts until the next whole look, and one that came meanwhile may be as old as the whole look before.
+func TestAGlanceKeepsTheOthersAges(t *testing.T) {
+	var a Ages
+	const s = time.Second
+	whole := func(at time.Duration, heartbeat string, databases time.Duration) time.Duration {
+		v := a.Measure(View{Workers: []Worker{{ID: ann, Heartbeat: heartbeat, HeartbeatAge: databases}, {ID: bob}}}, at)
+		return v.Workers[0].HeartbeatAge
+	}
+	assert.Equal(t, 10*s, whole(5*s, "a", 10*s))
+	for at := 6 * s; at < 20*s; at += s {
+		a.Measure(View{Glance: true, Workers: []Worker{{ID: bob}}}, at)
+	}
+	assert.Equal(t, 25*s, whole(20*s, "a", 0), "the database's clock was set back")
+	a.Measure(View{Glance: true, Workers: []Worker{{ID: bob}}}, 29*s)
+	assert.Equal(t, 10*s, whole(30*s, "b", time.Hour), "and ahead")
+}
+
 // held is a view in which something that is no live worker's session has the leader's lock.
 func held(pid int, workers ...Worker) View {
 	v := sight(active(1, ann, bob), workers...)

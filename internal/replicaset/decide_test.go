@@ -537,15 +537,20 @@ func TestAGlanceDecidesNothingForOthers(t *testing.T) {
 
 	known := leading(sight(active(1, ann, bob), as(ann, Running, 1), as(bob, Running, 1)))
 	known.LastAllocated = 7
-	v.Workers = append(v.Workers, Worker{ID: cid})
-	after := Remembering(v, known)
+	v.Workers = v.Workers[1:]
+	after := Remembering(v, known, bob)
 	assert.Equal(t, known.LeaderPID, after.LeaderPID)
 	assert.True(t, after.LeaderLocked)
 	assert.False(t, after.Leading)
-	assert.Equal(t, []int{as(ann, "", 0).SessionPID, as(bob, "", 0).SessionPID, 0},
-		[]int{after.Workers[0].SessionPID, after.Workers[1].SessionPID, after.Workers[2].SessionPID})
+	assert.Equal(t, known.Workers[0], after.Workers[0], "a glance does not show the others")
+	me := as(bob, Ready, 2)
+	assert.Equal(t, []Worker{known.Workers[0], me}, after.Workers)
+	v.Workers = nil
+	assert.Equal(t, known.Workers[:1], Remembering(v, known, bob).Workers, "its own row is gone")
+	v.Workers = []Worker{me}
+	assert.Equal(t, v.Workers, Remembering(v, View{}, bob).Workers, "nothing is known of others")
 	assert.EqualValues(t, 7, after.LastAllocated)
-	assert.Equal(t, known, Remembering(known, v), "a whole look needs nothing of before")
+	assert.Equal(t, known, Remembering(known, v, bob), "a whole look needs nothing of before")
 }
 
 // Where the abandoned handlers cannot be recorded nobody leaves them out. The worker starts all else, and their projections when they have returned.

@@ -1,6 +1,7 @@
 package replicaset
 
 import (
+	"bytes"
 	"math"
 	"slices"
 	"time"
@@ -98,8 +99,8 @@ type View struct {
 	// Clock is the database's clock at the look, as the time since 1970: what
 	// all workers can agree on, to take turns.
 	Clock time.Duration
-	// Glance says that the view is of pgcoord.Store.Glance, which does not look at locks:
-	// nothing is known of leadership and sessions.
+	// Glance says that the view is of pgcoord.Store.Glance, which looks neither at locks nor at
+	// the other workers: nothing is known of these, of leadership and of sessions.
 	Glance bool
 	// Dead is how many workers were declared dead whose rows are kept.
 	Dead int
@@ -161,18 +162,24 @@ func (w Worker) LeavesOut() bool {
 // Present says whether the worker has neither left nor been declared dead.
 func (w Worker) Present() bool { return w.State != Dead && w.State != Stopped }
 
-// Remembering is a glance with what the view before knew of sessions and
-// leadership, to go by until the next whole look. It proves nothing, and nothing
-// is decided by it.
-func Remembering(v, before View) View {
+// Remembering is worker self's glance with what the view before knew of the other workers,
+// sessions and leadership, to go by until the next whole look. It proves nothing, and
+// nothing is decided by it.
+func Remembering(v, before View, self uuid.UUID) View {
 	if !v.Glance {
 		return v
 	}
 	v.LeaderPID, v.LeaderMayWrite, v.LeaderLocked, v.LastAllocated = before.LeaderPID, before.LeaderMayWrite, before.LeaderLocked, before.LastAllocated
-	for i := range v.Workers {
-		if w, known := before.Worker(v.Workers[i].ID); known {
-			v.Workers[i].SessionPID = w.SessionPID
+	me, there := v.Worker(self)
+	v.Workers = slices.DeleteFunc(slices.Clone(before.Workers), func(w Worker) bool {
+		if w.ID == self {
+			me.SessionPID = w.SessionPID
 		}
+		return w.ID == self
+	})
+	if there {
+		i, _ := slices.BinarySearchFunc(v.Workers, self, func(w Worker, id uuid.UUID) int { return bytes.Compare(w.ID[:], id[:]) })
+		v.Workers = slices.Insert(v.Workers, i, me)
 	}
 	return v
 }

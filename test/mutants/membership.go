@@ -121,6 +121,16 @@ var membershipGuards = []guard{
 		Test: "TestAGlanceDecidesNothingForOthers", Promise: "who was missing at a look still was after a glance",
 	},
 	{
+		Name: "a-glance-keeps-the-others-ages", File: "internal/replicaset/ages.go",
+		Old: "*a = Ages{stood: maps.Clone(before.stood)}", New: "clear(maps.Clone(before.stood))",
+		Test: "TestAGlanceKeepsTheOthersAges", Promise: "a worker that is dead is not taken for alive because of glances at a clock that was set back",
+	},
+	{
+		Name: "a-heartbeat-is-as-old-as-the-last-whole-look", File: "internal/replicaset/ages.go",
+		Old: "databases = min(databases, at-stood.seen)", New: "databases = min(databases, time.Second)",
+		Test: "TestAGlanceKeepsTheOthersAges", Promise: "a heartbeat is not taken for younger than the looks prove",
+	},
+	{
 		Name: "somebody-takes-the-lead", File: "actors/coordinator.go",
 		Old: "&& !k.view.Leading && k.view.LeaderLocked", New: "&& !k.view.Leading",
 		Test: "TestWhoGlances", Promise: "where nobody leads, the next look finds that out",

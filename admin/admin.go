@@ -145,18 +145,13 @@ func (a *Admin) inEvents(statement string) string {
 	return strings.ReplaceAll(statement, "{{events}}", a.events.Sanitize())
 }
 
-// explain adds to an error of the database the GRANT that is missing.
-func (a *Admin) explain(ctx context.Context, doing string, err error) error {
-	return a.explainBy(ctx, pgcoord.Needs, doing, err)
-}
-
-// explainBy is explain for what needs some rights.
-func (a *Admin) explainBy(ctx context.Context, needs func(string, pgx.Identifier) []dbrights.Need, doing string, err error) error {
+// explain adds to an error of the database the GRANT that is missing of what an act needs. What it needs in some cases only is asked for last.
+func (a *Admin) explain(ctx context.Context, needs rights, doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if dbrights.IsRefusal(err) {
-		err = dbrights.Explain(ctx, a.pool, err, needs(a.schema, a.eventStore.EventsTable()))
+		err = dbrights.Explain(ctx, a.pool, err, needs.needs(a.schema, a.eventStore.EventsTable()), pgcoord.Needs(a.schema, a.eventStore.EventsTable()))
 	}
 	return fmt.Errorf("%s of replica set %q: %w", doing, a.replicaSet, err)
 }

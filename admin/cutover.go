@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -53,7 +54,7 @@ func WithCutOverLimits(apart int64, pause time.Duration) Option {
 // A cut-over is not undone. To go back, run the old code under a new name as a Successor of to.
 func (a *Admin) CutOver(ctx context.Context, from, to, reason string) (CutOver, error) {
 	result, err := a.cutOver(ctx, from, to, reason)
-	return result, a.explain(ctx, fmt.Sprintf("cutting over from projection %q to %q", from, to), err)
+	return result, a.explain(ctx, cutOverRights, fmt.Sprintf("cutting over from projection %q to %q", from, to), err)
 }
 
 // cutting is a cut-over that is going on.
@@ -71,6 +72,9 @@ type cutting struct {
 func (a *Admin) cutOver(ctx context.Context, from, to, reason string) (CutOver, error) {
 	c := &cutting{Admin: a, from: from, to: to, reason: reason, key: uuid.NewString()}
 	if err := c.validate(); err != nil {
+		return CutOver{}, err
+	}
+	if err := c.mayEnd(ctx); err != nil {
 		return CutOver{}, err
 	}
 	done, err := c.begin(ctx)
@@ -92,6 +96,14 @@ func (a *Admin) cutOver(ctx context.Context, from, to, reason string) (CutOver, 
 		result.Paused = time.Since(c.began)
 	}
 	return result, nil
+}
+
+// mayEnd makes sure that the role has all rights of a cut-over. One that lacks a right at its end would have held both projections, and could not take that back.
+func (c *cutting) mayEnd(ctx context.Context) error {
+	if _, err := c.open(ctx); err != nil {
+		return err
+	}
+	return dbrights.Check(ctx, c.pool, cutOverRights.needs(c.schema, c.eventStore.EventsTable()))
 }
 
 func (c *cutting) validate() error {

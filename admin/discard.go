@@ -30,7 +30,7 @@ DELETE FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + filterSQL + ` AND
 // With Filter.State "skipped" it deletes the records of events that were skipped, and changes nothing else.
 func (a *Admin) Discard(ctx context.Context, f Filter, reason string) (Result, error) {
 	result, err := a.discard(ctx, f, reason)
-	return result, a.explain(ctx, "discarding letters", err)
+	return result, a.explain(ctx, discardRights, "discarding letters", err)
 }
 
 func (a *Admin) discard(ctx context.Context, f Filter, reason string) (result Result, err error) {

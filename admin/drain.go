@@ -41,7 +41,7 @@ ON CONFLICT (replica_set, worker) DO UPDATE SET actor = excluded.actor, reason =
 // It is an error if no other worker runs all projections of the worker, since they would stand still: pause them instead. If the others end later, the projections
 // stand still too, until one comes or somebody calls Undrain: a drained worker never takes partitions. The worker must be known: it runs, or its row is still kept.
 func (a *Admin) Drain(ctx context.Context, worker, reason string) error {
-	return a.explain(ctx, fmt.Sprintf("draining worker %q", worker), a.drain(ctx, worker, reason))
+	return a.explain(ctx, drainRights, fmt.Sprintf("draining worker %q", worker), a.drain(ctx, worker, reason))
 }
 
 func (a *Admin) drain(ctx context.Context, worker, reason string) error {
@@ -143,7 +143,7 @@ func (a *Admin) Undrain(ctx context.Context, worker, reason string) error {
 			return err
 		})
 	}
-	return a.explain(ctx, fmt.Sprintf("ending the drain of worker %q", worker), err)
+	return a.explain(ctx, undrainRights, fmt.Sprintf("ending the drain of worker %q", worker), err)
 }
 
 // notDrained says what is drained.

@@ -56,9 +56,11 @@ func (a *Admin) ImportCheckpoints(ctx context.Context, projection, reason string
 		})
 	}
 	if dbrights.IsRefusal(err) {
-		err = dbrights.Explain(ctx, a.pool, err, []dbrights.Need{dbrights.On(a.eventStore.CheckpointsTable(), "SELECT", "UPDATE", "DELETE")})
+		err = dbrights.Explain(ctx, a.pool, err, []dbrights.Need{
+			dbrights.On(a.eventStore.CheckpointsTable(), "SELECT", "UPDATE", "DELETE"), dbrights.On(a.eventStore.DeadLettersTable(), "SELECT"),
+		})
 	}
-	return done, a.explain(ctx, fmt.Sprintf("importing the checkpoints of projection %q", projection), err)
+	return done, a.explain(ctx, importRights, fmt.Sprintf("importing the checkpoints of projection %q", projection), err)
 }
 
 // The rows are locked in the order in which the manual runner locks them.

@@ -40,7 +40,7 @@ func (a *Admin) eventsTable() pgx.Identifier {
 
 // explainReading adds to an error of the database the GRANT that reading lacks.
 func (a *Admin) explainReading(ctx context.Context, doing string, err error) error {
-	return a.explainBy(ctx, pgcoord.NeedsToRead, doing, err)
+	return a.explain(ctx, readRights, doing, err)
 }
 
 // settled is the live workers, and how far the stream is settled. A transaction that begins afterwards sees every event up to the horizon.

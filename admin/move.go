@@ -39,7 +39,7 @@ var sqlMoveAlong = []string{
 // It is an error if a running worker of this replica set, or of a third, has the projection: restart it without. A worker that starts at the same moment is fenced: it
 // handles nothing of the projection, and its log says whose it is.
 func (a *Admin) Move(ctx context.Context, projection, to, reason string) error {
-	return a.explain(ctx, fmt.Sprintf("moving projection %q to replica set %q", projection, to), a.move(ctx, projection, to, reason))
+	return a.explain(ctx, moveRights, fmt.Sprintf("moving projection %q to replica set %q", projection, to), a.move(ctx, projection, to, reason))
 }
 
 func (a *Admin) move(ctx context.Context, projection, to, reason string) error {

@@ -52,7 +52,7 @@ func (a *Admin) Pause(ctx context.Context, t Target, reason string, until time.T
 	if err == nil {
 		err = a.holdBack(ctx, t, operation{kind: "pause", arguments: arguments, reason: reason}, sqlPause, a.replicaSet, t.Projection, orNull(until))
 	}
-	return a.explain(ctx, "pausing "+t.String(), err)
+	return a.explain(ctx, pauseRights, "pausing "+t.String(), err)
 }
 
 // lastYear is the last that times may be in: all that read them can.
@@ -73,7 +73,7 @@ func (a *Admin) checkPause(until time.Time) error {
 // does nothing to what is neither paused nor stopped. A cut-over of the projection that has begun is given up, and the other projection goes on too.
 func (a *Admin) Resume(ctx context.Context, t Target, reason string) error {
 	err := a.holdBack(ctx, t, operation{kind: "resume", arguments: map[string]any{}, reason: reason}, sqlResume, a.replicaSet, t.Projection)
-	return a.explain(ctx, "resuming "+t.String(), err)
+	return a.explain(ctx, pauseRights, "resuming "+t.String(), err)
 }
 
 // String names the target, for messages.

@@ -42,7 +42,7 @@ var ErrNotReset = errors.New("no reset of the projection is on record")
 // Rebuild says how far a projection is since it was last reset, from rows alone. It returns an error wrapping ErrNotReset if it never was.
 func (a *Admin) Rebuild(ctx context.Context, projection string) (Rebuild, error) {
 	r, err := a.rebuild(ctx, projection)
-	return r, a.explain(ctx, fmt.Sprintf("looking how far the rebuild of projection %q is", projection), err)
+	return r, a.explain(ctx, readRights, fmt.Sprintf("looking how far the rebuild of projection %q is", projection), err)
 }
 
 func (a *Admin) rebuild(ctx context.Context, projection string) (r Rebuild, err error) {

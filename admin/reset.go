@@ -27,7 +27,7 @@ import (
 // projection without a Reset, or none has it at all: see [Admin.ResetWith] and [Admin.ResetCheckpoints]. When ctx ends before a worker has done it, the reset stays
 // asked for; [Admin.Cancel] ends that.
 func (a *Admin) Reset(ctx context.Context, projection string, to Point, reason string) error {
-	return a.explain(ctx, resetting(projection, to), a.resetByWorker(ctx, projection, to, reason))
+	return a.explain(ctx, askRights, resetting(projection, to), a.resetByWorker(ctx, projection, to, reason))
 }
 
 // ResetWith is [Admin.Reset] where empty, not a worker, empties the read model. No worker need run the projection. empty is called in the transaction that sets the
@@ -38,12 +38,12 @@ func (a *Admin) ResetWith(ctx context.Context, projection string, to Point, reas
 	if empty != nil {
 		err = a.resetHere(ctx, projection, to, reason, "caller", empty)
 	}
-	return a.explain(ctx, resetting(projection, to), err)
+	return a.explain(ctx, resetRights, resetting(projection, to), err)
 }
 
 // ResetCheckpoints is [Admin.Reset] without the read model, which stays as it is: the handler sees the events again and must bear that.
 func (a *Admin) ResetCheckpoints(ctx context.Context, projection string, to Point, reason string) error {
-	return a.explain(ctx, resetting(projection, to), a.resetHere(ctx, projection, to, reason, "nobody", func(context.Context, pgx.Tx) error { return nil }))
+	return a.explain(ctx, resetRights, resetting(projection, to), a.resetHere(ctx, projection, to, reason, "nobody", func(context.Context, pgx.Tx) error { return nil }))
 }
 
 func resetting(projection string, to Point) string {

@@ -62,7 +62,7 @@ func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, err
 	if err == nil {
 		result, err = a.await(ctx, id, "aggregates")
 	}
-	return result, a.explain(ctx, "retrying parked aggregates", err)
+	return result, a.explain(ctx, askRights, "retrying parked aggregates", err)
 }
 
 // Try says what Retry would come to now: the owners of the slots call the handlers, and roll back. Handlers are told (projection.Delivery.Trial), so that they
@@ -73,7 +73,7 @@ func (a *Admin) Try(ctx context.Context, f Filter) ([]Trial, error) {
 		_, err = a.await(ctx, id, "aggregates")
 	}
 	if id == 0 {
-		return nil, a.explain(ctx, "trying parked aggregates", err)
+		return nil, a.explain(ctx, askRights, "trying parked aggregates", err)
 	}
 	look, end := lastLook(ctx)
 	defer end()
@@ -81,7 +81,7 @@ func (a *Admin) Try(ctx context.Context, f Filter) ([]Trial, error) {
 	if err == nil {
 		err = readErr
 	}
-	return trials, a.explain(ctx, "trying parked aggregates", err)
+	return trials, a.explain(ctx, askRights, "trying parked aggregates", err)
 }
 
 const sqlRequest = `
@@ -250,5 +250,5 @@ func (a *Admin) Cancel(ctx context.Context, operation int64, reason string) erro
 			return err
 		})
 	}
-	return a.explain(ctx, fmt.Sprintf("cancelling operation %d", operation), err)
+	return a.explain(ctx, cancelRights, fmt.Sprintf("cancelling operation %d", operation), err)
 }

@@ -8,13 +8,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	urfave "github.com/urfave/cli/v3"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 // settings are the variables that PostgreSQL's own programs read, and what they are called in a connection string.
@@ -150,15 +150,10 @@ func (a *app) replicaSet(ctx context.Context, c *urfave.Command, db *pgxpool.Poo
 	if err != nil {
 		return "", err
 	}
-	rows, err := db.Query(ctx, fmt.Sprintf("SELECT replica_set FROM %s UNION SELECT replica_set FROM %s ORDER BY 1",
-		pgx.Identifier{schema, "orchestrator_checkpoints"}.Sanitize(), pgx.Identifier{schema, "orchestrator_workers"}.Sanitize()))
-	if err != nil {
-		return "", fmt.Errorf("looking for replica sets: %w", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	names, err := pgcoord.ReplicaSets(ctx, db, schema, a.eventStore(c).EventsTable())
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("looking for replica sets: %w", err)
+		return "", err
 	case len(names) == 0:
 		return "", errors.New("no replica set has run in this database")
 	case slices.Contains(names, named):

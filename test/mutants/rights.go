@@ -3,6 +3,21 @@ package main
 // rightsGuards keep errors saying which right is missing.
 var rightsGuards = []guard{
 	{
+		Name: "acts-name-their-own-rights", File: "admin/admin.go",
+		Old: "needs.needs(a.schema, a.eventStore.EventsTable()), pgcoord.Needs", New: "pgcoord.Needs",
+		Test: "TestEachCommandNeedsItsRightsOnly", Package: "test/face", Promise: "who lacks a right for a command is asked for no more than the command needs",
+	},
+	{
+		Name: "cut-overs-may-end", File: "admin/cutover.go",
+		Old: "c.pool, cutOverRights.needs(c.schema, c.eventStore.EventsTable())", New: "c.pool, nil",
+		Test: "TestEachCommandNeedsItsRightsOnly", Package: "test/face", Promise: "no cut-over begins whose role may not end it",
+	},
+	{
+		Name: "looking-for-replica-sets-names-the-grant", File: "pgcoord/replicasets.go",
+		Old: "dbrights.Explain(ctx, db, err, NeedsToRead(schema, events))", New: "dbrights.Add(ctx, db, err)",
+		Test: "TestEachCommandNeedsItsRightsOnly", Package: "test/face", Promise: "a command of a role that may read nothing names the GRANT",
+	},
+	{
 		Name: "hidden-schema-is-no-empty-one", File: "internal/migrate/place.go",
 		Old: `dbrights.On(pgx.Identifier{r.versionTable}, "SELECT")}); err != nil {`, New: `dbrights.On(pgx.Identifier{r.versionTable}, "SELECT")}); err != nil && r.versionTable == "" {`,
 		Test: "TestMigrationsNameTheGrantThatIsMissing", Package: "test/face",

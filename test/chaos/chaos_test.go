@@ -54,6 +54,9 @@ func TestChaosNoticesViolations(t *testing.T) {
 		`INSERT INTO workload_log (projection, global_position, bounded_context, aggregate_type, aggregate_id, aggregate_version, slot, generation, worker, process_id)
 		 SELECT projection, global_position, bounded_context, aggregate_type, aggregate_id, aggregate_version, slot, 0, 'somebody', 0
 		 FROM workload_log ORDER BY seq DESC LIMIT 1`,
+		`INSERT INTO orchestrator_dead_letters (projection, global_position, replica_set, bounded_context, aggregate_type, aggregate_id, event_id, event_type, attempts, last_error, worker_id, generation, state, skipped_at)
+		 SELECT l.projection, l.global_position, 'chaos', bounded_context, aggregate_type, aggregate_id, event_id, event_type, 2, 'no', gen_random_uuid(), 1, 'skipped', now()
+		 FROM workload_log AS l JOIN events USING (global_position, bounded_context, aggregate_type, aggregate_id) WHERE l.projection = 'skips' ORDER BY seq LIMIT 1`,
 	} {
 		tag, err := c.pool.Exec(t.Context(), statement)
 		require.NoError(t, err)
@@ -79,7 +82,7 @@ func TestChaosNoticesViolations(t *testing.T) {
 	r.print(&output, 3, nil)
 	assert.False(t, r.ok())
 	for name, expected := range map[string]int64{
-		"lost": 1, "duplicated": 1, "overlapped": 1, "repeated-outside": 1, "went-back": 1, "strangers": 1, "stalled": 0, "unsettled": 0, "exited": 0, "deadlocks": 0,
+		"lost": 1, "duplicated": 1, "overlapped": 1, "repeated-outside": 1, "went-back": 1, "strangers": 1, "skipped": 1, "stalled": 0, "unsettled": 0, "exited": 0, "deadlocks": 0,
 	} {
 		assert.Contains(t, output.String(), fmt.Sprintf("check %s count=%d allowed=0\n", name, expected))
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -15,6 +16,9 @@ type check struct {
 	sql   string
 }
 
+// skipped is a condition for an event e of a projection s to have been skipped by the policy that may.
+const skipped = `EXISTS (SELECT FROM orchestrator_dead_letters AS d WHERE d.projection = s.projection AND d.projection = '` + skipping + `' AND d.global_position = e.global_position AND d.state = 'skipped')`
+
 // checks are what SQL can say after a run, over what handlers wrote in their transactions (workload_log) and outside of them
 // (chaos_calls). No row is allowed in any.
 var checks = []check{
@@ -22,7 +26,14 @@ var checks = []check{
 SELECT s.projection, e.global_position, e.aggregate_type, e.aggregate_id, e.aggregate_version, e.created_at
 FROM events AS e
 JOIN workload_scopes AS s ON s.aggregate_types IS NULL OR e.aggregate_type = ANY (s.aggregate_types)
-WHERE NOT EXISTS (SELECT FROM workload_log AS l WHERE l.projection = s.projection AND l.global_position = e.global_position)`},
+WHERE NOT EXISTS (SELECT FROM workload_log AS l WHERE l.projection = s.projection AND l.global_position = e.global_position)
+  AND NOT ` + skipped},
+
+	{"skipped", "an event that was skipped though its handler had not failed twice, or that was also handled, or that no policy skips", `
+SELECT d.projection, d.global_position, d.attempts, d.last_error FROM orchestrator_dead_letters AS d
+WHERE d.state = 'skipped' AND (d.projection <> '` + skipping + `' OR d.attempts < ` + strconv.Itoa(skipAfter) + `
+    OR EXISTS (SELECT FROM workload_log AS l WHERE l.projection = d.projection AND l.global_position = d.global_position)
+    OR NOT EXISTS (SELECT FROM chaos_calls AS f WHERE f.projection = d.projection AND f.position = d.global_position AND f.outcome <> 'ok'))`},
 
 	{"duplicated", "an event that a projection handled more than once in committed transactions, or that never was", `
 SELECT projection, global_position, count(*), array_agg(worker ORDER BY seq) AS workers, array_agg(generation ORDER BY seq) AS generations
@@ -36,8 +47,10 @@ FROM workload_log AS l WHERE NOT EXISTS (SELECT FROM events AS e WHERE e.global_
 SELECT * FROM (
     SELECT projection, aggregate_type, aggregate_id, aggregate_version, global_position, worker, generation,
            lag(aggregate_version, 1, 0::bigint) OVER (PARTITION BY projection, aggregate_type, aggregate_id ORDER BY seq) AS before
-    FROM workload_log) AS pairs
-WHERE aggregate_version <> before + 1`},
+    FROM workload_log) AS s
+WHERE aggregate_version <= before OR aggregate_version > before + 1 AND EXISTS (
+    SELECT FROM events AS e WHERE e.aggregate_type = s.aggregate_type AND e.aggregate_id = s.aggregate_id
+      AND e.aggregate_version > before AND e.aggregate_version < s.aggregate_version AND NOT ` + skipped + `)`},
 
 	{"overlapped", "a call of a handler during another one of the same projection and slot, whose session was alive", `
 WITH running AS (
@@ -94,7 +107,14 @@ FROM (
     SELECT * FROM aggregate_heads AS h
     JOIN workload_scopes AS s ON s.aggregate_types IS NULL OR h.aggregate_type = ANY (s.aggregate_types)) AS head
 FULL JOIN workload_read_model AS m USING (projection, bounded_context, aggregate_type, aggregate_id)
-WHERE (m.version, m.events, m.gaps) IS DISTINCT FROM (head.aggregate_version, head.aggregate_version, 0::bigint)`},
+WHERE projection <> '` + skipping + `' AND (m.version, m.events, m.gaps) IS DISTINCT FROM (head.aggregate_version, head.aggregate_version, 0::bigint)
+UNION ALL
+SELECT projection, aggregate_type, aggregate_id, m.version, m.events, m.gaps, log.version
+FROM (
+    SELECT projection, bounded_context, aggregate_type, aggregate_id, max(aggregate_version) AS version, count(*) AS events
+    FROM workload_log WHERE projection = '` + skipping + `' GROUP BY 1, 2, 3, 4) AS log
+FULL JOIN (SELECT * FROM workload_read_model WHERE projection = '` + skipping + `') AS m USING (projection, bounded_context, aggregate_type, aggregate_id)
+WHERE (m.version, m.events) IS DISTINCT FROM (log.version, log.events)`},
 
 	{"shared", "a slot of a projection that two workers handled in one generation", `
 SELECT projection, slot, generation, array_agg(DISTINCT worker) AS workers
@@ -122,7 +142,7 @@ WHERE extract(epoch FROM l.handled_at) * 1e9 > d.began AND extract(epoch FROM l.
 SELECT log_time, application_name, message, detail, query FROM chaos_server_log WHERE sql_state_code = '40P01'`},
 
 	{"unhandled", "a failure of a handler that is still recorded as being retried", `
-SELECT projection, global_position, attempts, last_error, last_failed_at FROM orchestrator_dead_letters AS c WHERE state <> 'handled' AND NOT ` + replaced},
+SELECT projection, global_position, attempts, last_error, last_failed_at FROM orchestrator_dead_letters AS c WHERE state NOT IN ('handled', 'skipped') AND NOT ` + replaced},
 }
 
 // finding is a check's outcome.

@@ -23,6 +23,7 @@ import (
 type worker struct {
 	*workload.Process
 	wire *wire.Proxy
+	set  string // its replica set
 
 	began, ended time.Time
 	doomed       bool // it was killed, or asked to leave
@@ -51,9 +52,10 @@ type oddities struct {
 	late   int      // departures that the library gave up, which it may where handlers hang
 }
 
-// The projections: events one by one, batches of some, and one that is not divided.
+// The projections: events one by one, batches of some, one that is not divided, and one whose error policy skips.
 const (
 	single    = "single"
+	skipping  = "skips"
 	poolSize  = 6
 	batchSize = 60
 )
@@ -62,12 +64,18 @@ var projections = []workload.ProjectionSpec{
 	{Name: "all"},
 	{Name: "batches", AggregateTypes: []string{"order", "shipment"}, Batch: true},
 	{Name: single, AggregateTypes: []string{"account"}},
+	{Name: skipping, AggregateTypes: []string{"shipment", "account"}},
 }
 
 const replicaSet = "chaos"
 
 // spawn starts a worker.
 func (f *fleet) spawn(ctx context.Context) (*worker, error) {
+	return f.start(ctx, replicaSet, projections)
+}
+
+// start starts a worker of a replica set.
+func (f *fleet) start(ctx context.Context, set string, list []workload.ProjectionSpec) (*worker, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dsn, err := url.Parse(f.dsn)
@@ -81,15 +89,15 @@ func (f *fleet) spawn(ctx context.Context) (*worker, error) {
 	dsn.Host = net.JoinHostPort("127.0.0.1", strconv.Itoa(way.Port()))
 	dsn.User = url.User(workerRole)
 	p, err := workload.Spawn(workload.WorkerSpec{
-		Target: workload.Target{DSN: dsn.String()}, ReplicaSet: replicaSet, Name: fmt.Sprintf("w%03d", len(f.all)+1),
-		Projections: projections, HeartbeatInterval: heartbeatInterval, StaleWorkerTimeout: staleTimeout,
+		Target: workload.Target{DSN: dsn.String()}, ReplicaSet: set, Name: fmt.Sprintf("w%03d", len(f.all)+1),
+		Projections: list, HeartbeatInterval: heartbeatInterval, StaleWorkerTimeout: staleTimeout,
 		CoordinationTimeout: coordinationTimeout, ShutdownTimeout: shutdownTimeout, BatchSize: batchSize,
 		Partitions: 1 + f.variety.IntN(2), PollOnly: f.pollOnly, PoolSize: poolSize,
 	}, f.dir)
 	if err != nil {
 		return nil, errors.Join(err, way.Close())
 	}
-	w := &worker{Process: p, wire: way, began: time.Now()}
+	w := &worker{Process: p, wire: way, set: set, began: time.Now()}
 	f.all = append(f.all, w)
 	f.reapers.Go(func() { f.reap(w) })
 	return w, nil
@@ -105,6 +113,7 @@ func (f *fleet) reap(w *worker) {
 	switch {
 	case w.killed || (w.doomed && (err == nil || unborn(w.LogFile))):
 	case !w.doomed && refused(w.LogFile):
+	case w.set != replicaSet && claimed(w.LogFile):
 	case !w.doomed:
 		f.exited = append(f.exited, fmt.Sprintf("%s (process %d): %v", w.Name, w.PID, err))
 		f.warn()
@@ -146,8 +155,13 @@ func endsWith(log, text string) bool {
 	return err == nil && strings.Contains(string(content[max(0, len(content)-4096):]), text)
 }
 
-// staying are the workers that are there and have not been told to go, oldest first.
+// staying are the workers of the main replica set that are there and have not been told to go, oldest first.
 func (f *fleet) staying() []*worker {
+	return slices.DeleteFunc(f.there(), func(w *worker) bool { return w.set != replicaSet })
+}
+
+// there are the workers of all replica sets that are there and have not been told to go, oldest first.
+func (f *fleet) there() []*worker {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var live []*worker
@@ -159,9 +173,12 @@ func (f *fleet) staying() []*worker {
 	return live
 }
 
-// pick is one of those that stay; nil if none does. With calm only those that are not frozen.
-func (f *fleet) pick(lot uint64) *worker {
-	live := slices.DeleteFunc(f.staying(), func(w *worker) bool {
+// pick is one of those of the main replica set that stay and are not frozen; nil if none does.
+func (f *fleet) pick(lot uint64) *worker { return f.pickOf(f.staying(), lot) }
+
+// pickOf is one of some workers that is not frozen; nil if none is.
+func (f *fleet) pickOf(workers []*worker, lot uint64) *worker {
+	live := slices.DeleteFunc(workers, func(w *worker) bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return w.frozen > 0

@@ -23,11 +23,15 @@ func (o options) policed() bool { return has(o.Faults, faultPoison) }
 
 // operate does a step of an operator's, in the background.
 func (c *chaos) operate(ctx context.Context, s step) error {
-	operator, err := admin.New(c.pool, c.store, replicaSet, admin.WithActor(applicationName))
+	scopes, set := c.scopes(), replicaSet
+	projection := scopes[s.Pick%uint64(len(scopes))].Name
+	if projection == moving && s.Fault != faultDrain {
+		set = c.home.replicaSet()
+	}
+	operator, err := admin.New(c.pool, c.store, set, admin.WithActor(applicationName))
 	if err != nil {
 		return err
 	}
-	projection := projections[s.Pick%uint64(len(projections))].Name
 	drained := c.fleet.pick(s.Pick)
 	c.lasting.Go(func() {
 		switch s.Fault {
@@ -155,9 +159,13 @@ func (c *chaos) unsettled(ctx context.Context) (resting, parked int, err error) 
 
 // appease resumes and retries, as an operator does after a night, until it is ended.
 func (c *chaos) appease(ctx context.Context) (end func(), err error) {
-	operator, err := admin.New(c.pool, c.store, replicaSet, admin.WithActor(applicationName))
-	if err != nil {
-		return nil, err
+	var operators []*admin.Admin
+	for _, set := range c.replicaSets() {
+		operator, err := admin.New(c.pool, c.store, set, admin.WithActor(applicationName))
+		if err != nil {
+			return nil, err
+		}
+		operators = append(operators, operator)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -166,15 +174,17 @@ func (c *chaos) appease(ctx context.Context) (end func(), err error) {
 		for rest(ctx, appeaseEvery) {
 			resting, parked, err := c.unsettled(ctx)
 			if err == nil {
-				err = c.undrainAll(ctx, operator)
+				err = c.undrainAll(ctx, operators[0])
 			}
-			if err == nil && resting > 0 {
-				err = operator.Resume(ctx, admin.Target{}, "chaos: the end")
-			}
-			if err == nil && parked > 0 {
-				patient, stop := context.WithTimeout(ctx, operatorPatience)
-				_, err = operator.Retry(patient, admin.Filter{}, "chaos: the end")
-				stop()
+			for _, operator := range operators {
+				if err == nil && resting > 0 {
+					err = operator.Resume(ctx, admin.Target{}, "chaos: the end")
+				}
+				if err == nil && parked > 0 {
+					patient, stop := context.WithTimeout(ctx, operatorPatience)
+					_, err = operator.Retry(patient, admin.Filter{}, "chaos: the end")
+					stop()
+				}
 			}
 			if err != nil && ctx.Err() == nil {
 				c.tell(faultRetry, "%v", err)

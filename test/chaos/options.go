@@ -57,6 +57,7 @@ const (
 	faultDrain  fault = "drain"  // a worker's partitions go to the others
 
 	faultCutOver fault = "cutover" // the next version of a projection takes over
+	faultMove    fault = "move"    // a projection goes to another replica set and back
 )
 
 // What happens around the library.
@@ -78,7 +79,7 @@ const (
 var allFaults = []fault{
 	faultJoin, faultBurst, faultLeave, faultKill, faultFreeze, faultLeader, faultRestart, faultTerminate, faultCut, faultDelay,
 	faultHalfOpen, faultSlow, faultHang, faultPanic, faultFail, faultPath, faultLocal, faultRollback, faultHoles, faultPrepared,
-	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger, faultPoison, faultRetry, faultPause, faultReset, faultDrain, faultCutOver,
+	faultStandby, faultSettings, faultRevoke, faultHide, faultStranger, faultPoison, faultRetry, faultPause, faultReset, faultDrain, faultCutOver, faultMove,
 }
 
 func has(faults []fault, f fault) bool { return slices.Contains(faults, f) }

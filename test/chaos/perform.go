@@ -38,6 +38,9 @@ func (c *chaos) perform(ctx context.Context, s step) error {
 	default: // below
 	}
 	w := c.fleet.pick(s.Pick)
+	if s.Fault != faultLeave && s.Fault != faultKill {
+		w = c.fleet.pickOf(c.fleet.there(), s.Pick)
+	}
 	if w == nil {
 		return c.join(ctx)
 	}

@@ -81,7 +81,10 @@ func (c *chaos) trouble(ctx context.Context) error {
 	if has(c.options.Faults, faultCutOver) {
 		c.lasting.Go(func() { c.cutOvers(ending) })
 	}
-	var failed error
+	var failed, failedMoves error
+	if has(c.options.Faults, faultMove) {
+		c.lasting.Go(func() { failedMoves = c.moves(ending) })
+	}
 	for _, s := range schedule(c.options) {
 		if !rest(ctx, time.Until(c.began.Add(s.At))) {
 			return context.Cause(ctx)
@@ -94,7 +97,7 @@ func (c *chaos) trouble(ctx context.Context) error {
 	rest(ctx, time.Until(c.began.Add(c.options.Duration)))
 	end() // what lasts is over
 	c.lasting.Wait()
-	return errors.Join(failed, context.Cause(ctx))
+	return errors.Join(failed, failedMoves, context.Cause(ctx))
 }
 
 // Bounds of the end of a run.
@@ -116,6 +119,9 @@ func (c *chaos) settle(ctx context.Context) ([]finding, error) {
 		if _, err := c.fleet.spawn(ctx); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.settleMoves(ctx); err != nil {
+		return nil, err
 	}
 	c.say("%6.2fs  the faults are over; %d workers are left", time.Since(c.began).Seconds(), len(c.fleet.staying()))
 	stalled := finding{Name: "stalled", Means: "something that was not done in time when the world was quiet"}
@@ -180,7 +186,7 @@ func (c *chaos) awaitEnd(ctx context.Context, patience time.Duration, f *finding
 	var open finding
 	for {
 		open = finding{}
-		drained, err := workload.Drained(ctx, c.pool, replicaSet)
+		drained, err := c.drained(ctx)
 		snapshot, lookErr := workload.Observe(ctx, c.pool, replicaSet)
 		if err = errors.Join(err, lookErr); err == nil {
 			if !drained {
@@ -201,6 +207,16 @@ func (c *chaos) awaitEnd(ctx context.Context, patience time.Duration, f *finding
 			return false
 		}
 	}
+}
+
+// drained says whether every checkpoint of all replica sets has reached the last event.
+func (c *chaos) drained(ctx context.Context) (bool, error) {
+	for _, set := range c.replicaSets() {
+		if drained, err := workload.Drained(ctx, c.pool, set); err != nil || !drained {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // laggards are the assignments that are behind.
@@ -235,7 +251,7 @@ func (c *chaos) settled(s workload.Snapshot, f *finding) {
 
 // dismiss lets all workers leave, which they must do with grace now.
 func (c *chaos) dismiss(ctx context.Context, f *finding) {
-	leaving := c.fleet.staying()
+	leaving := c.fleet.there()
 	for _, w := range leaving {
 		_ = c.fleet.leave(w)
 	}

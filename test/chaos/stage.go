@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type chaos struct {
 	troubles   *troublemakers
 	began      time.Time
 	injections injections
+	home       home           // of the projection that is moved
 	lasting    sync.WaitGroup // faults that go on while the next ones come
 }
 
@@ -81,7 +83,7 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	if c.pool, err = target.Pool(ctx, connections); err != nil {
 		return err
 	}
-	if err := workload.Migrate(ctx, c.pool, projections); err != nil {
+	if err := workload.Migrate(ctx, c.pool, c.scopes()); err != nil {
 		return err
 	}
 	if _, err := c.pool.Exec(ctx, sqlTables+";"+sqlEnvironment+";"+sqlVersions); err != nil {
@@ -124,6 +126,14 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	}
 	c.say("seed %d: wake-ups, synchronous commits, poll-only and the like are drawn from it; logs are in %s", c.options.Seed, c.dir)
 	return nil
+}
+
+// scopes are the projections whose events are counted.
+func (c *chaos) scopes() []workload.ProjectionSpec {
+	if has(c.options.Faults, faultMove) {
+		return append(slices.Clone(projections), movingProjection)
+	}
+	return projections
 }
 
 // close ends everything. With keep, the run's directory stays.

@@ -19,7 +19,7 @@ type figures struct {
 	Kills, Freezes, Restarts, Wires int
 	Mishaps                         int64
 	Operations, Resets, Letters     int64
-	CutOvers                        int64
+	CutOvers, Moves, Skipped        int64
 	Late                            int
 	Pause                           time.Duration
 	Took                            time.Duration
@@ -32,7 +32,8 @@ SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM workload_log),
        (SELECT count(*) FROM orchestrator_workers),
        (SELECT count(*) FROM chaos_calls WHERE outcome <> 'ok'),
        (SELECT count(*) FROM orchestrator_operations), (SELECT count(*) FROM orchestrator_operations WHERE kind = 'reset' AND state = 'done'),
-       (SELECT count(*) FROM orchestrator_successions WHERE cut_over_at IS NOT NULL), (SELECT count(*) FROM orchestrator_dead_letters),
+       (SELECT count(*) FROM orchestrator_successions WHERE cut_over_at IS NOT NULL), (SELECT count(*) FROM orchestrator_operations WHERE kind = 'move' AND state = 'done'),
+       (SELECT count(*) FROM orchestrator_dead_letters WHERE state = 'skipped'), (SELECT count(*) FROM orchestrator_dead_letters),
        coalesce((SELECT extract(epoch FROM max(pause)) FROM (
            SELECT handled_at - lag(handled_at) OVER (PARTITION BY projection ORDER BY handled_at) AS pause
            FROM workload_log WHERE handled_at < to_timestamp($1)) AS pauses), 0)::float8`
@@ -44,7 +45,7 @@ func (c *chaos) figures(ctx context.Context) (figures, error) {
 	end := c.began.Add(c.options.Duration)
 	var pause float64
 	err := c.pool.QueryRow(ctx, sqlFigures, float64(end.UnixNano())/1e9).
-		Scan(&f.Events, &f.Handled, &f.Repeated, &f.Generations, &f.Workers, &f.Mishaps, &f.Operations, &f.Resets, &f.CutOvers, &f.Letters, &pause)
+		Scan(&f.Events, &f.Handled, &f.Repeated, &f.Generations, &f.Workers, &f.Mishaps, &f.Operations, &f.Resets, &f.CutOvers, &f.Moves, &f.Skipped, &f.Letters, &pause)
 	if err != nil {
 		return f, fmt.Errorf("reading the figures: %w", err)
 	}
@@ -78,8 +79,8 @@ func (r report) print(w io.Writer, seed uint64, err error) {
 // verdict is the last line.
 func (r report) verdict(seed uint64, err error) string {
 	f := r.figures
-	survived := fmt.Sprintf("seed=%d generations=%d workers=%d kills=%d freezes=%d restarts=%d connection-faults=%d failed-calls=%d operations=%d resets=%d cut-overs=%d letters=%d events=%d handled=%d repeated-outside-around-faults=%d late-departures=%d longest-pause=%s took=%s",
-		seed, f.Generations, f.Workers, f.Kills, f.Freezes, f.Restarts, f.Wires, f.Mishaps, f.Operations, f.Resets, f.CutOvers, f.Letters, f.Events, f.Handled, f.Repeated, f.Late,
+	survived := fmt.Sprintf("seed=%d generations=%d workers=%d kills=%d freezes=%d restarts=%d connection-faults=%d failed-calls=%d operations=%d resets=%d cut-overs=%d moves=%d skipped=%d letters=%d events=%d handled=%d repeated-outside-around-faults=%d late-departures=%d longest-pause=%s took=%s",
+		seed, f.Generations, f.Workers, f.Kills, f.Freezes, f.Restarts, f.Wires, f.Mishaps, f.Operations, f.Resets, f.CutOvers, f.Moves, f.Skipped, f.Letters, f.Events, f.Handled, f.Repeated, f.Late,
 		f.Pause.Round(time.Millisecond), f.Took.Round(time.Second))
 	if err == nil && r.ok() {
 		if r.kept != "" {

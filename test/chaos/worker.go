@@ -72,7 +72,7 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	for _, p := range spec.Projections {
 		projections = append(projections, newFaultyProjection(p, spec.Name, settings.Plan, records, frozen))
 	}
-	if settings.Versions {
+	if settings.Versions && spec.ReplicaSet == replicaSet {
 		projections = append(projections, versions()...)
 	}
 	for {
@@ -95,6 +95,9 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	return nil
 }
 
+// skipAfter is how many failed attempts skip an event.
+const skipAfter = 2
+
 // policed is the error policy: few attempts, and caps that are met now and then. What must not be divided cannot be parked.
 func policed(specs []workload.ProjectionSpec) (options []orchestrator.Option) {
 	policy := projection.ErrorPolicy{
@@ -102,8 +105,13 @@ func policed(specs []workload.ProjectionSpec) (options []orchestrator.Option) {
 	}
 	options = append(options, orchestrator.WithErrorPolicy(policy))
 	for _, p := range specs {
-		if p.Name == single {
+		switch p.Name {
+		case single:
 			options = append(options, orchestrator.WithErrorPolicyFor(single, projection.ErrorPolicy{Attempts: 3, First: retryFirst, Max: retryMax}))
+		case skipping:
+			skip := policy
+			skip.Attempts, skip.Then = skipAfter, projection.Skip
+			options = append(options, orchestrator.WithErrorPolicyFor(skipping, skip))
 		}
 	}
 	return options

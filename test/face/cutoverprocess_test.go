@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,13 +28,16 @@ const (
 	databaseVariable = "CUT_OVER_DATABASE"
 )
 
-// child runs a child of TestEachEffectOnceThoughProcessesAreKilled. It ends with its parent.
+// child runs a child of TestEachEffectOnceThoughProcessesAreKilled or TestAResetWhoseProcessIsKilled. It ends with its parent.
 func child(kind string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
+	if strings.HasPrefix(kind, "resetting") {
+		return resettingChild(ctx, kind)
+	}
 	pool, err := pgxpool.New(ctx, os.Getenv(databaseVariable))
 	if err != nil {
 		return err

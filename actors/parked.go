@@ -92,11 +92,13 @@ func (p *processor) setAside(events packed.Events) {
 	}
 }
 
-// retried notes that letters of a parked aggregate were handled.
-func (p parked) retried(of replicaset.Aggregate, letters int) {
-	if n, is := p[of]; is {
+// retried notes that letters of a parked aggregate were handled, and says whether any is left. If none is, the aggregate is not parked any more.
+func (p parked) retried(of replicaset.Aggregate, letters int) (left bool) {
+	n, is := p[of]
+	if is {
 		p[of] = max(1, n-letters)
 	}
+	return n > letters
 }
 
 // park notes that an event's aggregate was parked.

@@ -22,6 +22,17 @@ func positionsOf(events packed.Events) []int64 {
 	return all
 }
 
+// Whether a retry's batch was the last one shows in what is known of the aggregate, also if the batch was as full as it may be.
+func TestARetryThatLeavesNoLetter(t *testing.T) {
+	t.Parallel()
+	ada := replicaset.Aggregate{Type: "User", ID: "ada"}
+	known := parked{ada: firstLetters + 1}
+	assert.True(t, known.retried(ada, firstLetters))
+	assert.False(t, known.retried(ada, 1))
+	assert.False(t, parked{ada: firstLetters}.retried(ada, firstLetters))
+	assert.False(t, parked(nil).retried(ada, 1))
+}
+
 // Of each event it is clear whether it is handled, put aside or left for the next batch, wherever the batch is cut.
 func TestAPortionIsCut(t *testing.T) {
 	t.Parallel()

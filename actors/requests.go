@@ -187,7 +187,7 @@ func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.
 	}), nil
 }
 
-// retry handles letters of a request's aggregate and commits what succeeds. If last is true, the aggregate has no other letters.
+// retry handles letters of a request's aggregate and commits what succeeds. If last is true, the aggregate has no other letters; it may have none either way.
 func (p *processor) retry(ctx context.Context, r replicaset.Request, events packed.Events, last bool) (next, error) {
 	b, done, err := p.hold(ctx, r)
 	if err != nil {
@@ -226,12 +226,11 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 	outcome.committed = handled
 	p.turns.conflicts, p.requests.failures = 0, handling.State{}
 	p.worker.Metrics.EventsHandled(p.fence.Projection, handled)
-	if last && handled == events.Len() {
+	if left := p.parked.retried(r.Aggregate, handled); handled == events.Len() && (last || !left) {
 		p.log.Info("a parked aggregate was retried, and is not parked any more", "aggregate_id", r.ID, "aggregate_type", r.Type, "operation", r.Operation)
 		p.known, p.requests.size = false, 0 // to know what is parked, and asked for
 		return next{more: true}, nil
 	}
-	p.parked.retried(r.Aggregate, handled)
 	p.showParked()
 	p.requests.size = min(mostLetters, max(cmp.Or(p.requests.size, firstLetters), 2*handled))
 	return next{more: true}, nil

@@ -133,10 +133,13 @@ WHERE NOT EXISTS (
     JOIN orchestrator_workers AS w ON w.replica_set = g.replica_set AND w.worker_id = ANY (g.members)
     WHERE g.number = l.generation AND w.name = l.worker)`},
 
-	{"paused", "an event handled while its projection was paused", `
+	{"paused", "an event handled while its projection was paused, and nobody had resumed it", `
 SELECT l.projection, l.global_position, l.worker, l.handled_at FROM workload_log AS l
 JOIN chaos_deeds AS d ON d.fault = 'pause' AND d.detail = l.projection
-WHERE extract(epoch FROM l.handled_at) * 1e9 > d.began AND extract(epoch FROM l.handled_at) * 1e9 < d.ended`},
+WHERE extract(epoch FROM l.handled_at) * 1e9 > d.began AND extract(epoch FROM l.handled_at) * 1e9 < d.ended
+  AND NOT EXISTS (
+    SELECT FROM orchestrator_operations AS o WHERE o.kind = 'resume' AND o.projection IN (l.projection, '')
+    AND extract(epoch FROM o.finished_at) * 1e9 > d.began AND o.finished_at <= l.handled_at)`},
 
 	{"deadlocks", "a deadlock that the server had to solve", `
 SELECT log_time, application_name, message, detail, query FROM chaos_server_log WHERE sql_state_code = '40P01'`},

@@ -102,8 +102,8 @@ func (c *chaos) trouble(ctx context.Context) error {
 
 // Bounds of the end of a run.
 const (
-	settlePatience = 60 * time.Second // until everybody runs and has reached the end
-	quiet          = 4 * time.Second  // in which no generation may change
+	settlePatience = 2 * time.Minute // until everybody runs and has reached the end
+	quiet          = 4 * time.Second // in which no generation may change
 	quietTries     = 5
 	calmPatience   = 20 * time.Second // until events of a calm time are handled
 	leavePatience  = 30 * time.Second // until all have left
@@ -185,10 +185,10 @@ func (c *chaos) awaitEnd(ctx context.Context, patience time.Duration, f *finding
 	defer cancel()
 	var open finding
 	for {
-		open = finding{}
 		drained, err := c.drained(ctx)
 		snapshot, lookErr := workload.Observe(ctx, c.pool, replicaSet)
-		if err = errors.Join(err, lookErr); err == nil {
+		if err = errors.Join(err, lookErr); err == nil { // else what was found before stands
+			open = finding{}
 			if !drained {
 				open.add("a checkpoint has not reached the last event, %d: %s", snapshot.Latest, laggards(snapshot))
 			}
@@ -201,6 +201,9 @@ func (c *chaos) awaitEnd(ctx context.Context, patience time.Duration, f *finding
 			}
 		}
 		if !rest(ctx, 50*time.Millisecond) {
+			if open.Count == 0 {
+				open.add("nothing is known of the checkpoints: %v", err)
+			}
 			f.Count += open.Count
 			f.Rows = append(f.Rows, open.Rows...)
 			c.askForStacks()

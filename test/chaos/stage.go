@@ -107,7 +107,12 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 		}
 		standby = c.standby.DSN(databaseName)
 	}
+	schema := ""
+	if c.options.Pooler {
+		schema = "public"
+	}
 	settings, err := json.Marshal(workerSettings{
+		Schema:   schema,
 		Plan:     failurePlan{Seed: c.options.Seed, Dir: marks, Faults: c.options.Faults},
 		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby, Policed: c.options.policed(), Versions: has(c.options.Faults, faultCutOver),
 	})

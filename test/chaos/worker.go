@@ -33,6 +33,7 @@ type workerSettings struct {
 	Synchronous bool   // commits
 	Policed     bool   // workers have an error policy
 	Versions    bool   // workers run the versions of a projection too
+	Schema      string // of all tables; empty to look for them, which a pooler allows only while no session is left with another search_path
 	Standby     string // where some of the connections lead; empty if there is none
 }
 
@@ -63,7 +64,11 @@ func runWorker(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) 
 	if settings.Policed {
 		options = append(options, policed(spec.Projections)...)
 	}
-	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), spec.ReplicaSet, options...)
+	events := []eventstore.Option{eventstore.WithLogger(log)}
+	if settings.Schema != "" {
+		options, events = append(options, orchestrator.WithSchema(settings.Schema)), append(events, eventstore.WithSchema(settings.Schema))
+	}
+	orch, err := orchestrator.New(pool, eventstore.New(events...), spec.ReplicaSet, options...)
 	if err != nil {
 		return err
 	}

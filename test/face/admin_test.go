@@ -584,3 +584,40 @@ func TestDeadLettersAreListed(t *testing.T) {
 		break // a caller may stop
 	}
 }
+
+// A retry may end with a batch that is as full as it may be. The worker knows then that the aggregate is not parked any more, and handles what comes next once.
+func TestARetryOfAFullBatchOfLetters(t *testing.T) {
+	directOnly(t)
+	for _, before := range []int{1, 3} { // the worker's own batch after the retry has one of grace's events and ada's: two others come before the retry, or none
+		t.Run(fmt.Sprint(before), func(t *testing.T) {
+			w := newWorld(t)
+			var broken atomic.Bool
+			var calls atomic.Int64
+			broken.Store(true)
+			p := recorder{name: "p", before: breakable(func(e es.PersistedEvent) error {
+				if e.AggregateID == "grace" {
+					calls.Add(1)
+				}
+				if broken.Load() && e.AggregateID == "ada" {
+					return errBad
+				}
+				return nil
+			})}
+			r := start(t, w.orchestrator("set", parkAtOnce, orchestrator.WithBatchSize(2)), p)
+			w.append("ada", 16) // as many as the first batch of a retry has
+			w.await("16", "SELECT letters FROM orchestrator_parked_aggregates")
+			a := w.admin("set")
+			require.NoError(t, a.Pause(w.patiently(), admin.Target{Projection: "p"}, "", time.Time{}))
+			broken.Store(false)
+			w.append("grace", before)
+			w.append("ada", 1)
+			_, err := w.asks(a, admin.Filter{})
+			require.ErrorIs(t, err, context.Canceled)
+			require.NoError(t, a.Resume(t.Context(), admin.Target{Projection: "p"}, ""))
+			w.awaitHandled("p", 17+before)
+			w.requireOrder("p")
+			assert.EqualValues(t, before, calls.Load())
+			require.NoError(t, r.stop())
+		})
+	}
+}

@@ -107,12 +107,8 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 		}
 		standby = c.standby.DSN(databaseName)
 	}
-	schema := ""
-	if c.options.Pooler {
-		schema = "public"
-	}
 	settings, err := json.Marshal(workerSettings{
-		Schema:   schema,
+		Schema:   c.options.schema(),
 		Plan:     failurePlan{Seed: c.options.Seed, Dir: marks, Faults: c.options.Faults},
 		Journals: c.dir, Synchronous: rng.IntN(3) == 0, Standby: standby, Policed: c.options.policed(), Versions: has(c.options.Faults, faultCutOver),
 	})
@@ -131,6 +127,14 @@ func (c *chaos) prepare(ctx context.Context) (err error) {
 	}
 	c.say("seed %d: wake-ups, synchronous commits, poll-only and the like are drawn from it; logs are in %s", c.options.Seed, c.dir)
 	return nil
+}
+
+// schema is what the workers are told of where the tables are.
+func (o options) schema() string {
+	if o.Pooler {
+		return "public"
+	}
+	return ""
 }
 
 // scopes are the projections whose events are counted.

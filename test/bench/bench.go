@@ -30,7 +30,7 @@ func newBench(ctx context.Context, env settings) (*bench, error) {
 	b := &bench{env: env}
 	var err error
 	b.cluster, err = pgtest.Start(ctx, pgtest.Options{Durable: true, Settings: map[string]string{
-		"shared_preload_libraries": "pg_stat_statements", "shared_buffers": "1GB", "max_wal_size": "8GB",
+		"shared_preload_libraries": "pg_stat_statements", "shared_buffers": "1GB", "max_wal_size": "8GB", "max_connections": "500",
 		"autovacuum": "off", // the tables are vacuumed when they are filled
 	}})
 	if err != nil {

@@ -26,6 +26,7 @@ type job struct {
 	Want        int64  // events that each projection handles; then the job is done. 0: it is never done
 	Partitions  int    // of the worker; 0 means the default
 	Workers     int    // in this process; 0 means 1
+	Shared      int    // connections of the one pool that all of them share; 0: each has its own pool
 	Spin        int    // iterations of a handler that computes
 	OnlyLast    bool   // only the last projection counts
 	Quiet       bool   // its warnings are expected

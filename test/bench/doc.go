@@ -64,6 +64,8 @@
 //     horizon, transactions. idle/cpu: its process's use of one processor. idle/poll, idle/poll/cpu: without the trigger.
 //   - idle/1: statements of a worker with one projection; idle/growth: those of 20 projections as a ratio to it; idle/64p: those of 20
 //     projections with 64 partitions each as a ratio to those with one.
+//   - idle/shared-pool: statements a second of 150 workers in one process that share a pool of 60 connections and have nothing to do, as a
+//     ratio to those with a pool of 300: what waits for a connection must not ask again and again.
 //   - memory/1x8: the peak of the resident memory (VmHWM) of a process that catches up 1x8.
 //   - memory/far: the same where one projection is all events behind another, to which events come all the time.
 //   - memory/waiting: the same where one projection fails on the first event and another handles 500 events a second, which are

@@ -102,6 +102,7 @@ var mainCatalogue = []definition{
 	{"idle/64p", "  64 partitions", unitStatements, "1 partition", atMost(1.1)},
 	{"idle/poll", "idle, 20 projections, polling", unitStatements, "", goal{}},
 	{"idle/poll/cpu", "  processor", unitPercent, "", goal{}},
+	{sharedPool, "idle, 150 workers with a pool of 60", unitStatements, "a pool of 300", atMost(1.2)},
 	{"memory/1x8", "peak memory, 1 worker, 8 projections", unitMiB, "", atMost(100)},
 	{"memory/far", "  one projection far behind another", unitMiB, "", atMost(100)},
 	{"memory/waiting", "  one projection stuck, events come one by one", unitMiB, "", atMost(100)},
@@ -114,10 +115,10 @@ var mainCatalogue = []definition{
 }
 
 // mainOf is the figure that ONLY knows a figure by: the first part of its name, or the first two of those that begin with
-// catchup, write or scoped.
+// catchup, write or scoped, and of idle/shared-pool.
 func mainOf(name string) string {
 	parts := strings.Split(name, "/")
-	if parts[0] == "catchup" || parts[0] == "write" || parts[0] == "scoped" {
+	if name == sharedPool || parts[0] == "catchup" || parts[0] == "write" || parts[0] == "scoped" {
 		return strings.Join(parts[:min(2, len(parts))], "/")
 	}
 	return parts[0]

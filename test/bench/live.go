@@ -207,6 +207,36 @@ func (b *bench) appendRate(ctx context.Context, d *database, way appendWay) (flo
 	return o.rate(), err
 }
 
+// The workers of idle/shared-pool, the connections that they share, and connections enough for all.
+const (
+	sharedPool = "idle/shared-pool"
+
+	sharing   = 150
+	fewConns  = 60
+	manyConns = 300
+)
+
+// measureSharedPool measures idle/shared-pool.
+func measureSharedPool(ctx context.Context, b *bench) error {
+	d, err := b.quiet(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.trigger(ctx, true); err != nil {
+		return err
+	}
+	few, _, err := b.idle(ctx, d, job{Projections: 1, Workers: sharing, Shared: fewConns, Quiet: true})
+	if err != nil {
+		return err
+	}
+	many, _, err := b.idle(ctx, d, job{Projections: 1, Workers: sharing, Shared: manyConns, Quiet: true})
+	if err != nil {
+		return err
+	}
+	b.report.compare(sharedPool, few, many)
+	return nil
+}
+
 // measureIdle measures idle.
 func measureIdle(ctx context.Context, b *bench) error {
 	d, err := b.quiet(ctx)
@@ -217,15 +247,15 @@ func measureIdle(ctx context.Context, b *bench) error {
 	if err := d.trigger(ctx, true); err != nil {
 		return err
 	}
-	one, _, err := b.idle(ctx, d, 1, 1)
+	one, _, err := b.idle(ctx, d, job{Projections: 1})
 	if err != nil {
 		return err
 	}
-	all, processor, err := b.idle(ctx, d, many, 1)
+	all, processor, err := b.idle(ctx, d, job{Projections: many})
 	if err != nil {
 		return err
 	}
-	partitioned, _, err := b.idle(ctx, d, many, 64)
+	partitioned, _, err := b.idle(ctx, d, job{Projections: many, Partitions: 64})
 	if err != nil {
 		return err
 	}
@@ -237,7 +267,7 @@ func measureIdle(ctx context.Context, b *bench) error {
 	if err := d.trigger(ctx, false); err != nil {
 		return err
 	}
-	polling, processor, err := b.idle(ctx, d, many, 1)
+	polling, processor, err := b.idle(ctx, d, job{Projections: many})
 	if err != nil {
 		return err
 	}
@@ -246,9 +276,10 @@ func measureIdle(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// idle is the statements a second of a worker that has caught up, and its use of a processor in percent.
-func (b *bench) idle(ctx context.Context, d *database, projections, partitions int) (statements, percent float64, err error) {
-	p, err := b.standing(ctx, d, job{Handler: "nothing", Projections: projections, Partitions: partitions})
+// idle is the statements a second of a process with workers that have caught up, and its use of a processor in percent.
+func (b *bench) idle(ctx context.Context, d *database, j job) (statements, percent float64, err error) {
+	j.Handler = "nothing"
+	p, err := b.standing(ctx, d, j)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -257,7 +288,7 @@ func (b *bench) idle(ctx context.Context, d *database, projections, partitions i
 	if err := d.pool.QueryRow(ctx, "SELECT count(*) FROM events").Scan(&events); err != nil {
 		return 0, 0, err
 	}
-	if err := p.until(ctx, func(o outcome) bool { return o.Events >= events*int64(projections) }); err != nil {
+	if err := p.until(ctx, func(o outcome) bool { return o.Events >= events*int64(j.Projections) }); err != nil {
 		return 0, 0, err
 	}
 	if err := wait(ctx, settling); err != nil {
@@ -288,6 +319,7 @@ func (b *bench) idle(ctx context.Context, d *database, projections, partitions i
 		return 0, 0, err
 	}
 	statements, percent = float64(runs-ran)/took, 100*(after.CPU-before.CPU).Seconds()/took
-	b.tell("idle, %d projections, %d partitions: %.2f statements/s, %.3f %% of a processor", projections, partitions, statements, percent)
+	b.tell("idle, %d projections, %d partitions, %d workers, %d shared connections: %.2f statements/s, %.3f %% of a processor",
+		j.Projections, max(1, j.Partitions), max(1, j.Workers), j.Shared, statements, percent)
 	return statements, percent, nil
 }

@@ -27,6 +27,7 @@ var scenarios = []scenario{
 	{[]string{"contended"}, measureContended},
 	{[]string{"parked"}, measureParked},
 	{[]string{"idle"}, measureIdle},
+	{[]string{sharedPool}, measureSharedPool},
 	{[]string{"latency"}, measureLatency},
 	{followNames(), measureFollowing},
 	{[]string{"append"}, measureAppending},

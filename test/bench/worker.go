@@ -27,11 +27,18 @@ const (
 func runWorker(ctx context.Context, j job, p *progress) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	shared, err := poolOfAll(ctx, j, p)
+	if err != nil {
+		return err
+	}
+	if shared != nil {
+		defer shared.Close()
+	}
 	failures := make([]error, max(1, j.Workers))
 	var running sync.WaitGroup
 	for i := range failures {
 		running.Go(func() {
-			if failures[i] = runOne(ctx, j, p); failures[i] != nil {
+			if failures[i] = runOne(ctx, j, p, shared); failures[i] != nil {
 				cancel()
 			}
 		})
@@ -40,19 +47,33 @@ func runWorker(ctx context.Context, j job, p *progress) error {
 	return errors.Join(failures...)
 }
 
-// runOne runs a worker with a pool of its own until ctx ends.
-func runOne(ctx context.Context, j job, p *progress) error {
+// poolOfAll is the pool that all workers share; nil if each has its own.
+func poolOfAll(ctx context.Context, j job, p *progress) (*pgxpool.Pool, error) {
+	if j.Shared == 0 {
+		return nil, nil
+	}
+	return workersPool(ctx, j, p, j.Shared)
+}
+
+// workersPool makes a pool for workers.
+func workersPool(ctx context.Context, j job, p *progress, size int) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(j.DSN)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	config.MaxConns = poolSize
+	config.MaxConns = int32(size)
 	config.ConnConfig.Tracer = firstRead{p}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return err
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// runOne runs a worker until ctx ends, with a pool of its own if none is shared.
+func runOne(ctx context.Context, j job, p *progress, pool *pgxpool.Pool) (err error) {
+	if pool == nil {
+		if pool, err = workersPool(ctx, j, p, poolSize); err != nil {
+			return err
+		}
+		defer pool.Close()
 	}
-	defer pool.Close()
 	log := logger()
 	if j.Quiet {
 		log = slog.New(slog.DiscardHandler)

@@ -3,6 +3,7 @@ package docs
 import (
 	"fmt"
 	"go/types"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -30,12 +31,13 @@ type known struct {
 	targets  []string                  // of the Makefile
 	metrics  []string                  // with prefix
 	tables   string                    // a text with the names of all coordination tables
+	tests    map[string]bool           // functions of the module's tests
 	packages map[string]*types.Package // by name
 }
 
 func newKnown(t *testing.T) known {
 	t.Helper()
-	k := known{root: root, metrics: append(metrics.Names(), tableMetrics(t)...), packages: map[string]*types.Package{}, tables: migrations.VersionTable}
+	k := known{root: root, metrics: append(metrics.Names(), tableMetrics(t)...), packages: map[string]*types.Package{}, tables: migrations.VersionTable, tests: testsOf(t)}
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	require.NoError(t, err)
 	for _, match := range regexp.MustCompile(`(?m)^([a-z][a-z-]*):`).FindAllSubmatch(makefile, -1) {
@@ -60,6 +62,25 @@ func newKnown(t *testing.T) known {
 		k.packages[pkg.Name()] = pkg
 	}
 	return k
+}
+
+var testPattern = regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+
+// testsOf finds the module's tests.
+func testsOf(t *testing.T) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	require.NoError(t, filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		for _, match := range testPattern.FindAllSubmatch(text, -1) {
+			found[string(match[1])] = true
+		}
+		return err
+	}))
+	return found
 }
 
 // tableDesc is a metric that comes from the tables.
@@ -117,6 +138,11 @@ func (k known) missing(d document) []string {
 				report(s.line, "there is no target %s in the Makefile", match[1])
 			}
 		}
+		for _, name := range testNamePattern.FindAllString(s.text, -1) {
+			if !k.tests[name] {
+				report(s.line, "there is no test %s", name)
+			}
+		}
 		for word := range strings.FieldsSeq(s.text) {
 			if isPath(word) && !k.exists(d, word) {
 				report(s.line, "there is no file %s", word)
@@ -151,6 +177,7 @@ var (
 	linkPattern       = regexp.MustCompile(`\]\(([^)#\s]*)(#[^)\s]*)?\)`)
 	makePattern       = regexp.MustCompile(`^make(?: +[A-Z_]+=\S+)* +([a-z][a-z-]*)`)
 	identifierPattern = regexp.MustCompile(`\b([a-z]+)\.([A-Z]\w*)(?:\.([A-Z]\w*))?`)
+	testNamePattern   = regexp.MustCompile(`^Test[A-Z]\w*$`)
 	optionPattern     = regexp.MustCompile(`\bWith[A-Z]\w*`)
 	tablePattern      = regexp.MustCompile(`\b(pupsourcing_)?orchestrator_[a-z_]+`)
 )
@@ -288,6 +315,8 @@ func TestMissingNamesAreFound(t *testing.T) {
 		"[a](Makefile#performance)":                              "#performance",
 		"`go.mod`, `./examples/basic`, `test/pgtest/`":           "",
 		"partition `0/3`, `k/N`, `/metrics`, `a/b`, `and/*.sql`": "",
+		"`TestNamesExist`, `TestMain`, a `Test`":                 "",
+		"`TestNothing`":                                          "test TestNothing",
 		"`options_test_nothing.go`":                              "options_test_nothing.go",
 		"`deploy/kubernetes`":                                    "deploy/kubernetes",
 		"```sh\ngo run ./examples/nothing\n```":                  "./examples/nothing",

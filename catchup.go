@@ -60,7 +60,8 @@ type catchUp struct {
 //
 // It ends with the first event that this worker's handlers fail on, and the error names it and wraps the handler's. Where a projection's error policy bounds the
 // attempts, they are made first, and only a stop ends it: events that are skipped or put aside are counted. Where a projection is paused or stopped, the error
-// wraps ErrProjectionPaused or ErrProjectionStopped, and ErrProjectionReplaced where it was replaced. If ctx ends first, the error wraps ctx.Err(). Otherwise it returns what Run
+// wraps ErrProjectionPaused or ErrProjectionStopped, and ErrProjectionReplaced where it was replaced. Where somebody has drained the worker, by its name or meanwhile, it
+// wraps ErrNotRunning, unless another worker runs the projection. If ctx ends first, the error wraps ctx.Err(). Otherwise it returns what Run
 // does. The report says how far it has come in any case.
 func (o *Orchestrator) RunUntilCaughtUp(ctx context.Context, projections []projection.Projection) (Report, error) {
 	if ctx == nil {

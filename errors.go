@@ -65,7 +65,7 @@ var (
 	ErrNotStopped = errors.New("the worker did not stop in time")
 
 	// ErrNotRunning is wrapped by what WaitFor and WaitForAppend return if no worker runs the projection.
-	// A worker of the same process counts from the call of Run on.
+	// A worker of the same process counts from the call of Run on, unless it is drained: see admin.Drain. The text says who has drained workers.
 	ErrNotRunning = waiting.ErrNotRunning
 
 	// ErrProjectionPaused is wrapped by what WaitFor and WaitForAppend return if the projection is paused

@@ -35,6 +35,7 @@ type Orchestrator struct {
 
 	waits       atomic.Pointer[pgcoord.Store] // of WaitFor; nil until the tables were found
 	waitsLogged atomic.Int64                  // when a failure of WaitFor was logged last
+	hintsLogged atomic.Int64                  // when a failure to look who waits elsewhere was
 }
 
 // New makes a worker of the replica set with that name. Workers of the same
@@ -146,7 +147,8 @@ func (o *Orchestrator) run(ctx context.Context, projections []projection.Project
 	if err != nil {
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
-	defer waits.Runs(d.names)()
+	present := newPresence(waits, d.names)
+	defer present.end()
 	recorder := o.metrics.ReplicaSet(o.replicaSet)
 	defer recorder.Forget()
 	o.recorder.Store(recorder)
@@ -166,7 +168,7 @@ func (o *Orchestrator) run(ctx context.Context, projections []projection.Project
 		return fmt.Errorf("running replica set %q: %w", o.replicaSet, err)
 	}
 	cfg := o.configure(id, checked, d, recorder)
-	cfg.Waits = waits
+	cfg.Waits, cfg.Drained = waits, present.drained
 	o.health.run(&cfg)
 	o.showWorker(cfg)
 	if c != nil {

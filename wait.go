@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -104,7 +105,7 @@ type waitPlace struct {
 // joinWaits returns the waits of the process. The caller must leave them.
 func (o *Orchestrator) joinWaits() *waiting.Hub {
 	place := waitPlace{pool: o.db, schema: o.config.schema, events: o.eventStore.EventsTable().Sanitize(), replicaSet: o.replicaSet, stale: o.config.staleWorkerTimeout}
-	return waiting.Join(place, waiting.Database{Look: o.lookForWaits, Ask: o.askToFlush, Why: o.whyWaitFailed, MayPass: mayPass})
+	return waiting.Join(place, waiting.Database{Look: o.lookForWaits, Ask: o.askToFlush, Waited: o.waitedElsewhere, Why: o.whyWaitFailed, MayPass: mayPass})
 }
 
 // mayPass says whether looking at the tables may succeed later.
@@ -150,15 +151,38 @@ func (o *Orchestrator) waitStore(ctx context.Context) (*pgcoord.Store, error) {
 }
 
 // askToFlush asks the workers to write down how far they are. Without it they do so within a second.
-func (o *Orchestrator) askToFlush(ctx context.Context, replicaSet, projection string) {
+func (o *Orchestrator) askToFlush(ctx context.Context, projection string, standing waiting.Standing) {
 	store := o.waits.Load()
-	if store == nil || replicaSet == "" {
+	if store == nil || standing.ReplicaSet == "" {
 		return
 	}
-	err := store.AskToFlush(ctx, o.guarded, replicaSet, projection)
-	if err != nil {
-		o.config.logger.DebugContext(ctx, "the workers could not be notified that somebody waits for the projection", "projection", projection, "error", err)
+	err := store.AskToFlush(ctx, o.guarded, standing.ReplicaSet, projection)
+	if standing.PollOnly {
+		err = errors.Join(err, store.NoteWait(ctx, o.guarded, projection, waiting.FlushFor))
 	}
+	if err != nil {
+		o.config.logger.DebugContext(ctx, "the workers could not be told that somebody waits for the projection", "projection", projection, "error", err)
+	}
+}
+
+// hintPatience is how long a look at orchestrator_waits waits for a lock.
+const hintPatience = 100 * time.Millisecond
+
+// waitedElsewhere says which of the projections somebody waits for in another process. The workers of this one get no notifications.
+func (o *Orchestrator) waitedElsewhere(ctx context.Context, projections []string) (waited []string, err error) {
+	store, err := o.waitStore(ctx)
+	if err == nil {
+		waited, err = store.Waited(ctx, o.guarded.Waiting(hintPatience), projections)
+	}
+	if err != nil {
+		o.waits.Store(nil) // the tables may be others by now
+		o.recorder.Load().DatabaseError("aid")
+		if mayPass(err) && onceAMinute(&o.hintsLogged) {
+			o.config.logger.WarnContext(ctx, "whether somebody waits for a projection cannot be looked up (orchestrator_waits), so waits in other processes take up to a second longer; "+
+				"handling goes on, and it is tried again", "replica_set", o.replicaSet, "error", err)
+		}
+	}
+	return waited, err
 }
 
 // whyWaitFailed says who paused the projection, or what the event failed with. It is an aid.
@@ -176,9 +200,14 @@ func (o *Orchestrator) whyWaitFailed(ctx context.Context, w waiting.Wait, failur
 
 // logWaiting logs that those who wait learn nothing, once a minute.
 func (o *Orchestrator) logWaiting(ctx context.Context, err error) {
-	now, last := time.Now().UnixNano(), o.waitsLogged.Load()
-	if mayPass(err) && (last == 0 || now-last >= int64(time.Minute)) && o.waitsLogged.CompareAndSwap(last, now) {
+	if mayPass(err) && onceAMinute(&o.waitsLogged) {
 		o.config.logger.WarnContext(ctx, "the checkpoints cannot be looked at; those who wait for a projection wait on, and it is tried again",
 			"replica_set", o.replicaSet, "pool_connections", o.db.Config().MaxConns, "error", err)
 	}
+}
+
+// onceAMinute says whether a minute has passed since it did so last.
+func onceAMinute(said *atomic.Int64) bool {
+	now, last := time.Now().UnixNano(), said.Load()
+	return (last == 0 || now-last >= int64(time.Minute)) && said.CompareAndSwap(last, now)
 }

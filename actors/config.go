@@ -44,6 +44,8 @@ type Config struct {
 	Handlers *Handlers
 	// Waits are told what was committed; may be nil.
 	Waits *waiting.Hub
+	// Drained is told whether somebody has drained the worker, after each look; may be nil.
+	Drained func(is bool)
 	// Handled is told how many events of a projection a batch has handled, and how many it has skipped or put aside; may be nil.
 	Handled func(projection string, events, letters int)
 	// FailureHook is told of failed attempts at events; may be nil.

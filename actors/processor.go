@@ -225,6 +225,7 @@ func (p *processor) work(c actor.Context) {
 // resume arranges for what follows a step.
 func (p *processor) resume(c actor.Context, n next) {
 	root, self := c.ActorSystem().Root, c.Self()
+	p.tellUnwritten()
 	switch {
 	case p.halted || p.run.soft.Err() != nil:
 	case n.after > 0:

@@ -45,6 +45,9 @@ func (t *transitionLog) observe(k *coordinator, v replicaset.View) {
 		k.log.Info("somebody has drained this worker, or ended that; orchestrator_operations says who and why", "drained", me.Drained)
 	}
 	m.Drained(t.isDrained)
+	if k.worker.Drained != nil {
+		k.worker.Drained(t.isDrained)
+	}
 	g := v.Generation
 	if g.State == replicaset.Active {
 		m.GenerationBlocked(false)

@@ -36,6 +36,13 @@ func (p *processor) awaitWaits(c actor.Context) {
 	})
 }
 
+// tellUnwritten tells whether the checkpoint stays behind, where no notification says that somebody waits.
+func (p *processor) tellUnwritten() {
+	if p.worker.Connect == nil {
+		p.worker.Waits.Unwritten(p.waits.flusher, p.behind() > 0)
+	}
+}
+
 // waited writes down how far the processor is, and goes on to do so for a while.
 func (p *processor) waited(c actor.Context) {
 	p.waits.asked.Store(false)

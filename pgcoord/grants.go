@@ -14,7 +14,7 @@ import (
 var ErrNotGranted = dbrights.ErrNotGranted
 
 // tablesChanged are the tables that a worker reads and changes, without their prefix.
-var tablesChanged = []string{"generations", "workers", "heartbeats", "checkpoints", "sequence_regressions", "horizons", "dead_letters", "turns", "abandoned_handlers", "parked_aggregates", "operations", "requests", "drains", "samples", "successions"}
+var tablesChanged = []string{"generations", "workers", "heartbeats", "checkpoints", "sequence_regressions", "horizons", "dead_letters", "turns", "abandoned_handlers", "parked_aggregates", "operations", "requests", "drains", "samples", "successions", "waits"}
 
 // Needs is the rights that a worker needs. Without a schema, the coordination tables are looked for in the connection's search_path.
 func Needs(schema string, events pgx.Identifier) []dbrights.Need {

@@ -27,7 +27,7 @@ func TestCheckGrantsSaysWhatToGrant(t *testing.T) {
 	err = s.CheckGrants(t.Context(), conn, eventsTable)
 	require.ErrorIs(t, err, ErrNotGranted)
 	assert.Contains(t, err.Error(), `GRANT SELECT ON public.events TO worker`)
-	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "sequence_regressions", "horizons", "dead_letters", "turns", "abandoned_handlers", "parked_aggregates", "operations", "requests", "drains", "samples", "successions"} {
+	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "sequence_regressions", "horizons", "dead_letters", "turns", "abandoned_handlers", "parked_aggregates", "operations", "requests", "drains", "samples", "successions", "waits"} {
 		assert.Contains(t, err.Error(), `GRANT DELETE, INSERT, SELECT, UPDATE ON public.orchestrator_`+table+` TO worker`)
 		exec(t, pool, `GRANT DELETE, INSERT, SELECT, UPDATE ON "public"."orchestrator_`+table+`" TO worker`)
 	}

@@ -24,7 +24,7 @@ WITH projection AS (
     LEFT JOIN {{schema}}orchestrator_checkpoints AS c ON c.projection = p.name
     GROUP BY p.name
 ), run AS (
-    SELECT w.replica_set, w.projections, w.left_out
+    SELECT w.replica_set, w.projections, w.left_out, w.session_key IS NULL AS poll_only
     FROM {{schema}}orchestrator_workers AS w
     JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
     WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND NOT w.drained AND h.last_heartbeat > now() - $2::float8 * interval '1 ms' AND w.projections && $1::text[]
@@ -33,6 +33,7 @@ SELECT (
     SELECT jsonb_object_agg(p.name, jsonb_build_object('ReplicaSet', coalesce(p.replica_set, ''), 'EventsTable', coalesce(p.events_table, ''), 'Pieces', p.pieces,
         'Running', EXISTS (SELECT FROM run WHERE run.replica_set = coalesce(p.replica_set, $3) AND p.name = ANY (run.projections) AND (p.name = ANY (run.left_out)) IS NOT TRUE),
         'LeftOut', EXISTS (SELECT FROM run WHERE run.replica_set = coalesce(p.replica_set, $3) AND p.name = ANY (run.left_out)),
+        'PollOnly', EXISTS (SELECT FROM run WHERE run.replica_set = p.replica_set AND p.name = ANY (run.projections) AND run.poll_only),
         'ReplacedBy', coalesce((SELECT s.projection FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = p.name AND s.cut_over_at IS NOT NULL), ''),
         'CuttingOver', EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE p.name IN (s.projection, s.replaced) AND s.held_until > now()),
         'Parked', EXISTS (SELECT FROM {{schema}}orchestrator_parked_aggregates AS a WHERE a.projection = p.name)))::text
@@ -102,6 +103,12 @@ ORDER BY id DESC LIMIT 1`
 	sqlWhyStopped = `
 SELECT last_error FROM {{schema}}orchestrator_dead_letters WHERE projection = $1 AND state = 'stopped' AND global_position <= $2 ORDER BY global_position DESC LIMIT 1`
 
+	sqlWhyNotRunning = `
+SELECT string_agg(format('worker %s is drained by %s%s', w.name, d.actor, CASE WHEN d.reason <> '' THEN ': ' || d.reason ELSE '' END), '; ' ORDER BY w.name)
+FROM {{schema}}orchestrator_workers AS w
+JOIN {{schema}}orchestrator_drains AS d ON d.replica_set = w.replica_set AND d.worker IN (w.name, w.worker_id::text)
+WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND w.drained AND $1 = ANY (w.projections)`
+
 	// The letter that failed is the one that was attempted.
 	sqlWhyParked = `
 SELECT last_error FROM {{schema}}orchestrator_dead_letters AS d
@@ -112,10 +119,12 @@ WHERE projection = $1 AND d.state = 'parked' AND d.attempts > 0
 ORDER BY d.global_position LIMIT 1`
 )
 
-// WhyWaitFailed looks up who paused the projection, or what the event failed with that holds up a wait; empty if that is not known.
+// WhyWaitFailed looks up who paused the projection or drained its workers, or what the event failed with that holds up a wait; empty if that is not known.
 func (s *Store) WhyWaitFailed(ctx context.Context, db DB, w waiting.Wait, failure error) (why string, err error) {
 	var row pgx.Row
 	switch {
+	case errors.Is(failure, waiting.ErrNotRunning):
+		row = db.QueryRow(ctx, s.q(sqlWhyNotRunning), w.Projection)
 	case errors.Is(failure, waiting.ErrPaused):
 		row = db.QueryRow(ctx, s.q(sqlWhyPaused), w.Projection)
 	case errors.Is(failure, waiting.ErrStopped):
@@ -127,10 +136,14 @@ func (s *Store) WhyWaitFailed(ctx context.Context, db DB, w waiting.Wait, failur
 	default:
 		return "", nil
 	}
-	if err = row.Scan(&why); errors.Is(err, pgx.ErrNoRows) {
+	var said *string
+	if err = row.Scan(&said); errors.Is(err, pgx.ErrNoRows) || err == nil && said == nil {
 		return "", nil
 	}
-	return why, err
+	if err != nil {
+		return "", err
+	}
+	return *said, nil
 }
 
 // AskToFlush asks the workers of a replica set to write down at once how far they are with a projection.
@@ -139,6 +152,33 @@ func (s *Store) AskToFlush(ctx context.Context, db DB, replicaSet, projection st
 	other.replicaSet = replicaSet
 	_, err := db.Exec(ctx, sqlNotify, other.Channel(), NotifyFlush+" "+projection)
 	return err
+}
+
+// A time that is far away is one from before the database's clock was set back.
+const (
+	sqlNoteWait = `
+INSERT INTO {{schema}}orchestrator_waits AS w (projection, until) VALUES ($1, now() + $2::float8 * interval '1 ms')
+ON CONFLICT (projection) DO UPDATE SET until = excluded.until`
+
+	sqlWaited = `
+SELECT projection FROM {{schema}}orchestrator_waits WHERE projection = ANY ($1::text[]) AND until > now() AND until < now() + interval '1 minute'`
+)
+
+// NoteWait writes down that somebody waits for a projection, for so long, for workers that get no notifications.
+func (s *Store) NoteWait(ctx context.Context, db Conn, projection string, d time.Duration) error {
+	return s.record(ctx, db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, s.q(sqlNoteWait), projection, float64(d)/float64(time.Millisecond))
+		return err
+	})
+}
+
+// Waited returns those of the projections that somebody waits for who has said so with NoteWait.
+func (s *Store) Waited(ctx context.Context, db DB, projections []string) ([]string, error) {
+	rows, err := db.Query(ctx, s.q(sqlWaited), projections)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // WaitNeeds is the rights that waiting for a projection needs. Without a schema, the coordination tables are looked for in the connection's search_path.

@@ -35,6 +35,8 @@ type Standing struct {
 	Pieces []slot.Piece
 	// Running says whether a worker runs it, and LeftOut whether one would if it had not abandoned handlers of it.
 	Running, LeftOut bool
+	// PollOnly says whether a worker that runs it gets no notifications.
+	PollOnly bool
 	// Parked says whether an aggregate is parked for it.
 	Parked bool
 	// ReplacedBy is the projection that has replaced it; empty if none has.

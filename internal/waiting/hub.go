@@ -29,8 +29,10 @@ type Answer struct {
 type Database struct {
 	// Look answers a question with one statement.
 	Look func(context.Context, Question) (Answer, error)
-	// Ask asks the workers of other processes to write down at once how far a projection is, for about a second.
-	Ask func(ctx context.Context, replicaSet, projection string)
+	// Ask asks the workers of other processes to write down at once how far a projection is, for FlushFor.
+	Ask func(ctx context.Context, projection string, standing Standing)
+	// Waited says which of the projections somebody waits for in another process that has asked a worker without notifications.
+	Waited func(ctx context.Context, projections []string) (waited []string, err error)
 	// Why says more about the reason of a wait's failure, an error that wraps one of this package; empty if there is nothing to say.
 	Why func(ctx context.Context, w Wait, failure error) string
 	// MayPass says whether a look that failed may succeed later.
@@ -56,6 +58,14 @@ type Hub struct {
 	asked    map[string]time.Time // when workers were asked last
 	runs     map[string]int       // how many workers of the process run the projection, or are about to
 	flushers map[string]map[*Flusher]struct{}
+	poller   *health.Loop
+
+	unwritten     int // flushers whose checkpoints stay behind
+	watching      bool
+	watcher       *health.Loop
+	written       chan struct{} // no checkpoint stays behind
+	nextWatch     time.Time
+	watchFailures int
 }
 
 // waiter is a call of Wait.
@@ -81,7 +91,7 @@ func Join(place any, database Database) *Hub {
 	if h == nil {
 		h = &Hub{
 			loops: health.NewLoops(time.Second, nil),
-			place: place, database: database, poked: make(chan struct{}, 1), waiters: map[string]map[*waiter]struct{}{}, asked: map[string]time.Time{},
+			place: place, database: database, poked: make(chan struct{}, 1), written: make(chan struct{}, 1), waiters: map[string]map[*waiter]struct{}{}, asked: map[string]time.Time{},
 			runs: map[string]int{}, flushers: map[string]map[*Flusher]struct{}{},
 		}
 		hubs.of[place] = h
@@ -160,6 +170,7 @@ func (h *Hub) enter(one *waiter) {
 	h.waits.Add(1)
 	if !h.polling {
 		h.polling = true
+		h.poller = h.loops.Watch("waits", pollerRound)
 		go h.poll()
 		return
 	}
@@ -236,6 +247,7 @@ func (h *Hub) Changed(projection string) { h.Committed(projection, nil, false, t
 type Flusher struct {
 	projection string
 	flush      func()
+	unwritten  bool // see Unwritten
 }
 
 // Flushes has the hub call flush when somebody waits for the projection, about twice a second, until Forget.
@@ -260,6 +272,7 @@ func (h *Hub) Forget(f *Flusher) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.setUnwritten(f, false)
 	if delete(h.flushers[f.projection], f); len(h.flushers[f.projection]) == 0 {
 		delete(h.flushers, f.projection)
 	}

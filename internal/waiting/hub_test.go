@@ -72,7 +72,7 @@ func (s *table) join(t *testing.T) *Hub {
 			}
 			return a, s.failing
 		},
-		Ask:     func(context.Context, string, string) { s.set(func(s *table) { s.asked++ }) },
+		Ask:     func(context.Context, string, Standing) { s.set(func(s *table) { s.asked++ }) },
 		Why:     func(context.Context, Wait, error) string { return "for a reason" },
 		MayPass: func(err error) bool { return !errors.Is(err, errGone) },
 	})
@@ -314,6 +314,7 @@ func TestThoseOfOnePlaceShareAHub(t *testing.T) {
 	var none *Hub
 	none.Committed("p", nil, true, time.Now())
 	none.Flush("p")
+	none.Unwritten(none.Flushes("p", nil), true)
 	none.Forget(none.Flushes("p", nil))
 }
 

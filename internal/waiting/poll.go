@@ -24,9 +24,11 @@ const (
 	// pollerRound is how long a step of the poller may take.
 	pollerRound = lookTimeout + 5*time.Second
 
-	// askAfter is how long somebody has waited before the workers are asked to write down how far they are, and askAgain when they are asked again.
-	askAfter = 15 * time.Millisecond
-	askAgain = 500 * time.Millisecond
+	// askAfter is how long somebody has waited before the workers are asked to write down how far they are, and askAgain when they are asked again. Workers that only poll
+	// are asked sooner: they take longer to find an event, and to learn that somebody waits.
+	askAfter       = 15 * time.Millisecond
+	askPollersSoon = 5 * time.Millisecond
+	askAgain       = 500 * time.Millisecond
 	// FlushFor is how long a worker that was asked goes on to do so.
 	FlushFor = time.Second
 )
@@ -36,7 +38,7 @@ var failureBackoff = dbfault.Backoff{First: 20 * time.Millisecond, Max: time.Sec
 // poll looks until nobody waits.
 func (h *Hub) poll() {
 	failures := 0
-	loop := h.loops.Watch("waits", pollerRound)
+	loop := h.poller
 	for {
 		loop.Round()
 		h.pause(time.Until(h.began.Add(leastPause)))
@@ -119,7 +121,7 @@ func (h *Hub) question() ([]*waiter, Question) {
 	}
 	if looked == nil {
 		h.polling, h.failed = false, nil
-		h.loops.End() // before there is another
+		h.poller.End() // before there is another
 		return nil, q
 	}
 	slices.SortStableFunc(looked, func(a, b *waiter) int { return order(b.examine) - order(a.examine) })
@@ -216,25 +218,29 @@ func (h *Hub) lookFailed(looked []*waiter, err error) {
 
 // ask asks the workers to write down how far they are, where somebody has waited for a while. Where nothing is in scope of a projection they do so seldom.
 func (h *Hub) ask(answer Answer, loop *health.Loop) {
-	for _, projection := range h.toAsk() {
+	for _, projection := range h.toAsk(answer) {
 		h.Flush(projection)
 		ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
-		h.database.Ask(ctx, answer.Standings[projection].ReplicaSet, projection)
+		h.database.Ask(ctx, projection, answer.Standings[projection])
 		cancel()
 		loop.Round()
 	}
 }
 
 // toAsk is the projections whose workers are to be asked now.
-func (h *Hub) toAsk() (projections []string) {
+func (h *Hub) toAsk(answer Answer) (projections []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for projection, waiters := range h.waiters {
 		if time.Since(h.asked[projection]) < askAgain {
 			continue
 		}
+		after := askAfter
+		if answer.Standings[projection].PollOnly {
+			after = askPollersSoon
+		}
 		for one := range waiters {
-			if time.Since(one.since) >= askAfter {
+			if time.Since(one.since) >= after {
 				h.asked[projection] = time.Now()
 				projections = append(projections, projection)
 				break

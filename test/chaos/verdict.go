@@ -103,7 +103,7 @@ func (r report) verdict(seed uint64, err error) string {
 // preserved are the tables that are kept as evidence, as CSV.
 var preserved = []string{
 	"orchestrator_generations", "orchestrator_workers", "orchestrator_heartbeats", "orchestrator_checkpoints", "orchestrator_dead_letters",
-	"orchestrator_parked_aggregates", "orchestrator_operations", "orchestrator_requests", "orchestrator_drains", "orchestrator_samples", "orchestrator_successions", "chaos_effects",
+	"orchestrator_parked_aggregates", "orchestrator_operations", "orchestrator_requests", "orchestrator_drains", "orchestrator_samples", "orchestrator_successions", "orchestrator_waits", "chaos_effects",
 	"events", "aggregate_heads", "workload_log", "workload_read_model", "chaos_calls", "chaos_lives", "chaos_deeds", "chaos_ends",
 }
 

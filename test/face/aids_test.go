@@ -12,7 +12,7 @@ import (
 
 // aids are the tables without which a replica set works, if less well.
 var aids = []string{
-	"orchestrator_turns", "orchestrator_abandoned_handlers", "orchestrator_dead_letters", "orchestrator_operations", "orchestrator_requests", "orchestrator_drains", "orchestrator_samples",
+	"orchestrator_turns", "orchestrator_abandoned_handlers", "orchestrator_dead_letters", "orchestrator_operations", "orchestrator_requests", "orchestrator_drains", "orchestrator_samples", "orchestrator_waits",
 }
 
 // Events are handled, and workers join and leave, while nobody can use any of the tables that are only aids.

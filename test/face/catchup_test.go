@@ -178,6 +178,41 @@ func TestCatchingUpThatCannotEnd(t *testing.T) {
 	require.ErrorContains(t, err, "sequence")
 }
 
+// A worker that somebody has drained handles nothing. So catching up fails, as a wait in its process does, unless another worker runs the projection.
+func TestCatchingUpWhileDrained(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	a := w.admin("set")
+	job := w.named("job")
+	_, err := w.catchUp(job, recorder{name: "p"})
+	require.NoError(t, err)
+	result := w.appends("ada", 1)
+	w.exec("INSERT INTO orchestrator_drains (replica_set, worker, actor, reason) VALUES ('set', 'job', 'anna', 'its host is patched')")
+	report, err := w.catchUp(job, recorder{name: "p"})
+	require.ErrorIs(t, err, orchestrator.ErrNotRunning)
+	require.ErrorContains(t, err, `catching up replica set "set": projection "p": no worker runs the projection; it is at position 0: worker job is drained by anna: its host is patched`)
+	assert.Equal(t, "1, p false 0 0 0", said(report))
+
+	r := start(t, job, recorder{name: "p"})
+	w.await("true", "SELECT drained FROM orchestrator_workers WHERE state = 'running'")
+	require.ErrorIs(t, job.WaitForAppend(w.patiently(), "p", result), orchestrator.ErrNotRunning)
+	other := start(t, w.named("other"), recorder{name: "p"})
+	w.awaitHandled("p", 1)
+	require.NoError(t, job.WaitForAppend(w.patiently(), "p", result))
+	require.NoError(t, r.stop())
+	w.append("ada", 1)
+	report, err = w.catchUp(job, recorder{name: "p"})
+	require.NoError(t, err)
+	assert.Equal(t, "2, p true 2 0 0", said(report))
+	require.NoError(t, other.stop())
+
+	r = start(t, job, recorder{name: "p"})
+	w.awaitRunning("set", 1)
+	require.NoError(t, a.Undrain(t.Context(), "job", ""))
+	require.NoError(t, job.WaitForAppend(w.patiently(), "p", w.appends("ada", 1)))
+	require.NoError(t, r.stop())
+}
+
 // The application is told how far it is while it runs, also after it has panicked once, and not when it has returned.
 func TestCatchingUpTellsHowFarItIs(t *testing.T) {
 	directOnly(t)

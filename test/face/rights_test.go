@@ -97,7 +97,7 @@ func TestErrorsNameTheGrantThatIsMissing(t *testing.T) {
 		require.ErrorIs(t, err, orchestrator.ErrNotGranted)
 		return err
 	}
-	changed := []string{"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "turns", "abandoned_handlers", "dead_letters", "parked_aggregates", "operations", "requests", "drains", "successions"}
+	changed := []string{"generations", "workers", "heartbeats", "checkpoints", "horizons", "sequence_regressions", "turns", "abandoned_handlers", "dead_letters", "parked_aggregates", "operations", "requests", "drains", "successions", "waits"}
 	for i := range changed {
 		changed[i] = "orchestrator_" + changed[i]
 	}

@@ -107,4 +107,39 @@ var waitingGuards = []guard{
 		Old: "		all = append(all, variant{law: \"through Handle\", batches: cut(events, usual), single: true})", New: "		_ = whole",
 		Test: "TestBadProjectionsBreakALaw", Promise: "a HandleBatch that differs from Handle is found by its test",
 	},
+	{
+		Name: "waits-elsewhere-are-noted", File: "wait.go",
+		Old: "	if standing.PollOnly {", New: "	if false {",
+		Test: "TestWaitsForWhatIsOutOfScope", Package: "test/face", Promise: "who waits for an event that is out of scope is told soon, also by workers without notifications",
+	},
+	{
+		Name: "noted-waits-expire", File: "pgcoord/standing.go",
+		Old: " AND until > now() AND until", New: " AND until",
+		Test: "TestWhoWaitsHasTheCheckpointWritten", Package: "actors", Promise: "a process that died while it waited does not have checkpoints written for ever",
+	},
+	{
+		Name: "watches-end", File: "internal/waiting/watch.go",
+		Old: "			if f.unwritten {\n", New: "			if f != nil {\n",
+		Test: "TestWaitsInOtherProcessesAreLookedForWhileCheckpointsStayBehind", Promise: "nobody looks for those who wait while all positions are written",
+	},
+	{
+		Name: "watches-keep-their-interval", File: "internal/waiting/watch.go",
+		Old: "		case due:\n", New: "		case due || !due:\n",
+		Test: "TestWaitsInOtherProcessesAreLookedForWhileCheckpointsStayBehind", Promise: "checkpoints that stay behind for a moment, again and again, do not have those who wait looked for more often",
+	},
+	{
+		Name: "only-pollers-watch", File: "actors/waits.go",
+		Old: "	if p.worker.Connect == nil {", New: "	if true {",
+		Test: "TestWhoWaitsHasTheCheckpointWritten", Package: "actors", Promise: "a worker that gets notifications does not look for those who wait",
+	},
+	{
+		Name: "drained-workers-run-nothing", File: "presence.go",
+		Old: "	case is && p.leave != nil:", New: "	case is && p.over && p.leave != nil:",
+		Test: "TestCatchingUpWhileDrained", Package: "test/face", Promise: "a job whose worker is drained does not wait until its context ends",
+	},
+	{
+		Name: "waits-outlive-the-server", File: "wait.go",
+		Old: "	return !errors.Is(err, puddle.ErrClosedPool) && ", New: "	return errors.Is(err, context.Canceled) && !errors.Is(err, puddle.ErrClosedPool) && ",
+		Test: "TestWaitsOutliveTheServer", Package: "test/face", Promise: "a wait goes on while the server restarts, and on the one that takes over",
+	},
 }

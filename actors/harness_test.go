@@ -29,6 +29,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -210,7 +211,7 @@ func counted(t *testing.T, registry *prometheus.Registry, name string, labels ..
 // eventually waits until a condition holds.
 func eventually(t *testing.T, holds func() bool, text string, args ...any) {
 	t.Helper()
-	require.Eventually(t, holds, deadline, 5*time.Millisecond, append([]any{text}, args...)...)
+	awaiting.Until(t, deadline, holds, func() string { return fmt.Sprintf(text, args...) })
 }
 
 // query is one value of the database. Behind PgBouncer, which may be started again meanwhile, a SELECT that lost its connection is repeated.

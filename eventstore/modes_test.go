@@ -19,12 +19,7 @@ func TestEveryQueryExecModeStoresAndReadsTheSame(t *testing.T) {
 	for _, mode := range pgtest.ExecModes() {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
-			config, err := pgxpool.ParseConfig(pgtest.NewDSN(t))
-			require.NoError(t, err)
-			config.ConnConfig.DefaultQueryExecMode = mode
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(pool.Close)
+			pool := pgtest.PoolInMode(t, pgtest.NewDatabase(t).Config(), mode)
 			require.NoError(t, RunMigrations(pool, WithLogger(nil)))
 			checkMode(t, New(WithLogger(nil)), pool)
 		})

@@ -56,11 +56,8 @@ func TestWhatAHandlerLeavesBehindDoesNotStopItsBatch(t *testing.T) {
 		for name, sql := range leftovers {
 			t.Run(mode.String()+" "+name, func(t *testing.T) {
 				config := o.pool.Config()
-				config.ConnConfig.DefaultQueryExecMode = mode
 				config.MaxConns = 1
-				one, err := pgxpool.NewWithConfig(t.Context(), config)
-				require.NoError(t, err)
-				defer one.Close()
+				one := pgtest.PoolInMode(t, config, mode)
 				before := value[string](t, one, sqlWho, pgx.QueryExecModeExec)
 				at := o.pieces(t)[0].Position
 				b, err := o.BeginBatch(t.Context(), one, o.fence, whole(at), at+10, BatchSettings{})

@@ -16,6 +16,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -247,10 +248,10 @@ func dialWith(t testing.TB, config *pgx.ConnConfig) *pgx.Conn {
 // eventually polls until the query returns true.
 func eventually(t testing.TB, db DB, what, sql string, args ...any) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	awaiting.Until(t, patience, func() bool {
 		var is bool
 		return db.QueryRow(t.Context(), sql, args...).Scan(&is) == nil && is
-	}, patience, 5*time.Millisecond, what)
+	}, func() string { return what })
 }
 
 // awaitBlocked waits until the backend waits for a lock of another.
@@ -277,13 +278,7 @@ func sqlState(err error) string {
 // await receives, or fails the test if nothing comes.
 func await[T any](t testing.TB, from <-chan T, what string) T {
 	t.Helper()
-	select {
-	case v := <-from:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("waited in vain for %s", what)
-		panic("unreachable")
-	}
+	return awaiting.Value(t, patience, from, what)
 }
 
 // async runs f in a goroutine and returns where its result will be.

@@ -27,13 +27,9 @@ func TestEveryQueryExecModeGoesThroughTheWholeCycle(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
-			config, err := pgxpool.ParseConfig(pgtest.NewDSN(t))
-			require.NoError(t, err)
-			config.ConnConfig.DefaultQueryExecMode = mode
+			config := pgtest.NewDatabase(t).Config()
 			config.ConnConfig.RuntimeParams["array_nulls"] = "off"
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(pool.Close)
+			pool := pgtest.PoolInMode(t, config, mode)
 			createTables(t, pool)
 			goThroughTheWholeCycle(t, pool, "")
 		})

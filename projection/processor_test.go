@@ -20,6 +20,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -55,10 +56,10 @@ func start(t *testing.T, config projection.ProcessorConfig) (stop func() error) 
 // eventually waits until the read model has n rows and returns them.
 func eventually(t *testing.T, pool *pgxpool.Pool, n int) []int64 {
 	t.Helper()
-	require.Eventually(t, func() bool {
-		var count int
+	var count int
+	awaiting.Until(t, patience, func() bool {
 		return pool.QueryRow(t.Context(), `SELECT count(*) FROM handled`).Scan(&count) == nil && count >= n
-	}, patience, 5*time.Millisecond)
+	}, func() string { return fmt.Sprintf("%d of %d events are handled", count, n) })
 	return handledPositions(t, pool)
 }
 

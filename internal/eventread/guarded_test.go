@@ -42,11 +42,7 @@ func inEveryMode(t *testing.T, dsn string, call func(mode string, pool *pgxpool.
 	for _, mode := range pgtest.ExecModes() {
 		config, err := pgxpool.ParseConfig(dsn)
 		require.NoError(t, err)
-		config.ConnConfig.DefaultQueryExecMode = mode
-		pool, err := pgxpool.NewWithConfig(t.Context(), config)
-		require.NoError(t, err)
-		call(mode.String(), pool)
-		pool.Close()
+		call(mode.String(), pgtest.PoolInMode(t, config, mode))
 	}
 }
 

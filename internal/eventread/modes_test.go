@@ -3,7 +3,6 @@ package eventread
 import (
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -19,12 +18,7 @@ func TestEveryQueryExecModeReadsTheSame(t *testing.T) {
 	for _, mode := range pgtest.ExecModes() {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
-			config, err := pgxpool.ParseConfig(pgtest.NewDSN(t))
-			require.NoError(t, err)
-			config.ConnConfig.DefaultQueryExecMode = mode
-			pool, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			t.Cleanup(pool.Close)
+			pool := pgtest.PoolInMode(t, pgtest.NewDatabase(t).Config(), mode)
 			require.NoError(t, eventstore.RunMigrations(pool, eventstore.WithLogger(nil)))
 			s := quiet()
 			result := mustAppend(t, s, pool, es.NoStream(), eventtest.Awkward()...)

@@ -49,11 +49,7 @@ func TestValuesAreThoseOfStdlib(t *testing.T) {
 		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
 	} {
 		t.Run(mode.String(), func(t *testing.T) {
-			config := pool.Config()
-			config.ConnConfig.DefaultQueryExecMode = mode
-			db, err := pgxpool.NewWithConfig(t.Context(), config)
-			require.NoError(t, err)
-			defer db.Close()
+			db := pgtest.PoolInMode(t, pool.Config(), mode)
 			other := stdlib.OpenDBFromPool(db)
 			defer func() { require.NoError(t, other.Close()) }()
 			query := `SELECT ` + columns + ` WHERE $1::text = 'yes'`

@@ -22,6 +22,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -180,29 +181,13 @@ func (w *world) lastPosition() string {
 // eventually waits until a condition holds.
 func eventually(t *testing.T, holds func() bool, describe func() string) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	look := time.NewTicker(10 * time.Millisecond)
-	defer look.Stop()
-	for !holds() {
-		select {
-		case <-look.C:
-		case <-deadline.C:
-			require.FailNow(t, "waited in vain", describe())
-		}
-	}
+	awaiting.Until(t, patience, holds, describe)
 }
 
 // await waits for a value on a channel.
 func await[T any](t *testing.T, from <-chan T, what string) T {
 	t.Helper()
-	select {
-	case value := <-from:
-		return value
-	case <-time.After(patience):
-		require.FailNow(t, "waited in vain for "+what)
-		panic("unreachable")
-	}
+	return awaiting.Value(t, patience, from, what)
 }
 
 // running is a call of Run.

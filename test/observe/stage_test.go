@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +15,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
 )
@@ -128,17 +128,7 @@ func (s *stage) serve(h http.Handler) string {
 // eventually waits until a condition holds.
 func eventually(t *testing.T, holds func() bool, describe func() string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	look := time.NewTicker(50 * time.Millisecond)
-	defer look.Stop()
-	for !holds() {
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			require.FailNow(t, "waited in vain", describe())
-		}
-	}
+	awaiting.Until(t, patience, holds, describe)
 }
 
 // value is what a query yields, as text.

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 )
 
@@ -72,6 +73,19 @@ func ExecModes() []pgx.QueryExecMode {
 		return modes
 	}
 	return append(modes, pgx.QueryExecModeCacheStatement, pgx.QueryExecModeDescribeExec)
+}
+
+// PoolInMode opens a pool with the configuration and the query exec mode, and closes it after the test.
+func PoolInMode(t testing.TB, config *pgxpool.Config, mode pgx.QueryExecMode) *pgxpool.Pool {
+	t.Helper()
+	config = config.Copy()
+	config.ConnConfig.DefaultQueryExecMode = mode
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatalf("opening a pool in the mode %s: %v", mode, err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
 }
 
 // RequireBouncer skips the test where PgBouncer is not installed, or fails it if CI is "true".

@@ -22,6 +22,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -116,16 +117,9 @@ func appears(ts *testscript.TestScript, _ bool, args []string) {
 
 // eventually waits until look says that it has found what is wanted.
 func eventually(ts *testscript.TestScript, want string, look func() (got string, ok bool)) {
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(patience); ; <-ticker.C {
-		got, ok := look()
-		switch {
-		case ok:
-			return
-		case time.Now().After(deadline):
-			ts.Fatalf("waited in vain for %s, got %s", want, got)
-		}
+	var got string
+	if !awaiting.Poll(patience, func() (ok bool) { got, ok = look(); return ok }) {
+		ts.Fatalf("waited in vain for %s, got %s", want, got)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 // The rules are right by promtool, and fire when they should in its unit tests.
 func TestRules(t *testing.T) {
 	promtool(t, "check", "config", "prometheus.yml")
+	promtool(t, "check", "config", filepath.Join("..", "..", "examples", "grafana", "prometheus.yml"))
 	promtool(t, "check", "rules", "rules.yml")
 	promtool(t, "test", "rules", "rules_test.yml", "rules_days_test.yml")
 }

@@ -16,7 +16,7 @@ GOFUMPT = $(BIN)/gofumpt-$(GOFUMPT_VERSION)
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # What make test runs of the modules of their own.
 MODULES = test-exports test-examples test-manifests test-observe
@@ -123,7 +123,7 @@ postgres: ## Install the PostgreSQL server if there is none
 
 # Where it cannot be installed the tests that need it are skipped; with CI=true they fail.
 .PHONY: pgbouncer
-pgbouncer: postgres
+pgbouncer: postgres ## Install PgBouncer if there is none
 	@$(PGTEST) install pgbouncer || echo 'no PgBouncer: the tests through it are skipped'
 
 # Tests of what differs between versions are skipped where npm cannot install them; with CI=true they fail.

@@ -8,7 +8,7 @@
 //	err = orch.Run(ctx, []projection.Projection{&UserProjection{}})
 //
 // The processes of a replica set divide the stream of events among themselves,
-// notice each other's arrival, departure and death, and divide it anew: all
+// notice each other's arrival, departure and death, and divide it again: all
 // pause, a new generation with new partitions is agreed, all go on with it.
 //
 // No event is lost, an event's effects in the handler's transaction happen

@@ -19,7 +19,7 @@ import (
 // coordinator is the only actor that speaks to the tables of generations and
 // workers.
 //
-//	receives  PartitionsRunning   what it finds when it is spawned anew
+//	receives  PartitionsRunning   what it finds when it is spawned again
 //	          PartitionsStopped   nothing is handled any more
 //	          HandlersAbandoned   which handlers are not waited for: for the table
 //	          Fenced              a checkpoint is somebody else's: look

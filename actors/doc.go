@@ -6,7 +6,7 @@
 //	├── heartbeat                    renews the lease; says so when its trust ends
 //	├── horizon                      up to where events can be read
 //	├── reader                       reads for all processors of a generation
-//	└── partition (one per k/N)      stopped and spawned anew by every generation
+//	└── partition (one per k/N)      stopped and spawned again by every generation
 //	    └── processor (one per projection)   one batch per message
 //
 // Each actor's file begins with its protocol. Deciding is apart from doing:
@@ -15,7 +15,7 @@
 //
 // # Supervision
 //
-// An actor that panics is stopped and spawned anew, never restarted: the
+// An actor that panics is stopped and spawned again, never restarted: the
 // library's restart does not look whether a stop is pending. Each parent is the
 // strategy of its children. It counts the crash, stops the child, and arms a
 // timer when it hears that the child has ended; names are never used twice.

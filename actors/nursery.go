@@ -32,7 +32,7 @@ type child struct {
 type respawn struct{ key string }
 
 // nursery keeps an actor's children: it spawns them under names that are never
-// used twice, counts their crashes, and spawns the crashed anew with backoff.
+// used twice, counts their crashes, and spawns the crashed again with backoff.
 // It belongs to the parent's goroutine. The parent embeds it to be its
 // children's supervision strategy, passes it every *actor.Terminated and
 // *respawn, and calls close in Stopping.
@@ -95,7 +95,7 @@ func (n *nursery) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, p
 		if err, ok := reason.(error); ok && errors.As(err, &crashed) {
 			attrs = append(attrs, "stack", string(crashed.Stack))
 		}
-		n.log.Error("an actor panicked and is spawned anew", attrs...)
+		n.log.Error("an actor panicked and is spawned again", attrs...)
 	}
 	parent.StopChildren(pid)
 }

@@ -177,7 +177,7 @@ func TestPanickingChildIsSpawnedAnewWithGrowingBackoff(t *testing.T) {
 	}
 }
 
-// TestPanicWhileEndingEndsTheChild: it was to end, so it is not spawned anew,
+// TestPanicWhileEndingEndsTheChild: it was to end, so it is not spawned again,
 // and its parent does not wait for it.
 func TestPanicWhileEndingEndsTheChild(t *testing.T) {
 	for _, at := range []string{"Stopping", "Stopped"} {

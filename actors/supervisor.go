@@ -379,7 +379,7 @@ func (s *supervisor) armExpiry(c actor.Context) {
 	s.expiry = time.AfterFunc(time.Until(s.lease), func() { root.Send(self, due) })
 }
 
-// respawned spawns a crashed child anew and tells it what it has missed.
+// respawned spawns a crashed child again and tells it what it has missed.
 func (s *supervisor) respawned(c actor.Context, due *respawn) {
 	pid, spec := s.respawn(c, due)
 	if pid == nil {

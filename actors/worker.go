@@ -184,7 +184,7 @@ func (w *Worker) Done() <-chan struct{} { return w.done }
 func (w *Worker) Busy() []string { return w.worker.handlers.running() }
 
 // guardian stops a supervisor that panicked: everything below it is started
-// anew by whoever waits for Done.
+// again by whoever waits for Done.
 type guardian struct{ log *slog.Logger }
 
 // HandleFailure stops the supervisor.
@@ -194,6 +194,6 @@ func (g guardian) HandleFailure(_ *actor.ActorSystem, parent actor.Supervisor, p
 	if err, ok := reason.(error); ok && errors.As(err, &crashed) {
 		attrs = append(attrs, "stack", string(crashed.Stack))
 	}
-	g.log.Error("the supervisor panicked; the worker starts anew", attrs...)
+	g.log.Error("the supervisor panicked; the worker starts again", attrs...)
 	parent.StopChildren(pid)
 }

@@ -4,7 +4,7 @@ import "errors"
 
 var (
 	// ErrOptimisticConcurrency says that the aggregate was not at the version
-	// that an append expected. Load the aggregate again and decide anew.
+	// that an append expected. Load the aggregate again and decide again.
 	ErrOptimisticConcurrency = errors.New("the aggregate is not at the expected version")
 	// ErrNoEvents says that an append was given no events.
 	ErrNoEvents = errors.New("there are no events to append")

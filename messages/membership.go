@@ -15,7 +15,7 @@ type Joined struct{}
 // supervisor stops everything. Coordinator → supervisor.
 type Left struct{}
 
-// SessionConnected says that the coordination session is connected, anew or for
+// SessionConnected says that the coordination session is connected, again or for
 // the first time: whatever was notified before is lost and must be looked for.
 // Session → supervisor → coordinator and heartbeat, which beats at once.
 type SessionConnected struct{}

@@ -57,7 +57,7 @@
 //	horizon_fault                   gauge      reason                 1 while the horizon cannot be found, for this reason, until a person acts.
 //	database_errors_total           counter    operation              Failed database operations, by operation.
 //	session_connected               gauge                             1 while the coordination session is connected, else 0.
-//	session_reconnects_total        counter                           Times that the coordination session was connected anew.
+//	session_reconnects_total        counter                           Times that the coordination session was connected again.
 //	notifications_total             counter    kind                   Notifications received, by kind.
 //	notification_proofs_total       counter    result                 Notifications sent to itself to prove that LISTEN works, by result: arrived or missing.
 //	notification_failures_total     counter                           Notifications to the other workers that could not be sent; they find the change at their next look.

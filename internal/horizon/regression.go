@@ -176,7 +176,7 @@ func (p *Prober) above(position int64) int64 {
 }
 
 // takeDown hands on what was noticed. It is tried again if it fails, as the regression
-// that it was then, so that one that was settled meanwhile does not stand anew.
+// that it was then, so that one that was settled meanwhile does not stand again.
 func (p *Prober) takeDown(ctx context.Context) error {
 	if p.noticed == nil {
 		return nil

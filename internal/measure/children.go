@@ -56,7 +56,7 @@ func (c *children[K, M]) add(key K) (m M, ok bool) {
 }
 
 // remove forgets a key and calls then before another goroutine can create its
-// metrics anew. It does nothing if the replica set has been forgotten: another
+// metrics again. It does nothing if the replica set has been forgotten: another
 // owner may use the name by now.
 func (c *children[K, M]) remove(key K, then func()) {
 	c.owner.mu.Lock()

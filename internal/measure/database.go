@@ -119,7 +119,7 @@ func (r *ReplicaSet) SessionConnected(connected bool) {
 	r.series.sessionConnected.Set(boolValue(connected))
 }
 
-// SessionReconnected counts that the coordination session was connected anew.
+// SessionReconnected counts that the coordination session was connected again.
 // The first connection is not counted. It does not change SessionConnected.
 func (r *ReplicaSet) SessionReconnected() {
 	if r == nil {

@@ -164,7 +164,7 @@ func (f *families) addDatabase() {
 	f.horizonFault = f.gauge("horizon_fault", "1 while the horizon cannot be found, for this reason, until a person acts.", "reason")
 	f.databaseErrors = f.counter("database_errors_total", "Failed database operations, by operation.", "operation")
 	f.sessionConnected = f.gauge("session_connected", "1 while the coordination session is connected, else 0.")
-	f.sessionReconnects = f.counter("session_reconnects_total", "Times that the coordination session was connected anew.")
+	f.sessionReconnects = f.counter("session_reconnects_total", "Times that the coordination session was connected again.")
 	f.notifications = f.counter("notifications_total", "Notifications received, by kind.", "kind")
 	f.notificationProofs = f.counter("notification_proofs_total",
 		"Notifications sent to itself to prove that LISTEN works, by result: arrived or missing.", "result")

@@ -377,7 +377,7 @@ func (r *ReplicaSet) Held(projection, partition string, held bool) {
 
 // ForgetPartition deletes the position, the lag, the retrying, the stop and the hold of a projection
 // in a partition. To be called when this worker has stopped handling it: a later
-// record makes them anew.
+// record makes them again.
 func (r *ReplicaSet) ForgetPartition(projection, partition string) {
 	if r == nil {
 		return

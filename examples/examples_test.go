@@ -94,6 +94,7 @@ func TestMultipleReplicaSets(t *testing.T) {
 		example.interrupt()
 		example.expect(`^stopped$`)
 		require.Zero(t, example.wait())
+		assert.Subset(t, steady(example.stdout.String()), shown(t, "multiple-replica-sets"))
 		assert.Equal(t, 3, query[int](t, dsn, "SELECT count(*)::int FROM example_user_table"))
 		assert.Equal(t, 3, query[int](t, dsn, "SELECT sum(users)::int FROM example_registrations"))
 		assert.Equal(t, 2, query[int](t, dsn, "SELECT count(*)::int FROM orchestrator_workers WHERE state = 'stopped'"))

@@ -29,6 +29,14 @@ func run(ctx context.Context, db *pgxpool.Pool) error {
 	if err := broker.show(ctx, 3); err != nil {
 		return err
 	}
+	// Publishing comes before the commit: without this, the second worker might publish the last messages again.
+	waits, err := orchestrator.New(db, store, "example", orchestrator.WithLogger(setup.Logger()))
+	if err != nil {
+		return err
+	}
+	if err := waits.WaitFor(ctx, "publisher", 4); err != nil {
+		return err
+	}
 	second, err := startWorker(ctx, db, store, "worker-2", broker)
 	if err != nil {
 		return err

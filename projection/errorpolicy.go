@@ -9,9 +9,9 @@ import (
 // ErrorPolicy says what becomes of an event that the projection's handler fails on. The zero value retries it for ever, with the backoff of
 // orchestrator.WithRetryBackoff, while the event's partition of the projection waits: nothing is lost and nothing is out of order.
 //
-// The first of these counts that is set: orchestrator.WithErrorPolicyFor, the projection's own (see [ErrorPolicied]), and
+// The first of these that is set applies: orchestrator.WithErrorPolicyFor, the projection's own (see [ErrorPolicied]), and
 // orchestrator.WithErrorPolicy. Run returns an error that names the field of a policy that breaks its rule. docs/errors.md explains when to use which.
-// The manual PostgresProcessor takes the same policies, see ProcessorConfig.ErrorPolicy. Without any, its Run returns an error when a handler fails.
+// The manual runner, PostgresProcessor, takes the same policies, see ProcessorConfig.ErrorPolicy. Without any, its Run returns an error when a handler fails.
 type ErrorPolicy struct {
 	// Attempts is how many failed attempts at one event lead to Then. Only errors of the handler itself and timeouts count: see
 	// [Class]. They are counted over restarts. 0 means that the event is retried for ever, unless its error is permanent. It must not be negative.

@@ -13,6 +13,7 @@ import (
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -59,4 +60,20 @@ func TestMigrationsEndWithTheirContext(t *testing.T) {
 	assert.Zero(t, tables)
 	require.NoError(t, eventstore.RunMigrationsContext(t.Context(), db, eventstore.WithLogger(nil)))
 	require.NoError(t, orchestrator.RunMigrationsContext(t.Context(), db))
+}
+
+// A newer version has migrated, as in a rolling update. Workers that run go on, also when their session is lost; a worker that starts says why it
+// cannot.
+func TestWorkersGoOnWithNewerTables(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	r := start(t, w.orchestrator("set"), recorder{name: "users"})
+	w.append("ada", 1)
+	w.awaitHandled("users", 1)
+	w.exec("INSERT INTO orchestrator_schema_version (version, name) VALUES (999, 'of the future')")
+	require.ErrorIs(t, w.orchestrator("set").Run(t.Context(), []projection.Projection{recorder{name: "users"}}), orchestrator.ErrMigrationsNewer)
+	require.Equal(t, "1", w.value("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE '%' || (SELECT worker_id FROM orchestrator_workers)"))
+	w.append("grace", 1)
+	w.awaitHandled("users", 2)
+	require.NoError(t, r.stop())
 }

@@ -43,7 +43,8 @@ type coordinator struct {
 	watched     bool                    // the horizon was told that the looks show appends
 	told        messages.ReplicaSetSeen // the horizon, of the replica set
 	busy        bool                    // looking or acting
-	glanced     bool                    // the last look was a glance
+	sinceWhole  int                     // glances since the last whole look
+	wholeIn     int64                   // the generation at that look: in another one, another worker may lead
 	hurried     bool                    // something called for a look for which a glance does
 	whole       bool                    // something called for one for which it does not
 	again       bool                    // something happened meanwhile
@@ -194,6 +195,12 @@ func (k *coordinator) glances() bool {
 	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderLocked && k.state.LeaderlessSince == nil
 }
 
+// glancesNext says whether a glance does for the next look that nothing calls for. In a generation that no whole look has
+// shown, another worker may lead, whose announcements only count when a whole look has shown it.
+func (k *coordinator) glancesNext() bool {
+	return k.wholeIn == k.view.Generation.Number && replicaset.GlancesBetween(k.state, k.view, k.sinceWhole)
+}
+
 // lookTimeout bounds one look, actTimeout one change of a table.
 const (
 	lookTimeout = 10 * time.Second
@@ -213,7 +220,10 @@ func (k *coordinator) look(c actor.Context) {
 	}
 	w := k.worker
 	glance := k.glances()
-	k.busy, k.again, k.hurried, k.whole, k.glanced = true, false, false, false, glance
+	k.busy, k.again, k.hurried, k.whole = true, false, false, false
+	if k.sinceWhole++; !glance {
+		k.sinceWhole = 0
+	}
 	stopTimers(k.due)
 	root, self := c.ActorSystem().Root, c.Self()
 	ctx, cancel := context.WithTimeout(k.ctx, lookTimeout)
@@ -255,6 +265,9 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 		k.worker.abandonedFailed(k.log, m.view.WithoutAids)
 	}
 	k.tellChanged(c, m.believed.changed(m.view))
+	if !m.view.Glance {
+		k.wholeIn = m.view.Generation.Number
+	}
 	k.view = replicaset.Remembering(k.ages.Measure(m.view, m.at), k.view, k.state.Self)
 	k.tellWatched(c, k.worker.Store.SeesAppends() && replicaset.WatchesAppends(k.state, k.view))
 	var actions []replicaset.Action
@@ -372,7 +385,7 @@ func (k *coordinator) starting(generation int64) {
 // action asked for.
 func (k *coordinator) schedule(c actor.Context, m *acted) {
 	next := replicaset.NextLook(k.state, k.view)
-	glance := !k.glanced && replicaset.GlancesBetween(k.state, k.view)
+	glance := k.glancesNext()
 	if m.again && m.delay < next {
 		next, glance = m.delay, true
 	}

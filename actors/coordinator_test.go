@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 
@@ -74,4 +75,14 @@ func TestWhoGlances(t *testing.T) {
 	assert.False(t, k.glances(), "the leader looks at sessions")
 	k.view, k.worker = seen, &worker{}
 	assert.False(t, k.glances(), "there are no sessions")
+
+	for i := range 10 {
+		k.view.Workers = append(k.view.Workers, replicaset.Worker{ID: uuid.UUID{byte(i)}, State: replicaset.Running, SessionPID: 100 + i})
+	}
+	k.wholeIn = 1
+	assert.True(t, k.glancesNext())
+	k.sinceWhole = 1
+	assert.False(t, k.glancesNext())
+	k.sinceWhole, k.wholeIn = 0, 0
+	assert.False(t, k.glancesNext(), "another worker may lead the generation")
 }

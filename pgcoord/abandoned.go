@@ -54,10 +54,13 @@ func (s *Store) SetAbandoned(ctx context.Context, db Conn, worker uuid.UUID, han
 	return nil
 }
 
-// abandonedColumn is the projections of the abandoned handlers of worker w, one for each.
+// abandonedColumn is the projections of the abandoned handlers of worker w, one for each. To set up a sort for each worker, which mostly has none, would
+// cost more than all the rest of a look.
 const abandonedColumn = `
-       ARRAY(SELECT a.projection FROM {{schema}}orchestrator_abandoned_handlers AS a
-             WHERE a.worker_id = w.worker_id ORDER BY a.projection COLLATE "C")`
+       CASE WHEN EXISTS (SELECT FROM {{schema}}orchestrator_abandoned_handlers AS a WHERE a.worker_id = w.worker_id)
+            THEN ARRAY(SELECT a.projection FROM {{schema}}orchestrator_abandoned_handlers AS a
+                       WHERE a.worker_id = w.worker_id ORDER BY a.projection COLLATE "C")
+            ELSE '{}' END`
 
 // endTimeout bounds the statement that ends an abandoned batch's backend, and the
 // farewell on its connection.

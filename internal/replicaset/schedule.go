@@ -38,11 +38,18 @@ const aloneFollows = 3
 // manyFollow is how many followers are many. They still notice within 2 s what only a look shows, as that checkpoints were set back.
 const manyFollow = 8
 
-// GlancesBetween says whether every other look may be a glance: many followers look at the locks often enough together.
-func GlancesBetween(s State, v View) bool {
-	_, followers := rankOf(s, v)
-	return followers >= manyFollow && !s.PollOnly && !Leads(s, v)
+// GlancesBetween says whether the next look may be a glance, where so many glances came since the last whole look. Many followers look at the locks often
+// enough together: however many they are, they do so about as often as a few. The first of them acts if the leader freezes, so every other look of its is whole.
+func GlancesBetween(s State, v View, since int) bool {
+	rank, followers := rankOf(s, v)
+	if followers < manyFollow || s.PollOnly || Leads(s, v) {
+		return false
+	}
+	return since < 1 || (rank > 0 && since < min(followers/manyFollow, mostGlances))
 }
+
+// mostGlances is the most glances between two whole looks.
+const mostGlances = 12
 
 // WatchesAppends says whether the looks at the replica set show appends as often as the
 // poll interval asks: one's own, or the leader's, who tells the others.

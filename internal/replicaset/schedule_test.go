@@ -69,6 +69,43 @@ func TestFollowersTakeTurns(t *testing.T) {
 	})
 }
 
+// However many follow, about as many whole looks come in a period.
+func TestFollowersLookWhollyAsOftenHoweverManyTheyAre(t *testing.T) {
+	const rounds = 100
+	for _, n := range []int{1, 7, 8, 31, 100} {
+		v := sight(active(1), as(ann, Running, 1))
+		for i := range n {
+			v.Workers = append(v.Workers, Worker{ID: uuid.UUID{200, byte(i >> 8), byte(i)}, State: Running, SessionPID: 5000 + i})
+		}
+		whole := make([]int, n)
+		for i, w := range v.Workers[1:] {
+			since := 0
+			for range rounds {
+				if since++; !GlancesBetween(State{Self: w.ID}, v, since-1) {
+					whole[i]++
+					since = 0
+				}
+			}
+		}
+		sum := 0
+		for _, times := range whole {
+			sum += times
+			assert.LessOrEqual(t, times, whole[0])
+			assert.Positive(t, times)
+		}
+		if n < 8 {
+			assert.Equal(t, rounds*n, sum, "few look wholly every time")
+			continue
+		}
+		assert.Equal(t, rounds/2, whole[0], "the first acts if the leader freezes")
+		assert.Less(t, sum, rounds*9, n)
+		assert.Greater(t, sum, rounds*3, n)
+	}
+	leads := leading(sight(active(1, bob), as(bob, Running, 1)))
+	assert.False(t, GlancesBetween(State{Self: bob}, leads, 0))
+	assert.False(t, GlancesBetween(State{Self: bob, PollOnly: true}, leads, 0))
+}
+
 func TestLeadersSession(t *testing.T) {
 	t.Parallel()
 	v := View{LeaderPID: 7, LeaderMayWrite: true, Workers: []Worker{{SessionPID: 3, State: Running}, {SessionPID: 7, State: Running}, {State: Pending}}}

@@ -84,15 +84,15 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 func checkText(what, text string, least, most int) error {
 	switch {
 	case len(text) < least:
-		return fmt.Errorf("%s must not be empty", what)
+		return wrong("%s must not be empty", what)
 	case len(text) > most:
-		return fmt.Errorf("%s must have at most %d bytes, and has %d", what, most, len(text))
+		return wrong("%s must have at most %d bytes, and has %d", what, most, len(text))
 	case !utf8.ValidString(text):
-		return fmt.Errorf("%s must be valid UTF-8", what)
+		return wrong("%s must be valid UTF-8", what)
 	}
 	for _, r := range text {
 		if r == 0 {
-			return fmt.Errorf("%s must not contain NUL", what)
+			return wrong("%s must not contain NUL", what)
 		}
 	}
 	return nil

@@ -114,11 +114,11 @@ func (c *cutting) validate() error {
 	}
 	switch {
 	case c.from == c.to:
-		return fmt.Errorf("the new projection must be another one than %q", c.from)
+		return wrong("the new projection must be another one than %q", c.from)
 	case c.apart < 0:
-		return fmt.Errorf("WithCutOverLimits: apart must not be negative, got %d", c.apart)
+		return wrong("WithCutOverLimits: apart must not be negative, got %d", c.apart)
 	case c.pause <= 0 || c.pause > longestPause:
-		return fmt.Errorf("WithCutOverLimits: pause must be above 0 and at most %s, got %s", longestPause, c.pause)
+		return wrong("WithCutOverLimits: pause must be above 0 and at most %s, got %s", longestPause, c.pause)
 	}
 	return checkText("the reason", c.reason, 0, mostReason)
 }

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -36,10 +35,10 @@ func (f Filter) check(allowed ...string) error {
 		}
 	}
 	if f.State != "" && !slices.Contains(allowed, f.State) {
-		return fmt.Errorf("Filter.State must be empty or one of %s, got %q", strings.Join(allowed, ", "), f.State)
+		return wrong("Filter.State must be empty or one of %s, got %q", strings.Join(allowed, ", "), f.State)
 	}
 	if !f.FailedSince.IsZero() && !f.FailedBefore.IsZero() && !f.FailedSince.Before(f.FailedBefore) {
-		return fmt.Errorf("Filter.FailedSince (%s) must be before Filter.FailedBefore (%s)", f.FailedSince.Format(time.RFC3339), f.FailedBefore.Format(time.RFC3339))
+		return wrong("Filter.FailedSince (%s) must be before Filter.FailedBefore (%s)", f.FailedSince.Format(time.RFC3339), f.FailedBefore.Format(time.RFC3339))
 	}
 	return nil
 }

@@ -44,6 +44,18 @@ type ImportedRow struct {
 //
 // It is an error if the rows contradict each other, if the projection has checkpoints in a replica set, or if its processor has parked or stopped something.
 func (a *Admin) ImportCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
+	return a.importCheckpoints(ctx, projection, reason, false)
+}
+
+// PreviewImport is what ImportCheckpoints would come to now, without an operation: nothing is changed. It needs the same rights.
+func (a *Admin) PreviewImport(ctx context.Context, projection string) (Import, error) {
+	return a.importCheckpoints(ctx, projection, "", true)
+}
+
+// errPreview undoes a transaction whose result is wanted only.
+var errPreview = errors.New("nothing was changed")
+
+func (a *Admin) importCheckpoints(ctx context.Context, projection, reason string, preview bool) (Import, error) {
 	var done Import
 	err := checkText("the projection's name", projection, 1, mostText)
 	if err == nil {
@@ -51,9 +63,15 @@ func (a *Admin) ImportCheckpoints(ctx context.Context, projection, reason string
 	}
 	if err == nil {
 		err = a.change(ctx, func(c change) (err error) {
-			done, err = c.importCheckpoints(ctx, projection, reason)
+			if done, err = c.importCheckpoints(ctx, projection, reason); err == nil && preview {
+				return errPreview
+			}
 			return err
 		})
+	}
+	if errors.Is(err, errPreview) {
+		done.Operation = 0
+		return done, nil
 	}
 	if dbrights.IsRefusal(err) {
 		err = dbrights.Explain(ctx, a.pool, err, []dbrights.Need{

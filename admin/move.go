@@ -52,7 +52,7 @@ func (a *Admin) move(ctx context.Context, projection, to, reason string) error {
 		return err
 	}
 	if to == a.replicaSet {
-		return fmt.Errorf("the other replica set must be another one than %q", to)
+		return wrong("the other replica set must be another one than %q", to)
 	}
 	return a.orBusy(ctx, Target{Projection: projection}, a.change(ctx, func(c change) error {
 		if err := c.holdAll(ctx, projection); err != nil {

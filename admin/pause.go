@@ -62,9 +62,9 @@ func (a *Admin) checkPause(until time.Time) error {
 	switch {
 	case until.IsZero():
 	case !until.After(time.Now()):
-		return fmt.Errorf("until must be in the future, got %s", until.Format(time.RFC3339))
+		return wrong("until must be in the future, got %s", until.Format(time.RFC3339))
 	case until.Year() > lastYear:
-		return fmt.Errorf("until must be before the year %d: the zero time is a pause without an end", lastYear+1)
+		return wrong("until must be before the year %d: the zero time is a pause without an end", lastYear+1)
 	}
 	return nil
 }

@@ -41,11 +41,11 @@ func (p Point) String() string {
 func (p Point) check() error {
 	switch {
 	case p.timed && p.at.IsZero():
-		return errors.New("the point must not be the zero time")
+		return wrong("the point must not be the zero time")
 	case p.timed && (p.at.Year() < 0 || p.at.Year() > lastYear):
-		return fmt.Errorf("the point must be a time between the years 0 and %d", lastYear)
+		return wrong("the point must be a time between the years 0 and %d", lastYear)
 	case p.position < 0:
-		return fmt.Errorf("the point must not be a negative position, got %d", p.position)
+		return wrong("the point must not be a negative position, got %d", p.position)
 	}
 	return nil
 }

@@ -121,8 +121,10 @@ type Abandoned struct {
 	AbandonedAt *time.Time `json:"abandoned_at"`
 }
 
-// silentAfter is three heartbeats, by default.
-const silentAfter = 15 * time.Second
+// silentSeconds is after how many seconds without a heartbeat a worker counts as silent, here and for Verify: three heartbeats, by default.
+const silentSeconds = 15
+
+const silentAfter = silentSeconds * time.Second
 
 // SilentFor is how long ago the last heartbeat was, at that time, of a worker that is there; 0 if that is less than 15 s, which is three heartbeats by default. Such a worker has
 // died or hangs, and is declared dead by the others, if there are any.

@@ -45,9 +45,24 @@ func Run(ctx context.Context, args []string, c Config) (exitCode int) {
 	if len(os.Args) > 0 && os.Args[0] != "" {
 		name = filepath.Base(os.Args[0])
 	}
+	a.json = wantsJSON(args)
 	root := a.root(name)
 	err := root.Run(ctx, append([]string{name}, asksForHelp(root, args)...))
 	return a.end(ctx, name, err)
+}
+
+// wantsJSON says whether the arguments ask for JSON, also where they are wrong otherwise.
+func wantsJSON(args []string) bool {
+	for i, arg := range args {
+		flag, value, joined := strings.Cut(arg, "=")
+		if !joined && i+1 < len(args) {
+			value = args[i+1]
+		}
+		if value == "json" && slices.Contains([]string{"-o", "--o", "-output", "--output"}, flag) {
+			return true
+		}
+	}
+	return false
 }
 
 // asksForHelp is the arguments; where --help is among them, or the first is help, those that show the help of the command that is named before anything else.
@@ -92,6 +107,7 @@ func (c Config) withDefaults() Config {
 type app struct {
 	config Config
 	pool   *pgxpool.Pool // nil before it is needed
+	json   bool          // errors are printed as JSON too
 }
 
 // root is the command of all others.

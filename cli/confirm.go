@@ -23,19 +23,19 @@ func losing(more ...urfave.Flag) []urfave.Flag {
 	return append(changing(more...), &urfave.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask"})
 }
 
-// goAhead says what is about to be done, and whether to do it: not in a dry run.
-func (a *app) goAhead(c *urfave.Command, what string) bool {
+// goAhead says what is about to be done to what, and whether to do it: not in a dry run, whose result that is.
+func (a *app) goAhead(c *urfave.Command, to outcome, what string) (bool, error) {
 	if c.Bool("dry-run") {
-		a.say("Would %s. Nothing was changed.", what)
-		return false
+		to.Action, to.DryRun = c.Name, true
+		return false, a.done(c, to, "Would %s. Nothing was changed.", what)
 	}
-	return true
+	return true, nil
 }
 
-// confirmed says what is about to be done, and asks whether to do it. It is an error if nobody can be asked, or the answer is not yes.
-func (a *app) confirmed(ctx context.Context, c *urfave.Command, what string) (bool, error) {
-	if !a.goAhead(c, what) {
-		return false, nil
+// confirmed says what is about to be done to what, and asks whether to do it. It is an error if nobody can be asked, or the answer is not yes.
+func (a *app) confirmed(ctx context.Context, c *urfave.Command, to outcome, what string) (bool, error) {
+	if ahead, err := a.goAhead(c, to, what); !ahead {
+		return false, err
 	}
 	if c.Bool("yes") {
 		return true, nil

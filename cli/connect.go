@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	urfave "github.com/urfave/cli/v3"
@@ -123,6 +124,9 @@ func (a *app) admin(ctx context.Context, c *urfave.Command, options ...admin.Opt
 	if _, err := form(c); err != nil {
 		return nil, err
 	}
+	if err := checkTexts(c); err != nil {
+		return nil, err
+	}
 	db, err := a.database(ctx, c)
 	if err != nil {
 		return nil, err
@@ -138,6 +142,22 @@ func (a *app) admin(ctx context.Context, c *urfave.Command, options ...admin.Opt
 		options = append(options, admin.WithActor(actor))
 	}
 	return admin.New(db, a.eventStore(c), replicaSet, options...)
+}
+
+// checkTexts says which flag cannot be stored.
+func checkTexts(c *urfave.Command) error {
+	for _, flag := range []struct {
+		name string
+		most int
+	}{{"replica-set", 255}, {"actor", 255}, {"reason", 4 << 10}} {
+		switch text := c.String(flag.name); {
+		case len(text) > flag.most:
+			return usage(c, fmt.Errorf("--%s must have at most %d bytes, and has %d", flag.name, flag.most, len(text)))
+		case !utf8.ValidString(text):
+			return usage(c, fmt.Errorf("--%s must be valid UTF-8", flag.name))
+		}
+	}
+	return nil
 }
 
 // replicaSet is the one that is named, or the only one that there is.

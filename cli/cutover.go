@@ -23,6 +23,9 @@ func (a *app) cutOver() *urfave.Command {
 	}
 }
 
+// longestPause is the most that admin.WithCutOverLimits takes.
+const longestPause = 10 * time.Minute
+
 // cutOverResult is what came of a cut-over, as JSON has it.
 type cutOverResult struct {
 	Operation int64   `json:"operation"`
@@ -35,8 +38,11 @@ func (a *app) cutOverProjection(ctx context.Context, c *urfave.Command) error {
 		return usage(c, fmt.Errorf("%s takes two arguments, the old projection and the new one, got %d", c.Name, c.Args().Len()))
 	}
 	from, to := c.Args().Get(0), c.Args().Get(1)
-	if _, err := form(c); err != nil {
-		return err
+	switch apart, pause := c.Int64("max-apart"), c.Duration("max-pause"); {
+	case apart < 0:
+		return usage(c, fmt.Errorf("--max-apart must not be negative, got %d", apart))
+	case pause <= 0 || pause > longestPause:
+		return usage(c, fmt.Errorf("--max-pause must be above 0 and at most %s, got %s", longestPause, pause))
 	}
 	adm, err := a.admin(ctx, c, admin.WithCutOverLimits(c.Int64("max-apart"), c.Duration("max-pause")))
 	if err != nil {
@@ -48,7 +54,7 @@ func (a *app) cutOverProjection(ctx context.Context, c *urfave.Command) error {
 			return err
 		}
 	}
-	if yes, err := a.confirmed(ctx, c, what); !yes {
+	if yes, err := a.confirmed(ctx, c, outcome{Projection: to}, what); !yes {
 		return err
 	}
 	r, err := adm.CutOver(ctx, from, to, c.String("reason"))

@@ -50,32 +50,6 @@ order, and 'discard' gives them up. These act on whole aggregates.`,
 	}
 }
 
-func stateFlag(states string) urfave.Flag {
-	return &urfave.StringFlag{Name: "state", Usage: "only events in this `state`: " + states}
-}
-
-// filtering are the flags of a filter, and more.
-func filtering(more ...urfave.Flag) []urfave.Flag {
-	at := urfave.TimestampConfig{Layouts: []string{time.RFC3339, time.DateOnly}}
-	return append([]urfave.Flag{
-		&urfave.StringFlag{Name: "projection", Aliases: []string{"p"}, Usage: "only this `projection`"},
-		&urfave.StringFlag{Name: "bounded-context", Usage: "only aggregates of this `context`"},
-		&urfave.StringFlag{Name: "aggregate-type", Usage: "only aggregates of this `type`"},
-		&urfave.StringFlag{Name: "aggregate-id", Usage: "only the aggregates with this `id`"},
-		&urfave.StringFlag{Name: "group", Usage: "only failures of this `group`, see groups"},
-		&urfave.TimestampFlag{Name: "since", Usage: "only what failed last at this `time` or later, such as 2026-05-01T06:00:00Z", Config: at},
-		&urfave.TimestampFlag{Name: "before", Usage: "only what failed last before this `time`", Config: at},
-	}, more...)
-}
-
-func filter(c *urfave.Command) admin.Filter {
-	return admin.Filter{
-		Projection: c.String("projection"), BoundedContext: c.String("bounded-context"), AggregateType: c.String("aggregate-type"),
-		AggregateID: c.String("aggregate-id"), Group: c.String("group"), State: c.String("state"),
-		FailedSince: c.Timestamp("since"), FailedBefore: c.Timestamp("before"),
-	}
-}
-
 var letterColumns = []column[admin.DeadLetter]{
 	{"position", func(d admin.DeadLetter) string { return strconv.FormatInt(d.Position, 10) }},
 	{"projection", func(d admin.DeadLetter) string { return d.Projection }},
@@ -95,6 +69,9 @@ func (a *app) listLetters(ctx context.Context, c *urfave.Command) error {
 	most := c.Int("limit")
 	if most < 0 {
 		return usage(c, fmt.Errorf("--limit must not be negative, got %d", most))
+	}
+	if err := checkFilter(c, letterStates...); err != nil {
+		return err
 	}
 	adm, err := a.withoutArguments(ctx, c)
 	if err != nil {
@@ -132,6 +109,9 @@ func (a *app) withoutArguments(ctx context.Context, c *urfave.Command, options .
 }
 
 func (a *app) listGroups(ctx context.Context, c *urfave.Command) error {
+	if err := checkFilter(c, letterStates...); err != nil {
+		return err
+	}
 	adm, err := a.withoutArguments(ctx, c)
 	if err != nil {
 		return err
@@ -208,6 +188,9 @@ func (a *app) showLetter(ctx context.Context, c *urfave.Command) error {
 }
 
 func (a *app) tryLetters(ctx context.Context, c *urfave.Command) error {
+	if err := checkFilter(c); err != nil {
+		return err
+	}
 	adm, err := a.withoutArguments(ctx, c, a.showingProgress())
 	if err != nil {
 		return err
@@ -237,12 +220,19 @@ func (a *app) tryLetters(ctx context.Context, c *urfave.Command) error {
 }
 
 func (a *app) retryLetters(ctx context.Context, c *urfave.Command) error {
+	if err := checkFilter(c); err != nil {
+		return err
+	}
 	adm, err := a.withoutArguments(ctx, c, a.showingProgress())
 	if err != nil {
 		return err
 	}
 	letters, aggregates, err := waiting(ctx, adm, filter(c))
-	if err != nil || !a.goAhead(c, fmt.Sprintf("retry %s of %s", counted(letters, "letter", "letters"), counted(aggregates, "parked aggregate", "parked aggregates"))) {
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("retry %s of %s", counted(letters, "letter", "letters"), counted(aggregates, "parked aggregate", "parked aggregates"))
+	if ahead, err := a.goAhead(c, outcome{Projection: c.String("projection")}, what); !ahead {
 		return err
 	}
 	result, err := adm.Retry(ctx, filter(c), c.String("reason"))
@@ -287,6 +277,9 @@ func (a *app) discardLetters(ctx context.Context, c *urfave.Command) error {
 	if f := filter(c); f == (admin.Filter{State: f.State}) && !c.Bool("all") {
 		return usage(c, errors.New("say which with --projection, --group or another of the flags, or give --all"))
 	}
+	if err := checkFilter(c, "parked", "skipped"); err != nil {
+		return err
+	}
 	adm, err := a.withoutArguments(ctx, c)
 	if err != nil {
 		return err
@@ -310,7 +303,7 @@ func (a *app) discardLetters(ctx context.Context, c *urfave.Command) error {
 		what = fmt.Sprintf("delete %s of %s, whose events no handler handles then",
 			counted(letters, "letter", "letters"), counted(aggregates, "parked aggregate", "parked aggregates"))
 	}
-	if yes, err := a.confirmed(ctx, c, what); !yes {
+	if yes, err := a.confirmed(ctx, c, outcome{Projection: c.String("projection")}, what); !yes {
 		return err
 	}
 	result, err := adm.Discard(ctx, filter(c), c.String("reason"))
@@ -337,11 +330,14 @@ func (a *app) printResult(c *urfave.Command, r admin.Result) error {
 
 func (a *app) cancelOperation(ctx context.Context, c *urfave.Command) error {
 	operation, err := argument(c, "operation")
-	if err != nil || !a.goAhead(c, fmt.Sprintf("cancel operation %d", operation)) {
+	if err != nil {
 		return err
 	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {
+		return err
+	}
+	if ahead, err := a.goAhead(c, outcome{Operation: operation}, fmt.Sprintf("cancel operation %d", operation)); !ahead {
 		return err
 	}
 	if err := adm.Cancel(ctx, operation, c.String("reason")); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	urfave "github.com/urfave/cli/v3"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 )
 
@@ -48,8 +49,30 @@ var errFalse = errors.New("")
 // errUnconfirmed says that nobody has confirmed.
 var errUnconfirmed = errors.New("")
 
-// end prints an error and returns the exit code.
+// end prints an error, for people and, if that is the form, as JSON, and returns the exit code.
 func (a *app) end(ctx context.Context, name string, err error) int {
+	code := a.report(ctx, name, err)
+	if a.json && code != exitDone && code != exitFalse {
+		text := strings.TrimSpace(err.Error())
+		if text == "" {
+			text = codeTexts[code]
+		}
+		_ = a.printJSON(failure{Error: text, Code: code})
+	}
+	return code
+}
+
+// failure is a command that failed, as JSON has it. What does not hold was printed as a result.
+type failure struct {
+	Error string `json:"error"`
+	Code  int    `json:"code"`
+}
+
+// codeTexts are of errors that say nothing more.
+var codeTexts = map[int]string{exitUsage: "the command line is wrong", exitUnconfirmed: "it was not confirmed"}
+
+// report prints an error for a person, and returns the exit code.
+func (a *app) report(ctx context.Context, name string, err error) int {
 	var wrong usageError
 	switch {
 	case err == nil:
@@ -65,6 +88,9 @@ func (a *app) end(ctx context.Context, name string, err error) int {
 		return exitUsage
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		a.say("%s: interrupted: %v", name, err)
+	case errors.Is(err, admin.ErrInvalid):
+		a.say("%s: %v", name, err)
+		return exitUsage
 	default:
 		a.say("%s: %v", name, err)
 		if errors.Is(err, migrations.ErrMissing) || errors.Is(err, migrations.ErrOutdated) {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	urfave "github.com/urfave/cli/v3"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
 
 // importing is the command's name.
@@ -35,13 +37,28 @@ func (a *app) importCheckpoints(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	if yes, err := a.confirmed(ctx, c, fmt.Sprintf("hand projection %q over from its manual runner", name)); !yes {
+	planned, err := adm.PreviewImport(ctx, name)
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		a.say("Would hand projection %q over from its manual runner. Nothing was changed.", name)
+		return a.printImport(c, planned)
+	}
+	what := fmt.Sprintf("hand projection %q over from its manual runner: %s, the lowest at %d, and %s may be handled again",
+		name, counted(len(planned.Rows), "row", "rows"), planned.Position, counted(planned.MayRepeat, "event", "events"))
+	if yes, err := a.confirmed(ctx, c, outcome{Projection: name}, what); !yes {
 		return err
 	}
 	done, err := adm.ImportCheckpoints(ctx, name, c.String("reason"))
 	if err != nil {
 		return err
 	}
+	return a.printImport(c, done)
+}
+
+// printImport prints what came of an import, or would.
+func (a *app) printImport(c *urfave.Command, done admin.Import) error {
 	fields := [][2]string{
 		{"operation", strconv.FormatInt(done.Operation, 10)},
 		{"position", strconv.FormatInt(done.Position, 10)},

@@ -87,12 +87,13 @@ func (a *app) migrateUp(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	if before.Version < before.Latest && !a.goAhead(c, fmt.Sprintf("bring the tables from version %d to %d", before.Version, before.Latest)) {
-		return nil
+	if before.Version < before.Latest {
+		if ahead, err := a.goAhead(c, outcome{}, fmt.Sprintf("bring the tables from version %d to %d", before.Version, before.Latest)); !ahead {
+			return err
+		}
 	}
 	if c.Bool("dry-run") {
-		a.say("The tables are at version %d: there is nothing to do.", before.Version)
-		return nil
+		return a.done(c, outcome{Action: "up", DryRun: true}, "The tables are at version %d: there is nothing to do.", before.Version)
 	}
 	if c.Bool("event-store") {
 		if err := a.makeEventTables(ctx, c); err != nil {
@@ -122,7 +123,7 @@ func (a *app) migrateDown(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	to := max(0, before.Version-steps)
-	if yes, err := a.confirmed(ctx, c, fmt.Sprintf("take the tables back from version %d to %d, and lose what they hold of the later ones", before.Version, to)); !yes {
+	if yes, err := a.confirmed(ctx, c, outcome{}, fmt.Sprintf("take the tables back from version %d to %d, and lose what they hold of the later ones", before.Version, to)); !yes {
 		return err
 	}
 	if err := migrations.Down(ctx, db, a.schema(c), steps); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
 
-// outcome is what a command did that prints no result, as JSON has it.
+// outcome is what a command did that prints no result, or would do, as JSON has it.
 type outcome struct {
 	Action     string     `json:"action"`
 	Projection string     `json:"projection,omitempty"` // empty for all
@@ -23,6 +23,7 @@ type outcome struct {
 	To         string     `json:"to,omitempty"`
 	Operation  int64      `json:"operation,omitempty"`
 	Changed    bool       `json:"changed"`
+	DryRun     bool       `json:"dry_run,omitempty"`
 	Detail     string     `json:"detail"`
 }
 

@@ -117,6 +117,8 @@ func (a *app) pause(ctx context.Context, c *urfave.Command) error {
 		return usage(c, fmt.Errorf("--for must not be negative, got %s", c.Duration("for")))
 	case c.Duration("for") > 0 && !until.IsZero():
 		return usage(c, errors.New("--for and --until exclude each other"))
+	case !until.IsZero() && !until.After(time.Now()):
+		return usage(c, fmt.Errorf("--until must be in the future, got %s", moment(until)))
 	case c.Duration("patience") <= 0:
 		return usage(c, fmt.Errorf("--patience must be above 0, got %s", c.Duration("patience")))
 	case c.Duration("for") > 0:
@@ -130,7 +132,10 @@ func (a *app) pause(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	if what, err = a.preview(ctx, c, adm, t, what); err != nil || !a.goAhead(c, what) {
+	if what, err = a.preview(ctx, c, adm, t, what); err != nil {
+		return err
+	}
+	if ahead, err := a.goAhead(c, outcome{Projection: t.Projection}, what); !ahead {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Duration("patience"), fmt.Errorf("--patience (%s) has passed", c.Duration("patience")))
@@ -154,11 +159,14 @@ func (a *app) resume(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
+	did := outcome{Action: "resume", Projection: t.Projection}
 	what, err := a.preview(ctx, c, adm, t, fmt.Sprintf("resume %s", t))
-	if err != nil || !a.goAhead(c, what) {
+	if err != nil {
 		return err
 	}
-	did := outcome{Action: "resume", Projection: t.Projection}
+	if ahead, err := a.goAhead(c, did, what); !ahead {
+		return err
+	}
 	if s, err := adm.Snapshot(ctx); err == nil && nothingToResume(s, t) {
 		return a.done(c, did, "Nothing was changed: %s is neither paused nor stopped.", t)
 	}
@@ -192,7 +200,7 @@ func (a *app) move(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	if yes, err := a.confirmed(ctx, c, what); !yes {
+	if yes, err := a.confirmed(ctx, c, outcome{Projection: name, ReplicaSet: to}, what); !yes {
 		return err
 	}
 	if err := adm.Move(ctx, name, to, c.String("reason")); err != nil {

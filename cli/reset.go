@@ -17,7 +17,7 @@ func (a *app) reset() *urfave.Command {
 		Name: "reset", Usage: "have a projection begin again at an earlier point", ArgsUsage: "PROJECTION",
 		Description: "A worker empties the read model, with the projection's own Reset, and sets the checkpoints\nback, in one transaction. Then the workers rebuild it. Without --wait the command ends\nwhen that has begun; 'projections rebuild' says how far it is.\n\nA projection without a Reset needs --checkpoints-only: its handler sees the events again and\nmust bear that.",
 		Flags: losing(
-			&urfave.StringFlag{Name: "to", Value: "start", Usage: "`point`: start, a position, or a time such as 2026-05-01T06:00:00Z"},
+			&urfave.StringFlag{Name: "to", Value: "start", Usage: "`point`: start or, with --checkpoints-only, a position or a time such as 2026-05-01T06:00:00Z"},
 			&urfave.BoolFlag{Name: "checkpoints-only", Usage: "leave the read model as it is"},
 			&urfave.BoolFlag{Name: "wait", Usage: "wait until the projection is where it was, and show how far it is"}),
 		Action: a.resetProjection, ShellComplete: a.completeProjections,
@@ -31,6 +31,9 @@ func point(c *urfave.Command) (admin.Point, error) {
 		return admin.Start(), nil
 	}
 	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		if n < 0 {
+			return admin.Point{}, usage(c, fmt.Errorf("--to must not be a negative position, got %d", n))
+		}
 		return admin.Position(n), nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
@@ -57,6 +60,9 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
+	if to != admin.Start() && !c.Bool("checkpoints-only") {
+		return usage(c, fmt.Errorf("--to must be start unless --checkpoints-only is given, got %q: the projection's Reset empties all of its read model, so what is from before that would be missing for ever", c.String("to")))
+	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {
 		return err
@@ -64,13 +70,11 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 	what, do := fmt.Sprintf("empty the read model of projection %q and have it begin again at %s", name, to), adm.Reset
 	if c.Bool("checkpoints-only") {
 		what, do = fmt.Sprintf("have projection %q begin again at %s, with its read model as it is", name, to), adm.ResetCheckpoints
-	} else if to != admin.Start() {
-		what += ", so that nothing of the events before that is in it"
 	}
 	if what, err = a.preview(ctx, c, adm, admin.Target{Projection: name}, what); err != nil {
 		return err
 	}
-	if yes, err := a.confirmed(ctx, c, what); !yes {
+	if yes, err := a.confirmed(ctx, c, outcome{Projection: name, To: to.String()}, what); !yes {
 		return err
 	}
 	if err := do(ctx, name, to, c.String("reason")); err != nil {

@@ -95,6 +95,9 @@ func handler(adm *admin.Admin, access func(*http.Request) statuspage.Access, tok
 
 // serveUntilEnd serves until ctx ends.
 func (a *app) serveUntilEnd(ctx context.Context, c *urfave.Command) error {
+	if interval := c.Duration("interval"); interval < leastInterval {
+		return usage(c, fmt.Errorf("--interval must be at least %s, got %s", leastInterval, interval))
+	}
 	access, token, err := a.access(c)
 	if err != nil {
 		return err

@@ -22,6 +22,7 @@ func (a *app) looking() []*urfave.Command {
 			Flags: []urfave.Flag{
 				&urfave.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "show it again and again: at a terminal it is redrawn, elsewhere each time is a line"},
 				&urfave.DurationFlag{Name: "interval", Value: 2 * time.Second, Usage: "`time` between two looks of --watch"},
+				allWorkers(),
 			},
 			Action: a.status,
 		},
@@ -45,6 +46,9 @@ func (a *app) snapshot(ctx context.Context, c *urfave.Command) (admin.Snapshot, 
 }
 
 func (a *app) status(ctx context.Context, c *urfave.Command) error {
+	if interval := c.Duration("interval"); interval < leastInterval {
+		return usage(c, fmt.Errorf("--interval must be at least %s, got %s", leastInterval, interval))
+	}
 	adm, err := a.withoutArguments(ctx, c)
 	if err != nil {
 		return err
@@ -56,20 +60,21 @@ func (a *app) status(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	return a.printStatus(c, s)
+	return a.printStatus(c, recent(c, s))
 }
+
+// leastInterval is the least between two looks.
+const leastInterval = 100 * time.Millisecond
 
 // watch shows the status until ctx ends. What a terminal shows is redrawn.
 func (a *app) watch(ctx context.Context, c *urfave.Command, adm *admin.Admin) error {
 	interval := c.Duration("interval")
-	if interval < 100*time.Millisecond {
-		return usage(c, fmt.Errorf("--interval must be at least 100ms, got %s", interval))
-	}
 	redraw := isTerminal(a.config.Stdout) && c.String("output") == "table"
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		s, err := adm.Snapshot(ctx)
+		s = recent(c, s)
 		switch {
 		case ctx.Err() != nil:
 			return nil // that is how it ends
@@ -213,8 +218,9 @@ func momentOf(t *time.Time) string {
 }
 
 func (a *app) lag(ctx context.Context, c *urfave.Command) error {
-	if _, err := form(c); err != nil {
-		return err
+	most := c.Int64("fail-above")
+	if c.IsSet("fail-above") && most < 0 {
+		return usage(c, fmt.Errorf("--fail-above must not be negative, got %d", most))
 	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {
@@ -239,10 +245,6 @@ func (a *app) lag(ctx context.Context, c *urfave.Command) error {
 		Exact      bool   `json:"lag_is_exact"`
 	}
 	lags, above := make([]one, len(list)), false
-	most := c.Int64("fail-above")
-	if c.IsSet("fail-above") && most < 0 {
-		return usage(c, fmt.Errorf("--fail-above must not be negative, got %d", most))
-	}
 	for i, p := range list {
 		lags[i] = one{p.Name, p.Lag, p.LagExact}
 		above = above || most >= 0 && p.Lag > most

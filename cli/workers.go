@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +19,10 @@ func (a *app) workers() *urfave.Command {
 		Name:  "workers",
 		Usage: "look at workers, and take their partitions away for a while",
 		Commands: []*urfave.Command{
-			{Name: "list", Usage: "list the workers that are there, and the last that have left", Action: a.listWorkers},
+			{
+				Name: "list", Usage: "list the workers that are there, and those that ended or died within a day", Action: a.listWorkers,
+				Flags: []urfave.Flag{allWorkers()},
+			},
 			{
 				Name: "drain", Usage: "give the partitions of a worker to the others", ArgsUsage: "WORKER",
 				Description: "WORKER is a name, which outlasts restarts, or an id. The worker goes on running. The command\nends when it has no partitions any more.",
@@ -47,11 +51,11 @@ func (a *app) drain(ctx context.Context, c *urfave.Command) error {
 	if patience <= 0 {
 		return usage(c, fmt.Errorf("--patience must be above 0, got %s", patience))
 	}
-	if !a.goAhead(c, fmt.Sprintf("drain worker %q", worker)) {
-		return nil
-	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {
+		return err
+	}
+	if ahead, err := a.goAhead(c, outcome{Worker: worker}, fmt.Sprintf("drain worker %q", worker)); !ahead {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("--patience (%s) has passed", patience))
@@ -64,11 +68,14 @@ func (a *app) drain(ctx context.Context, c *urfave.Command) error {
 
 func (a *app) undrain(ctx context.Context, c *urfave.Command) error {
 	worker, err := workerArgument(c)
-	if err != nil || !a.goAhead(c, fmt.Sprintf("undrain worker %q", worker)) {
+	if err != nil {
 		return err
 	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {
+		return err
+	}
+	if ahead, err := a.goAhead(c, outcome{Worker: worker}, fmt.Sprintf("undrain worker %q", worker)); !ahead {
 		return err
 	}
 	if err := adm.Undrain(ctx, worker, c.String("reason")); err != nil {
@@ -82,7 +89,26 @@ func (a *app) listWorkers(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
+	s = recent(c, s)
 	return printList(a, c, s.Workers, workerColumns(s.At)...)
+}
+
+// allWorkers is the flag for workers that have gone long ago too.
+func allWorkers() urfave.Flag {
+	return &urfave.BoolFlag{Name: "all", Usage: "also the workers that ended or died more than a day ago"}
+}
+
+// goneFor is how long workers are listed that have ended or died.
+const goneFor = 24 * time.Hour
+
+// recent is the snapshot without the workers that have gone long ago, unless the command line asks for all.
+func recent(c *urfave.Command, s admin.Snapshot) admin.Snapshot {
+	if !c.Bool("all") {
+		s.Workers = slices.DeleteFunc(slices.Clone(s.Workers), func(w admin.Worker) bool {
+			return (w.State == "stopped" || w.State == "dead") && w.StateChangedAt != nil && s.At.Sub(*w.StateChangedAt) > goneFor
+		})
+	}
+	return s
 }
 
 func workerColumns(at time.Time) []column[admin.Worker] {

@@ -24,17 +24,31 @@ import (
 // LockPatience is how long a coordination statement waits for a lock, outside of the transitions.
 const LockPatience = 2 * time.Second
 
-// aidRest is for how long an aid is not tried again that could not be used.
-const aidRest = time.Minute
+// firstAidRest and mostAidRest are for how long an aid is not tried again that could not be used, the first time and at most. A look that tries it waits for up to
+// LockPatience. A drain takes effect this much later than the lock on its table is gone.
+const (
+	firstAidRest = 2 * time.Second
+	mostAidRest  = 10 * time.Second
+)
 
-// aid is the tables that the statements on others read too: the abandoned handlers and the drains.
-type aid struct{ until atomic.Int64 } // in nanoseconds since 1970, on this process's clock
+// aid is the tables that the statements on others read too: the abandoned handlers and the drains. All is in nanoseconds, on this process's clock.
+type aid struct {
+	until atomic.Int64 // since 1970
+	next  atomic.Int64 // how long the next rest is; 0 for the first
+}
 
 // rests says whether the aid is not to be used.
 func (a *aid) rests() bool { return time.Now().UnixNano() < a.until.Load() }
 
-// rest has the aid not used for a while.
-func (a *aid) rest() { a.until.Store(time.Now().Add(aidRest).UnixNano()) }
+// rest has the aid not used for a while, the longer the more often it could not be used.
+func (a *aid) rest() {
+	rest := max(int64(firstAidRest), a.next.Load())
+	a.until.Store(time.Now().UnixNano() + rest)
+	a.next.Store(min(2*rest, int64(mostAidRest)))
+}
+
+// used notes that the aid could be used.
+func (a *aid) used() { a.next.Store(0) }
 
 // aidError is the failure of a statement that reads nothing but an aid.
 type aidError struct{ error }

@@ -3,6 +3,8 @@ package pgcoord
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -109,4 +111,23 @@ func TestOtherFailuresAreNoAids(t *testing.T) {
 	cancel()
 	_, err = o.Glance(ctx, o.pool, o.worker)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// What could not be used is tried again soon, and no more often than is good for the looks.
+func TestTheRestsOfAnAid(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var a aid
+		for _, rest := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 10 * time.Second, 10 * time.Second} {
+			assert.False(t, a.rests())
+			a.rest()
+			time.Sleep(rest - time.Millisecond)
+			assert.True(t, a.rests(), rest)
+			time.Sleep(time.Millisecond)
+		}
+		a.used()
+		a.rest()
+		time.Sleep(firstAidRest)
+		assert.False(t, a.rests())
+	})
 }

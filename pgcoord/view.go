@@ -134,7 +134,11 @@ func (s *Store) view(ctx context.Context, db DB, whole, without string, args ...
 		return s.readView(ctx, db, without, args...)
 	}
 	v, err := s.readView(ctx, db, whole, args...)
-	if err == nil || !mayDoWithout(err) {
+	if err == nil {
+		s.aids.used()
+		return v, nil
+	}
+	if !mayDoWithout(err) {
 		return v, err
 	}
 	v, otherErr := s.readView(ctx, db, without, args...)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
 // action is something that a person can do.
@@ -61,8 +62,11 @@ var actions = map[string]action{
 		Title: "Retry the parked events", What: "The workers handle all parked events of the aggregates in this group again, in order. An aggregate whose events fail again stays parked.", needs: []string{"projection", "group"},
 		done: "The retry is asked for. Its result is in the timeline below.", do: func(ctx context.Context, a *admin.Admin, of url.Values) error {
 			result, err := a.Retry(ctx, filterOf(of), of.Get("reason"))
-			if result.Operation != 0 && errors.Is(err, context.DeadlineExceeded) {
+			switch {
+			case result.Operation != 0 && errors.Is(err, context.DeadlineExceeded):
 				return nil // it stays asked for
+			case err == nil && result.Aggregates == 0:
+				return errNothing
 			}
 			return err
 		},
@@ -70,7 +74,10 @@ var actions = map[string]action{
 	"discard": {
 		Title: "Discard the parked events", What: "No handler will ever handle the parked events of the aggregates in this group. Later events of these aggregates are handled again.", Loses: true, needs: []string{"projection", "group"},
 		done: "The parked events are discarded.", do: func(ctx context.Context, a *admin.Admin, of url.Values) error {
-			_, err := a.Discard(ctx, filterOf(of), of.Get("reason"))
+			result, err := a.Discard(ctx, filterOf(of), of.Get("reason"))
+			if err == nil && result.Aggregates == 0 {
+				return errNothing
+			}
 			return err
 		},
 	},
@@ -85,6 +92,9 @@ var actions = map[string]action{
 		},
 	},
 }
+
+// errNothing says that a group has nothing that could be retried or discarded.
+var errNothing = errors.New("no event of this group is parked: it may have been retried or discarded meanwhile")
 
 func filterOf(of url.Values) admin.Filter {
 	return admin.Filter{Projection: of.Get("projection"), Group: of.Get("group")}
@@ -175,8 +185,12 @@ func (p *page) act(w http.ResponseWriter, r *http.Request, access Access) {
 	case err == nil:
 		w.Header().Set("Location", "?done="+url.QueryEscape(name))
 		w.WriteHeader(http.StatusSeeOther)
+	case errors.Is(err, errNothing):
+		p.say(w, http.StatusNotFound, "Nothing to do", "There is nothing to do: "+err.Error()+".")
 	case errors.Is(err, context.DeadlineExceeded):
 		p.say(w, http.StatusGatewayTimeout, "Not done within "+span(actPatience), err.Error())
+	case dbfault.IsUnavailable(err):
+		p.say(w, http.StatusServiceUnavailable, a.Title+": the database is away", err.Error())
 	default:
 		p.say(w, http.StatusConflict, a.Title+": it was refused", err.Error())
 	}

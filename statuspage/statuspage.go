@@ -3,7 +3,10 @@ package statuspage
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
@@ -76,6 +79,10 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	query := r.URL.Query()
+	if !readable(query) {
+		p.say(w, http.StatusBadRequest, "Not understood", "The address must be valid UTF-8 without NUL.")
+		return
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		switch {
@@ -94,6 +101,18 @@ func (p *page) serve(w http.ResponseWriter, r *http.Request) {
 		h.Set("Allow", "GET, HEAD, POST")
 		p.say(w, http.StatusMethodNotAllowed, "Not possible", "The method "+r.Method+" is not allowed here.")
 	}
+}
+
+// readable says whether no database refuses a value as text.
+func readable(values url.Values) bool {
+	for _, list := range values {
+		for _, value := range list {
+			if !utf8.ValidString(value) || strings.ContainsRune(value, 0) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // overview answers with the replica set as it is. With the query "fragment" it is what a page that is open replaces.

@@ -31,6 +31,10 @@ func (t Transactions) Look(ctx context.Context, do func(tx pgx.Tx) error) error 
 	})
 }
 
+// mostIdle is for how many milliseconds the caller may send nothing where its context does not bound it. A role's own setting may be shorter than what it does between
+// two statements.
+const mostIdle = "3600000"
+
 // in runs several statements in one transaction.
 func (t Transactions) in(ctx context.Context, options pgx.TxOptions, do func(tx pgx.Tx) error) error {
 	tx, err := t.BeginTx(ctx, options)
@@ -45,11 +49,12 @@ func (t Transactions) in(ctx context.Context, options pgx.TxOptions, do func(tx 
 			_ = tx.Rollback(rollback)
 		}
 	}()
-	timeout := "0"
+	timeout, idle := "0", mostIdle
 	if deadline, bounded := ctx.Deadline(); bounded {
 		timeout = strconv.FormatInt(max(1, (time.Until(deadline)+frozenMargin).Milliseconds()), 10)
+		idle = timeout
 	}
-	if _, err = tx.Exec(ctx, sqlOwnSettings, timeout); err == nil {
+	if _, err = tx.Exec(ctx, sqlSeveral, timeout, idle); err == nil {
 		_, err = tx.Exec(ctx, sqlLockTimeout, strconv.FormatInt(t.wait.Milliseconds(), 10))
 	}
 	if err == nil {

@@ -35,6 +35,9 @@ var readWrite = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadW
 // and the library's statements end with their contexts. Where the caller is frozen, the server ends the statement by $1.
 const sqlOwnSettings = `SELECT pg_catalog.set_config('row_security', 'off', true), pg_catalog.set_config('statement_timeout', $1, true)`
 
+// sqlSeveral is sqlOwnSettings for a transaction of several statements, between which the caller may take its time.
+const sqlSeveral = sqlOwnSettings + `, pg_catalog.set_config('idle_in_transaction_session_timeout', $2, true)`
+
 // frozenMargin is how long after its context the server ends a statement whose caller does not.
 const frozenMargin = time.Second
 

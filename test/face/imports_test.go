@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es", "internal/lag", "internal/tracing"},
 	"cli":                          {".", "admin", "metrics", "statuspage", "eventstore", "migrations", "pgcoord", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
-	"statuspage":                   {"admin", "internal/slot"},
+	"statuspage":                   {"admin", "internal/dbfault", "internal/slot"},
 	"orchestratortest":             {".", "es", "eventstore", "internal/batchtx", "internal/handling", "projection"},
 	"admin":                        {"es", "eventstore", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/manual", "internal/replicaset", "internal/slot", "internal/waiting", "migrations", "pgcoord"},
 	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es", "internal/health", "internal/lag", "internal/tracing"},

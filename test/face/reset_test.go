@@ -443,3 +443,20 @@ func TestARebuildAfterARebuildThatWasNotComplete(t *testing.T) {
 		assert.EqualValues(t, 5, progress.Until)
 	}
 }
+
+// What a role's idle_in_transaction_session_timeout says is not for the time in which the caller empties a read model elsewhere.
+func TestAResetWhoseFunctionTakesItsTime(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 1)
+	r := start(t, w.orchestrator("set"), recorder{name: "p"})
+	w.awaitHandled("p", 1)
+	require.NoError(t, r.stop())
+	w.with(func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "20ms" })
+	for name, ctx := range map[string]context.Context{"with a deadline": w.patiently(), "without one": t.Context()} {
+		require.NoError(t, w.admin("set").ResetWith(ctx, "p", admin.Start(), "", func(ctx context.Context, tx pgx.Tx) error {
+			<-time.After(100 * time.Millisecond)
+			return emptyHandled("p")(ctx, tx)
+		}), name)
+	}
+}

@@ -365,3 +365,28 @@ func TestASnapshotSaysWhoHoldsBack(t *testing.T) {
 		require.ErrorIs(t, err, admin.ErrNoEvent)
 	}
 }
+
+// What cannot be is refused with a status of its own: an address that is no text, a group that is not there any more, a database that is away.
+func TestWhatThePageAnswersToWhatCannotBe(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	require.NoError(t, start(t, w.orchestrator("set"), recorder{name: "p"}).stop())
+	page := granting(w.admin("set"), statuspage.Access{Act: true, Actor: "grace"})
+	for _, address := range []string{"/?letters&projection=p&group=%ff", "/?ask=pause&projection=%00", "/?done=%ff"} {
+		status, _ := get(t, page, address)
+		assert.Equal(t, http.StatusBadRequest, status, address)
+	}
+	for _, name := range []string{"retry", "discard"} {
+		answer := ask(t, page, http.MethodPost, "/", url.Values{"do": {name}, "projection": {"p"}, "group": {"0123456789abcdef"}, "reason": {"why"}, "sure": {"yes"}})
+		assert.Equal(t, http.StatusNotFound, answer.Code, name)
+		assert.Contains(t, answer.Body.String(), "no event of this group is parked")
+	}
+	nowhere, err := pgxpool.New(t.Context(), "postgres://nobody@127.0.0.1:1/nowhere")
+	require.NoError(t, err)
+	t.Cleanup(nowhere.Close)
+	away, err := admin.New(nowhere, w.store, "set")
+	require.NoError(t, err)
+	answer := ask(t, granting(away, statuspage.Access{Act: true, Actor: "grace"}), http.MethodPost, "/", url.Values{"do": {"pause"}, "projection": {"p"}, "reason": {"why"}})
+	assert.Equal(t, http.StatusServiceUnavailable, answer.Code)
+	assert.Contains(t, answer.Body.String(), "the database is away")
+}

@@ -3,6 +3,11 @@ package main
 // aidGuards keep a table that is only of help from blocking what it helps.
 var aidGuards = []guard{
 	{
+		Name: "aids-are-tried-again-soon", File: "pgcoord/aid.go",
+		Old: "a.next.Store(min(2*rest, int64(mostAidRest)))", New: "a.next.Store(2*rest)",
+		Test: "TestTheRestsOfAnAid", Promise: "a drain takes effect soon after the lock on its table is gone",
+	},
+	{
 		Name: "looks-do-without-an-aid", File: "pgcoord/view.go",
 		Old: "if err == nil || !mayDoWithout(err) {", New: "if err == nil || len(args) > 0 {",
 		Test: "TestGenerationsChangeWithoutTheAbandonedHandlers", Promise: "a table of abandoned handlers that cannot be read keeps no worker from looking at its replica set",

@@ -3,6 +3,26 @@ package main
 // lookingGuards keep what operators see true.
 var lookingGuards = []guard{
 	{
+		Name: "read-models-are-not-emptied-in-part", File: "cli/reset.go",
+		Old: "	if to != admin.Start() && !c.Bool(\"checkpoints-only\") {", New: "	if to != admin.Start() && c.Bool(\"yes\") && c.Bool(\"dry-run\") {",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "no read model lacks the events from before the point of a reset",
+	},
+	{
+		Name: "pauses-end-in-the-future", File: "cli/projections.go",
+		Old: "	case !until.IsZero() && !until.After(time.Now()):", New: "	case until.IsZero() && until.After(time.Now()):",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a wrong value of a flag exits with 2, and names the flag",
+	},
+	{
+		Name: "previews-change-nothing", File: "admin/importing.go",
+		Old: "err == nil && preview {", New: "err == nil && !preview && ctx == nil {",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a dry run of an import changes nothing",
+	},
+	{
+		Name: "errors-are-json-too", File: "cli/exit.go",
+		Old: "	if a.json && code", New: "	if !a.json && code",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a program that asks for JSON can read why a command failed",
+	},
+	{
 		Name: "looks-are-of-one-moment", File: "internal/dbguard/several.go",
 		Old: "IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly", New: "IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly",
 		Test: "TestASnapshotIsOfOneMoment", Package: "test/face", Promise: "what a snapshot shows was so at one moment",

@@ -3,6 +3,11 @@ package main
 // resetGuards keep resets exact.
 var resetGuards = []guard{
 	{
+		Name: "resets-take-their-time", File: "internal/dbguard/several.go",
+		Old: "sqlSeveral, timeout, idle)", New: "sqlSeveral, timeout, map[bool]string{true: \"20\"}[idle != \"\"])",
+		Test: "TestAResetWhoseFunctionTakesItsTime", Package: "test/face", Promise: "a role's idle_in_transaction_session_timeout ends no reset whose function takes its time",
+	},
+	{
 		Name: "resets-hold-the-generation", File: "pgcoord/reset.go",
 		Old: " AND pg_catalog.bool_and(generation = $2::bigint)", New: " AND pg_catalog.bool_or(generation = $2::bigint)",
 		Test: "TestAResetIsFenced", Promise: "a reset holds all checkpoints of its projection, whoever owns them",

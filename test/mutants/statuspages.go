@@ -3,6 +3,16 @@ package main
 // statusPageGuards keep the status page from showing or doing what it must not, and from costing more than a look.
 var statusPageGuards = []guard{
 	{
+		Name: "addresses-are-text", File: "statuspage/statuspage.go",
+		Old: "	if !readable(query) {", New: "	if query == nil {",
+		Test: "TestWhatThePageAnswersToWhatCannotBe", Package: "test/face", Promise: "an address that is no text is a bad request, and no failure of the database",
+	},
+	{
+		Name: "groups-that-are-gone", File: "statuspage/actions.go",
+		Old: "			if err == nil && result.Aggregates == 0 {", New: "			if err == nil && result.Aggregates < 0 {",
+		Test: "TestWhatThePageAnswersToWhatCannotBe", Package: "test/face", Promise: "nobody is told that something was discarded of a group that is not there",
+	},
+	{
 		Name: "page-needs-access", File: "statuspage/statuspage.go",
 		Old: "	if !access.reads() {", New: "	if false && !access.reads() {",
 		Test: "TestAccessToThePage", Package: "test/face", Promise: "who may do nothing sees nothing",

@@ -121,13 +121,13 @@ func TestTheRestsOfAnAid(t *testing.T) {
 		for _, rest := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 10 * time.Second, 10 * time.Second} {
 			assert.False(t, a.rests())
 			a.rest()
-			time.Sleep(rest - time.Millisecond)
+			<-time.After(rest - time.Millisecond)
 			assert.True(t, a.rests(), rest)
-			time.Sleep(time.Millisecond)
+			<-time.After(time.Millisecond)
 		}
 		a.used()
 		a.rest()
-		time.Sleep(firstAidRest)
+		<-time.After(firstAidRest)
 		assert.False(t, a.rests())
 	})
 }

@@ -136,9 +136,8 @@ func (s *Store) view(ctx context.Context, db DB, whole, without string, args ...
 	v, err := s.readView(ctx, db, whole, args...)
 	if err == nil {
 		s.aids.used()
-		return v, nil
 	}
-	if !mayDoWithout(err) {
+	if err == nil || !mayDoWithout(err) {
 		return v, err
 	}
 	v, otherErr := s.readView(ctx, db, without, args...)

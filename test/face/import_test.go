@@ -117,3 +117,15 @@ func TestImportOfWhatCannotBeExact(t *testing.T) {
 	_, err = w.admin("set").ImportCheckpoints(t.Context(), "", "")
 	require.ErrorContains(t, err, "the projection's name must not be empty")
 }
+
+// A preview says what an import would come to, and leaves everything as it is.
+func TestAnImportIsPreviewed(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 3)
+	w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES ('p_p0', 1), ('p_p1', 3)")
+	got, err := w.admin("set").PreviewImport(t.Context(), "p")
+	require.NoError(t, err)
+	assert.Equal(t, []any{int64(0), int64(1), int64(2), 2}, []any{got.Operation, got.Position, got.MayRepeat, len(got.Rows)})
+	assert.Equal(t, "0 0 2", w.value("SELECT (SELECT count(*) FROM orchestrator_checkpoints), (SELECT count(*) FROM orchestrator_operations), count(*) FROM projection_checkpoints"))
+}

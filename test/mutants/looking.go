@@ -5,22 +5,22 @@ var lookingGuards = []guard{
 	{
 		Name: "read-models-are-not-emptied-in-part", File: "cli/reset.go",
 		Old: "	if to != admin.Start() && !c.Bool(\"checkpoints-only\") {", New: "	if to != admin.Start() && c.Bool(\"yes\") && c.Bool(\"dry-run\") {",
-		Test: "TestTranscripts", Package: "test/transcripts", Promise: "no read model lacks the events from before the point of a reset",
+		Test: "TestWhatIsWrongWithTheCommandLine", Promise: "no read model lacks the events from before the point of a reset",
 	},
 	{
 		Name: "pauses-end-in-the-future", File: "cli/projections.go",
 		Old: "	case !until.IsZero() && !until.After(time.Now()):", New: "	case until.IsZero() && until.After(time.Now()):",
-		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a wrong value of a flag exits with 2, and names the flag",
+		Test: "TestWhatIsWrongWithTheCommandLine", Promise: "a wrong value of a flag exits with 2, and names the flag",
 	},
 	{
 		Name: "previews-change-nothing", File: "admin/importing.go",
 		Old: "err == nil && preview {", New: "err == nil && !preview && ctx == nil {",
-		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a dry run of an import changes nothing",
+		Test: "TestAnImportIsPreviewed", Package: "test/face", Promise: "a dry run of an import changes nothing",
 	},
 	{
 		Name: "errors-are-json-too", File: "cli/exit.go",
 		Old: "	if a.json && code", New: "	if !a.json && code",
-		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a program that asks for JSON can read why a command failed",
+		Test: "TestWhatIsWrongWithTheCommandLine", Promise: "a program that asks for JSON can read why a command failed",
 	},
 	{
 		Name: "looks-are-of-one-moment", File: "internal/dbguard/several.go",

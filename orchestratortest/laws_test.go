@@ -139,6 +139,7 @@ func TestBadProjectionsBreakALaw(t *testing.T) {
 			db := newDatabase(t)
 			p := c.make(db)
 			text := failure(t, func(tb testing.TB) { CheckLaws(tb, db, p, sample(), readUsers(t)) })
+			t.Logf("CheckLaws says:\n%s", text)
 			for _, want := range c.want {
 				assert.Contains(t, text, want)
 			}

@@ -69,9 +69,13 @@ func TestAlertsFireAndStop(t *testing.T) {
 	s.exec("INSERT INTO faults (projection, aggregate_id, seconds) VALUES ('emails', '', 1)")
 	stop := s.appendAlways()
 	p.awaitAlert(true, "LagGrows")
+	p.awaitAlert(true, "EventsWaitLong")
+	p.awaitAlert(true, "ProjectionBehind")
 	stop()
 	s.exec("DELETE FROM faults")
-	p.awaitAlert(false, "LagGrows")
+	for _, name := range []string{"LagGrows", "EventsWaitLong", "ProjectionBehind"} {
+		p.awaitAlert(false, name)
+	}
 
 	s.start("worker-3", "reports")
 	s.awaitRunning(3)

@@ -78,8 +78,29 @@ func (h handler) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent)
 	if err == nil && seconds > 0 {
 		_, err = tx.Exec(ctx, "SELECT pg_sleep($1)", seconds)
 	}
+	if text == "hang" {
+		h.hang(tx)
+	}
 	if err == nil && text != "" {
 		err = errors.New(text)
 	}
 	return err
+}
+
+// hang does not return, whatever becomes of its context, while the table faults says so.
+func (h handler) hang(tx pgx.Tx) {
+	own := tx.Conn().Config().Copy()
+	for {
+		<-time.After(200 * time.Millisecond)
+		conn, err := pgx.ConnectConfig(context.Background(), own)
+		if err != nil {
+			continue
+		}
+		var hangs bool
+		err = conn.QueryRow(context.Background(), "SELECT EXISTS (SELECT FROM faults WHERE projection = $1 AND error = 'hang')", h.Name()).Scan(&hangs)
+		_ = conn.Close(context.Background())
+		if err == nil && !hangs {
+			return
+		}
+	}
 }

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -133,5 +134,30 @@ func TestTheKeyboardIsEnough(t *testing.T) {
 	require.NoError(t, s.admin.Resume(t.Context(), admin.Target{Projection: "orders"}, ""))
 	b.run(chromedp.WaitNotPresent(paused))
 	assert.True(t, evaluate[bool](b, "window.loadedOnce"), "the script replaces what has changed")
+	assert.Empty(t, b.heard())
+}
+
+// A person cancels an operation that no worker does.
+func TestCancelInABrowser(t *testing.T) {
+	b := newBrowser(t)
+	s := newStage(t)
+	s.start("worker-1", "orders")
+	s.awaitRunning(1)
+	s.exec("INSERT INTO faults (projection, aggregate_id, error) VALUES ('orders', 'order-1', 'bad')")
+	s.append(2)
+	s.await("1", "SELECT count(*) FROM orchestrator_parked_aggregates")
+	require.NoError(t, s.workers["worker-1"].Terminate())
+	s.await("stopped", "SELECT state FROM orchestrator_workers")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	result, err := s.admin.Retry(ctx, admin.Filter{}, "repaired")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	address := s.serve(statuspage.New(s.admin, statuspage.WithAccess(everything), statuspage.WithInterval(100*time.Millisecond)))
+	b.inspect("cancel", address+fmt.Sprintf("?ask=cancel&operation=%d", result.Operation))
+	const link = chromedp.Search("//a[starts-with(@href, '?ask=cancel')]")
+	b.look(1280, 900, "light")
+	b.run(chromedp.Navigate(address), chromedp.WaitVisible(link), chromedp.Click(link), chromedp.WaitVisible(chromedp.CSS("#reason")), chromedp.KeyEvent("not today"), chromedp.KeyEvent(kb.Enter),
+		chromedp.WaitVisible(chromedp.CSS(".notice.done")), chromedp.WaitNotPresent(link))
+	assert.Equal(t, "cancelled grace@ops not today", s.value("SELECT concat_ws(' ', state, result ->> 'cancelled_by', result ->> 'cancelled_because') FROM orchestrator_operations WHERE id = $1", result.Operation))
 	assert.Empty(t, b.heard())
 }

@@ -41,6 +41,9 @@ func rules(t *testing.T) string {
 		{`preparing_seconds\) > 120`, "preparing_seconds) > 1"},
 		{`\[5s\]\) > 1 and (\w+) > 1000`, "[5s]) > 0.5 and $1 > 10"},
 		{`held_back_seconds\) > 60`, "held_back_seconds) > 1"},
+		{`> 10000 unless`, "> 10 unless"},
+		{`> 300 unless`, "> 1 unless"},
+		{`changes_total\[5s\]\)\)\) > 10\b`, "changes_total[5s]))) > 1"},
 	} {
 		pattern := regexp.MustCompile(change[0])
 		require.True(t, pattern.MatchString(short), change[0])

@@ -33,11 +33,13 @@ type stage struct {
 	store   *eventstore.Store
 	admin   *admin.Admin
 	workers map[string]*workload.Process
+
+	coordination time.Duration // the workers' coordination timeout
 }
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{t: t, dsn: pgtest.NewDSN(t), store: eventstore.New(), workers: map[string]*workload.Process{}}
+	s := &stage{t: t, dsn: pgtest.NewDSN(t), store: eventstore.New(), workers: map[string]*workload.Process{}, coordination: 20 * time.Second}
 	db, err := workload.Target{DSN: s.dsn}.Pool(t.Context(), 8)
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
@@ -63,7 +65,7 @@ func (s *stage) start(name string, projections ...string) {
 	s.t.Helper()
 	spec := workload.WorkerSpec{
 		Target: workload.Target{DSN: s.dsn}, ReplicaSet: replicaSet, Name: name,
-		HeartbeatInterval: 300 * time.Millisecond, StaleWorkerTimeout: 2 * time.Second, CoordinationTimeout: 20 * time.Second, PollInterval: 20 * time.Millisecond,
+		HeartbeatInterval: 300 * time.Millisecond, StaleWorkerTimeout: 2 * time.Second, CoordinationTimeout: s.coordination, PollInterval: 20 * time.Millisecond,
 	}
 	for _, p := range projections {
 		spec.Projections = append(spec.Projections, workload.ProjectionSpec{Name: p})

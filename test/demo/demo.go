@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -59,6 +60,7 @@ type demo struct {
 	pool      *pgxpool.Pool // to observe with
 	writePool *pgxpool.Pool
 	pagePool  *pgxpool.Pool
+	metrics   sync.Map     // the addresses of workers' metrics, by their names
 	page      *http.Server // nil before it is served
 	writers   *workload.Writers
 

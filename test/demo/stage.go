@@ -123,7 +123,12 @@ func (d *demo) freeze(ctx context.Context, p *workload.Process) error {
 
 // spawn starts a worker.
 func (d *demo) spawn(name string) error {
+	address, err := d.metricsAddress(name)
+	if err != nil {
+		return err
+	}
 	p, err := workload.Spawn(workload.WorkerSpec{
+		MetricsAddress:      address,
 		Target:              d.database.Target,
 		ReplicaSet:          replicaSet,
 		Name:                name,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -32,6 +33,9 @@ type WorkerSpec struct {
 	Partitions          int // of each projection
 	PollOnly            bool
 	PoolSize            int // 8
+
+	// MetricsAddress is where the worker serves its metrics; empty for nowhere.
+	MetricsAddress string
 
 	// Through is a command, with its arguments, that runs the process: it must replace itself by it.
 	Through []string `json:"-"`
@@ -93,6 +97,11 @@ func (s WorkerSpec) run(ctx context.Context, log *slog.Logger) error {
 	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), s.ReplicaSet, s.options(log)...)
 	if err != nil {
 		return err
+	}
+	if s.MetricsAddress != "" {
+		server := &http.Server{Addr: s.MetricsAddress, Handler: orch.MetricsHandler(), ReadHeaderTimeout: time.Second}
+		defer server.Close()
+		go func() { log.Info("the worker's metrics are not served any more", "error", server.ListenAndServe()) }()
 	}
 	projections := make([]projection.Projection, len(s.Projections))
 	for i, p := range s.Projections {

@@ -30,6 +30,8 @@ type job struct {
 	Spin        int    // iterations of a handler that computes
 	OnlyLast    bool   // only the last projection counts
 	Quiet       bool   // its warnings are expected
+	NoMetrics   bool   // none are collected
+	Traced      bool   // it has a tracer provider, which does nothing
 	Rate        int    // events a second; 0 means as many as possible
 	Seconds     int    // how long
 	Opened      bool   // the connections append before it begins

@@ -26,6 +26,7 @@ var scenarios = []scenario{
 	{[]string{"write/row", "write/sql", "write/batch"}, measureWriting},
 	{[]string{"contended"}, measureContended},
 	{[]string{"parked"}, measureParked},
+	{[]string{"metrics", "tracing"}, measureObserving},
 	{[]string{"idle"}, measureIdle},
 	{[]string{sharedPool}, measureSharedPool},
 	{[]string{"latency"}, measureLatency},

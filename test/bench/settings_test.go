@@ -24,7 +24,7 @@ func TestTheEnvironmentSaysWhatIsMeasured(t *testing.T) {
 		"ONLY": "catchup/1x8, idle", "EVENTS": "20000", "ROUNDS": "3", "SECONDS": "2", "PROFILE": "p", "VERBOSE": "1",
 	}))
 	require.NoError(t, err)
-	assert.Equal(t, settings{only: []string{"catchup/1x8", "idle"}, events: 20000, rounds: 3, seconds: 2 * time.Second, profile: "p", verbose: true}, s)
+	assert.Equal(t, settings{only: []string{"catchup/1x8", "idle", sharedPool}, events: 20000, rounds: 3, seconds: 2 * time.Second, profile: "p", verbose: true}, s)
 	assert.True(t, s.wantsAny([]string{"raw", "catchup/1x8"}))
 	assert.False(t, s.wants("raw"))
 

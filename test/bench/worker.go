@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
@@ -81,6 +82,12 @@ func runOne(ctx context.Context, j job, p *progress, pool *pgxpool.Pool) (err er
 	options := []orchestrator.Option{orchestrator.WithLogger(log), orchestrator.WithWorkerName(j.Name)}
 	if j.Partitions > 0 {
 		options = append(options, orchestrator.WithPartitionsPerWorker(j.Partitions))
+	}
+	if j.NoMetrics {
+		options = append(options, orchestrator.WithMetricsEnabled(false))
+	}
+	if j.Traced {
+		options = append(options, orchestrator.WithTracerProvider(noop.NewTracerProvider()))
 	}
 	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), replicaSet, options...)
 	if err != nil {

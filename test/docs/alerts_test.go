@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
@@ -40,6 +41,12 @@ func newShown(t *testing.T) shown {
 	set.Position("users", "0/1", 1)
 	set.Lag("users", "0/1", 1)
 	set.Horizon(1, 1, 0, 0)
+	set.ShowWorker(measure.Worker{
+		LagSince: func(int64) time.Duration { return time.Second }, Waits: func() int { return 0 },
+		Loops: func() []measure.LoopAge { return []measure.LoopAge{{Name: "horizon"}} },
+	})
+	set.Held("users", "0/1", false) // shown once it was held; rules leave out what is held by it
+	set.Survey(&measure.Survey{Unowned: map[string]int{"users": 1}})
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	found := shown{}

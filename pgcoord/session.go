@@ -310,7 +310,7 @@ func (s *Session) prove(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("a notification that the session sent to itself did not arrive: %w", ErrNoSession)
 	}
 	s.proving = true
-	ctx, cancel := context.WithTimeout(ctx, sessionStatement)
+	ctx, cancel := lasting(ctx, sessionStatement)
 	defer cancel()
 	_, err := conn.Exec(ctx, sqlNotify, s.cfg.Channel, notifyProof+" "+strconv.FormatInt(s.cfg.Key, 10))
 	if err != nil && !conn.IsClosed() { // the queue of notifications is full, say: that is no fault of this connection
@@ -323,6 +323,17 @@ func (s *Session) prove(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("sending a notification to itself: %w", err)
 	}
 	return nil
+}
+
+// lasting is a context with a timeout that outlives its parent by goodbyeTimeout. A statement that is broken off costs the connection, and with it the
+// goodbye.
+func lasting(parent context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), timeout)
+	stop := context.AfterFunc(parent, func() {
+		late := time.AfterFunc(goodbyeTimeout, cancel)
+		context.AfterFunc(ctx, func() { late.Stop() })
+	})
+	return ctx, func() { stop(); cancel() }
 }
 
 // notified passes a notification on.

@@ -1,7 +1,10 @@
 package pgcoord
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,12 +47,34 @@ func TestAnEndedSessionDeclines(t *testing.T) {
 	t.Parallel()
 	pgtest.SkipBehindPooler(t, "it holds a lock of the session")
 	first, pool := newSession(t)
-	second := watch(t, pool.Config().ConnConfig, 43)
-	await(t, second.connected, "the second session")
-	assert.Equal(t, WakeUpsOwn, second.asks(t))
-	second.Close()
-	await(t, first.declined, "the goodbye")
+	for range 20 { // a session may be about to prove itself
+		second := watch(t, pool.Config().ConnConfig, 43)
+		await(t, second.connected, "the second session")
+		assert.Equal(t, WakeUpsOwn, second.asks(t))
+		second.Close()
+		await(t, first.declined, "the goodbye")
+	}
 	assert.Equal(t, WakeUpsOwn, first.asks(t))
+}
+
+// What is broken off costs the connection, so the session's own statements have a moment to end.
+func TestAStatementOutlastsTheEndOfItsSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, end := context.WithCancel(t.Context())
+		ctx, cancel := lasting(parent, time.Minute)
+		defer cancel()
+		end()
+		time.Sleep(goodbyeTimeout - time.Millisecond)
+		require.NoError(t, ctx.Err())
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		require.Error(t, ctx.Err())
+
+		ctx, cancel = lasting(t.Context(), time.Minute)
+		defer cancel()
+		time.Sleep(time.Minute)
+		require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+	})
 }
 
 // A session that broke holds nothing any more, and knows it.

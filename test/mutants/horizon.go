@@ -210,6 +210,11 @@ var horizonGuards = []guard{
 		Test: "TestAnEndedSessionDeclines", Promise: "and that it has ended",
 	},
 	{
+		Name: "a-proof-is-not-broken-off", File: "pgcoord/session.go",
+		Old: "context.WithTimeout(context.WithoutCancel(parent), timeout)", New: "context.WithTimeout(parent, timeout)",
+		Test: "TestAStatementOutlastsTheEndOfItsSession", Promise: "a worker that leaves while its session proves itself tells the others to ask for wake-ups",
+	},
+	{
 		Name: "new-sessions-have-not-asked", File: "pgcoord/session.go",
 		Old: "failures, s.asked = 0, false", New: "failures = 0",
 		Test: "TestAskingAgainAfterTheSessionBroke", Promise: "a session that was connected again asks again",

@@ -43,7 +43,7 @@ func (e *passingError) Unwrap() error { return e.error }
 
 // finalErrors end Run, besides what the database answers: see dbguard.MayPass.
 var finalErrors = []error{
-	ErrHandlerRunning, ErrCheckpointGone, ErrCheckpointsContradict,
+	ErrHandlerRunning, ErrCheckpointGone, ErrCheckpointsContradict, ErrProjectionImported,
 	pooler.ErrNoPreparedStatements, pooler.ErrNoTransactions, pooler.ErrNoStartupParameters,
 }
 

@@ -67,6 +67,10 @@ func TestAnImportEndsManualProcessors(t *testing.T) {
 	assert.EqualValues(t, 5, done.Position)
 	w.append("ada", 5)
 	require.ErrorIs(t, await(t, ended, "the manual runner to end"), projection.ErrCheckpointGone)
+	err = p.Run(w.patiently()) // by whatever starts it again
+	require.ErrorIs(t, err, projection.ErrProjectionImported)
+	require.ErrorContains(t, err, `replica set "set" has its checkpoints in "public"."orchestrator_checkpoints"`)
+	w.await("0", "SELECT count(*) FROM projection_checkpoints")
 	r := start(t, w.orchestrator("set"), recorder{name: "p"})
 	w.awaitHandled("p", 10)
 	require.NoError(t, r.stop())

@@ -265,6 +265,9 @@ func TestInstallsWorkWhateverTheRolesSettingsAre(t *testing.T) {
 	require.NoError(t, hostile.QueryRow(t.Context(), "SHOW statement_timeout").Scan(&timeout))
 	assert.Equal(t, "1s", timeout, "the session is as it was")
 	require.NoError(t, s.RemoveScopeIndex(t.Context(), hostile))
+	require.NoError(t, s.InstallSlotIndex(t.Context(), hostile))
+	assert.True(t, hasSlotIndex(t, s, pool))
+	require.NoError(t, s.RemoveSlotIndex(t.Context(), hostile))
 	require.NoError(t, s.RemoveWakeUp(t.Context(), hostile))
 }
 
@@ -295,6 +298,9 @@ func TestMissingRightsAreNamed(t *testing.T) {
 	refused("the role lacks ownership of the table", own, s.InstallScopeIndex)
 	require.NoError(t, s.InstallScopeIndex(t.Context(), other))
 	require.NoError(t, s.RemoveScopeIndex(t.Context(), other))
+	require.NoError(t, s.InstallSlotIndex(t.Context(), other))
+	exec(t, pool, "REVOKE "+owner+" FROM "+name)
+	refused("the role lacks ownership of the table", own, s.RemoveSlotIndex)
 }
 
 // Each append of a role that may not notify would fail.

@@ -53,20 +53,20 @@ func (s *Store) changeIndex(ctx context.Context, db Execer, do func(context.Cont
 	})
 }
 
-// buildIndex builds the scope index. If that fails it drops what is left.
-func (s *Store) buildIndex(ctx context.Context, db Execer) error {
+// buildIndex builds an index of the kind. If that fails it drops what is left.
+func (s *Store) buildIndex(ctx context.Context, db Execer, kind *indexKind) error {
 	begun := false
 	err := s.changeIndex(ctx, db, func(ctx context.Context, session Execer) error {
-		has, err := s.HasScopeIndex(ctx, session)
+		has, err := s.hasIndex(ctx, session, kind)
 		if err != nil || has {
 			return err
 		}
-		if err := s.dropScopeIndexes(ctx, session, false); err != nil {
+		if err := s.dropIndexes(ctx, session, kind, false); err != nil {
 			return err
 		}
 		begun = true
-		_, err = session.Exec(ctx, fmt.Sprintf("CREATE INDEX CONCURRENTLY %s ON %s (aggregate_type, global_position)",
-			pgx.Identifier{s.scopeIndexName()}.Sanitize(), s.EventsTable().Sanitize()))
+		_, err = session.Exec(ctx, fmt.Sprintf("CREATE INDEX CONCURRENTLY %s ON %s %s",
+			pgx.Identifier{s.indexName(kind)}.Sanitize(), s.EventsTable().Sanitize(), kind.built))
 		return err
 	})
 	if err == nil || !begun {
@@ -74,14 +74,14 @@ func (s *Store) buildIndex(ctx context.Context, db Execer) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), installCleanUp)
 	defer cancel()
-	if left := s.dropLeftIndex(ctx, db); left != nil {
-		return errors.Join(err, fmt.Errorf("an index that is not valid may be left, which slows down each append: call InstallScopeIndex or RemoveScopeIndex again (%w)", left))
+	if left := s.dropLeftIndex(ctx, db, kind); left != nil {
+		return errors.Join(err, fmt.Errorf("an index that is not valid may be left, which slows down each append: call %s again (%w)", kind.methods, left))
 	}
 	return err
 }
 
 // dropLeftIndex drops what a build has left. The server may still be at work on it, and a connection whose context ended is closed.
-func (s *Store) dropLeftIndex(ctx context.Context, db Execer) error {
+func (s *Store) dropLeftIndex(ctx context.Context, db Execer, kind *indexKind) error {
 	if conn := connOf(db); conn != nil && conn.IsClosed() {
 		again, err := pgx.ConnectConfig(ctx, conn.Config())
 		if err != nil {
@@ -91,7 +91,7 @@ func (s *Store) dropLeftIndex(ctx context.Context, db Execer) error {
 		db = again
 	}
 	return s.retry(ctx, 0, func() error {
-		return inSession(ctx, db, func(ctx context.Context, session Execer) error { return s.dropScopeIndexes(ctx, session, false) })
+		return inSession(ctx, db, func(ctx context.Context, session Execer) error { return s.dropIndexes(ctx, session, kind, false) })
 	})
 }
 
@@ -176,7 +176,7 @@ func (s *Store) takeLock(ctx context.Context, holder *pgconn.PgConn) error {
 	}
 }
 
-// indexKey is the advisory lock of the table's builds.
+// indexKey is the advisory lock of the table's builds, of whatever kind: two would wait for each other.
 func (s *Store) indexKey() int64 {
 	sum := sha256.Sum256([]byte("pupsourcing scope index\x00" + strings.Join(s.EventsTable(), "\x00")))
 	return int64(binary.BigEndian.Uint64(sum[:8]))

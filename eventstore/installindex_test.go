@@ -97,7 +97,7 @@ func TestAnIndexThatSomebodyElseFinishesIsNotBuiltAgain(t *testing.T) {
 	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("a", 1))
 	require.NoError(t, err)
 	theirs := background(func() error {
-		_, err := pool.Exec(t.Context(), "CREATE INDEX CONCURRENTLY "+s.scopeIndexName()+" ON events (aggregate_type, global_position)")
+		_, err := pool.Exec(t.Context(), "CREATE INDEX CONCURRENTLY "+s.indexName(scopeIndex)+" ON events (aggregate_type, global_position)")
 		return err
 	})
 	awaitBuild(t, pool)
@@ -105,12 +105,12 @@ func TestAnIndexThatSomebodyElseFinishesIsNotBuiltAgain(t *testing.T) {
 	require.Len(t, built, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	require.Equal(t, "55P03", dbfault.Code(s.dropScopeIndexes(ctx, pool, false)), "it is being built")
+	require.Equal(t, "55P03", dbfault.Code(s.dropIndexes(ctx, pool, scopeIndex, false)), "it is being built")
 	ours := background(func() error { return s.InstallScopeIndex(t.Context(), pool) })
 	require.NoError(t, open.Commit(t.Context()))
 	require.NoError(t, await(t, theirs))
 	require.NoError(t, await(t, ours))
-	require.NoError(t, s.dropScopeIndexes(ctx, pool, false), "a caller that came before it was finished")
+	require.NoError(t, s.dropIndexes(ctx, pool, scopeIndex, false), "a caller that came before it was finished")
 	valid, invalid := scopeIndexes(t, pool)
 	assert.Equal(t, built, valid)
 	assert.Empty(t, invalid)

@@ -31,6 +31,7 @@ func TestAResolvedStoreIsNotMisled(t *testing.T) {
 		[]pgx.Identifier{s.EventsTable(), s.AggregateHeadsTable(), s.CheckpointsTable()})
 	require.NoError(t, s.InstallWakeUp(t.Context(), pool))
 	require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
+	require.NoError(t, s.InstallSlotIndex(t.Context(), pool))
 	mustAppend(t, s, pool, es.NoStream(), eventsOf("a", 3)...)
 	again := resolved(t, s, pool)
 	assert.Same(t, s, again)
@@ -43,7 +44,7 @@ func TestAResolvedStoreIsNotMisled(t *testing.T) {
 	events, err := s.ReadEvents(t.Context(), conn, 0, 10)
 	require.NoError(t, err)
 	assert.Len(t, events, 3)
-	for _, has := range []func(context.Context, DB) (bool, error){s.HasWakeUp, s.HasScopeIndex} {
+	for _, has := range []func(context.Context, DB) (bool, error){s.HasWakeUp, s.HasScopeIndex, s.HasSlotIndex} {
 		found, err := has(t.Context(), conn)
 		require.NoError(t, err)
 		assert.True(t, found)
@@ -104,6 +105,7 @@ func TestATableThatIsNotThereIsAnError(t *testing.T) {
 			func() error { _, err := s.HasScopeIndex(t.Context(), pool); return err },
 			func() error { return s.InstallWakeUp(t.Context(), pool) },
 			func() error { return s.InstallScopeIndex(t.Context(), pool) },
+			func() error { return s.InstallSlotIndex(t.Context(), pool) },
 		} {
 			require.ErrorContains(t, attempt(), "does not exist")
 		}

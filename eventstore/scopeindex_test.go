@@ -121,7 +121,7 @@ func TestWhatAnInterruptedBuildLeftBehindIsBuiltAgain(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	mustAppend(t, s, pool, es.Any(), eventsOf("a", 2)...)
-	_, err := pool.Exec(t.Context(), "CREATE UNIQUE INDEX CONCURRENTLY "+s.scopeIndexName()+" ON events (aggregate_type)")
+	_, err := pool.Exec(t.Context(), "CREATE UNIQUE INDEX CONCURRENTLY "+s.indexName(scopeIndex)+" ON events (aggregate_type)")
 	require.ErrorContains(t, err, "could not create unique index")
 	before := indexes(t, pool, "events")
 	assert.False(t, hasScopeIndex(t, s, pool))

@@ -25,6 +25,9 @@ func operations() []operation {
 		{"HasWakeUp", func(t *testing.T, s *Store, db Execer) error { _, err := s.HasWakeUp(t.Context(), db); return err }},
 		{"InstallScopeIndex", func(t *testing.T, s *Store, db Execer) error { return s.InstallScopeIndex(t.Context(), db) }},
 		{"RemoveScopeIndex", func(t *testing.T, s *Store, db Execer) error { return s.RemoveScopeIndex(t.Context(), db) }},
+		{"InstallSlotIndex", func(t *testing.T, s *Store, db Execer) error { return s.InstallSlotIndex(t.Context(), db) }},
+		{"RemoveSlotIndex", func(t *testing.T, s *Store, db Execer) error { return s.RemoveSlotIndex(t.Context(), db) }},
+		{"HasSlotIndex", func(t *testing.T, s *Store, db Execer) error { _, err := s.HasSlotIndex(t.Context(), db); return err }},
 		{"HasScopeIndex", func(t *testing.T, s *Store, db Execer) error { _, err := s.HasScopeIndex(t.Context(), db); return err }},
 		{"ReadEvents", func(t *testing.T, s *Store, db Execer) error {
 			_, err := s.ReadEvents(t.Context(), db, 0, 1)

@@ -6,11 +6,15 @@ import "github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 type density struct {
 	events, positions float64
 	byKey, byIndex    span
+	bySlots           span
 }
 
 // span is the one of statements for q.
 func (d *density) span(q Query) *span {
-	if q.byScopeIndex {
+	switch {
+	case q.bySlotIndex:
+		return &d.bySlots
+	case q.byScopeIndex:
 		return &d.byIndex
 	}
 	return &d.byKey

@@ -13,6 +13,8 @@
 // (indexed.go). Both are written such that the planner chooses this walk whatever the statistics say: a plan that sorts would read the
 // whole backlog for each page.
 //
+// A read of few of the slots can use the slot index (slotted.go), which has each block of positions ordered by slots.
+//
 // A statement fails on a standby, and where row-level security hides rows: an empty answer could be a lie there.
 //
 // # Steps

@@ -69,6 +69,8 @@ func (f shape) sql() string {
 		return indexedTypeSQL(f)
 	case f&byIndexedTypes != 0:
 		return indexedTypesSQL(f)
+	case f&bySlotKeys != 0:
+		return slottedSQL(f)
 	}
 	return filteredSQL(f)
 }
@@ -81,6 +83,10 @@ func (s *statements) read(q Query) (sql string, args []any, complete int) {
 	complete = q.Limit
 	types := slices.Compact(slices.Sorted(slices.Values(q.AggregateTypes)))
 	switch byIndex := q.byScopeIndex && len(types) <= mostIndexedTypes; {
+	case q.bySlotIndex:
+		f |= bySlotKeys
+		low, high := q.keys()
+		args = append(args, low, high)
 	case byIndex && len(types) == 1:
 		f |= byOneIndexedType
 		complete = min(q.Limit, mostWalked)
@@ -92,7 +98,7 @@ func (s *statements) read(q Query) (sql string, args []any, complete int) {
 		complete, args[2] = each, int64(limit)
 		args = append(args, types, int64(each))
 	}
-	if steps := newSteps(q.Pieces); !steps.level() {
+	if steps := newSteps(q.Pieces); !steps.level() && (!q.bySlotIndex || !level(q.Pieces)) {
 		f |= bySlot
 		args = append(args, steps.from, steps.position)
 	}

@@ -33,6 +33,7 @@ func trusted(t *testing.T, s *store, db DB) map[string]func() error {
 		"a context":     read(Query{BoundedContexts: []string{"none"}}),
 		"one by index":  read(Query{AggregateTypes: []string{"None"}, byScopeIndex: true}),
 		"some by index": read(Query{AggregateTypes: []string{"None", "Nothing"}, byScopeIndex: true}),
+		"by slots":      read(Query{bySlotIndex: true}),
 	}
 }
 
@@ -63,7 +64,8 @@ func TestNothingIsReadFromAStandby(t *testing.T) {
 	inEveryMode(t, standby.DSN("postgres"), func(mode string, pool *pgxpool.Pool) {
 		reads := trusted(t, s, dbguard.New(pool))
 		reads["the trigger"] = func() error { _, err := s.HasWakeUp(t.Context(), dbguard.New(pool)); return err }
-		reads["the index"] = func() error { _, err := s.HasScopeIndex(t.Context(), dbguard.New(pool)); return err }
+		reads["the scope index"] = func() error { _, err := s.HasScopeIndex(t.Context(), dbguard.New(pool)); return err }
+		reads["the slot index"] = func() error { _, err := s.HasSlotIndex(t.Context(), dbguard.New(pool)); return err }
 		for name, read := range reads {
 			err := read()
 			require.True(t, dbguard.IsStandby(err), "%s: %s: %v", mode, name, err)

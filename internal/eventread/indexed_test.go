@@ -251,8 +251,11 @@ type watching struct {
 
 func (w *watching) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	way := "plain"
-	if strings.Contains(sql, "ORDER BY aggregate_type, global_position") {
+	switch {
+	case strings.Contains(sql, "ORDER BY aggregate_type, global_position"):
 		way = "index"
+	case strings.Contains(sql, "part.low"):
+		way = "slots"
 	}
 	w.asked = append(w.asked, way)
 	return w.DB.Query(ctx, sql, args...)
@@ -298,7 +301,7 @@ func TestAReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
 	assert.Equal(t, []string{"plain"}, read(last, "Few"), "it was not there a moment ago")
 
 	require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
-	later(scopeIndexMissed)
+	later(indexMissed)
 	assert.Equal(t, []string{"look", "index"}, read(last, "Few"))
 	assert.Equal(t, []string{"index"}, read(last, "Few"), "it was there a moment ago")
 	assert.Equal(t, []string{"index"}, read(last, "Order"), "nothing is known of it")
@@ -307,11 +310,11 @@ func TestAReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
 
 	require.NoError(t, s.RemoveScopeIndex(t.Context(), pool))
 	assert.Equal(t, []string{"index"}, read(last, "Few"), "it is slow without, and right")
-	later(scopeIndexKeeps)
+	later(indexKeeps)
 	assert.Equal(t, []string{"look", "plain"}, read(last, "Few"))
 
 	pool.Close()
-	later(scopeIndexMissed)
+	later(indexMissed)
 	_, err = r.Read(t.Context(), db, Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: 1, AggregateTypes: []string{"Few"}})
 	require.ErrorContains(t, err, "looking for the scope index")
 }

@@ -17,11 +17,12 @@ import (
 
 // node is what the test looks at in a plan.
 type node struct {
-	Type  string `json:"Node Type"`
-	Index string `json:"Index Name"`
-	Cond  string `json:"Index Cond"`
-	Role  string `json:"Parent Relationship"`
-	Plans []node `json:"Plans"`
+	Type  string  `json:"Node Type"`
+	Index string  `json:"Index Name"`
+	Cond  string  `json:"Index Cond"`
+	Role  string  `json:"Parent Relationship"`
+	Cost  float64 `json:"Total Cost"`
+	Plans []node  `json:"Plans"`
 }
 
 // A filtered read must walk the primary key between both bounds and stop at the

@@ -36,6 +36,8 @@ type Query struct {
 	// be there: without it, every read sorts all events of the table. Which way is quicker depends on how many events are wanted;
 	// [Reader] decides. It is ignored without AggregateTypes, and with more than 32 of them.
 	byScopeIndex bool
+	// bySlotIndex asks for the events to be found by the slot index, likewise. Without it, every read looks at all events of the table for each block.
+	bySlotIndex bool
 }
 
 // Page is what a filtered read found.
@@ -44,7 +46,7 @@ type Page struct {
 	Events []es.PersistedEvent
 	// UpTo is the position that the page reaches: of the wanted events up to and
 	// including it none is missing. It is the query's UpTo, or the last event's
-	// position if the limit or the bytes cut the page. By the scope index a page may be cut
+	// position if the limit or the bytes cut the page. By an index a page may be cut
 	// before it has Limit events, but not without any.
 	UpTo int64
 	// Bytes is about the memory that was read.

@@ -23,12 +23,14 @@ type Source interface {
 	EventsTable() pgx.Identifier
 	// HasScopeIndex says whether an index serves reads by type and position.
 	HasScopeIndex(ctx context.Context, db DB) (bool, error)
+	// HasSlotIndex says whether an index serves reads by slots.
+	HasSlotIndex(ctx context.Context, db DB) (bool, error)
 }
 
 // Reader reads events in statements that each go over a bounded number of positions. They go over fewer after one
 // that took longer than statement_timeout or transaction_timeout allows, and over more after quick ones.
 //
-// Where the scope index is there and quicker, it reads by it: it measures which part of the positions
+// Where the scope index or the slot index is there and quicker, it reads by it: it measures which part of the positions
 // that it passes over is wanted. It may be used by several goroutines.
 type Reader struct {
 	source Source
@@ -37,18 +39,27 @@ type Reader struct {
 
 	mu         sync.Mutex
 	statements *statements
-	has        bool      // the index
-	looked     time.Time // when it was last looked for
+	scopeIndex index
+	slotIndex  index
+	large      time.Time // when a block of the slot index was last too large
 	told       time.Time // when it was last logged that a statement was cut short
 	densities  map[string]*density
 }
 
+// index is what is known of an optional index.
+type index struct {
+	has    bool
+	looked time.Time // when it was last looked for
+}
+
 const (
-	// scopeIndexKeeps is how long an index that was there is trusted to be:
-	// without it, a read by it sorts all events.
-	scopeIndexKeeps = time.Second
-	// scopeIndexMissed is how long one that was not there is not looked for.
-	scopeIndexMissed = 5 * time.Second
+	// indexKeeps is how long an index that was there is trusted to be:
+	// without it, a read by it looks at all events.
+	indexKeeps = time.Second
+	// indexMissed is how long one that was not there is not looked for.
+	indexMissed = 5 * time.Second
+	// largeKeeps is how long events are taken for too large for the slot index.
+	largeKeeps = 5 * time.Second
 )
 
 // New makes a reader of the source's events table that knows nothing yet. The source must be resolved, or each
@@ -119,7 +130,10 @@ func (r *Reader) Stream(ctx context.Context, db DB, q Query, size int, take func
 // step reads by one statement, and learns from it. It returns what was handed over, and no error if it was cut short and may be repeated
 // over fewer positions.
 func (r *Reader) step(ctx context.Context, db DB, q Query, size int, take func(Part)) (done progress, err error) {
-	if q.byScopeIndex, err = r.byIndex(ctx, db, q); err != nil {
+	if q.byScopeIndex, err = r.byTypes(ctx, db, q); err != nil {
+		return done, err
+	}
+	if q.bySlotIndex, err = r.bySlots(ctx, db, q); err != nil {
 		return done, err
 	}
 	statements := r.statementsFor(q)
@@ -127,6 +141,9 @@ func (r *Reader) step(ctx context.Context, db DB, q Query, size int, take func(P
 	r.mu.Lock()
 	q.UpTo = r.density(q).span(q).end(after, q.UpTo)
 	r.mu.Unlock()
+	if q.bySlotIndex {
+		q.UpTo = min(q.UpTo, after+slottedSpan)
+	}
 	done.upTo = after
 	began := r.now()
 	err = statements.stream(ctx, db, q, size, func(p Part) {
@@ -175,6 +192,9 @@ func (r *Reader) learn(ctx context.Context, q Query, done progress, took time.Du
 	case err == nil:
 		d.span(q).passed(done.upTo-after, took)
 		return nil
+	case errors.Is(err, errCutBlock), errors.Is(err, errDisorder):
+		r.large = r.now() // and the primary key serves
+		return nil
 	case errors.Is(err, dbguard.ErrNoAnswer):
 		d.span(q).cut(q.UpTo-after, took)
 		return err
@@ -183,7 +203,7 @@ func (r *Reader) learn(ctx context.Context, q Query, done progress, took time.Du
 	case !dbfault.IsCutShort(err) || ctx.Err() != nil:
 		return err
 	}
-	r.looked = time.Time{} // without the index, what reads by it takes long
+	r.scopeIndex.looked, r.slotIndex.looked = time.Time{}, time.Time{} // without the index, what reads by it takes long
 	if !d.span(q).cut(q.UpTo-after, took) {
 		return err
 	}
@@ -198,26 +218,44 @@ func (r *Reader) learn(ctx context.Context, q Query, done progress, took time.Du
 // tellEvery is how often it is logged that reads take too long.
 const tellEvery = time.Minute
 
-// byIndex says whether to read by the index, and looks for it if it is time to.
-func (r *Reader) byIndex(ctx context.Context, db DB, q Query) (bool, error) {
+// byTypes says whether to read by the scope index.
+func (r *Reader) byTypes(ctx context.Context, db DB, q Query) (bool, error) {
 	if len(q.AggregateTypes) == 0 {
 		return false, nil
 	}
 	r.mu.Lock()
 	wanted := q.UpTo-slot.Lowest(q.Pieces) > fewPositions && r.density(q).sparse()
-	began := r.now()
-	has, age := r.has, began.Sub(r.looked)
 	r.mu.Unlock()
-	if !wanted || age < scopeIndexKeeps || (!has && age < scopeIndexMissed) {
+	return r.usable(ctx, db, wanted, &r.scopeIndex, r.source.HasScopeIndex)
+}
+
+// bySlots says whether to read by the slot index.
+func (r *Reader) bySlots(ctx context.Context, db DB, q Query) (bool, error) {
+	if q.byScopeIndex || !q.slotted() {
+		return false, nil
+	}
+	r.mu.Lock()
+	wanted := q.UpTo-slot.Lowest(q.Pieces) >= fewBlocks && r.now().Sub(r.large) >= largeKeeps
+	r.mu.Unlock()
+	return r.usable(ctx, db, wanted, &r.slotIndex, r.source.HasSlotIndex)
+}
+
+// usable says whether an index is wanted and there, and looks for it if it is wanted and time to.
+func (r *Reader) usable(ctx context.Context, db DB, wanted bool, of *index, find func(context.Context, DB) (bool, error)) (bool, error) {
+	r.mu.Lock()
+	began := r.now()
+	has, age := of.has, began.Sub(of.looked)
+	r.mu.Unlock()
+	if !wanted || age < indexKeeps || (!has && age < indexMissed) {
 		return wanted && has, nil
 	}
-	has, err := r.source.HasScopeIndex(ctx, db)
+	has, err := find(ctx, db)
 	if err != nil {
 		return false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.has, r.looked = has, began
+	*of = index{has: has, looked: began}
 	return has, nil
 }
 
@@ -226,7 +264,7 @@ func (r *Reader) density(q Query) *density {
 	key := strings.Join(slices.Concat(q.AggregateTypes, []string{""}, q.BoundedContexts), "\x00")
 	d := r.densities[key]
 	if d == nil {
-		d = &density{byKey: newSpan(firstSpan), byIndex: newSpan(firstIndexedSpan)}
+		d = &density{byKey: newSpan(firstSpan), byIndex: newSpan(firstIndexedSpan), bySlots: newSpan(slottedSpan)}
 		r.densities[key] = d
 	}
 	return d

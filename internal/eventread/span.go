@@ -1,6 +1,10 @@
 package eventread
 
-import "time"
+import (
+	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+)
 
 // span is over how many positions a statement goes at most, so that each keeps some progress. A statement passes over a position in
 // which nothing is wanted in 0.2 µs, so one up to the horizon may take longer than the server allows, and would be repeated
@@ -16,6 +20,8 @@ const (
 	firstSpan = 1 << 17
 	// firstIndexedSpan holds about as many events of types that are read by the index: see sparseBelow.
 	firstIndexedSpan = 8 * firstSpan
+	// slottedSpan is the blocks of a statement by the slot index.
+	slottedSpan = mostBlocks * slot.BlockLength
 	// widestSpan bounds what spans grow to. There may be holes wider than any stretch of events.
 	widestSpan = 1 << 62
 

@@ -46,6 +46,7 @@ const (
 	withSlots // the slot is the last column
 	byOneIndexedType
 	byIndexedTypes // several
+	bySlotKeys     // by the slot index
 
 	shapes = 1 << iota // how many there are
 )
@@ -75,11 +76,15 @@ func (s *statements) stream(ctx context.Context, db DB, q Query, size int, take 
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
 	sql, args, complete := s.read(q)
-	rows, err := db.Query(ctx, sql, args...)
+	collect := collectParts
+	if q.bySlotIndex {
+		collect = collectBlocks
+	}
+	rows, err := db.Query(ctx, sql, args...) //nolint:rowserrcheck // collect checks it
 	if err != nil {
 		return fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
 	}
-	if err := collectParts(rows, q, complete, size, take, abandon); err != nil {
+	if err := collect(rows, q, complete, size, take, abandon); err != nil {
 		return fmt.Errorf("reading events up to position %d: %w", q.UpTo, err)
 	}
 	return nil

@@ -26,22 +26,25 @@ type Scanner struct {
 // Scan packs the current row of a query over Columns, and the slot if that
 // is the last column.
 func (s *Scanner) Scan(rows pgx.Rows) error {
-	if !s.known {
-		s.known, s.decodable = true, decodable(rows.FieldDescriptions())
-	}
-	var row packed.Row
-	decoded := false
-	if s.decodable {
-		row, decoded = decode(rows.RawValues())
-	}
-	if !decoded {
-		var err error
-		if row, err = s.scanSlowly(rows); err != nil {
-			return err
-		}
+	row, err := s.Row(rows)
+	if err != nil {
+		return err
 	}
 	s.List.Add(&row)
 	return nil
+}
+
+// Row is the row that Scan packs. It is valid until the next one is read.
+func (s *Scanner) Row(rows pgx.Rows) (packed.Row, error) {
+	if !s.known {
+		s.known, s.decodable = true, decodable(rows.FieldDescriptions())
+	}
+	if s.decodable {
+		if row, ok := decode(rows.RawValues()); ok {
+			return row, nil
+		}
+	}
+	return s.scanSlowly(rows)
 }
 
 // scanSlowly is for rows that are not decodable, and for the error of one that is wrong.

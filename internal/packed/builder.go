@@ -1,6 +1,7 @@
 package packed
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -55,6 +56,15 @@ func (b *Builder) Bytes() int64 { return b.bytes }
 
 // LastPosition is the position of the event that was added last; there must be one.
 func (b *Builder) LastPosition() int64 { return b.list.records[b.Len()-1].position }
+
+// SortFrom puts the events that were added from index i on in order of their positions.
+func (b *Builder) SortFrom(i int) {
+	added := b.list.records[i:]
+	byPosition := func(a, b record) int { return cmp.Compare(a.position, b.position) }
+	if !slices.IsSortedFunc(added, byPosition) {
+		slices.SortFunc(added, byPosition)
+	}
+}
 
 // Add adds an event to the list.
 func (b *Builder) Add(row *Row) {

@@ -14,6 +14,26 @@ const Count = 1 << 16
 // SQL is an event's slot, as an expression of the columns of the events table.
 const SQL = `(pg_catalog.hashtextextended(aggregate_id, 0) & 65535)`
 
+// The slot index finds events by their block, which is BlockLength positions, and their slot.
+const (
+	blockBits = 10
+	// BlockLength is how many positions a block has.
+	BlockLength = 1 << blockBits
+	// MostKeyed is the highest position whose key is in the keys' order.
+	MostKeyed = 1<<56 - 1
+	// KeySQL is an event's key in the slot index, as an expression of the columns of the events table. It must never change: indexes are built on it.
+	KeySQL = `(((global_position::bigint >> 10) << 16) | ` + SQL + `)`
+)
+
+// Block is the block of a position.
+func Block(position int64) int64 { return position >> blockBits }
+
+// BlockStart is the position before a block's first one.
+func BlockStart(block int64) int64 { return block<<blockBits - 1 }
+
+// Key is the key of a block and a slot. Count is one more than the last slot's.
+func Key(block int64, slot int) int64 { return block*Count + int64(slot) }
+
 // Range is a half open range of slots, [From, To).
 type Range struct {
 	From, To int

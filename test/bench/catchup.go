@@ -150,7 +150,43 @@ func measureWorkers(ctx context.Context, b *bench) error {
 		_, rows, err := d.statements(ctx)
 		b.report.add("catchup/4w", float64(rows)/float64(b.env.events))
 		b.report.compare("catchup/4w/speed", four.rate(), raw.rate())
+		if err != nil {
+			return err
+		}
+		if err := d.slotIndex(ctx, true); err != nil {
+			return err
+		}
+		four, err = b.together(ctx, d, 4)
+		b.report.compare("catchup/4w/index", four.rate(), raw.rate())
+		return errors.Join(err, d.slotIndex(ctx, false))
+	})
+}
+
+// measureManyWorkers measures catchup/16w.
+func measureManyWorkers(ctx context.Context, b *bench) error {
+	d, err := b.filled(ctx)
+	if err != nil {
 		return err
+	}
+	return b.rounds(func() error {
+		one, err := b.together(ctx, d, 1)
+		if err != nil {
+			return err
+		}
+		for _, way := range []struct {
+			figure string
+			index  bool
+		}{{"catchup/16w", false}, {"catchup/16w/index", true}} {
+			if err := d.slotIndex(ctx, way.index); err != nil {
+				return err
+			}
+			many, err := b.together(ctx, d, 16)
+			if err := errors.Join(err, d.slotIndex(ctx, false)); err != nil {
+				return err
+			}
+			b.report.compare(way.figure, many.serverTime(), one.serverTime())
+		}
+		return nil
 	})
 }
 
@@ -175,7 +211,9 @@ func (b *bench) together(ctx context.Context, d *database, workers int) (all out
 		defer p.kill()
 		processes = append(processes, p)
 	}
-	if err := errors.Join(d.awaitRunning(ctx, workers), release()); err != nil {
+	err = d.awaitRunning(ctx, workers)
+	before, timed := b.cluster.ProcessorTime()
+	if err := errors.Join(err, timed, release()); err != nil {
 		return all, err
 	}
 	for all.Events < int64(b.env.events) {
@@ -191,11 +229,17 @@ func (b *bench) together(ctx context.Context, d *database, workers int) (all out
 			return all, err
 		}
 	}
+	after, err := b.cluster.ProcessorTime()
+	if err != nil {
+		return all, err
+	}
+	all.Server = after - before
 	for _, p := range processes {
 		if _, err := p.stop(); err != nil {
 			return all, err
 		}
 	}
-	b.tell("%d workers: %d events in %.3f s: %.0f/s, processor %.3f s", workers, all.Events, all.seconds(), all.rate(), all.CPU.Seconds())
+	b.tell("%d workers: %d events in %.3f s: %.0f/s, processor %.3f s, server %.3f µs/event",
+		workers, all.Events, all.seconds(), all.rate(), all.CPU.Seconds(), all.serverTime())
 	return all, nil
 }

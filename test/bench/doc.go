@@ -33,6 +33,9 @@
 //   - catchup/4w: four worker processes and one projection: rows that the server sent per event. An open transaction
 //     holds the events back until all four are running.
 //   - catchup/4w/speed: the events that these four handled, as a ratio to raw.
+//   - catchup/4w/index: the same with the index of InstallSlotIndex, which is built before the run and dropped after it.
+//   - catchup/16w: the processor time of the server's processes per event while sixteen worker processes catch up, as a ratio to one worker. It is
+//     measured from when all are running. catchup/16w/index: with the index of InstallSlotIndex. On Linux only.
 //   - write/row: the handler inserts a row for each event through tx, over a twentieth of the events. It is compared with a loop written by
 //     hand: a page of 1,000 events read, BEGIN, 1,000 inserts, the checkpoint's update, COMMIT, on one connection that does not
 //     wait for the disk either (synchronous_commit = off).
@@ -62,6 +65,7 @@
 //     appending connections alone keep a small machine busy, so that on one what the workers and their statements take is missing
 //     to the appends; the goal is for a machine that has processors left.
 //   - append/index: appends a second without any worker, with the index of InstallScopeIndex, as a ratio to without.
+//     append/index/slots: with the index of InstallSlotIndex.
 //   - idle/trigger: statements a second (pg_stat_statements) of a worker with 20 projections that has nothing to do, all of them: membership,
 //     horizon, transactions. idle/cpu: its process's use of one processor. idle/poll, idle/poll/cpu: without the trigger.
 //   - idle/1: statements of a worker with one projection; idle/growth: those of 20 projections as a ratio to it; idle/64p: those of 20

@@ -21,6 +21,8 @@ const (
 	unitAllocs     = "allocs/event"
 	unitBytes      = "bytes/event"
 	unitCost       = "× appends"
+
+	unitMicroseconds = "µs/event"
 )
 
 // definition is a figure: what it measures and what it is to be. doc.go says exactly what.
@@ -68,6 +70,9 @@ var mainCatalogue = []definition{
 	{"catchup/4p/wait", "4 partitions, handler waits 1 ms", unitEvents, "1 partition", atLeast(3.5)},
 	{"catchup/4w", "4 workers: rows read by all", unitRows, "", atMost(1.1)},
 	{"catchup/4w/speed", "  events handled by all", unitEvents, "raw", goal{}},
+	{"catchup/4w/index", "  events handled by all, slot index", unitEvents, "raw", atLeast(0.85)},
+	{"catchup/16w", "16 workers: the server's processor time", unitMicroseconds, "1 worker", goal{}},
+	{"catchup/16w/index", "  with the slot index", unitMicroseconds, "1 worker", atMost(1.5)},
 	{"write/row", "handler inserts a row", unitEvents, "by hand", atLeast(0.8)},
 	{"write/sql", "handler inserts a row by database/sql", unitEvents, "by hand, so too", atLeast(0.8)},
 	{"write/batch", "handler copies its batch", unitEvents, "by hand", atLeast(0.8)},
@@ -99,6 +104,7 @@ var mainCatalogue = []definition{
 	{"append/trigger/least", "  a trigger that does the least", unitEvents, "no trigger", goal{}},
 	{"append/workers", "8 appending connections, 2 workers", unitEvents, "no worker", atLeast(0.9)},
 	{"append/index", "8 appending connections, scope index", unitEvents, "no index", goal{}},
+	{"append/index/slots", "  slot index", unitEvents, "no index", atLeast(0.97)},
 	{"idle/trigger", "idle, 20 projections", unitStatements, "", atMost(5)},
 	{"idle/cpu", "  processor", unitPercent, "", atMost(0.5)},
 	{"idle/1", "  with 1 projection", unitStatements, "", goal{}},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -75,6 +76,14 @@ func (d *database) scopeIndex(ctx context.Context, on bool) error {
 	return d.store.RemoveScopeIndex(ctx, d.pool)
 }
 
+// slotIndex builds the slot index, or drops it.
+func (d *database) slotIndex(ctx context.Context, on bool) error {
+	if on {
+		return d.store.InstallSlotIndex(ctx, d.pool)
+	}
+	return d.store.RemoveSlotIndex(ctx, d.pool)
+}
+
 // wakings are the ways to learn of appends, as figures name them.
 var wakings = []struct {
 	name    string
@@ -136,6 +145,7 @@ type appendWay struct {
 	trigger bool
 	least   bool // in place of that trigger, one that does the least
 	index   bool // on types and positions
+	slots   bool // on positions and slots
 	workers int  // processes, which share one projection
 	opened  bool // the connections have appended before
 }
@@ -151,6 +161,7 @@ var appendComparisons = []struct {
 	{"append/trigger/least", appendWay{least: true}, appendWay{}},
 	{"append/workers", appendWay{workers: 2}, appendWay{}},
 	{"append/index", appendWay{index: true}, appendWay{}},
+	{"append/index/slots", appendWay{slots: true}, appendWay{}},
 }
 
 // measureAppending measures append.
@@ -191,7 +202,7 @@ func (b *bench) appendRate(ctx context.Context, d *database, way appendWay) (flo
 	if err := d.leastTrigger(ctx, way.least); err != nil {
 		return 0, err
 	}
-	if err := d.scopeIndex(ctx, way.index); err != nil {
+	if err := errors.Join(d.scopeIndex(ctx, way.index), d.slotIndex(ctx, way.slots)); err != nil {
 		return 0, err
 	}
 	workers, err := b.standingMany(ctx, d, way.workers)

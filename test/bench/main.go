@@ -22,6 +22,7 @@ var scenarios = []scenario{
 	{[]string{"allocs"}, measureAllocations},
 	{[]string{"scoped", "scoped/index"}, measureScoped},
 	{[]string{"catchup/4w"}, measureWorkers},
+	{[]string{"catchup/16w"}, measureManyWorkers},
 	{[]string{"catchup/4p"}, measurePartitions},
 	{[]string{"write/row", "write/sql", "write/batch"}, measureWriting},
 	{[]string{"contended"}, measureContended},

@@ -14,7 +14,8 @@ type outcome struct {
 	Began   int64 // when, in Unix nanoseconds
 	Ended   int64 // of the last one
 	CPU     time.Duration
-	Peak    int64 // bytes of resident memory
+	Server  time.Duration // of the server's processes, where it was measured
+	Peak    int64         // bytes of resident memory
 	Allocs  uint64
 	Bytes   uint64
 	Moments []moment // with the answer to stop only
@@ -22,6 +23,11 @@ type outcome struct {
 
 // seconds is how long the job took.
 func (o outcome) seconds() float64 { return float64(o.Ended-o.Began) / float64(time.Second) }
+
+// serverTime is the server's processor time in microseconds per event.
+func (o outcome) serverTime() float64 {
+	return float64(o.Server) / float64(time.Microsecond) / float64(o.Events)
+}
 
 // rate is events a second.
 func (o outcome) rate() float64 { return float64(o.Events) / o.seconds() }

@@ -30,7 +30,7 @@ func TestTheEnvironmentSaysWhatIsMeasured(t *testing.T) {
 
 	s, err = readSettings(environment(map[string]string{"ONLY": "write,catchup,scoped"}))
 	require.NoError(t, err, "the first part of figures' names")
-	assert.ElementsMatch(t, []string{"write/row", "write/sql", "write/batch", "catchup/1x1", "catchup/1x8", "catchup/4w", "catchup/4p", "scoped", "scoped/index"}, s.only)
+	assert.ElementsMatch(t, []string{"write/row", "write/sql", "write/batch", "catchup/1x1", "catchup/1x8", "catchup/4w", "catchup/16w", "catchup/4p", "scoped", "scoped/index"}, s.only)
 }
 
 func TestWhatTheEnvironmentMustNotSayIsNamed(t *testing.T) {

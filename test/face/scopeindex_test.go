@@ -33,10 +33,10 @@ func (w *world) awaitAllInScope(projections ...string) {
 	}
 }
 
-// scopeIndexScans is how often the scope index was used.
-func (w *world) scopeIndexScans() string {
+// indexScans is how often an optional index was used.
+func (w *world) indexScans(name string) string {
 	w.t.Helper()
-	return w.value("SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_indexes WHERE indexrelname LIKE 'pupsourcing_scope_%'")
+	return w.value("SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_indexes WHERE starts_with(indexrelname, $1)", "pupsourcing_"+name+"_")
 }
 
 // The scope index comes and goes while workers run: each projection gets exactly its events, in order, and the index is used.
@@ -56,13 +56,13 @@ func TestScopeIndexComesAndGoes(t *testing.T) {
 			}
 			r := start(t, w.orchestrator("set"), run...)
 			w.awaitAllInScope(projections...)
-			assert.Equal(t, "0", w.scopeIndexScans())
+			assert.Equal(t, "0", w.indexScans("scope"))
 
 			require.NoError(t, w.store.InstallScopeIndex(t.Context(), w.application()))
 			eventually(t, func() bool { // the worker finds out within seconds
 				w.appendMany(few)
 				w.awaitAllInScope(projections...)
-				return name == "nearly all" || w.scopeIndexScans() != "0"
+				return name == "nearly all" || w.indexScans("scope") != "0"
 			}, func() string { return "the scope index was never used" })
 
 			w.appendMany(many)
@@ -79,9 +79,50 @@ func TestScopeIndexComesAndGoes(t *testing.T) {
 			w.appendMany(few)
 			w.awaitAllInScope(projections...)
 			require.NoError(t, second.stop())
-			assert.Equal(t, "0", w.value(`SELECT count(*) FROM (SELECT aggregate_version, lag(aggregate_version) OVER (PARTITION BY projection, aggregate_id ORDER BY nth) AS before
-				FROM handled) AS h WHERE aggregate_version < before`), "handled out of an aggregate's order")
-			assert.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_dead_letters"))
+			w.requireInOrder()
 		})
 	}
+}
+
+// requireInOrder requires that each aggregate's events were handled in order, and none failed.
+func (w *world) requireInOrder() {
+	w.t.Helper()
+	assert.Equal(w.t, "0", w.value(`SELECT count(*) FROM (SELECT aggregate_version, lag(aggregate_version) OVER (PARTITION BY projection, aggregate_id ORDER BY nth) AS before
+		FROM handled) AS h WHERE aggregate_version < before`), "handled out of an aggregate's order")
+	assert.Equal(w.t, "0", w.value("SELECT count(*) FROM orchestrator_dead_letters"))
+}
+
+// The slot index comes and goes while four workers run, and then one of them leaves: each event is handled once, in order, and the index is used.
+func TestSlotIndexComesAndGoes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const many = 6000
+	w.appendMany(many)
+	refunds := scoped{recorder: recorder{name: "refunds"}, types: scopedProjections["refunds"]}
+	var workers []*running
+	for range 4 {
+		workers = append(workers, start(t, w.orchestrator("set"), refunds))
+	}
+	w.awaitRunning("set", 4)
+	w.awaitAllInScope("refunds")
+	require.NoError(t, w.store.InstallSlotIndex(t.Context(), w.application()))
+	eventually(t, func() bool { // the workers find out within seconds
+		w.appendMany(many)
+		w.awaitAllInScope("refunds")
+		return w.indexScans("slot") != "0"
+	}, func() string { return "the slot index was never used" })
+
+	w.appendMany(many)
+	require.NoError(t, w.store.RemoveSlotIndex(t.Context(), w.application()))
+	w.appendMany(many)
+	w.awaitAllInScope("refunds")
+	require.NoError(t, w.store.InstallSlotIndex(t.Context(), w.application()))
+	w.appendMany(many)
+	require.NoError(t, workers[0].stop())
+	w.appendMany(many)
+	w.awaitAllInScope("refunds")
+	for _, r := range workers[1:] {
+		require.NoError(t, r.stop())
+	}
+	w.requireInOrder()
 }

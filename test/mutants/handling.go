@@ -14,7 +14,7 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "pieces-filter-the-read", File: "internal/eventread/filter.go",
-		Old: "if steps := newSteps(q.Pieces); !steps.level() {", New: "if steps := newSteps(q.Pieces); len(steps.from) == 0 {",
+		Old: "if steps := newSteps(q.Pieces); !steps.level() && (!q.bySlotIndex || !level(q.Pieces)) {", New: "if steps := newSteps(q.Pieces); len(steps.from) == 0 {",
 		Test: "TestReadFindsExactlyTheWantedEvents", Promise: "of each slot only events above its own checkpoint are read",
 	},
 	{
@@ -31,6 +31,41 @@ var handlingGuards = []guard{
 		Name: "reads-by-type-are-cut", File: "internal/eventread/parts.go",
 		Old: "	case events+n < complete:", New: "	case events+n < complete || n > 0:",
 		Test: "TestPropertyTheScopeIndexFindsTheSame", Promise: "a read by the scope index does not pass over what it has not looked at",
+	},
+	{
+		Name: "reads-by-slot-are-cut", File: "internal/eventread/slotted.go",
+		Old: "		b.hand(b.complete, slot.BlockStart(b.block))\n	}\n	return nil", New: "		b.hand(b.complete, slot.BlockStart(b.block+1))\n	}\n	return nil",
+		Test: "TestPropertyTheSlotIndexFindsTheSame", Promise: "a read by the slot index does not pass over the rest of a block that was cut",
+	},
+	{
+		Name: "one-part-of-blocks", File: "internal/eventread/slotted.go",
+		Old: "if b.size < b.q.Limit && b.complete > 0", New: "if b.complete > 0",
+		Test: "TestAPageByTheSlotIndexHasAllBlocks", Promise: "and a processor that reads alone gets all blocks of its read",
+	},
+	{
+		Name: "blocks-are-sorted", File: "internal/eventread/slotted.go",
+		Old: "	b.scan.List.SortFrom(b.complete)\n", New: "",
+		Test: "TestPropertyTheSlotIndexFindsTheSame", Promise: "nor does it change the order of events",
+	},
+	{
+		Name: "blocks-in-disorder", File: "internal/eventread/slotted.go",
+		Old: "case block < b.block:", New: "case block < 0:",
+		Test: "TestBlocksInDisorderAreRefused", Promise: "whatever plan the server makes of it",
+	},
+	{
+		Name: "pieces-by-slot-keep-their-positions", File: "internal/eventread/filter.go",
+		Old: "(!q.bySlotIndex || !level(q.Pieces))", New: "!q.bySlotIndex",
+		Test: "TestPropertyTheSlotIndexFindsTheSame", Promise: "of slots at different positions none is given an event again",
+	},
+	{
+		Name: "keys-do-not-overflow", File: "internal/eventread/slotted.go",
+		Old: "q.UpTo <= slot.MostKeyed", New: "q.UpTo > 0",
+		Test: "TestTheSlotIndexAtTheEndOfThePositions", Promise: "positions that the slot index cannot order are read by the primary key",
+	},
+	{
+		Name: "missing-index-is-noticed", File: "internal/eventread/reader.go",
+		Old: "if !wanted || age < indexKeeps || (!has && age < indexMissed) {", New: "if !wanted || has || age < indexMissed {",
+		Test: "TestAReaderUsesTheSlotIndexWhereItIsThereAndPays", Promise: "reads go back to the primary key when an index is gone",
 	},
 	{
 		Name: "window-slots", File: "actors/pagebuffer.go",

@@ -24,7 +24,7 @@ var installGuards = []guard{
 	},
 	{
 		Name: "failed-build", File: "eventstore/installindex.go",
-		Old: "if left := s.dropLeftIndex(ctx, db); left != nil {", New: "if left := ctx.Err(); left != nil {",
+		Old: "if left := s.dropLeftIndex(ctx, db, kind); left != nil {", New: "if left := ctx.Err(); left != nil {",
 		Test: "TestABuildThatIsCancelledLeavesNothing", Promise: "appends do not pay for an index that nobody can use",
 	},
 	{
@@ -38,14 +38,19 @@ var installGuards = []guard{
 		Test: "TestAnInstallOfTheScopeIndexWaitsForAnother", Promise: "builds do not end each other in deadlocks",
 	},
 	{
-		Name: "somebody-elses-build", File: "eventstore/scopeindex.go",
+		Name: "somebody-elses-build", File: "eventstore/optionalindex.go",
 		Old: "IN SHARE UPDATE EXCLUSIVE MODE NOWAIT", New: "IN ACCESS SHARE MODE NOWAIT",
 		Test: "TestAnIndexThatSomebodyElseFinishesIsNotBuiltAgain", Promise: "an index that is being built is not dropped",
 	},
 	{
-		Name: "finished-build", File: "eventstore/scopeindex.go",
+		Name: "finished-build", File: "eventstore/optionalindex.go",
 		Old: "if i.serves && !all {", New: "if i.serves && all {",
 		Test: "TestAnIndexThatSomebodyElseFinishesIsNotBuiltAgain", Promise: "a caller that comes late does not drop an index that is finished",
+	},
+	{
+		Name: "index-of-this-form", File: "eventstore/slotindex.go",
+		Old: "= 'global_position>>10<<16|hashtextextendedaggregate_id,0&65535'`", New: "<> ''`",
+		Test: "TestSlotIndexIsRecognisedByWhatItServes", Promise: "reads use no index that does not serve them, which would look at all events for each block",
 	},
 	{
 		Name: "nested-install-ends", File: "eventstore/install.go",

@@ -259,6 +259,9 @@ func (k known) exists(d document, word string) bool {
 	} else if domain, _, _ := strings.Cut(word, "/"); strings.Contains(strings.Trim(domain, "."), ".") && domain != word {
 		return true
 	}
+	if program, ok := strings.CutPrefix(word, "./"); ok && slices.ContainsFunc(d.blocks, func(b block) bool { return strings.Contains(b.text, "go build -o "+program+" ") }) {
+		return true // the document has built it
+	}
 	for _, from := range []string{".", path.Dir(d.path)} {
 		if _, err := os.Stat(filepath.Join(k.root, from, word)); err == nil {
 			return true

@@ -57,9 +57,17 @@ var letterColumns = []column[admin.DeadLetter]{
 	{"type", func(d admin.DeadLetter) string { return d.EventType }},
 	{"aggregate", func(d admin.DeadLetter) string { return named(d.Aggregate) }},
 	{"attempts", func(d admin.DeadLetter) string { return strconv.Itoa(d.Attempts) }},
-	{"failed last", func(d admin.DeadLetter) string { return moment(d.LastFailedAt) }},
+	{"failed last", lastFailed},
 	{"group", func(d admin.DeadLetter) string { return orDash(d.Group) }},
 	{"error", func(d admin.DeadLetter) string { return orDash(shortened(d.Error, 80)) }},
+}
+
+// lastFailed is when the event failed last. One that waits behind another has not failed.
+func lastFailed(d admin.DeadLetter) string {
+	if d.Attempts == 0 {
+		return "-"
+	}
+	return moment(d.LastFailedAt)
 }
 
 // named is an aggregate in a column.

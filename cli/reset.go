@@ -17,7 +17,7 @@ func (a *app) reset() *urfave.Command {
 		Name: "reset", Usage: "have a projection begin again at an earlier point", ArgsUsage: "PROJECTION",
 		Description: "A worker empties the read model, with the projection's own Reset, and sets the checkpoints\nback, in one transaction. Then the workers rebuild it. Without --wait the command ends\nwhen that has begun; 'projections rebuild' says how far it is.\n\nA projection without a Reset needs --checkpoints-only: its handler sees the events again and\nmust bear that.",
 		Flags: losing(
-			&urfave.StringFlag{Name: "to", Value: "start", Usage: "`point`: start or, with --checkpoints-only, a position or a time such as 2026-05-01T06:00:00Z"},
+			&urfave.StringFlag{Name: "to", Value: "start", Usage: "`point` to begin at: start or, with --checkpoints-only, a position or a time such as 2026-05-01T06:00:00Z"},
 			&urfave.BoolFlag{Name: "checkpoints-only", Usage: "leave the read model as it is"},
 			&urfave.BoolFlag{Name: "wait", Usage: "wait until the projection is where it was, and show how far it is"}),
 		Action: a.resetProjection, ShellComplete: a.completeProjections,
@@ -171,7 +171,7 @@ func rebuildFields(r admin.Rebuild) [][2]string {
 	fields := [][2]string{
 		{"operation", strconv.FormatInt(r.Operation, 10)},
 		{"began", moment(r.Began)},
-		{"position", fmt.Sprintf("%d of %d", r.Position, r.Until)},
+		{"position", fmt.Sprintf("%d of %d", reached(r), r.Until)},
 		{"complete", strconv.FormatBool(r.Complete)},
 	}
 	if r.Left > 0 {
@@ -180,9 +180,12 @@ func rebuildFields(r admin.Rebuild) [][2]string {
 	return fields
 }
 
+// reached is the position, without what the projection has handled after its rebuild.
+func reached(r admin.Rebuild) int64 { return min(r.Position, r.Until) }
+
 // rebuildText is a rebuild in a line.
 func rebuildText(r admin.Rebuild) string {
-	text := fmt.Sprintf("At position %d of %d", r.Position, r.Until)
+	text := fmt.Sprintf("At position %d of %d", reached(r), r.Until)
 	if r.Left > 0 {
 		text += fmt.Sprintf(", %s left at %.0f positions a second", r.Left.Round(time.Second), r.Rate)
 	}

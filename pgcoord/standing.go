@@ -111,7 +111,7 @@ WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND w.drained AND $
 
 	// The letter that failed is the one that was attempted.
 	sqlWhyParked = `
-SELECT last_error FROM {{schema}}orchestrator_dead_letters AS d
+SELECT CASE WHEN d.global_position <> $2 THEN format('the event at position %s failed: ', d.global_position) ELSE '' END || last_error FROM {{schema}}orchestrator_dead_letters AS d
 JOIN {{schema}}orchestrator_parked_aggregates AS p USING (projection, bounded_context, aggregate_type, aggregate_id)
 WHERE projection = $1 AND d.state = 'parked' AND d.attempts > 0
   AND ((bounded_context, aggregate_type, aggregate_id) = ($3::text, $4::text, $5::text)

@@ -121,7 +121,7 @@ func barOf(p admin.Projection, owner func(*uuid.UUID) (name, class string)) bar 
 			switch {
 			case r.StoppedAt != nil:
 				held = ", stopped"
-			case r.HoldAt != nil && r.Position >= *r.HoldAt:
+			case r.HoldAt != nil && r.Position >= *r.HoldAt && p.ReplacedBy == "":
 				held = ", paused"
 			}
 			b.Segments = append(b.Segments, segment{

@@ -232,7 +232,7 @@ func (v *view) fillProjections(s state) {
 		say(p.Stopped, fault, "stopped")
 		say(p.Letters.Retrying > 0, warning, "retrying")
 		say(p.Parked.Aggregates > 0, warning, counted(int64(p.Parked.Aggregates), "aggregate")+" parked")
-		say(p.Paused, note, "paused")
+		say(p.Paused && p.ReplacedBy == "", note, "paused")
 		say(p.TurnsUntil != nil, note, "takes turns")
 		v.Projections = append(v.Projections, shown)
 	}

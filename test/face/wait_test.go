@@ -252,7 +252,7 @@ func TestWaitsForParkedAggregates(t *testing.T) {
 		require.NoError(t, waiter.WaitFor(w.patiently(), "p", last(others)), name)
 		for _, err := range []error{waiter.WaitForAppend(w.patiently(), "p", bad), waiter.WaitFor(w.patiently(), "p", last(bad))} {
 			require.ErrorIs(t, err, orchestrator.ErrAggregateParked, name)
-			require.ErrorContains(t, err, errBad.Error(), name)
+			require.ErrorContains(t, err, fmt.Sprintf("the event at position %d failed: %s", last(bad)-1, errBad), name)
 		}
 		require.ErrorIs(t, waiter.WaitForAppend(w.patiently(), "p", w.appends("ada", 1)), orchestrator.ErrAggregateParked, name)
 		more := w.appends("grace", 1)

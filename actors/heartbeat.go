@@ -150,7 +150,7 @@ func (h *heartbeat) armExpiry(c actor.Context) {
 func (h *heartbeat) expire(c actor.Context) {
 	h.until = time.Time{}
 	h.worker.Metrics.LeaseExpired()
-	h.log.Error("no heartbeat succeeded for too long: others may hold this worker for dead, so it stops handling events",
+	h.log.Error("no heartbeat succeeded for too long: others may consider this worker dead, so it stops handling events",
 		"stale_worker_timeout", h.worker.Timing.Stale)
 	c.Send(c.Parent(), messages.LeaseExpired{})
 }

@@ -150,8 +150,13 @@ func (a *Admin) explain(ctx context.Context, needs rights, doing string, err err
 	if err == nil {
 		return nil
 	}
+	return fmt.Errorf("%s of replica set %q: %w", doing, a.replicaSet, a.withGrant(ctx, needs, err))
+}
+
+// withGrant is an error with what [Admin.explain] adds to it.
+func (a *Admin) withGrant(ctx context.Context, needs rights, err error) error {
 	if dbrights.IsRefusal(err) {
-		err = dbrights.Explain(ctx, a.pool, err, needs.needs(a.schema, a.eventStore.EventsTable()), pgcoord.Needs(a.schema, a.eventStore.EventsTable()))
+		return dbrights.Explain(ctx, a.pool, err, needs.needs(a.schema, a.eventStore.EventsTable()), pgcoord.Needs(a.schema, a.eventStore.EventsTable()))
 	}
-	return fmt.Errorf("%s of replica set %q: %w", doing, a.replicaSet, err)
+	return err
 }

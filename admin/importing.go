@@ -151,7 +151,7 @@ func (c change) nothingAside(ctx context.Context, projection string) error {
 		return fmt.Errorf("reading %s: %w", letters, err)
 	}
 	if aside > 0 {
-		return fmt.Errorf("%s has %d events that are parked, or at which the projection is stopped: decide about them first (docs/errors.md)", letters, aside)
+		return fmt.Errorf("%s has events that are parked, or at which the projection is stopped (%d in all): decide about them first (docs/errors.md, 'The manual runner')", letters, aside)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ import (
 // projection without a Reset, or none has it at all: see [Admin.ResetWith] and [Admin.ResetCheckpoints]. When ctx ends before a worker has done it, the reset stays
 // asked for; [Admin.Cancel] ends that.
 func (a *Admin) Reset(ctx context.Context, projection string, to Point, reason string) error {
-	return a.explain(ctx, askRights, resetting(projection, to), a.resetByWorker(ctx, projection, to, reason))
+	return a.explainReset(ctx, askRights, projection, to, a.resetByWorker(ctx, projection, to, reason))
 }
 
 // ResetWith is [Admin.Reset] where empty, not a worker, empties the read model. No worker need run the projection. empty is called in the transaction that sets the
@@ -38,16 +38,20 @@ func (a *Admin) ResetWith(ctx context.Context, projection string, to Point, reas
 	if empty != nil {
 		err = a.resetHere(ctx, projection, to, reason, "caller", empty)
 	}
-	return a.explain(ctx, resetRights, resetting(projection, to), err)
+	return a.explainReset(ctx, resetRights, projection, to, err)
 }
 
 // ResetCheckpoints is [Admin.Reset] without the read model, which stays as it is: the handler sees the events again and must bear that.
 func (a *Admin) ResetCheckpoints(ctx context.Context, projection string, to Point, reason string) error {
-	return a.explain(ctx, resetRights, resetting(projection, to), a.resetHere(ctx, projection, to, reason, "nobody", func(context.Context, pgx.Tx) error { return nil }))
+	return a.explainReset(ctx, resetRights, projection, to, a.resetHere(ctx, projection, to, reason, "nobody", func(context.Context, pgx.Tx) error { return nil }))
 }
 
-func resetting(projection string, to Point) string {
-	return fmt.Sprintf("resetting projection %q to %s", projection, to)
+// explainReset is [Admin.explain] for a reset.
+func (a *Admin) explainReset(ctx context.Context, needs rights, projection string, to Point, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("resetting projection %q of replica set %q to %s: %w", projection, a.replicaSet, to, a.withGrant(ctx, needs, err))
 }
 
 func checkReset(projection string, to Point, reason string) error {
@@ -152,6 +156,9 @@ const sqlRequestReset = `
 INSERT INTO {{schema}}orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind, target)
 VALUES ($1, $2, '', '', '', 'reset', $3) RETURNING (hashtextextended(aggregate_id, 0) & 65535)::int`
 
+// withoutReset is the advice for a projection that no worker can reset, in Go and on the command line.
+const withoutReset = "use ResetWith with a function that empties the read model, or ResetCheckpoints (--checkpoints-only) to leave that as it is"
+
 // resetByWorker asks for a reset, and waits for it.
 func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, reason string) error {
 	if err := checkReset(projection, to, reason); err != nil {
@@ -164,8 +171,10 @@ func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, 
 			return fmt.Errorf("looking for workers that run the projection: %w", err)
 		}
 		switch {
+		case len(able)+len(others) == 0:
+			return errors.New("no worker runs it: start one whose projection has a method Reset (projection.Resettable), or " + withoutReset)
 		case len(able) == 0:
-			return errors.New("no worker runs it with a method Reset (projection.Resettable): use ResetWith with a function that empties the read model, or ResetCheckpoints to leave that as it is")
+			return errors.New("no worker runs it with a method Reset (projection.Resettable): " + withoutReset)
 		case len(others) > 0:
 			return fmt.Errorf("the workers %s run it without a method Reset (projection.Resettable): wait until they run the same version as %s", strings.Join(others, ", "), able[0])
 		}

@@ -138,7 +138,7 @@ hold, 4 not confirmed.`,
 			&urfave.StringFlag{Name: "events-schema", Usage: "`schema` of the events table; default: PUPSOURCING_EVENTS_SCHEMA, or as the search_path says"},
 			&urfave.StringFlag{Name: "events-table", Usage: "`name` of the events table; default: PUPSOURCING_EVENTS_TABLE, or events"},
 			&urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`form` of the result: table, plain (tabs between columns, no heading) or json"},
-			&urfave.StringFlag{Name: "actor", Usage: "`who` acts, for orchestrator_operations; default: the user and the host"},
+			&urfave.StringFlag{Name: "actor", Usage: "`name` of the person who acts, for orchestrator_operations; default: the user and the host"},
 		},
 		Commands: slices.Concat(a.looking(), a.inspecting(), []*urfave.Command{a.projections(), a.deadLetters(), a.workers(), a.importCommand(), a.migrate(), a.healthcheck(), a.serve()}),
 	}

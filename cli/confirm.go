@@ -14,7 +14,7 @@ import (
 // changing are the flags of commands that change something.
 func changing(more ...urfave.Flag) []urfave.Flag {
 	return append(more,
-		&urfave.StringFlag{Name: "reason", Usage: "`why`, for orchestrator_operations"},
+		&urfave.StringFlag{Name: "reason", Usage: "`text` that says why, for orchestrator_operations"},
 		&urfave.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"})
 }
 

@@ -15,10 +15,10 @@ import (
 func (a *app) cutOver() *urfave.Command {
 	return &urfave.Command{
 		Name: "cut-over", Usage: "have the new version of a projection take over from the old one", ArgsUsage: "FROM TO",
-		Description: "TO must be a projection.Successor that replaces FROM, and have been built beside it. Both are held at one\nposition until both have reached it. Then, in one transaction, FROM ends and TO goes on.\nIf that is refused or takes too long, both go on as before. If the command is killed, they do so after\n--max-pause, or when 'projections resume' is told so.",
+		Description: "TO must be a projection.Successor that replaces FROM, and have been built beside it. Both are held at one\nposition until both have reached it. Then, in one transaction, FROM ends and TO goes on.\nIf that is refused or takes too long, both go on as before. If the command is killed, they do so after\n--max-pause, or when you run 'projections resume'.",
 		Flags: losing(
 			&urfave.Int64Flag{Name: "max-apart", Value: 10_000, Usage: "refuse if parts of the projections are more than this `number` of positions apart"},
-			&urfave.DurationFlag{Name: "max-pause", Value: 30 * time.Second, Usage: "how `long` the projections are held at most"}),
+			&urfave.DurationFlag{Name: "max-pause", Value: 30 * time.Second, Usage: "the longest `duration` for which the projections are held"}),
 		Action: a.cutOverProjection, ShellComplete: a.completeProjections,
 	}
 }

@@ -31,7 +31,7 @@ func (a *app) importCheckpoints(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	if a.value(c, "replica-set", "PUPSOURCING_REPLICA_SET") == "" {
-		return usage(c, fmt.Errorf("name the replica set that is to run the projection with --replica-set"))
+		return usage(c, fmt.Errorf("say with --replica-set which replica set is to run the projection"))
 	}
 	adm, err := a.admin(ctx, c)
 	if err != nil {

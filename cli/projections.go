@@ -27,7 +27,7 @@ func (a *app) projections() *urfave.Command {
 				Flags: changing(all,
 					&urfave.DurationFlag{Name: "for", Usage: "end the pause after this `time`, such as 30m"},
 					&urfave.TimestampFlag{Name: "until", Usage: "end the pause at this `time`, such as 2026-05-01T06:00:00Z", Config: urfave.TimestampConfig{Layouts: []string{time.RFC3339}}},
-					&urfave.DurationFlag{Name: "patience", Value: time.Minute, Usage: "how `long` to wait for a handler that runs"}),
+					&urfave.DurationFlag{Name: "patience", Value: time.Minute, Usage: "wait at most this `duration` for a handler that runs"}),
 				Action: a.pause, ShellComplete: a.completeProjections,
 			},
 			{

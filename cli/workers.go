@@ -26,7 +26,7 @@ func (a *app) workers() *urfave.Command {
 			{
 				Name: "drain", Usage: "give the partitions of a worker to the others", ArgsUsage: "WORKER",
 				Description: "WORKER is a name, which outlasts restarts, or an id. The worker goes on running. The command\nends when it has no partitions any more.",
-				Flags:       changing(&urfave.DurationFlag{Name: "patience", Value: time.Minute, Usage: "how `long` to wait until it has none"}),
+				Flags:       changing(&urfave.DurationFlag{Name: "patience", Value: time.Minute, Usage: "wait at most this `duration` until it has none"}),
 				Action:      a.drain,
 			},
 			{Name: "undrain", Usage: "let a worker have partitions again", ArgsUsage: "WORKER", Flags: changing(), Action: a.undrain},

@@ -62,8 +62,8 @@ func CheckLaws(tb testing.TB, db *pgxpool.Pool, p projection.Projection, events 
 		return
 	}
 	smallest := c.shrink(ctx, stored, broken)
-	tb.Fatalf("projection %q makes another read model %s.\nIn order, one batch after the other: %v\n%s: %v\nThe events are %s",
-		d.Name, smallest.law, smallest.want, smallest.law, smallest.got, described(smallest.events))
+	tb.Fatalf("projection %q makes a different read model %s:\n  expected (in order): %v\n  got: %v\nThe smallest events that show it:%s",
+		d.Name, smallest.law, smallest.want, smallest.got, described(smallest.events))
 }
 
 // checker checks one projection.
@@ -143,9 +143,9 @@ func (c checker) variants(events []es.PersistedEvent) []variant {
 		backwards := slices.Clone(parts)
 		slices.Reverse(backwards)
 		all = append(all,
-			variant{law: fmt.Sprintf("in %d partitions", n), batches: cut(slices.Concat(parts...), usual)},
-			variant{law: fmt.Sprintf("in %d partitions, the last first", n), batches: cut(slices.Concat(backwards...), usual)},
-			variant{law: fmt.Sprintf("in %d partitions by turns", n), batches: byTurns(backwards)})
+			variant{law: fmt.Sprintf("when divided into %d partitions", n), batches: cut(slices.Concat(parts...), usual)},
+			variant{law: fmt.Sprintf("when divided into %d partitions, handled last first", n), batches: cut(slices.Concat(backwards...), usual)},
+			variant{law: fmt.Sprintf("when divided into %d partitions, handled by turns", n), batches: byTurns(backwards)})
 	}
 	return all
 }

@@ -109,7 +109,7 @@ func TestBadProjectionsBreakALaw(t *testing.T) {
 				seen[e.AggregateID]++
 				return set(ctx, tx, e.AggregateID, seen[e.AggregateID])
 			}}
-		}, []string{"when it is handled again", "The events are \n  25: Something of Order"}},
+		}, []string{"when it is handled again", "The smallest events that show it:\n  25: Something of Order"}},
 		"it writes outside of the transaction": {func(db *pgxpool.Pool) projection.Projection {
 			return by{handle: func(ctx context.Context, _ pgx.Tx, e es.PersistedEvent) error { return set(ctx, db, e.AggregateID, 1) }}
 		}, []string{"after a rollback", "user 0 1"}},
@@ -124,7 +124,7 @@ func TestBadProjectionsBreakALaw(t *testing.T) {
 				}
 				return add(ctx, tx, e)
 			}}
-		}, []string{"through Handle", "The events are \n  18: Rare of User"}},
+		}, []string{"through Handle", "The smallest events that show it:\n  18: Rare of User"}},
 		"it uses the clock": {func(*pgxpool.Pool) projection.Projection {
 			return by{handle: func(ctx context.Context, tx pgx.Tx, _ es.PersistedEvent) error {
 				_, err := tx.Exec(ctx, "INSERT INTO users (id, told) VALUES ('now', extract(microseconds FROM clock_timestamp())) ON CONFLICT (id) DO UPDATE SET told = excluded.told")

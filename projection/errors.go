@@ -13,7 +13,7 @@ import (
 
 // ErrProjectionStopped is what [PostgresProcessor.Run] returns, wrapped, after an
 // event could not be handled. With an error policy it returns it again, without calling a handler, until a person decides. See [StoppedError].
-var ErrProjectionStopped = errors.New("the projection stopped at an event that it could not handle")
+var ErrProjectionStopped = errors.New("the projection goes no further than an event that it could not handle")
 
 // StoppedError says which event stopped a projection, and why.
 // errors.Is(err, ErrProjectionStopped) holds for it.
@@ -32,10 +32,10 @@ type StoppedError struct {
 	Err error
 }
 
-// Error names the projection, the event and the reason.
+// Error names the event and the reason. The error of [PostgresProcessor.Run], which wraps it, names the projection.
 func (e *StoppedError) Error() string {
-	return fmt.Sprintf("%v: projection %q, position %d, event %s of type %q: %v",
-		ErrProjectionStopped, e.Projection, e.Position, e.EventID, e.EventType, e.Err)
+	return fmt.Sprintf("%v: position %d, event %s of type %q: %v",
+		ErrProjectionStopped, e.Position, e.EventID, e.EventType, e.Err)
 }
 
 // Unwrap is ErrProjectionStopped and the reason.

@@ -11,7 +11,7 @@ import (
 )
 
 // ErrOwner says that a handler tried to end the transaction, or did end it by SQL.
-var ErrOwner = errors.New("the batch's transaction is committed by its owner")
+var ErrOwner = errors.New("Commit or Rollback was called on the library's transaction: leave that out, the library ends it itself")
 
 // ErrReadOnly says that a handler made the transaction read-only.
 var ErrReadOnly = errors.New("a handler made the batch's transaction read-only (SET TRANSACTION READ ONLY), so its checkpoint cannot be written")
@@ -170,4 +170,4 @@ func explained(err error) error {
 }
 
 // errReplaced wraps ErrOwner.
-var errReplaced = fmt.Errorf("%w, but a handler ended it by SQL and began another: what the batch's earlier events wrote is not in it", ErrOwner)
+var errReplaced = fmt.Errorf("%w. Here a handler ended it by SQL and began another: what the batch's earlier events wrote is not in it", ErrOwner)

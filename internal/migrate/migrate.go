@@ -148,7 +148,7 @@ func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Co
 	if ran == "" {
 		return true, nil
 	}
-	r.log.InfoContext(ctx, "A migration was run", "file", ran, "schema", p.schema)
+	r.log.InfoContext(ctx, "a migration was run", "file", ran, "schema", p.schema)
 	return false, nil
 }
 

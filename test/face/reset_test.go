@@ -292,7 +292,7 @@ func TestAResetThatIsRefused(t *testing.T) {
 	w.append("ada", 3)
 	a := w.admin("set")
 	nothing := func(context.Context, pgx.Tx) error { return nil }
-	require.ErrorContains(t, a.Reset(t.Context(), "p", admin.Start(), ""), `resetting projection "p" to the beginning of replica set "set": no worker runs it with a method Reset`)
+	require.ErrorContains(t, a.Reset(t.Context(), "p", admin.Start(), ""), `resetting projection "p" of replica set "set" to the beginning: no worker runs it:`)
 	require.ErrorContains(t, a.ResetWith(t.Context(), "p", admin.Start(), "", nothing), "it has no checkpoints")
 	r := start(t, w.orchestrator("set", orchestrator.WithWorkerName("old")), recorder{name: "p"})
 	w.awaitHandled("p", 3)
@@ -309,7 +309,7 @@ func TestAResetThatIsRefused(t *testing.T) {
 	for want, empty := range map[string]func(context.Context, pgx.Tx) error{
 		"emptying the read model: bad":   func(context.Context, pgx.Tx) error { return errors.New("bad") },
 		"panicked: oh":                   func(context.Context, pgx.Tx) error { panic("oh") },
-		"committed by its owner":         func(ctx context.Context, tx pgx.Tx) error { return tx.Commit(ctx) },
+		"the library ends it itself":     func(ctx context.Context, tx pgx.Tx) error { return tx.Commit(ctx) },
 		"has ended the transaction":      func(ctx context.Context, tx pgx.Tx) error { _, err := tx.Exec(ctx, "ROLLBACK AND CHAIN"); return err },
 		"current transaction is aborted": func(ctx context.Context, tx pgx.Tx) error { _, _ = tx.Exec(ctx, "SELECT 1/0"); return nil },
 	} {

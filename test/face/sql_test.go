@@ -109,7 +109,7 @@ func TestHandlersOfDatabaseSQLCannotEndTheBatch(t *testing.T) {
 		error string // of the event; empty if it is handled
 	}{
 		"commits":           {func(_ context.Context, tx *sql.Tx) error { _ = tx.Commit(); return nil }, ""},
-		"returns that":      {func(_ context.Context, tx *sql.Tx) error { return tx.Commit() }, "committed by its owner"},
+		"returns that":      {func(_ context.Context, tx *sql.Tx) error { return tx.Commit() }, "the library ends it itself"},
 		"rolls back":        {func(_ context.Context, tx *sql.Tx) error { _ = tx.Rollback(); return nil }, ""},
 		"rolls back by SQL": {func(ctx context.Context, tx *sql.Tx) error { _, err := tx.ExecContext(ctx, "ROLLBACK"); return err }, "ended it by SQL"},
 		"hides a failure":   {func(ctx context.Context, tx *sql.Tx) error { _, _ = tx.ExecContext(ctx, "SELECT 1/0"); return nil }, "aborted"},

@@ -177,7 +177,10 @@ func (o *Orchestrator) waitedElsewhere(ctx context.Context, projections []string
 	if err != nil {
 		o.waits.Store(nil) // the tables may be others by now
 		o.recorder.Load().DatabaseError("aid")
-		if mayPass(err) && onceAMinute(&o.hintsLogged) {
+		if dbrights.IsRefusal(err) {
+			err = dbrights.Explain(ctx, o.db, err, pgcoord.WaitNeeds(o.config.schema))
+		}
+		if ctx.Err() == nil && onceAMinute(&o.hintsLogged) {
 			o.config.logger.WarnContext(ctx, "whether somebody waits for a projection cannot be looked up (orchestrator_waits), so waits in other processes take up to a second longer; "+
 				"handling goes on, and it is tried again", "replica_set", o.replicaSet, "error", err)
 		}

@@ -43,7 +43,6 @@ type coordinator struct {
 	watched     bool                    // the horizon was told that the looks show appends
 	told        messages.ReplicaSetSeen // the horizon, of the replica set
 	busy        bool                    // looking or acting
-	sinceWhole  int                     // glances since the last whole look
 	wholeIn     int64                   // the generation at that look: in another one, another worker may lead
 	hurried     bool                    // something called for a look for which a glance does
 	whole       bool                    // something called for one for which it does not
@@ -195,10 +194,10 @@ func (k *coordinator) glances() bool {
 	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderLocked && k.state.LeaderlessSince == nil
 }
 
-// glancesNext says whether a glance does for the next look that nothing calls for. In a generation that no whole look has
+// glancesAfter says whether a glance does for the look after a time, which nothing calls for. In a generation that no whole look has
 // shown, another worker may lead, whose announcements only count when a whole look has shown it.
-func (k *coordinator) glancesNext() bool {
-	return k.wholeIn == k.view.Generation.Number && replicaset.GlancesBetween(k.state, k.view, k.sinceWhole)
+func (k *coordinator) glancesAfter(d time.Duration) bool {
+	return k.wholeIn == k.view.Generation.Number && replicaset.GlancesBetween(k.state, k.view, d)
 }
 
 // lookTimeout bounds one look, actTimeout one change of a table.
@@ -221,9 +220,6 @@ func (k *coordinator) look(c actor.Context) {
 	w := k.worker
 	glance := k.glances()
 	k.busy, k.again, k.hurried, k.whole = true, false, false, false
-	if k.sinceWhole++; !glance {
-		k.sinceWhole = 0
-	}
 	stopTimers(k.due)
 	root, self := c.ActorSystem().Root, c.Self()
 	ctx, cancel := context.WithTimeout(k.ctx, lookTimeout)
@@ -385,7 +381,7 @@ func (k *coordinator) starting(generation int64) {
 // action asked for.
 func (k *coordinator) schedule(c actor.Context, m *acted) {
 	next := replicaset.NextLook(k.state, k.view)
-	glance := k.glancesNext()
+	glance := k.glancesAfter(next)
 	if m.again && m.delay < next {
 		next, glance = m.delay, true
 	}

@@ -79,10 +79,9 @@ func TestWhoGlances(t *testing.T) {
 	for i := range 10 {
 		k.view.Workers = append(k.view.Workers, replicaset.Worker{ID: uuid.UUID{byte(i)}, State: replicaset.Running, SessionPID: 100 + i})
 	}
-	k.wholeIn = 1
-	assert.True(t, k.glancesNext())
-	k.sinceWhole = 1
-	assert.False(t, k.glancesNext())
-	k.sinceWhole, k.wholeIn = 0, 0
-	assert.False(t, k.glancesNext(), "another worker may lead the generation")
+	k.state.Timing.Follow, k.wholeIn = time.Second, 1
+	assert.False(t, k.glancesAfter(time.Second), "every other look of the first is whole")
+	assert.True(t, k.glancesAfter(3*time.Second))
+	k.wholeIn = 0
+	assert.False(t, k.glancesAfter(3*time.Second), "another worker may lead the generation")
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
@@ -128,7 +129,11 @@ func (c change) importCheckpoints(ctx context.Context, projection, reason string
 	if len(done.Rows) == 0 {
 		return Import{}, fmt.Errorf("%s has no row for it: start it without an import, and it begins at the start of the stream", table)
 	}
-	if highest := highestOf(done.Rows); done.Advice != "" {
+	highest := highestOf(done.Rows)
+	if err := c.notAhead(ctx, highest); err != nil {
+		return Import{}, err
+	}
+	if done.Advice != "" {
 		if err := c.tx.QueryRow(ctx, c.admin.inEvents(sqlMayRepeat), done.Position, highest).Scan(&done.MayRepeat); err != nil {
 			return Import{}, fmt.Errorf("counting the events that may be handled again: %w", err)
 		}
@@ -137,6 +142,18 @@ func (c change) importCheckpoints(ctx context.Context, projection, reason string
 		done.Advice = ""
 	}
 	return done, c.takeOver(ctx, projection, reason, table, pieces, &done)
+}
+
+// notAhead makes sure that a row is not above the events: workers would stop for it, of all projections of the events table.
+func (c change) notAhead(ctx context.Context, highest int64) error {
+	v, err := c.store.Observe(ctx, c.tx, uuid.Nil, false)
+	if err != nil {
+		return err
+	}
+	if v.LastAllocated > 0 && highest > v.LastAllocated {
+		return fmt.Errorf("a row is at position %d, above the last position of the events table, %d: it is of another table, or from before a restore; correct it first", highest, v.LastAllocated)
+	}
+	return nil
 }
 
 // nothingAside makes sure that the manual runner has put nothing aside.

@@ -64,15 +64,15 @@ func TestAStatementOutlastsTheEndOfItsSession(t *testing.T) {
 		ctx, cancel := lasting(parent, time.Minute)
 		defer cancel()
 		end()
-		time.Sleep(goodbyeTimeout - time.Millisecond)
+		<-time.After(goodbyeTimeout - time.Millisecond)
 		require.NoError(t, ctx.Err())
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		synctest.Wait()
 		require.Error(t, ctx.Err())
 
 		ctx, cancel = lasting(t.Context(), time.Minute)
 		defer cancel()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
 	})
 }

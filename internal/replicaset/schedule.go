@@ -38,14 +38,20 @@ const aloneFollows = 3
 // manyFollow is how many followers are many. They still notice within 2 s what only a look shows, as that checkpoints were set back.
 const manyFollow = 8
 
-// GlancesBetween says whether the next look may be a glance, where so many glances came since the last whole look. Many followers look at the locks often
-// enough together: however many they are, they do so about as often as a few. The first of them acts if the leader freezes, so every other look of its is whole.
-func GlancesBetween(s State, v View, since int) bool {
+// GlancesBetween says whether the look that comes after a time may be a glance, if nothing calls for it before. Many followers look at the locks often enough
+// together: however many they are, they do so about as often as a few. Whose turn it is goes by the database's clock, so that their whole looks are spread
+// evenly. The first of them acts if the leader freezes, so every other look of its is whole.
+func GlancesBetween(s State, v View, after time.Duration) bool {
 	rank, followers := rankOf(s, v)
 	if followers < manyFollow || s.PollOnly || Leads(s, v) {
 		return false
 	}
-	return since < 1 || (rank > 0 && since < min(followers/manyFollow, mostGlances))
+	glances := 1
+	if rank > 0 {
+		glances = max(1, min(followers/manyFollow, mostGlances))
+	}
+	round := int((v.Clock + after) / (2 * s.Timing.Follow))
+	return (round+rank)%(glances+1) != 0
 }
 
 // mostGlances is the most glances between two whole looks.

@@ -69,37 +69,44 @@ func TestFollowersTakeTurns(t *testing.T) {
 	})
 }
 
-// However many follow, about as many whole looks come in a period.
+// However many follow, about as many whole looks come in a time, and no long time passes without one.
 func TestFollowersLookWhollyAsOftenHoweverManyTheyAre(t *testing.T) {
-	const rounds = 100
-	for _, n := range []int{1, 7, 8, 31, 100} {
+	const rounds = 120
+	const follow = 700 * time.Millisecond
+	for _, n := range []int{1, 7, 8, 31, 41, 100} {
 		v := sight(active(1), as(ann, Running, 1))
 		for i := range n {
-			v.Workers = append(v.Workers, Worker{ID: uuid.UUID{200, byte(i >> 8), byte(i)}, State: Running, SessionPID: 5000 + i})
+			v.Workers = append(v.Workers, Worker{ID: uuid.UUID{200, byte(i)}, State: Running, SessionPID: 5000 + i})
 		}
-		whole := make([]int, n)
+		var whole []time.Duration // by the database's clock
+		first := 0
 		for i, w := range v.Workers[1:] {
-			since := 0
+			s := State{Self: w.ID, Timing: Timing{Follow: follow}}
+			seen := v
+			seen.Clock = 1000 * time.Hour
 			for range rounds {
-				if since++; !GlancesBetween(State{Self: w.ID}, v, since-1) {
-					whole[i]++
-					since = 0
+				next := NextLook(s, seen)
+				glance := GlancesBetween(s, seen, next)
+				if seen.Clock += next; !glance {
+					whole = append(whole, seen.Clock)
+					if i == 0 {
+						first++
+					}
 				}
 			}
 		}
-		sum := 0
-		for _, times := range whole {
-			sum += times
-			assert.LessOrEqual(t, times, whole[0])
-			assert.Positive(t, times)
-		}
-		if n < 8 {
-			assert.Equal(t, rounds*n, sum, "few look wholly every time")
+		if n < manyFollow {
+			assert.Len(t, whole, rounds*n, "few look wholly every time")
 			continue
 		}
-		assert.Equal(t, rounds/2, whole[0], "the first acts if the leader freezes")
-		assert.Less(t, sum, rounds*9, n)
-		assert.Greater(t, sum, rounds*3, n)
+		assert.InDelta(t, rounds/2, first, 1, "the first acts if the leader freezes")
+		slices.Sort(whole)
+		whole = slices.DeleteFunc(whole, func(at time.Duration) bool { return at > 1000*time.Hour+(rounds-2)*2*follow })
+		for i := range whole[1:] {
+			assert.LessOrEqual(t, whole[i+1]-whole[i], 2*follow, n)
+		}
+		assert.Less(t, len(whole), rounds*manyFollow*9/8, n)
+		assert.Greater(t, len(whole), rounds*manyFollow*3/8, n)
 	}
 	leads := leading(sight(active(1, bob), as(bob, Running, 1)))
 	assert.False(t, GlancesBetween(State{Self: bob}, leads, 0))

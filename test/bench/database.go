@@ -100,7 +100,7 @@ SELECT pg_stat_statements_reset()`)
 // of the events.
 func (d *database) statements(ctx context.Context) (statements, rows int64, err error) {
 	err = d.pool.QueryRow(ctx, `
-SELECT coalesce(sum(calls), 0)::bigint, coalesce(sum(rows) FILTER (WHERE query ~ 'FROM "events"' AND query ~ 'ORDER BY global_position LIMIT'), 0)::bigint
+SELECT coalesce(sum(calls), 0)::bigint, coalesce(sum(rows) FILTER (WHERE query ~ 'FROM ("public"[.])?"events"' AND query ~ 'payload' AND query !~ 'INSERT'), 0)::bigint
 FROM pg_stat_statements WHERE userid = $1::regrole AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database())`, workerRole).Scan(&statements, &rows)
 	if err != nil {
 		return 0, 0, fmt.Errorf("reading the statements' statistics: %w", err)

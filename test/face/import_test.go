@@ -92,6 +92,7 @@ func TestImportOfWhatCannotBeExact(t *testing.T) {
 		"numbers that contradict each other": {"('p[0/2]', 3), ('p[1/3]', 5)", 0, 0, "contradict each other"},
 		"below 0":                            {"('p_p0', -1)", 0, 0, `the checkpoint "p_p0" is at -1: positions begin at 0`},
 		"no row":                             {"('pp', 9)", 0, 0, "has no row for it"},
+		"above the events":                   {"('p', 11)", 0, 0, "a row is at position 11, above the last position of the events table, 10"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

@@ -153,7 +153,7 @@ func (c *cutting) hold(ctx context.Context) (done bool, err error) {
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
 	c.began = time.Now()
-	return done, c.busyPair(ctx, c.change(ctx, func(tx change) error {
+	err = c.busyPair(ctx, c.change(ctx, func(tx change) error {
 		done = false
 		if err := tx.holdPair(ctx, c.from, c.to); err != nil {
 			return err
@@ -178,6 +178,10 @@ func (c *cutting) hold(ctx context.Context) (done bool, err error) {
 		}
 		return tx.holdUntil(ctx, c)
 	}))
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return done, err
 }
 
 // bounded is a context for a transaction that holds up handlers.

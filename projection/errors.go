@@ -79,9 +79,9 @@ func (e *PanicError) Unwrap() error { return (*handling.PanicError)(e).Unwrap() 
 // give the same aggregate different positions. The text names two of them.
 var ErrCheckpointsContradict = manual.ErrContradict
 
-// ErrProjectionImported is what [PostgresProcessor.Run] returns, wrapped, where the projection has no checkpoint when it begins, and a replica set has one, as after
-// admin.Admin.ImportCheckpoints. Beginning at the first event would handle again what the workers have handled. It is not looked for in tables that the role may not read.
-var ErrProjectionImported = errors.New("the workers of a replica set handle the projection")
+// ErrProjectionImported is what [PostgresProcessor.Run] returns, wrapped, where the projection has no checkpoint when it begins, because a replica set has taken
+// it over by admin.Admin.ImportCheckpoints. Beginning at the first event would handle again what the workers have handled. It is not looked for in tables that the role may not read.
+var ErrProjectionImported = errors.New("the projection was imported into a replica set, whose workers handle it")
 
 // ErrCheckpointGone is what [PostgresProcessor.Run] returns, wrapped, where the partition's checkpoint is not there any more: it was
 // deleted, as package admin does when it imports checkpoints, or a processor with another TotalPartitions has started.

@@ -69,7 +69,7 @@ func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
 //     SQL, or if the connection is lost three times in a row while it is handled;
 //   - wrapping [*horizon.RegressionError] if the checkpoint is ahead of the events, also if somebody moves it there later;
 //   - wrapping [ErrCheckpointsContradict] or [ErrCheckpointGone] if the checkpoint's rows were changed by hand so that nobody knows what is meant;
-//   - wrapping [ErrProjectionImported] if the projection has no checkpoint when Run begins, and a replica set has one;
+//   - wrapping [ErrProjectionImported] if the projection has no checkpoint when Run begins, and a replica set has imported them;
 //   - wrapping [ErrHandlerRunning] if a handler has not returned 10s after ctx ended.
 //
 // All other errors, lost connections, deadlocks, serialization failures and locks that were not to be had (55P03) among them, are logged and tried again,
@@ -216,7 +216,7 @@ func (r *runner) setUp(ctx context.Context) error {
 		return err
 	}
 	if !r.ready {
-		if err := r.refuseOrchestrated(ctx); err != nil {
+		if err := r.refuseImported(ctx); err != nil {
 			return err
 		}
 	}

@@ -192,6 +192,9 @@ func (r *Reader) learn(ctx context.Context, q Query, done progress, took time.Du
 	case err == nil:
 		d.span(q).passed(done.upTo-after, took)
 		return nil
+	case errors.Is(err, errDisorder) && done.upTo > after:
+		r.large = r.now()
+		return fmt.Errorf("after positions up to %d were taken for complete: %w", done.upTo, err)
 	case errors.Is(err, errCutBlock), errors.Is(err, errDisorder):
 		r.large = r.now() // and the primary key serves
 		return nil

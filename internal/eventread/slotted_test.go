@@ -189,6 +189,16 @@ func TestBlocksInDisorderAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, errDisorder)
 }
 
+// Disorder that shows only after blocks were handed over is an error. The server runs the ranges one after the other, so it does not come.
+func TestDisorderIsAnErrorOnceSomethingWasHandedOver(t *testing.T) {
+	t.Parallel()
+	s, _ := newResolved(t)
+	r := s.reader()
+	q := Query{Pieces: []slot.Piece{{Range: slot.All(), Position: 5}}, UpTo: 9000, Limit: 2000, bySlotIndex: true}
+	require.NoError(t, r.learn(t.Context(), q, progress{upTo: 5}, time.Millisecond, errDisorder), "the primary key serves")
+	require.ErrorIs(t, r.learn(t.Context(), q, progress{upTo: 1023}, time.Millisecond, errDisorder), errDisorder)
+}
+
 func TestAReaderUsesTheSlotIndexWhereItIsThereAndPays(t *testing.T) {
 	t.Parallel()
 	s, pool := newResolved(t)

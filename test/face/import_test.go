@@ -69,7 +69,7 @@ func TestAnImportEndsManualProcessors(t *testing.T) {
 	require.ErrorIs(t, await(t, ended, "the manual runner to end"), projection.ErrCheckpointGone)
 	err = p.Run(w.patiently()) // by whatever starts it again
 	require.ErrorIs(t, err, projection.ErrProjectionImported)
-	require.ErrorContains(t, err, `replica set "set" has its checkpoints in "public"."orchestrator_checkpoints"`)
+	require.ErrorContains(t, err, `replica set "set" has taken over its checkpoints: run it there, or enter the rows to go on from into "public"."projection_checkpoints"`)
 	w.await("0", "SELECT count(*) FROM projection_checkpoints")
 	r := start(t, w.orchestrator("set"), recorder{name: "p"})
 	w.awaitHandled("p", 10)

@@ -452,10 +452,10 @@ func TestAResetWhoseFunctionTakesItsTime(t *testing.T) {
 	r := start(t, w.orchestrator("set"), recorder{name: "p"})
 	w.awaitHandled("p", 1)
 	require.NoError(t, r.stop())
-	w.with(func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "20ms" })
+	w.with(func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "400ms" })
 	for name, ctx := range map[string]context.Context{"with a deadline": w.patiently(), "without one": t.Context()} {
 		require.NoError(t, w.admin("set").ResetWith(ctx, "p", admin.Start(), "", func(ctx context.Context, tx pgx.Tx) error {
-			<-time.After(100 * time.Millisecond)
+			<-time.After(600 * time.Millisecond)
 			return emptyHandled("p")(ctx, tx)
 		}), name)
 	}

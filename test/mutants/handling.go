@@ -53,6 +53,11 @@ var handlingGuards = []guard{
 		Test: "TestBlocksInDisorderAreRefused", Promise: "whatever plan the server makes of it",
 	},
 	{
+		Name: "disorder-is-no-progress", File: "internal/eventread/reader.go",
+		Old: "case errors.Is(err, errDisorder) && done.upTo > after:", New: "case errors.Is(err, errDisorder) && done.upTo < 0:",
+		Test: "TestDisorderIsAnErrorOnceSomethingWasHandedOver", Promise: "and it is not silent where it has been relied upon",
+	},
+	{
 		Name: "pieces-by-slot-keep-their-positions", File: "internal/eventread/filter.go",
 		Old: "(!q.bySlotIndex || !level(q.Pieces))", New: "!q.bySlotIndex",
 		Test: "TestPropertyTheSlotIndexFindsTheSame", Promise: "of slots at different positions none is given an event again",

@@ -24,7 +24,7 @@ var moveGuards = []guard{
 	},
 	{
 		Name: "imported-projections-are-not-run-by-hand", File: "projection/processor.go",
-		Old: "if err := r.refuseOrchestrated(ctx); err != nil {", New: "if err := ctx.Err(); err != nil {",
+		Old: "if err := r.refuseImported(ctx); err != nil {", New: "if err := ctx.Err(); err != nil {",
 		Test: "TestAnImportEndsManualProcessors", Package: "test/face", Promise: "a manual runner that is started again after an import handles nothing a second time",
 	},
 }

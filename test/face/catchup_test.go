@@ -209,7 +209,9 @@ func TestCatchingUpWhileDrained(t *testing.T) {
 	r = start(t, job, recorder{name: "p"})
 	w.awaitRunning("set", 1)
 	require.NoError(t, a.Undrain(t.Context(), "job", ""))
-	require.NoError(t, job.WaitForAppend(w.patiently(), "p", w.appends("ada", 1)))
+	result = w.appends("ada", 1)
+	ctx := w.patiently()
+	eventually(t, func() bool { err = job.WaitForAppend(ctx, "p", result); return err == nil }, func() string { return err.Error() }) // it is drained until it has looked
 	require.NoError(t, r.stop())
 }
 

@@ -67,6 +67,7 @@ func TestMigrationsEndWithTheirContext(t *testing.T) {
 func TestWorkersGoOnWithNewerTables(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
+	w.troubled = true
 	r := start(t, w.orchestrator("set"), recorder{name: "users"})
 	w.append("ada", 1)
 	w.awaitHandled("users", 1)

@@ -73,6 +73,7 @@ func TestAStatementOutlastsTheEndOfItsSession(t *testing.T) {
 		ctx, cancel = lasting(t.Context(), time.Minute)
 		defer cancel()
 		<-time.After(time.Minute)
+		synctest.Wait()
 		require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
 	})
 }

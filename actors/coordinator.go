@@ -43,7 +43,7 @@ type coordinator struct {
 	watched     bool                    // the horizon was told that the looks show appends
 	told        messages.ReplicaSetSeen // the horizon, of the replica set
 	busy        bool                    // looking or acting
-	wholeIn     int64                   // the generation at that look: in another one, another worker may lead
+	wholeIn     int64                   // the generation at the last whole look: in another one, another worker may lead
 	hurried     bool                    // something called for a look for which a glance does
 	whole       bool                    // something called for one for which it does not
 	again       bool                    // something happened meanwhile

@@ -255,7 +255,7 @@ func TestAReaderUsesTheSlotIndexWhereItIsThereAndPays(t *testing.T) {
 	require.ErrorContains(t, err, "looking for the slot index")
 }
 
-// Positions whose keys would not be in order are read by the primary key, and so are those above a wide hole, of which the index has nothing to say.
+// The primary key reads positions that are too high for the index's keys. It also reads what comes after a wide hole, since the index has no entries in the hole.
 func TestTheSlotIndexAtTheEndOfThePositions(t *testing.T) {
 	t.Parallel()
 	s, pool := newResolved(t)

@@ -51,8 +51,8 @@ func TestWaitsForWhatIsOutOfScope(t *testing.T) {
 	require.NoError(t, r.stop())
 }
 
-// BenchmarkWaitOutOfScope reports how long after an append a wait for it returns that the projection has nothing to do with. Each projection is waited for anew: the workers
-// know of no wait.
+// BenchmarkWaitOutOfScope reports how long a wait takes for an event that is out of the projection's scope, from the append on. Each wait is for another
+// projection, so the workers know of no earlier wait.
 func BenchmarkWaitOutOfScope(b *testing.B) {
 	for kind, one := range map[string]struct{ pollOnly, here, reader bool }{
 		"notified/here":              {here: true},

@@ -23,7 +23,7 @@ import (
 type failing struct {
 	position int64     // 0: no event fails
 	attempts int       // as the table counts them, over restarts
-	resume   time.Time // not before
+	retryAt  time.Time // not before
 	panicked string    // the panic whose stack was logged last
 	text     string    // its last error
 
@@ -33,10 +33,10 @@ type failing struct {
 	outcome handling.Outcome    // what the policy says of it
 	last    *projection.Failure // the latest failure, for the hook; nil before the first
 
-	unsettled int64     // highest position of an event that failed and must still be handled; 0: no such event
-	unknown   bool      // unsettled must be read from the table first
-	apart     bool      // batches cannot record what they handle
-	pause     time.Time // until when the record is left alone, after it could not be read or written
+	unsettled   int64     // highest position of an event that failed and must still be handled; 0: no such event
+	unknown     bool      // unsettled must be read from the table first
+	apart       bool      // batches cannot record what they handle
+	recordAgain time.Time // until when the record is left alone, after it could not be read or written
 }
 
 // recordPause is how long the record is left alone after it could not be read or written.
@@ -93,7 +93,7 @@ func (p *processor) recordIn(b *pgcoord.Batch, events packed.Events) []int64 {
 			positions = append(positions, position)
 		}
 	}
-	if len(positions) > 0 && !p.failing.apart && time.Now().After(p.failing.pause) {
+	if len(positions) > 0 && !p.failing.apart && time.Now().After(p.failing.recordAgain) {
 		b.Recovered(positions)
 	}
 	return positions
@@ -106,7 +106,7 @@ func (p *processor) recordLater(b *pgcoord.Batch, positions []int64) {
 	}
 	if err := b.Unrecorded(); err != nil {
 		p.worker.recordFailed(p.log, err)
-		p.failing.pause = time.Now().Add(recordPause)
+		p.failing.recordAgain = time.Now().Add(recordPause)
 	}
 	p.worker.late.add(&handledEvents{projection: p.fence.Projection, positions: positions, at: time.Now()})
 }
@@ -167,14 +167,14 @@ func (p *processor) unsettled() bool {
 // settleFailures records which of the events that had failed, here or on another worker, were skipped, once the checkpoints have
 // passed all of them. Those that were handled are recorded already, or by this.
 func (p *processor) settleFailures(ctx context.Context) {
-	if !p.unsettled() || time.Now().Before(p.failing.pause) {
+	if !p.unsettled() || time.Now().Before(p.failing.recordAgain) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
 	if err := p.settle(ctx); err != nil {
 		p.worker.recordFailed(p.log, err)
-		p.failing.pause = time.Now().Add(recordPause)
+		p.failing.recordAgain = time.Now().Add(recordPause)
 	}
 }
 

@@ -58,7 +58,7 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 			d.Outcome, d.Delay = outcome, 0 // other workers have tried it too
 		}
 	}
-	p.failing.outcome, p.failing.resume = d.Outcome, now.Add(d.Delay)
+	p.failing.outcome, p.failing.retryAt = d.Outcome, now.Add(d.Delay)
 	p.failing.last = p.failureOf(event, d)
 	p.report(event, d)
 	p.worker.Metrics.Failure(p.fence.Projection, d.Class.String(), d.Outcome.String())

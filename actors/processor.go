@@ -42,7 +42,7 @@ type processor struct {
 	handler handling.Projection
 	policy  handling.Policy
 
-	pieces     []slot.Piece // the checkpoints as the tables have them, without those that are stopped or held
+	pieces     []slot.Piece // the checkpoints as the tables have them, without those that are stopped or paused
 	resting    []slot.Piece // those that are
 	parked     parked
 	succession succession
@@ -194,7 +194,7 @@ func (p *processor) advance(m messages.HorizonAdvanced) {
 // receive takes in an answer of the reader.
 func (p *processor) receive(c actor.Context, m messages.EventsRead) {
 	if err := p.buffer.take(m, p.pieces); err != nil {
-		p.resume(c, p.failed(c, err))
+		p.schedule(c, p.failed(c, err))
 		return
 	}
 	p.proceed(c)
@@ -219,11 +219,11 @@ func (p *processor) work(c actor.Context) {
 	if err != nil {
 		n = p.failed(c, err)
 	}
-	p.resume(c, n)
+	p.schedule(c, n)
 }
 
-// resume arranges for what follows a step.
-func (p *processor) resume(c actor.Context, n next) {
+// schedule arranges for what follows a step.
+func (p *processor) schedule(c actor.Context, n next) {
 	root, self := c.ActorSystem().Root, c.Self()
 	p.tellUnwritten()
 	switch {
@@ -288,7 +288,7 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 	if p.failing.outcome != handling.Retry && p.atFailing() {
 		return p.perform(ctx)
 	}
-	if wait := time.Until(p.failing.resume); wait > 0 && p.atFailing() {
+	if wait := time.Until(p.failing.retryAt); wait > 0 && p.atFailing() {
 		if err := p.advanceTo(ctx, p.buffer.pages[0].events.Position(0)-1); err != nil {
 			return next{}, err
 		}

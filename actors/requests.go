@@ -23,7 +23,7 @@ import (
 
 // What people ask for that needs the projection's handler, the owner of the slots does: it handles the letters of a parked aggregate. A retry goes through them
 // in order, in batches of their own, and a batch that was committed stays. Between two of them the processor does a step of its own work. The checkpoints stay
-// where they are, but are held and compared as for any batch, so that nobody else parks, handles or discards letters of the aggregate meanwhile.
+// where they are, but are locked and compared as for any batch, so that nobody else parks, handles or discards letters of the aggregate meanwhile.
 //
 // Requests are an aid. Where their table cannot be read, handling goes on.
 
@@ -32,7 +32,7 @@ type requests struct {
 	list     []replicaset.Request // in order
 	known    bool                 // list is what the table says
 	served   bool                 // the last step was for a request
-	pause    time.Time            // until when none is served
+	again    time.Time            // until when none is served
 	size     int                  // letters of the next batch; 0 for the first of a request
 	failures handling.State
 }
@@ -59,7 +59,7 @@ func (r *requests) waiting() bool { return !r.known || len(r.list) > 0 }
 
 // due says whether the next step is for a request.
 func (r *requests) due() bool {
-	if r.served || !r.waiting() || time.Now().Before(r.pause) {
+	if r.served || !r.waiting() || time.Now().Before(r.again) {
 		r.served = false
 		return false
 	}
@@ -69,13 +69,13 @@ func (r *requests) due() bool {
 
 // after has a request served after a step of the processor's own work.
 func (r *requests) after(n next) next {
-	if r.waiting() && time.Now().After(r.pause) {
+	if r.waiting() && time.Now().After(r.again) {
 		return next{more: true}
 	}
 	return n
 }
 
-// next is the first request whose slot is not held. A projection that is held is reset all the same, since it stays held.
+// next is the first request whose slot is not paused. A projection that is paused is reset all the same, since it stays paused.
 func (r *requests) next(resting []slot.Piece) (replicaset.Request, bool) {
 	for _, one := range r.list {
 		if one.Kind == replicaset.Reset || !slices.ContainsFunc(resting, func(p slot.Piece) bool { return p.IsHeld() && p.Contains(one.Slot) }) {
@@ -90,14 +90,14 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 	if !p.requests.known {
 		list, err := p.worker.Store.Requests(ctx, p.worker.db.InTransactions(), p.fence.Projection, p.fence.Partition.Range(), mostRequests)
 		if err != nil {
-			return p.pauseRequests(ctx, err), nil
+			return p.postponeRequests(ctx, err), nil
 		}
 		p.requests.known, p.requests.list = true, list
 		return next{more: true}, nil
 	}
 	r, ok := p.requests.next(p.resting)
 	if !ok {
-		p.requests.pause = time.Now().Add(recordPause) // their slots are held
+		p.requests.again = time.Now().Add(recordPause) // their slots are paused
 		return next{more: true}, nil
 	}
 	if r.Kind == replicaset.Reset {
@@ -109,12 +109,12 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 	}
 	letters, err := p.worker.Store.Letters(ctx, p.worker.db.InTransactions(), r, most)
 	if err != nil {
-		return p.pauseRequests(ctx, err), nil
+		return p.postponeRequests(ctx, err), nil
 	}
 	events, err := p.eventsOf(ctx, letters)
 	switch {
 	case err != nil:
-		return p.pauseRequests(ctx, err), nil
+		return p.postponeRequests(ctx, err), nil
 	case len(letters) > 0 && events.Len() == 0:
 		return p.refuse(ctx, r, letters[0])
 	case r.Kind == replicaset.Try:
@@ -123,12 +123,12 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 	return p.retry(ctx, r, events, events.Len() == len(letters) && len(letters) < most)
 }
 
-// pauseRequests leaves the requests alone for a while, after they, or what they refer to, could not be read.
-func (p *processor) pauseRequests(ctx context.Context, err error) next {
+// postponeRequests leaves the requests alone for a while, after they, or what they refer to, could not be read.
+func (p *processor) postponeRequests(ctx context.Context, err error) next {
 	if ctx.Err() == nil {
 		p.worker.recordFailed(p.log, err)
 	}
-	p.requests.pause = time.Now().Add(recordPause)
+	p.requests.again = time.Now().Add(recordPause)
 	return next{more: true}
 }
 
@@ -159,9 +159,9 @@ func (p *processor) refuse(ctx context.Context, r replicaset.Request, letter pgc
 	})
 }
 
-// hold opens a batch that holds the checkpoint of the request's slot. The caller calls done when the batch has ended, and before another is opened: it
+// lockSlot opens a batch that locks the checkpoint of the request's slot. The caller calls done when the batch has ended, and before another is opened: it
 // holds the turn and the connection until then. done may be called more than once.
-func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.Batch, done func(), err error) {
+func (p *processor) lockSlot(ctx context.Context, r replicaset.Request) (b *pgcoord.Batch, done func(), err error) {
 	leave, err := p.queue()
 	if err != nil {
 		return nil, nil, err
@@ -172,7 +172,7 @@ func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.
 		return nil, nil, err
 	}
 	row := slices.DeleteFunc(slices.Clone(p.rows()), func(row slot.Piece) bool { return !row.Contains(r.Slot) })
-	if err = pgcoord.ErrMoved; len(row) == 1 { // nothing else would hold the aggregate
+	if err = pgcoord.ErrMoved; len(row) == 1 { // nothing else would lock the aggregate
 		b, err = p.beginInTurn(ctx, row, math.MaxInt64)
 	}
 	if err != nil {
@@ -189,7 +189,7 @@ func (p *processor) hold(ctx context.Context, r replicaset.Request) (b *pgcoord.
 
 // retry handles letters of a request's aggregate and commits what succeeds. If last is true, the aggregate has no other letters; it may have none either way.
 func (p *processor) retry(ctx context.Context, r replicaset.Request, events packed.Events, last bool) (next, error) {
-	b, done, err := p.hold(ctx, r)
+	b, done, err := p.lockSlot(ctx, r)
 	if err != nil {
 		return p.notBegun(err)
 	}
@@ -254,7 +254,7 @@ func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgc
 	if events.Len() == 0 {
 		return p.answer(ctx, r, func(b *pgcoord.Batch) { b.Tried(r, 0, 0, "") })
 	}
-	b, done, err := p.hold(ctx, r)
+	b, done, err := p.lockSlot(ctx, r)
 	if err != nil {
 		return p.notBegun(err)
 	}
@@ -277,7 +277,7 @@ func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgc
 		rest, err := p.eventsOf(ctx, letters[call.handled:call.handled+1])
 		switch {
 		case err != nil:
-			return p.pauseRequests(ctx, err), nil
+			return p.postponeRequests(ctx, err), nil
 		case rest.Len() == 0:
 			return p.refuse(ctx, r, letters[call.handled])
 		}
@@ -287,7 +287,7 @@ func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgc
 
 // answer ends a request, in a batch without handlers.
 func (p *processor) answer(ctx context.Context, r replicaset.Request, record func(*pgcoord.Batch)) (next, error) {
-	b, done, err := p.hold(ctx, r)
+	b, done, err := p.lockSlot(ctx, r)
 	if err != nil {
 		return p.notBegun(err)
 	}
@@ -325,7 +325,7 @@ func (p *processor) requestFailed(ctx context.Context, r replicaset.Request, eve
 	p.requests.failures, d = handling.Decide(p.policy, p.requests.failures, f)
 	switch d.Verdict {
 	case handling.Conflict:
-		p.requests.pause = time.Now().Add(p.conflicted(ctx, events, d.Err).after)
+		p.requests.again = time.Now().Add(p.conflicted(ctx, events, d.Err).after)
 	case handling.Idle:
 		p.giveMoreIdle(d)
 	case handling.Smaller:

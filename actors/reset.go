@@ -23,7 +23,7 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 	}
 	b, err := p.beginReset(ctx, r)
 	if errors.Is(err, pgcoord.ErrMoved) { // and until a generation repairs what somebody has changed, it would be so again at once
-		p.requests.pause = time.Now().Add(recordPause)
+		p.requests.again = time.Now().Add(recordPause)
 	}
 	if err != nil {
 		release()

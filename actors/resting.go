@@ -8,7 +8,10 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Slots of a partition rest while the projection is stopped at an event, or while somebody holds them back. Their rows say so.
+// Slots of a partition rest while the projection is stopped at an event, or while somebody has paused it. Their rows say so.
+//
+// One pause has three names: the rows, and slot.Piece, say held (hold_at, Held, IsHeld); a processor says resting, for stopped slots too; logs, the
+// command line and package admin say paused. What locks rows is called sqlLock…, never hold.
 
 // noticeResting sets the metrics of slots that rest, and logs why, once a minute.
 func (p *processor) noticeResting() {

@@ -155,7 +155,7 @@ func (c *cutting) hold(ctx context.Context) (done bool, err error) {
 	c.began = time.Now()
 	err = c.busyPair(ctx, c.change(ctx, func(tx change) error {
 		done = false
-		if err := tx.holdPair(ctx, c.from, c.to); err != nil {
+		if err := tx.lockPair(ctx, c.from, c.to); err != nil {
 			return err
 		}
 		if err := tx.endCutOvers(ctx, waitingCutOvers{from: c.from, to: c.to}, "another attempt has taken over"); err != nil {
@@ -294,7 +294,7 @@ func (c *cutting) arrived(pair pair) bool { return pair.lowest() == c.at && pair
 func (c *cutting) finish(ctx context.Context) (over bool, err error) {
 	err = c.busyPair(ctx, c.change(ctx, func(tx change) error {
 		over = false
-		if err := tx.holdPair(ctx, c.from, c.to); err != nil {
+		if err := tx.lockPair(ctx, c.from, c.to); err != nil {
 			return err
 		}
 		pair, err := standingsOf(ctx, tx.store, tx.tx, c.from, c.to)

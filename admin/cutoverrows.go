@@ -38,23 +38,23 @@ func (p pair) text(from, to string) string {
 		from, slot.Lowest(p.from.Pieces), slot.Highest(p.from.Pieces), to, slot.Lowest(p.to.Pieces), slot.Highest(p.to.Pieces))
 }
 
-const sqlHoldPair = `
+const sqlLockPair = `
 SELECT c.projection, c.slot_from, c.slot_to FROM {{schema}}orchestrator_checkpoints AS c
 WHERE c.replica_set = $1 AND c.projection IN ($2, $3) ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
 
-// holdPair locks all checkpoints of both projections. No batch of either is in flight then, and no generation can begin.
-func (c change) holdPair(ctx context.Context, from, to string) error {
+// lockPair locks all checkpoints of both projections. No batch of either is in flight then, and no generation can begin.
+func (c change) lockPair(ctx context.Context, from, to string) error {
 	var incomplete error
 	for range recutsMost {
-		rows, err := c.tx.Query(ctx, c.store.SQL(sqlHoldPair), c.admin.replicaSet, from, to)
+		rows, err := c.tx.Query(ctx, c.store.SQL(sqlLockPair), c.admin.replicaSet, from, to)
 		if err != nil {
-			return fmt.Errorf("holding the checkpoints: %w", err)
+			return fmt.Errorf("locking the checkpoints: %w", err)
 		}
-		held, err := collectRanges(rows)
+		locked, err := collectRanges(rows)
 		if err != nil {
-			return fmt.Errorf("holding the checkpoints: %w", err)
+			return fmt.Errorf("locking the checkpoints: %w", err)
 		}
-		if incomplete = cmp.Or(complete(from, held[from]), complete(to, held[to])); incomplete == nil {
+		if incomplete = cmp.Or(complete(from, locked[from]), complete(to, locked[to])); incomplete == nil {
 			return nil
 		} // a generation that began meanwhile has replaced rows by others
 	}
@@ -226,8 +226,8 @@ func (c change) endCutOvers(ctx context.Context, w waitingCutOvers, because stri
 		return err
 	}
 	for _, one := range begun {
-		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlHoldPair), c.admin.replicaSet, one.From, one.To); err != nil {
-			return fmt.Errorf("holding the checkpoints: %w", err)
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlLockPair), c.admin.replicaSet, one.From, one.To); err != nil {
+			return fmt.Errorf("locking the checkpoints: %w", err)
 		}
 		tag, err := c.tx.Exec(ctx, c.store.SQL(sqlCancel), one.ID, c.admin.replicaSet, c.admin.actor, because)
 		if err != nil {

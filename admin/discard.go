@@ -69,11 +69,11 @@ func (c change) discardParked(ctx context.Context, f Filter, result *Result) err
 	if err := c.raise(ctx, parked); err != nil {
 		return err
 	}
-	held := parked.keys()
+	locked := parked.keys()
 	if parked, err = c.parked(ctx, f); err != nil { // some may have been retried, and parked again for another reason
 		return fmt.Errorf("looking for parked aggregates again: %w", err)
 	}
-	parked = parked.among(held)
+	parked = parked.among(locked)
 	aggregates := []any{parked.projections, parked.contexts, parked.types, parked.ids}
 	letters, err := c.tx.Exec(ctx, c.store.SQL(sqlDiscardLetters), aggregates...)
 	if err != nil {

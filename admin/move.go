@@ -55,7 +55,7 @@ func (a *Admin) move(ctx context.Context, projection, to, reason string) error {
 		return wrong("the other replica set must be another one than %q", to)
 	}
 	return a.orBusy(ctx, Target{Projection: projection}, a.change(ctx, func(c change) error {
-		if err := c.holdAll(ctx, projection); err != nil {
+		if err := c.lockAll(ctx, projection); err != nil {
 			return err
 		}
 		if err := c.notCuttingOver(ctx, projection); err != nil {

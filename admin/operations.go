@@ -71,7 +71,7 @@ func (c change) record(ctx context.Context, o operation, state string, result an
 }
 
 // Batches lock checkpoints in this order too.
-const sqlHold = `
+const sqlLockSlots = `
 SELECT FROM {{schema}}orchestrator_checkpoints AS c
 WHERE c.projection = ANY ($1::text[]) AND EXISTS (
     SELECT FROM ROWS FROM (unnest($1::text[]), unnest($2::int[])) AS s (projection, slot)
@@ -93,8 +93,8 @@ func (c change) raise(ctx context.Context, of parkedAggregates) error {
 		return nil
 	}
 	for range recutsMost {
-		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlHold), projections, slots); err != nil {
-			return fmt.Errorf("holding the checkpoints: %w", err)
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlLockSlots), projections, slots); err != nil {
+			return fmt.Errorf("locking the checkpoints: %w", err)
 		}
 		rows, err := c.tx.Query(ctx, c.store.SQL(sqlRaise), projections, slots)
 		if err != nil {

@@ -25,7 +25,7 @@ const targetSQL = `c.replica_set = $1 AND ($2 = '' OR c.projection = $2)`
 const notReplacedSQL = ` AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = c.projection AND s.cut_over_at IS NOT NULL)`
 
 // Batches, and generations that begin, lock checkpoints in this order too.
-const sqlHoldTarget = `
+const sqlLockTarget = `
 SELECT c.projection, c.slot_from, c.slot_to FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
 
 const sqlPause = `
@@ -130,7 +130,7 @@ const recutsMost = 10
 func (c change) all(ctx context.Context, t Target, sql string, args ...any) error {
 	var incomplete string
 	for range recutsMost {
-		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlHoldTarget), c.admin.replicaSet, t.Projection); err != nil {
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlLockTarget), c.admin.replicaSet, t.Projection); err != nil {
 			return err
 		}
 		rows, err := c.tx.Query(ctx, c.store.SQL(sql), args...)

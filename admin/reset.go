@@ -84,7 +84,7 @@ func (a *Admin) resetHere(ctx context.Context, projection string, to Point, reas
 		return err
 	}
 	return a.orBusy(ctx, Target{Projection: projection}, a.change(ctx, func(c change) error {
-		if err := c.holdAll(ctx, projection); err != nil {
+		if err := c.lockAll(ctx, projection); err != nil {
 			return err
 		}
 		if err := errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection)); err != nil {
@@ -126,19 +126,19 @@ func (c change) run(ctx context.Context, empty func(context.Context, pgx.Tx) err
 	return nil
 }
 
-// holdAll locks all checkpoints of the projection. No batch of it is in flight then, and no generation can begin.
-func (c change) holdAll(ctx context.Context, projection string) error {
+// lockAll locks all checkpoints of the projection. No batch of it is in flight then, and no generation can begin.
+func (c change) lockAll(ctx context.Context, projection string) error {
 	var gaps []slot.Range
 	for range recutsMost {
-		rows, err := c.tx.Query(ctx, c.store.SQL(sqlHoldTarget), c.admin.replicaSet, projection)
+		rows, err := c.tx.Query(ctx, c.store.SQL(sqlLockTarget), c.admin.replicaSet, projection)
 		if err != nil {
-			return fmt.Errorf("holding the checkpoints: %w", err)
+			return fmt.Errorf("locking the checkpoints: %w", err)
 		}
-		held, err := collectRanges(rows)
+		locked, err := collectRanges(rows)
 		if err != nil {
-			return fmt.Errorf("holding the checkpoints: %w", err)
+			return fmt.Errorf("locking the checkpoints: %w", err)
 		}
-		if gaps = slot.Gaps(held[projection]); len(gaps) == 0 {
+		if gaps = slot.Gaps(locked[projection]); len(gaps) == 0 {
 			return nil
 		} // a generation that began meanwhile has replaced rows by others
 	}

@@ -56,15 +56,15 @@ type BatchSettings struct {
 // ErrTurn says that another batch of the projection had the turn for longer than TurnWait. Nothing was handled.
 var ErrTurn = batchtx.ErrTurn
 
-// sqlHold compares all that the worker believes, and locks the row until the batch
+// sqlLock compares all that the worker believes, and locks the row until the batch
 // ends. Whoever changes something that the owner must know raises the revision. With < in place of = for the position, a batch that waited behind its own
 // predecessor's unanswered COMMIT would handle that one's events again.
-const sqlHold = `
+const sqlLock = `
 SELECT FROM {{schema}}orchestrator_checkpoints
 WHERE projection = $1 AND slot_from = $2 AND slot_to = $3 AND position = $4 AND generation = $5 AND worker_id = $6 AND revision = $7
 FOR NO KEY UPDATE`
 
-// sqlAdvance advances a row that sqlHold has locked to where the batch has ended. It
+// sqlAdvance advances a row that sqlLock has locked to where the batch has ended. It
 // comes last: a handler that commits by itself must not commit the checkpoint of
 // events that were not handled. Such a handler gives up the lock too, hence the
 // comparison again. If the row is not there nothing is committed.
@@ -75,11 +75,11 @@ WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 A
 // Batch is a transaction in which one partition's checkpoint rows are locked. It
 // ends with Commit, which advances them, or Rollback.
 type Batch struct {
-	store *Store
-	conn  *pgxpool.Conn
-	tx    *batchtx.Tx
-	fence Fence
-	held  []slot.Piece // the pieces below the batch's position
+	store  *Store
+	conn   *pgxpool.Conn
+	tx     *batchtx.Tx
+	fence  Fence
+	locked []slot.Piece // the pieces below the batch's position
 	// recovered are positions of events that may have failed before.
 	recovered []int64
 	more      []batchtx.Statement // to be run before the rows are advanced
@@ -97,14 +97,14 @@ func (s *Store) BeginBatch(ctx context.Context, pool Pool, f Fence, pieces []slo
 	b := &Batch{store: s, fence: f}
 	for _, p := range pieces {
 		if p.Position < upTo {
-			b.held = append(b.held, p)
+			b.locked = append(b.locked, p)
 		}
 	}
-	slices.SortFunc(b.held, func(p, q slot.Piece) int { return cmp.Compare(p.From, q.From) })
-	hold := s.q(sqlHold)
-	locks := make([]batchtx.Statement, len(b.held))
-	for i, p := range b.held {
-		locks[i] = batchtx.Statement{SQL: hold, Args: []any{f.Projection, p.From, p.To, p.Position, f.Generation, f.Worker, p.Revision}}
+	slices.SortFunc(b.locked, func(p, q slot.Piece) int { return cmp.Compare(p.From, q.From) })
+	lock := s.q(sqlLock)
+	locks := make([]batchtx.Statement, len(b.locked))
+	for i, p := range b.locked {
+		locks[i] = batchtx.Statement{SQL: lock, Args: []any{f.Projection, p.From, p.To, p.Position, f.Generation, f.Worker, p.Revision}}
 	}
 	return b.open(ctx, pool, settings, int64(len(locks)), locks...)
 }
@@ -172,8 +172,8 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	if b.stops {
 		advance = b.store.q(sqlStopRows)
 	}
-	statements := slices.Grow(b.more, len(b.held))
-	for _, p := range b.held {
+	statements := slices.Grow(b.more, len(b.locked))
+	for _, p := range b.locked {
 		statements = append(statements, batchtx.Statement{SQL: advance, Args: []any{handled, b.fence.Projection, p.From, p.Position, b.fence.Generation, b.fence.Worker, p.Revision}})
 	}
 	if len(b.recovered) > 0 {

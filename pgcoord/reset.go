@@ -8,20 +8,20 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// sqlHoldAll locks all checkpoints of a projection, in the order in which batches lock them. It returns one row if they are of one generation and cover all
+// sqlLockAll locks all checkpoints of a projection, in the order in which batches lock them. It returns one row if they are of one generation and cover all
 // slots, and the worker owns a slot in it.
-const sqlHoldAll = `
-WITH held AS MATERIALIZED (
+const sqlLockAll = `
+WITH locked AS MATERIALIZED (
     SELECT slot_from, slot_to, generation, worker_id FROM {{schema}}orchestrator_checkpoints WHERE projection = $1 ORDER BY slot_from FOR NO KEY UPDATE)
-SELECT FROM held
+SELECT FROM locked
 HAVING coalesce(pg_catalog.sum(slot_to - slot_from), 0) = 65536 AND pg_catalog.bool_and(generation = $2::bigint)
     AND pg_catalog.bool_or(worker_id = $3::uuid AND slot_from <= $4::int AND $4::int < slot_to)`
 
-// BeginReset opens a batch that holds all checkpoints of the request's projection, on whichever worker they are: no batch of the projection is in flight then, and
+// BeginReset opens a batch that locks all checkpoints of the request's projection, on whichever worker they are: no batch of the projection is in flight then, and
 // none begins. It returns ErrMoved if the fence's worker does not own the request's slot any more.
 func (s *Store) BeginReset(ctx context.Context, pool Pool, f Fence, r replicaset.Request, settings BatchSettings) (*Batch, error) {
 	settings.Turn = false // it is alone
-	lock := batchtx.Statement{SQL: s.q(sqlHoldAll), Args: []any{f.Projection, f.Generation, f.Worker, r.Slot}}
+	lock := batchtx.Statement{SQL: s.q(sqlLockAll), Args: []any{f.Projection, f.Generation, f.Worker, r.Slot}}
 	return (&Batch{store: s, fence: f}).open(ctx, pool, settings, 1, lock)
 }
 

@@ -19,7 +19,7 @@ type checkpoints struct {
 	partition  slot.Partition
 	table      string // quoted
 
-	selectSQL, lockSQL, serializeSQL, deleteSQL, insertSQL, holdSQL, advanceSQL string
+	selectSQL, lockSQL, serializeSQL, deleteSQL, insertSQL, lockAtSQL, advanceSQL string
 }
 
 const (
@@ -47,7 +47,7 @@ SELECT name, position, pg_catalog.now() FROM ROWS FROM (pg_catalog.unnest($1::pg
 
 	// It compares with what the processor believes, so of two processors one
 	// waits for the other and then finds that it was late.
-	sqlHoldCheckpoint = `
+	sqlLockAt = `
 SELECT FROM %s WHERE projection_name = $1 AND last_global_position = $2 FOR NO KEY UPDATE`
 
 	// It comes last: a handler that commits by itself must not commit the checkpoint
@@ -66,7 +66,7 @@ func newCheckpoints(table pgx.Identifier, projection string, partition slot.Part
 		serializeSQL: fmt.Sprintf(sqlSerializeCheckpoints, dbguard.Literal(quoted)),
 		deleteSQL:    fmt.Sprintf(sqlDeleteCheckpoints, quoted),
 		insertSQL:    fmt.Sprintf(sqlInsertCheckpoints, quoted),
-		holdSQL:      fmt.Sprintf(sqlHoldCheckpoint, quoted),
+		lockAtSQL:    fmt.Sprintf(sqlLockAt, quoted),
 		advanceSQL:   batchtx.ExactlyOne(fmt.Sprintf(sqlAdvanceCheckpoint, quoted)),
 	}
 }
@@ -210,12 +210,12 @@ func (c checkpoints) apply(ctx context.Context, tx pgx.Tx, l manual.Layout) erro
 	return nil
 }
 
-// holds are the statements that lock the rows below upTo, where they are believed to be.
-func (c checkpoints) holds(own []manual.Piece, upTo int64) []batchtx.Statement {
+// locks are the statements that lock the rows below upTo, where they are believed to be.
+func (c checkpoints) locks(own []manual.Piece, upTo int64) []batchtx.Statement {
 	var statements []batchtx.Statement
 	for _, p := range own {
 		if p.Position < upTo {
-			statements = append(statements, batchtx.Statement{SQL: c.holdSQL, Args: []any{p.Name, p.Position}})
+			statements = append(statements, batchtx.Statement{SQL: c.lockAtSQL, Args: []any{p.Name, p.Position}})
 		}
 	}
 	return statements

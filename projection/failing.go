@@ -24,7 +24,7 @@ type failing struct {
 	last     *Failure             // the latest failure, for the hook
 }
 
-// errAgain says that the stream is to be read again from the checkpoint, after what was done about an event, and not before runner.resume.
+// errAgain says that the stream is to be read again from the checkpoint, after what was done about an event, and not before runner.retryAt.
 var errAgain = errors.New("the events are read again")
 
 // eventFailed arranges for the event to be tried again, or for its outcome.
@@ -41,7 +41,7 @@ func (r *runner) eventFailed(ctx context.Context, event es.PersistedEvent, d han
 			d.Outcome, d.Delay = outcome, 0 // it was tried before a restart too
 		}
 	}
-	f.outcome, r.resume = d.Outcome, now.Add(d.Delay)
+	f.outcome, r.retryAt = d.Outcome, now.Add(d.Delay)
 	f.last = r.failureOf(d)
 	r.report(ctx, d)
 	if d.Outcome == handling.Retry {
@@ -103,7 +103,7 @@ func (r *runner) pending() bool {
 // committed by itself. It returns errAgain once the projection can go on behind the event, and the error that Run ends with if it stops.
 func (r *runner) perform(ctx context.Context) error {
 	f := &r.failing
-	upTo, held := f.event.GlobalPosition, f.event.GlobalPosition
+	upTo, lockBelow := f.event.GlobalPosition, f.event.GlobalPosition
 	var statements []batchtx.Statement
 	switch f.outcome {
 	case handling.Retry:
@@ -117,10 +117,10 @@ func (r *runner) perform(ctx context.Context) error {
 		if !r.policied {
 			return r.stopped(ctx)
 		}
-		upTo, held = upTo-1, math.MaxInt64 // so that other processors of the partition find the stop
+		upTo, lockBelow = upTo-1, math.MaxInt64 // so that other processors of the partition find the stop
 		statements = []batchtx.Statement{r.letters.letter(f.event, "stopped", f.attempts, f.text)}
 	}
-	err := r.write(ctx, upTo, held, statements)
+	err := r.write(ctx, upTo, lockBelow, statements)
 	switch {
 	case errors.Is(err, errTooManyParked):
 		f.outcome, f.text = handling.Stop, f.text+" ("+err.Error()+")"
@@ -173,9 +173,9 @@ func (r *runner) stopFull(event es.PersistedEvent) {
 	r.failing = failing{event: handling.FailedEventOf(event), text: handling.TooManyLetters, err: errors.New(handling.TooManyLetters), outcome: handling.Stop}
 }
 
-// write commits statements, and advances the rows of the checkpoint to upTo. It holds those below held.
-func (r *runner) write(ctx context.Context, upTo, held int64, statements []batchtx.Statement) error {
-	b, err := r.begin(ctx, held)
+// write commits statements, and advances the rows of the checkpoint to upTo. It locks those below lockBelow.
+func (r *runner) write(ctx context.Context, upTo, lockBelow int64, statements []batchtx.Statement) error {
+	b, err := r.begin(ctx, lockBelow)
 	if err != nil {
 		return err
 	}
@@ -187,7 +187,7 @@ func (r *runner) write(ctx context.Context, upTo, held int64, statements []batch
 // have to wait for it.
 func (r *runner) waitToRetry(ctx context.Context) error {
 	for ctx.Err() == nil {
-		left := time.Until(r.resume)
+		left := time.Until(r.retryAt)
 		if left <= 0 {
 			return nil
 		}

@@ -124,7 +124,7 @@ func (r *runner) noticePerformed(ctx context.Context) {
 	if position == 0 || r.stored() < position {
 		return
 	}
-	r.resume = time.Time{}
+	r.retryAt = time.Time{}
 	if r.failing.outcome == handling.Skip || r.failing.outcome == handling.Park {
 		r.conclude(ctx)
 		return

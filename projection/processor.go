@@ -140,7 +140,7 @@ type runner struct {
 
 	parked    map[aggregate]int // letters of each parked aggregate; nil if none is. Only this partition, or a person, changes them: see letters
 	failing   failing
-	resume    time.Time // no event is handled before
+	retryAt   time.Time // no event is handled before
 	unsettled int64     // highest position of an event that failed and must still be handled; 0: no such event
 }
 

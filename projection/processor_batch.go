@@ -128,7 +128,7 @@ func (r *runner) handleParts(ctx context.Context, events []es.PersistedEvent, up
 		case handling.Smaller:
 			size = max(1, before(part, q.handle[d.Size].GlobalPosition))
 			if d.Delay > 0 {
-				r.size, r.resume = size, time.Now().Add(d.Delay)
+				r.size, r.retryAt = size, time.Now().Add(d.Delay)
 				return errAgain
 			}
 			continue
@@ -216,7 +216,7 @@ func (r *runner) recordsOf(q portion) (statements []batchtx.Statement) {
 	return statements
 }
 
-// batch is a transaction that holds the checkpoint's rows.
+// batch is a transaction that locks the checkpoint's rows.
 type batch struct {
 	conn *pgxpool.Conn // nil once a handler keeps it
 	tx   *batchtx.Tx
@@ -231,7 +231,7 @@ func (b *batch) release() {
 	}
 }
 
-// begin begins a transaction that holds the checkpoint's rows below upTo.
+// begin begins a transaction that locks the checkpoint's rows below upTo.
 func (r *runner) begin(ctx context.Context, upTo int64) (*batch, error) {
 	begin, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()
@@ -240,7 +240,7 @@ func (r *runner) begin(ctx context.Context, upTo int64) (*batch, error) {
 		return nil, fmt.Errorf("acquiring a connection for a batch (the pool's limit is %d): %w", r.config.DB.Config().MaxConns, err)
 	}
 	b := &batch{conn: conn}
-	locks := r.rows.holds(r.own, upTo)
+	locks := r.rows.locks(r.own, upTo)
 	if r.letters != nil {
 		locks = append(locks, r.letters.notStopped())
 	}
@@ -265,7 +265,7 @@ func (r *runner) begin(ctx context.Context, upTo int64) (*batch, error) {
 	return nil, err
 }
 
-// commit runs the statements, advances the rows that are held to upTo where they are lower, and commits.
+// commit runs the statements, advances the rows that are locked to upTo where they are lower, and commits.
 func (r *runner) commit(ctx context.Context, b *batch, upTo int64, statements []batchtx.Statement) error {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()

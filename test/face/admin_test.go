@@ -236,7 +236,7 @@ func TestDiscardLeavesOutWhatWasPutAside(t *testing.T) {
 }
 
 // A discard takes what it has found, though more is parked while it waits for the slots.
-func TestDiscardHoldsWhatItDiscards(t *testing.T) {
+func TestDiscardLocksWhatItDiscards(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
 	w.append("ada", 2)

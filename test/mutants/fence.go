@@ -25,7 +25,7 @@ var fenceGuards = []guard{
 	},
 	{
 		Name: "fence-every-piece", File: "pgcoord/batch.go",
-		Old: "if found != rows {", New: "if found == 0 && len(b.held) > 0 {",
+		Old: "if found != rows {", New: "if found == 0 && len(b.locked) > 0 {",
 		Test: "TestFenceComparesAllThatTheWorkerBelieves", Promise: "one row that is not as believed refuses the whole batch",
 	},
 	{

@@ -44,8 +44,8 @@ var requestGuards = []guard{
 	},
 	{
 		Name: "the-same-are-discarded", File: "admin/discard.go",
-		Old: "	parked = parked.among(held)", New: "	_ = held",
-		Test: "TestDiscardHoldsWhatItDiscards", Package: "test/face", Promise: "nothing is discarded whose slots are not held",
+		Old: "	parked = parked.among(locked)", New: "	_ = locked",
+		Test: "TestDiscardLocksWhatItDiscards", Package: "test/face", Promise: "nothing is discarded whose slots are not locked",
 	},
 	{
 		Name: "held-slots-rest", File: "internal/slot/slot.go",

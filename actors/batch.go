@@ -39,19 +39,19 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	}
 	defer b.Rollback(ctx) // does nothing unless something below panics
 	began, handled := time.Now(), 0
-	var outcome outcome
+	var end ending
 	trace := ""
 	if events.Len() > 0 {
 		within, span := p.startSpan(ctx, events)
-		defer func() { span.End(outcome.committed, outcome.err) }()
+		defer func() { span.End(end.committed, end.err) }()
 		trace = tracing.SampledTrace(within)
 		call := p.call(within, b, events)
 		if call == nil {
-			outcome.err = tracing.ErrAbandoned
+			end.err = tracing.ErrAbandoned
 			return next{}, nil // abandoned; it is stopping
 		}
 		if handled = call.handled; call.err != nil || handled == 0 {
-			outcome.err = call.err
+			end.err = call.err
 			return p.rolledBack(ctx, b, q, handled, call.err, time.Since(began))
 		}
 	}
@@ -61,7 +61,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	b.PutAside(q.aside)
 	recovered := p.recordIn(b, q.handle)
 	if err := p.commit(ctx, b, upTo); err != nil {
-		outcome.err = err
+		end.err = err
 		switch {
 		case errors.Is(err, pgcoord.ErrNoRecord) && b.Alive():
 			p.failing.apart = true
@@ -73,7 +73,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 			Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began),
 		})
 	}
-	outcome.committed = q.handle.Len()
+	end.committed = q.handle.Len()
 	p.turns.conflicts = 0
 	p.recordLater(b, recovered)
 	p.setAside(q.aside)
@@ -81,8 +81,8 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	return next{more: true}, nil
 }
 
-// outcome is what came of the events of a batch, for its span.
-type outcome struct {
+// ending is how a batch has ended, for its span.
+type ending struct {
 	committed int
 	err       error
 }

@@ -13,31 +13,10 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
-	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 // The record of failed events, orchestrator_dead_letters, is an aid. Whatever is the matter with it, handling goes on. What could not be
 // recorded is recorded later.
-
-// failing is the event that a handler fails on.
-type failing struct {
-	position int64     // 0: no event fails
-	attempts int       // as the table counts them, over restarts
-	retryAt  time.Time // not before
-	panicked string    // the panic whose stack was logged last
-	text     string    // its last error
-
-	kind, frame string // of its last error: which failures are like it
-	aggregate   string // its id
-
-	outcome handling.Outcome    // what the policy says of it
-	last    *projection.Failure // the latest failure, for the hook; nil before the first
-
-	unsettled   int64     // highest position of an event that failed and must still be handled; 0: no such event
-	unknown     bool      // unsettled must be read from the table first
-	apart       bool      // batches cannot record what they handle
-	recordAgain time.Time // until when the record is left alone, after it could not be read or written
-}
 
 // recordPause is how long the record is left alone after it could not be read or written.
 const recordPause = time.Second
@@ -113,8 +92,8 @@ func (p *processor) recordLater(b *pgcoord.Batch, positions []int64) {
 
 // recordAttempt records a failed attempt in the table, and takes over its count of them.
 func (p *processor) recordAttempt(ctx context.Context, event es.PersistedEvent) {
-	failure := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text, Kind: p.failing.kind, Frame: p.failing.frame}
-	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, failure)
+	letter := pgcoord.Letter{Event: event, Attempts: p.failing.attempts, Error: p.failing.text, Kind: p.failing.kind, Frame: p.failing.frame}
+	attempts, recordErr := p.worker.Store.RecordFailure(ctx, p.worker.db.InTransactions(), p.fence, letter)
 	if recordErr != nil && ctx.Err() == nil {
 		p.worker.recordFailed(p.log, recordErr)
 	}

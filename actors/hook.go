@@ -40,7 +40,7 @@ func (p *processor) failureOf(event es.PersistedEvent, d handling.Decision) *pro
 	return &projection.Failure{
 		ReplicaSet: of.ReplicaSet, Worker: of.Worker, Generation: of.Generation, PartitionKey: of.PartitionKey, TotalPartitions: of.TotalPartitions,
 		Projection: p.fence.Projection, Event: projection.FailedEvent(handling.FailedEventOf(event)), Attempt: p.failing.attempts, Class: projection.Class(d.Class),
-		Retry: d.Outcome == handling.Retry, Delay: d.Delay, Outcome: projection.Outcome(d.Outcome - handling.Stop), Err: err,
+		Retry: d.Outcome == handling.Retry, Delay: d.Delay, Outcome: handling.Public[projection.Outcome](d.Outcome), Err: err,
 	}
 }
 

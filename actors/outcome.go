@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 
@@ -36,23 +37,38 @@ func readFrom(running, resting []slot.Piece) int64 {
 
 // perform does what the policy says of the next event, which failed.
 func (p *processor) perform(ctx context.Context) (next, error) {
-	first := p.buffer.pages[0]
-	event := first.events.At(0)
-	letter := pgcoord.Failure{Event: event, Attempts: p.failing.attempts, Error: p.failing.text, Kind: p.failing.kind, Frame: p.failing.frame}
-	if p.failing.outcome == handling.Stop {
-		b, err := p.begin(ctx, math.MaxInt64) // all that does not rest
-		if err != nil {
-			return next{}, err
-		}
-		b.Stop(letter)
-		if err := p.commit(ctx, b, event.GlobalPosition-1); err != nil {
-			return next{}, err
-		}
-		p.conclude()
-		p.known = false // the rows say that they are stopped
-		return next{more: true}, nil
+	event := p.buffer.pages[0].events.At(0)
+	letter := pgcoord.Letter{Event: event, Attempts: p.failing.attempts, Error: p.failing.text, Kind: p.failing.kind, Frame: p.failing.frame}
+	switch p.failing.outcome {
+	case handling.Stop:
+		return p.stopAt(ctx, letter)
+	case handling.Skip:
+		return p.pass(ctx, letter, func(b *pgcoord.Batch) { b.Skip(letter) })
+	case handling.Park:
+		return p.pass(ctx, letter, func(b *pgcoord.Batch) { b.Park(letter, p.policy.MaxParked) })
+	default: // no transaction is begun
+		panic(fmt.Sprintf("the outcome %d of an event that failed cannot be performed", p.failing.outcome))
 	}
-	upTo := event.GlobalPosition
+}
+
+// stopAt stops the partition's slots, those that rest already excepted, before the event.
+func (p *processor) stopAt(ctx context.Context, letter pgcoord.Letter) (next, error) {
+	b, err := p.begin(ctx, math.MaxInt64) // all that does not rest
+	if err != nil {
+		return next{}, err
+	}
+	b.Stop(letter)
+	if err := p.commit(ctx, b, letter.Event.GlobalPosition-1); err != nil {
+		return next{}, err
+	}
+	p.conclude()
+	p.known = false // the rows say that they are stopped
+	return next{more: true}, nil
+}
+
+// pass has the processor go on behind the event. record has the batch record what becomes of it.
+func (p *processor) pass(ctx context.Context, letter pgcoord.Letter, record func(*pgcoord.Batch)) (next, error) {
+	first, upTo := p.buffer.pages[0], letter.Event.GlobalPosition
 	if first.events.Len() == 1 {
 		upTo = min(first.upTo, slot.Ceiling(p.pieces))
 	}
@@ -60,11 +76,7 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 	if err != nil {
 		return next{}, err
 	}
-	if p.failing.outcome == handling.Park {
-		b.Park(letter, p.policy.MaxParked)
-	} else {
-		b.Skip(letter)
-	}
+	record(b)
 	switch err := p.commit(ctx, b, upTo); {
 	case errors.Is(err, pgcoord.ErrTooManyParked):
 		p.failing.outcome, p.failing.text = handling.Stop, p.failing.text+" ("+err.Error()+")"
@@ -76,7 +88,7 @@ func (p *processor) perform(ctx context.Context) (next, error) {
 		return next{}, err
 	}
 	if p.failing.outcome == handling.Park {
-		p.park(aggregateOf(event))
+		p.park(aggregateOf(letter.Event))
 	}
 	p.tellHandled(0, 1)
 	p.buffer.handled(1)
@@ -95,7 +107,7 @@ func (p *processor) performed() {
 		if len(p.pieces) > 0 {
 			return
 		}
-	default:
+	case handling.Retry:
 		return
 	}
 	p.conclude()
@@ -112,8 +124,9 @@ func (p *processor) conclude() {
 	case handling.Park:
 		p.log.Error("an event could not be handled, and its aggregate is parked: its events are put aside, in order, until a person decides; orchestrator_parked_aggregates lists it",
 			"position", f.position, "aggregate_id", f.aggregate, "attempts", f.attempts, "error", f.text)
-	default: // noticeResting logs it
+	case handling.Stop: // noticeResting logs it
 		p.failures = handling.State{}
+	case handling.Retry: // nothing is concluded
 	}
 	p.tellHook(f.last)
 	p.notRetrying()

@@ -79,3 +79,11 @@ func TestAPortionIsCut(t *testing.T) {
 		assert.Equal(t, len(handle)+len(aside), q.all.Len())
 	})
 }
+
+// An outcome that nobody has taught the processor is not taken for another one.
+func TestAnUnknownOutcomeIsNotPerformed(t *testing.T) {
+	t.Parallel()
+	p := &processor{failing: failing{outcome: handling.Park + 1}}
+	p.buffer.pages = []page{{events: packed.Pack([]es.PersistedEvent{{GlobalPosition: 1}}), upTo: 1}}
+	assert.PanicsWithValue(t, "the outcome 4 of an event that failed cannot be performed", func() { _, _ = p.perform(t.Context()) })
+}

@@ -133,7 +133,7 @@ func (p *processor) postponeRequests(ctx context.Context, err error) next {
 }
 
 // eventsOf reads the events of the first letters, up to one whose event is not there any more.
-func (p *processor) eventsOf(ctx context.Context, letters []pgcoord.Letter) (packed.Events, error) {
+func (p *processor) eventsOf(ctx context.Context, letters []pgcoord.ParkedEvent) (packed.Events, error) {
 	if len(letters) == 0 {
 		return packed.Events{}, nil
 	}
@@ -153,7 +153,7 @@ func (p *processor) eventsOf(ctx context.Context, letters []pgcoord.Letter) (pac
 }
 
 // refuse ends a request at a letter whose event is not there.
-func (p *processor) refuse(ctx context.Context, r replicaset.Request, letter pgcoord.Letter) (next, error) {
+func (p *processor) refuse(ctx context.Context, r replicaset.Request, letter pgcoord.ParkedEvent) (next, error) {
 	return p.answer(ctx, r, func(b *pgcoord.Batch) {
 		b.Tried(r, 0, letter.Position, fmt.Sprintf("the events table has no event %s at position %d, which the letter refers to: discard the aggregate's letters", letter.EventID, letter.Position))
 	})
@@ -195,17 +195,17 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 	}
 	defer done()
 	began, handled := time.Now(), 0
-	var outcome outcome
+	var end ending
 	if events.Len() > 0 {
 		within, span := p.startSpan(ctx, events)
-		defer func() { span.End(outcome.committed, outcome.err) }()
+		defer func() { span.End(end.committed, end.err) }()
 		call := p.call(within, b, events)
 		if call == nil {
-			outcome.err = tracing.ErrAbandoned
+			end.err = tracing.ErrAbandoned
 			return next{}, nil // abandoned; it is stopping
 		}
 		if handled = call.handled; call.err != nil || handled == 0 {
-			outcome.err = call.err
+			end.err = call.err
 			return p.requestRolledBack(ctx, b, done, r, events, call, began)
 		}
 	}
@@ -215,7 +215,7 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 	}
 	b.Retried(r, positions)
 	if err := p.commitRequest(ctx, b); err != nil {
-		outcome.err = err
+		end.err = err
 		if ctx.Err() != nil || handled == 0 {
 			return next{}, err
 		}
@@ -223,7 +223,7 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 		done()
 		return p.requestFailed(ctx, r, events, handling.Failure{Err: err, AtCommit: true, Lost: lost, Took: time.Since(began)})
 	}
-	outcome.committed = handled
+	end.committed = handled
 	p.turns.conflicts, p.requests.failures = 0, handling.State{}
 	p.worker.Metrics.EventsHandled(p.fence.Projection, handled)
 	if left := p.parked.retried(r.Aggregate, handled); handled == events.Len() && (last || !left) {
@@ -250,7 +250,7 @@ func (p *processor) commitRequest(ctx context.Context, b *pgcoord.Batch) error {
 }
 
 // try handles letters of a request's aggregate, and rolls back.
-func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgcoord.Letter, events packed.Events) (next, error) {
+func (p *processor) try(ctx context.Context, r replicaset.Request, letters []pgcoord.ParkedEvent, events packed.Events) (next, error) {
 	if events.Len() == 0 {
 		return p.answer(ctx, r, func(b *pgcoord.Batch) { b.Tried(r, 0, 0, "") })
 	}
@@ -349,15 +349,15 @@ func (p *processor) failRequest(ctx context.Context, r replicaset.Request, event
 	}
 	event := events.At(d.Event)
 	kind, frame := handling.Alike(d.Err, p.handler)
-	failure := pgcoord.Failure{Event: event, Error: handling.Abridged(fmt.Sprint(d.Err)), Kind: kind, Frame: frame}
+	letter := pgcoord.Letter{Event: event, Error: handling.Abridged(fmt.Sprint(d.Err)), Kind: kind, Frame: frame}
 	p.log.Warn("a letter of a parked aggregate could not be handled; the aggregate stays parked", "request", r.Kind, "operation", r.Operation,
-		"error", failure.Error, "class", d.Class.String(), "position", event.GlobalPosition, "event_id", event.EventID, "aggregate_id", event.AggregateID)
+		"error", letter.Error, "class", d.Class.String(), "position", event.GlobalPosition, "event_id", event.EventID, "aggregate_id", event.AggregateID)
 	return p.answer(ctx, r, func(b *pgcoord.Batch) {
 		if r.Kind == replicaset.Try {
-			b.Tried(r, d.Event, event.GlobalPosition, failure.Error)
+			b.Tried(r, d.Event, event.GlobalPosition, letter.Error)
 			return
 		}
-		b.RetryFailed(r, failure)
+		b.RetryFailed(r, letter)
 	})
 }
 

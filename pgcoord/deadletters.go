@@ -13,8 +13,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// Failure is an event that a handler failed on.
-type Failure struct {
+// Letter is what orchestrator_dead_letters keeps of an event that a handler failed on.
+type Letter struct {
 	Event    es.PersistedEvent
 	Attempts int
 	// Error is what the handler said last.
@@ -41,17 +41,17 @@ RETURNING attempts`
 
 // RecordFailure records that the partition waits for an event that its handler
 // fails on. It returns how often handlers have failed on the event in a row, on this worker and others. It
-// does nothing if the worker is fenced, or if the checkpoint has passed the event, and returns failure.Attempts.
-func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, failure Failure) (attempts int, err error) {
-	e := failure.Event
+// does nothing if the worker is fenced, or if the checkpoint has passed the event, and returns letter.Attempts.
+func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, letter Letter) (attempts int, err error) {
+	e := letter.Event
 	err = db.Waiting(recordPatience).QueryRow(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
-		e.BoundedContext, e.AggregateType, e.AggregateID, failure.Attempts, dbguard.Storable(failure.Error), f.Worker, f.Generation,
-		dbguard.Storable(failure.Kind), dbguard.Storable(failure.Frame)).Scan(&attempts)
+		e.BoundedContext, e.AggregateType, e.AggregateID, letter.Attempts, dbguard.Storable(letter.Error), f.Worker, f.Generation,
+		dbguard.Storable(letter.Kind), dbguard.Storable(letter.Frame)).Scan(&attempts)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return failure.Attempts, nil
+		return letter.Attempts, nil
 	case err != nil:
-		return failure.Attempts, fmt.Errorf("recording the failure of %s at position %d: %w", f, e.GlobalPosition, err)
+		return letter.Attempts, fmt.Errorf("recording the failure of %s at position %d: %w", f, e.GlobalPosition, err)
 	}
 	return attempts, nil
 }

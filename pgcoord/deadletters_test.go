@@ -15,19 +15,19 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// failed is a failure of the event at a position, of an aggregate in the range.
-func failed(t testing.TB, o owner, r slot.Range, position int64, says string) Failure {
+// failed is the letter of the event at a position, of an aggregate in the range.
+func failed(t testing.TB, o owner, r slot.Range, position int64, says string) Letter {
 	t.Helper()
-	return Failure{Attempts: 1, Error: says, Event: es.PersistedEvent{
+	return Letter{Attempts: 1, Error: says, Event: es.PersistedEvent{
 		GlobalPosition: position, EventID: uuid.New(), EventType: "Placed", BoundedContext: "shop", AggregateType: "Order",
 		AggregateID: aggregateIn(t, o.pool, r),
 	}}
 }
 
 // fails records a failure, and returns how many there were.
-func (o owner) fails(t testing.TB, failure Failure) int {
+func (o owner) fails(t testing.TB, letter Letter) int {
 	t.Helper()
-	attempts, err := o.RecordFailure(t.Context(), dbguard.New(o.pool).InTransactions(), o.fence, failure)
+	attempts, err := o.RecordFailure(t.Context(), dbguard.New(o.pool).InTransactions(), o.fence, letter)
 	require.NoError(t, err)
 	return attempts
 }
@@ -57,12 +57,12 @@ func deadLetters(t testing.TB, o owner, condition string) int {
 func TestFailuresAreCountedUntilHandled(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
-	failure := failed(t, o, slot.All(), 7, "no stock")
-	assert.Equal(t, 1, o.fails(t, failure))
+	letter := failed(t, o, slot.All(), 7, "no stock")
+	assert.Equal(t, 1, o.fails(t, letter))
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying' AND attempts = 1 AND last_error = 'no stock' AND replica_set = 'main'
 		AND event_type = 'Placed' AND bounded_context = 'shop' AND aggregate_type = 'Order' AND generation = 1 AND handled_at IS NULL`))
-	failure.Error = "still none" // on a worker that has begun to count
-	assert.Equal(t, 2, o.fails(t, failure))
+	letter.Error = "still none" // on a worker that has begun to count
+	assert.Equal(t, 2, o.fails(t, letter))
 	assert.Equal(t, 1, deadLetters(t, o, `attempts = 2 AND last_error = 'still none' AND last_failed_at >= first_failed_at`))
 	retrying, err := o.Unsettled(t.Context(), o.pool)
 	require.NoError(t, err)
@@ -75,11 +75,11 @@ func TestFailuresAreCountedUntilHandled(t *testing.T) {
 	retrying, err = o.Unsettled(t.Context(), o.pool)
 	require.NoError(t, err)
 	assert.Empty(t, retrying)
-	assert.Equal(t, 1, o.fails(t, failure), "it is recorded too late")
+	assert.Equal(t, 1, o.fails(t, letter), "it is recorded too late")
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'handled' AND attempts = 2`))
 
 	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 6`)
-	assert.Equal(t, 1, o.fails(t, failure), "it is counted since it was handled")
+	assert.Equal(t, 1, o.fails(t, letter), "it is counted since it was handled")
 	assert.Equal(t, 1, deadLetters(t, o, `state = 'retrying' AND handled_at IS NOT NULL AND attempts = 1`), "it fails in a replay")
 }
 
@@ -119,7 +119,7 @@ func TestSkippedIsWhatTheSlotsCheckpointHasPassed(t *testing.T) {
 func TestFencedWorkerRecordsNoFailure(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
-	failure := failed(t, o, slot.All(), 7, "no stock")
+	letter := failed(t, o, slot.All(), 7, "no stock")
 	for name, change := range map[string]func(*Fence){
 		"another worker":     func(f *Fence) { f.Worker = uuid.New() },
 		"another generation": func(f *Fence) { f.Generation++ },
@@ -127,9 +127,9 @@ func TestFencedWorkerRecordsNoFailure(t *testing.T) {
 	} {
 		f := o.fence
 		change(&f)
-		attempts, err := o.RecordFailure(t.Context(), dbguard.New(o.pool).InTransactions(), f, failure)
+		attempts, err := o.RecordFailure(t.Context(), dbguard.New(o.pool).InTransactions(), f, letter)
 		require.NoError(t, err)
-		assert.Equal(t, failure.Attempts, attempts)
+		assert.Equal(t, letter.Attempts, attempts)
 		assert.Zero(t, deadLetters(t, o, `true`), name)
 	}
 }

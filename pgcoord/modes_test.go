@@ -78,7 +78,7 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	checkRegressions(t, s.Regressions(pool), 6)
 
 	event := es.PersistedEvent{GlobalPosition: 7, EventID: uuid.New(), EventType: "o'", AggregateID: aggregateIn(t, pool, rows[0].Range)}
-	attempts, err := s.RecordFailure(ctx, dbguard.New(pool).InTransactions(), f, Failure{Event: event, Attempts: 1, Error: "it's \\ $1"})
+	attempts, err := s.RecordFailure(ctx, dbguard.New(pool).InTransactions(), f, Letter{Event: event, Attempts: 1, Error: "it's \\ $1"})
 	require.NoError(t, err)
 	require.Equal(t, 1, attempts)
 	skipped, err := s.RecordSkipped(ctx, dbguard.New(pool).InTransactions(), f)
@@ -102,7 +102,7 @@ func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 func checkOutcomes(t *testing.T, s *Store, pool *pgxpool.Pool, f Fence, pieces []slot.Piece, event es.PersistedEvent) {
 	t.Helper()
 	event.AggregateType, event.BoundedContext = "NULL", `{"a\,'`
-	letter := Failure{Event: event, Attempts: 1, Error: "it's \\ $1"}
+	letter := Letter{Event: event, Attempts: 1, Error: "it's \\ $1"}
 	for position, decide := range []func(*Batch){
 		8:  func(b *Batch) { b.Skip(letter) },
 		9:  func(b *Batch) { b.Park(letter, 7) },

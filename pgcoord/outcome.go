@@ -24,16 +24,16 @@ UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4
 WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6 AND revision = $7`)
 
 // Skip has Commit record the event as skipped. The batch must pass it and have no handlers.
-func (b *Batch) Skip(letter Failure) { b.record(letter, "skipped") }
+func (b *Batch) Skip(letter Letter) { b.record(letter, "skipped") }
 
 // Stop has Commit record that the projection stopped at the event, and stop all rows of the batch, which must end before the event and hold
 // all of the partition's rows that are not stopped.
-func (b *Batch) Stop(letter Failure) {
+func (b *Batch) Stop(letter Letter) {
 	b.stops = true
 	b.record(letter, "stopped")
 }
 
-func (b *Batch) record(letter Failure, state string) {
+func (b *Batch) record(letter Letter, state string) {
 	e := letter.Event
 	b.more = append(b.more, batchtx.Statement{SQL: batchtx.ExactlyOne(b.store.q(sqlLetter)), Args: []any{
 		b.fence.Projection, e.GlobalPosition, b.store.replicaSet, e.EventID, e.EventType, e.BoundedContext, e.AggregateType, e.AggregateID,

@@ -95,7 +95,7 @@ func TestAStopFollowsItsSlots(t *testing.T) {
 }
 
 // packedEvents is events of an aggregate at positions.
-func packedEvents(letter Failure, positions ...int64) packed.Events {
+func packedEvents(letter Letter, positions ...int64) packed.Events {
 	var events []es.PersistedEvent
 	for _, position := range positions {
 		e := letter.Event

@@ -57,7 +57,7 @@ SELECT CASE WHEN pg_catalog.count(*) <> 1 THEN ` + dbguard.Raise(tooManyParked) 
 
 // Park has Commit park the event's aggregate and record the event, unless as many aggregates of the projection are parked as may be: then Commit returns
 // ErrTooManyParked. The batch must pass the event and have no handlers.
-func (b *Batch) Park(letter Failure, most int) {
+func (b *Batch) Park(letter Letter, most int) {
 	e := letter.Event
 	b.more = append(b.more,
 		batchtx.Statement{SQL: sqlParkTurn, Args: []any{lockKey("park", b.store.schema, b.fence.Projection)}},

@@ -53,19 +53,19 @@ SELECT global_position, event_id FROM {{schema}}orchestrator_dead_letters
 WHERE ` + parkedLetters + ` AND ` + dbguard.Primary + `
 ORDER BY global_position LIMIT {{letters $5}}`
 
-// Letter is an event that was put aside.
-type Letter struct {
+// ParkedEvent is an event that was put aside.
+type ParkedEvent struct {
 	Position int64
 	EventID  uuid.UUID
 }
 
 // Letters reads the first letters of the request's aggregate, in order: most of them at most. What a worker does with them is fenced by the
 // revision of the slot's checkpoint, if it has read that before.
-func (s *Store) Letters(ctx context.Context, db DB, r replicaset.Request, most int) ([]Letter, error) {
+func (s *Store) Letters(ctx context.Context, db DB, r replicaset.Request, most int) ([]ParkedEvent, error) {
 	rows, err := db.Query(ctx, s.q(sqlLetters), ofRequest(r, most)...)
 	if err == nil {
-		var letters []Letter
-		if letters, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Letter, err error) { return l, row.Scan(&l.Position, &l.EventID) }); err == nil {
+		var letters []ParkedEvent
+		if letters, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l ParkedEvent, err error) { return l, row.Scan(&l.Position, &l.EventID) }); err == nil {
 			return letters, nil
 		}
 	}
@@ -154,10 +154,10 @@ UPDATE {{schema}}orchestrator_dead_letters SET attempts = attempts + 1, last_err
 WHERE ` + parkedLetters + ` AND global_position = $5::bigint`)
 
 // RetryFailed has Commit record that the request has ended at a letter that could not be handled. The batch must have no handlers.
-func (b *Batch) RetryFailed(r replicaset.Request, failure Failure) {
-	b.add(sqlAttempted, ofRequest(r, failure.Event.GlobalPosition, dbguard.Storable(failure.Error), b.fence.Worker, b.fence.Generation,
-		dbguard.Storable(failure.Kind), dbguard.Storable(failure.Frame))...)
-	b.Tried(r, 0, failure.Event.GlobalPosition, failure.Error)
+func (b *Batch) RetryFailed(r replicaset.Request, letter Letter) {
+	b.add(sqlAttempted, ofRequest(r, letter.Event.GlobalPosition, dbguard.Storable(letter.Error), b.fence.Worker, b.fence.Generation,
+		dbguard.Storable(letter.Kind), dbguard.Storable(letter.Frame))...)
+	b.Tried(r, 0, letter.Event.GlobalPosition, letter.Error)
 }
 
 // Tried has Commit record the answer to a request: how many letters were handled and, unless failedAt is 0, what the letter there failed with. The batch must

@@ -14,7 +14,7 @@ import (
 )
 
 // asked is an owner whose projection has a parked aggregate with letters at 7, 8 and 9, and a request for it.
-func asked(t *testing.T, kind string) (owner, replicaset.Request, Failure) {
+func asked(t *testing.T, kind string) (owner, replicaset.Request, Letter) {
 	t.Helper()
 	o := newOwner(t)
 	letter := failed(t, o, slot.All(), 7, "no stock")
@@ -42,7 +42,7 @@ func asked(t *testing.T, kind string) (owner, replicaset.Request, Failure) {
 }
 
 // requested asks for something to be done with the aggregate of a letter.
-func requested(t *testing.T, o owner, letter Failure, kind string) {
+func requested(t *testing.T, o owner, letter Letter, kind string) {
 	t.Helper()
 	exec(t, o.pool, `WITH operation AS (
 			INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state, result) VALUES ('main', 'orders', $1, 'anna', '', 'waiting', '{"aggregates": 1}')

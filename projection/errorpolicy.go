@@ -58,7 +58,7 @@ const (
 )
 
 // String is the outcome in a word.
-func (o Outcome) String() string { return (handling.Stop + handling.Outcome(o)).String() }
+func (o Outcome) String() string { return handling.FromPublic(o).String() }
 
 // Class is what kind of failure an error is.
 type Class int

@@ -69,7 +69,7 @@ func (r *runner) recordAttempt(ctx context.Context) {
 func (r *runner) failureOf(d handling.Decision) *Failure {
 	return &Failure{
 		PartitionKey: r.partition.Key, TotalPartitions: r.partition.Total, Projection: r.name, Event: FailedEvent(r.failing.event), Attempt: r.failing.attempts,
-		Class: Class(d.Class), Retry: d.Outcome == handling.Retry, Delay: d.Delay, Outcome: Outcome(d.Outcome - handling.Stop), Err: publicError(d.Err),
+		Class: Class(d.Class), Retry: d.Outcome == handling.Retry, Delay: d.Delay, Outcome: handling.Public[Outcome](d.Outcome), Err: publicError(d.Err),
 	}
 }
 
@@ -160,7 +160,8 @@ func (r *runner) conclude(ctx context.Context) {
 		r.log.ErrorContext(ctx, "an event could not be handled, and the error policy has skipped it: no handler has handled it; the table of dead letters keeps it with the state skipped", attrs...)
 	case handling.Park:
 		r.log.ErrorContext(ctx, "an event could not be handled, and its aggregate is parked: its events are put aside, in order, until a person decides", attrs...)
-	default: // Run returns it
+	case handling.Stop: // Run returns it
+	case handling.Retry: // nothing is concluded
 	}
 	if f.last != nil {
 		r.hook.Tell(*f.last)

@@ -51,7 +51,7 @@ func (p ErrorPolicy[O, C]) Policy(backoff dbfault.Backoff) (Policy, error) {
 		{p.Max == 0 || p.Max >= shortestDelay && p.Max <= longestDelay, "Max must be 0 or between 1ms and 24h, got %s", []any{p.Max}},
 		{first <= most, "First (%s) must not be above Max (%s): set both", []any{first, most}},
 		{p.Timeout == 0 || p.Timeout >= shortestDelay && p.Timeout <= longestDelay, "Timeout must be 0 or between 1ms and 24h, got %s", []any{p.Timeout}},
-		{p.Then >= 0 && Stop+Outcome(p.Then) <= Park, "Then must be Stop, Skip or Park, got %d", []any{int(p.Then)}},
+		{p.Then >= 0 && FromPublic(p.Then) <= Park, "Then must be Stop, Skip or Park, got %d", []any{int(p.Then)}},
 		{p.MaxParked >= 0 && p.MaxParked <= highestMaxParked, "MaxParked must be between 0 and %d, got %d", []any{highestMaxParked, p.MaxParked}},
 		{p.MaxParkedEvents >= 0 && p.MaxParkedEvents <= highestMaxParked, "MaxParkedEvents must be between 0 and %d, got %d", []any{highestMaxParked, p.MaxParkedEvents}},
 	} {
@@ -60,7 +60,7 @@ func (p ErrorPolicy[O, C]) Policy(backoff dbfault.Backoff) (Policy, error) {
 		}
 	}
 	made := Policy{
-		Attempts: p.Attempts, Backoff: dbfault.Backoff{First: first, Max: most}, Timeout: p.Timeout, Then: Stop + Outcome(p.Then),
+		Attempts: p.Attempts, Backoff: dbfault.Backoff{First: first, Max: most}, Timeout: p.Timeout, Then: FromPublic(p.Then),
 		MaxParked: orDefault(p.MaxParked), MaxParkedEvents: orDefault(p.MaxParkedEvents),
 	}
 	if p.Classify != nil {

@@ -6,7 +6,23 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
-// Outcome is what becomes of an event that failed.
+// Outcome is what becomes of an event that failed. Its zero value is Retry, which is also the outcome where no event fails. Users cannot choose Retry, and the zero
+// value of projection.Outcome is Stop. So the two differ by one: FromPublic and Public convert them.
+//
+// A new outcome is added in these places:
+//
+//   - projection/errorpolicy.go: the constant that users choose
+//   - policy.go and errorpolicy.go here: the constant, its word, and the rule for ErrorPolicy.Then
+//   - policychoice.go of the root and projection/config.go: projections that must not have it, and the log at the start
+//   - actors/outcome.go: a worker performs it
+//   - pgcoord/outcome.go: what a worker's batch writes for it
+//   - projection/failing.go, load.go and letters.go: the manual runner performs it, writes it, and finds it again after a restart
+//   - migrations and eventstore/migrations: the states of a dead letter, and what the state needs
+//   - pgcoord/deadletters.go, reset.go and standing.go: what the letter's state means to workers
+//   - admin (filter.go, snapshotread.go, explanations.go, checks.go) and what shows it: cli, statuspage
+//   - internal/measure/projections.go: its counter
+//   - catchup.go and wait.go of the root, if nothing passes the event
+//   - docs/errors.md
 type Outcome int
 
 const (
@@ -24,6 +40,12 @@ const (
 func (o Outcome) String() string {
 	return map[Outcome]string{Retry: "retry", Stop: "stop", Skip: "skip", Park: "park"}[o]
 }
+
+// FromPublic is the outcome that a projection.Outcome stands for.
+func FromPublic[O ~int](o O) Outcome { return Stop + Outcome(o) }
+
+// Public is the projection.Outcome of an outcome. That of Retry is none of its constants.
+func Public[O ~int](o Outcome) O { return O(o - Stop) }
 
 // Policy says what follows when an event has failed. The zero value retries without end. A projection's error policy becomes one of these,
 // see [ErrorPolicy]. Whoever calls [Decide] performs the outcome.

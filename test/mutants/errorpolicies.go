@@ -43,9 +43,14 @@ var errorPolicyGuards = []guard{
 		Test: "TestAPauseEnds", Package: "test/face", Promise: "a projection goes on when its pause is over, though nothing is appended",
 	},
 	{
-		Name: "attempts-over-restarts", File: "actors/failed.go",
+		Name: "attempts-over-restarts", File: "actors/eventfailed.go",
 		Old: "p.policy.After(p.failing.attempts, d.Class); outcome != handling.Retry {", New: "p.policy.After(0, d.Class); outcome != handling.Retry {",
 		Test: "TestAttemptsAreCountedOverRestarts", Package: "test/face", Promise: "an event that fails over restarts has an outcome in the end",
+	},
+	{
+		Name: "unknown-outcomes-are-refused", File: "actors/outcome.go",
+		Old: "	default: // no transaction is begun\n", New: "	default:\n		return p.pass(ctx, letter, func(b *pgcoord.Batch) { b.Skip(letter) })\n",
+		Test: "TestAnUnknownOutcomeIsNotPerformed", Promise: "an event is not skipped because its outcome is unknown",
 	},
 	{
 		Name: "conflicts-are-no-attempts", File: "internal/handling/class.go",
@@ -113,7 +118,7 @@ var errorPolicyGuards = []guard{
 		Test: "TestAPortionIsCut", Promise: "a batch that is cut puts no event aside that it does not pass",
 	},
 	{
-		Name: "unpartitioned-does-not-park", File: "errorpolicy.go",
+		Name: "unpartitioned-does-not-park", File: "policychoice.go",
 		Old: "if p.Unpartitioned && p.Policy.Then == handling.Park {", New: "if !p.Unpartitioned && p.Policy.Then == handling.Park {",
 		Test: "TestRunRefusesErrorPolicies", Package: "test/face", Promise: "a projection that wants one order across aggregates parks none of them",
 	},

@@ -54,7 +54,7 @@ var rightsGuards = []guard{
 		Test: "TestErrorsNameTheGrantThatIsMissing", Package: "test/face", Promise: "a read of events names the GRANT that is missing",
 	},
 	{
-		Name: "running-workers-name-the-grant", File: "actors/failure.go",
+		Name: "running-workers-name-the-grant", File: "actors/databasefailed.go",
 		Old: `	if lookErr != nil || len(missing) == 0 {`, New: `	if lookErr != nil || len(missing) > 0 {`,
 		Test: "TestWhatOnlyAPersonCanEndIsAnError", Promise: "a worker names the GRANT of a right that is taken away while it runs",
 	},

@@ -24,7 +24,7 @@ var tracingGuards = []guard{
 	},
 	{
 		Name: "rolled-back-batches-are-errors", File: "actors/batch.go",
-		Old: "			outcome.err = call.err\n", New: "",
+		Old: "			end.err = call.err\n", New: "",
 		Test: "TestAFailedBatchIsAnErrorOfItsSpan", Package: "test/face", Promise: "a batch that was rolled back shows in its trace",
 	},
 }

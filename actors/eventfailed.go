@@ -9,7 +9,32 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
+
+// A handler has failed, or its batch's commit. handling.Decide says what that means; here its decision is carried out. Where an event has failed, the processor
+// notes it in failing. What the error policy says of it is performed in outcome.go, when the event is the next one. What is wrong with the database, and no
+// event's failure, is logged in databasefailed.go.
+
+// failing is the event that a handler fails on.
+type failing struct {
+	position int64     // 0: no event fails
+	attempts int       // as the table counts them, over restarts
+	retryAt  time.Time // not before
+	panicked string    // the panic whose stack was logged last
+	text     string    // its last error
+
+	kind, frame string // of its last error: which failures are like it
+	aggregate   string // its id
+
+	outcome handling.Outcome    // what the policy says of it
+	last    *projection.Failure // the latest failure, for the hook; nil before the first
+
+	unsettled   int64     // highest position of an event that failed and must still be handled; 0: no such event
+	unknown     bool      // unsettled must be read from the table first
+	apart       bool      // batches cannot record what they handle
+	recordAgain time.Time // until when the record is left alone, after it could not be read or written
+}
 
 // decide does what follows a batch that was not committed. The error is the database's.
 func (p *processor) decide(ctx context.Context, q portion, f handling.Failure) (next, error) {

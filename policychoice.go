@@ -12,6 +12,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
+// Several policies may be given for a projection: by an option that names it, by the projection itself, by an option for all, and the default. Here it is
+// chosen which one applies, before the worker starts. What a policy is stands in projection/errorpolicy.go, and what follows from it in internal/handling.
+
 // policySource says where a projection's policy comes from, for logs and errors.
 type policySource string
 

@@ -10,8 +10,9 @@
 //	    └── processor (one per projection)   one batch per message
 //
 // Each actor's file begins with its protocol. Deciding is apart from doing:
-// what the coordinator does follows from [decide], a pure function of its state
-// and of what it sees in the tables.
+// what the coordinator does follows from replicaset.Decide, a pure function of its
+// state and of what it sees in the tables, and what follows a failure of a handler
+// from handling.Decide.
 //
 // # Supervision
 //

@@ -20,7 +20,8 @@ import (
 
 // Handlers knows which handlers are running, for what cannot be asked of an actor whose
 // handler does not return, or that has ended without it: where is it, and has it returned?
-// It is the only thing that a worker's actors share.
+// What else the worker's actors share are fields of worker (config.go): positions, notices, late records, turns,
+// the share of the places for batches.
 type Handlers struct {
 	every   time.Duration // how often a handler that does not return is logged
 	metrics *measure.ReplicaSet

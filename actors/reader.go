@@ -27,7 +27,7 @@ import (
 //	itself    windowRead, windowEnded, aloneRead, waitedEnough
 //
 // It runs ahead of the processors, so that reading goes on while they handle:
-// when less than windowAhead bytes are left before the first of them, it reads
+// when less than windowAhead bytes are left ahead of the furthest of them, it reads
 // several more in one statement, each handed on as soon as it is there. While the
 // horizon is far ahead, the next statement is sent before this one has ended,
 // on a connection that no batch needs: the server is at it already when it is taken in. A slow one never holds back the others: what it has not
@@ -71,7 +71,7 @@ type (
 	}
 	// windowEnded follows the last windowRead of a statement.
 	windowEnded struct{ statement *statement }
-	// waitedEnough says that those who have too much before them were waited for.
+	// waitedEnough says that those who have too much ahead of them were waited for.
 	waitedEnough struct{}
 	// aloneRead is the answer to one question.
 	aloneRead struct {
@@ -84,7 +84,7 @@ type (
 const (
 	// windowBytes bounds the events that are held.
 	windowBytes = 16 << 20
-	// windowAhead is how many bytes are kept before the first processor.
+	// windowAhead is how many bytes are kept ahead of the furthest processor.
 	windowAhead = windowBytes / 4
 	// firstEvents is the most events of a read, unless batches are larger, for one
 	// processor alone, and as long as it is not known how large they are.

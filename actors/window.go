@@ -13,7 +13,7 @@ type chunk struct {
 	After, UpTo int64
 	Events      packed.Events
 	Bytes       int64 // that are held for it
-	before      int64 // bytes of all chunks that the window has had before it
+	before      int64 // bytes of all earlier chunks that the window has had
 }
 
 // chunkBytes is what a chunk takes besides its events.
@@ -28,7 +28,7 @@ func (k chunk) tail(after int64) chunk {
 
 // window is the stretch of the stream that a worker holds decoded for all its
 // processors: chunks without a gap, bounded in bytes. It knows how far each
-// consumer has asked, to run ahead of the first and to drop what the last has
+// consumer has asked, to run ahead of the furthest and to drop what the last has
 // behind it. It is a value of the reader's goroutine and does no I/O.
 type window struct {
 	limit     int64 // bytes
@@ -49,7 +49,7 @@ func newWindow(limit, ahead int64) *window {
 type place int
 
 const (
-	behindWindow place = iota // before what is held: read for it alone
+	behindWindow place = iota // below what is held: read for it alone
 	insideWindow              // held
 	atHead                    // held next
 	beyondWindow              // further on than the window
@@ -121,7 +121,7 @@ func (w *window) drop() {
 func (w *window) bytes() int64 { return w.added - w.dropped }
 
 // wantsMore says whether it is worth to read on: the consumer that is furthest
-// has fewer than ahead bytes before it.
+// has fewer than ahead bytes ahead of it.
 func (w *window) wantsMore() bool {
 	furthest := w.start
 	for _, after := range w.consumers {
@@ -131,7 +131,7 @@ func (w *window) wantsMore() bool {
 	return i == len(w.chunks) || w.added-w.chunks[i].before < w.ahead
 }
 
-// crowded says whether a consumer has more than so many bytes before it: if the others read on as fast as
+// crowded says whether a consumer has more than so many bytes ahead of it: if the others read on as fast as
 // they can, it falls out of the window and must read again what they have read.
 func (w *window) crowded(bytes int64) bool {
 	// The last chunk that is followed by so many bytes, with its own.

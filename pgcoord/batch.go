@@ -20,7 +20,8 @@ import (
 )
 
 // Fence is what a batch must still be true of when it commits: who handles
-// which partition of which projection in which generation.
+// which partition of which projection in which generation. With it each checkpoint's
+// position and revision are compared, which the batch has of its pieces.
 type Fence struct {
 	Projection string
 	Partition  slot.Partition

@@ -1,23 +1,30 @@
 // Package pgcoord is the coordination of a replica set in PostgreSQL: its
 // workers and their heartbeats, its generations, and the checkpoints of its
-// projections. It is the only package that knows the coordination tables. What
-// follows from what they say is decided in internal/replicaset.
+// projections. All that workers read and write of the coordination tables is here.
+// What operators do to them is package admin's, and has its SQL there. What
+// follows from what the tables say is decided in internal/replicaset.
 //
 // # What is where
 //
 //   - store.go: the names of tables, locks and the channel of one replica set
-//   - workers.go: joining, states, heartbeats, leaving
+//   - workers.go, version.go: joining, states, heartbeats, leaving, and the library's version
 //   - view.go: what a coordinator sees of its replica set, in one statement
+//   - replicasets.go: which replica sets there are
 //   - generations.go, activation.go: the two transitions of the Recreate strategy
 //   - changes.go: what a generation was made for
 //   - repair.go: checkpoints that people have deleted, moved or entered
 //   - checkpoints.go: reading checkpoints
 //   - regressions.go: the floor of a fresh horizon, and when positions went back below it
 //   - batch.go: the fence: one batch of events in one transaction
-//   - aid.go, abandoned.go: tables that nobody may need
+//   - outcome.go, parked.go: what a batch records of events that are skipped, stopped at or put aside
 //   - turns.go: batches of a projection that are in each other's way
 //   - deadletters.go: the events that a handler failed on
+//   - requests.go, reset.go: what people ask a projection's owner to do: letters, and emptying a read model
+//   - successions.go: which projections have replaced others
+//   - aid.go, abandoned.go, drains.go, samples.go: tables that nobody may need
+//   - standing.go: how far projections have come, for whoever waits for an event
 //   - session.go: the dedicated coordination connection
+//   - notify.go, announcements.go, wakeups.go: notifications: of changes, of the leader's horizon, of appends
 //   - grants.go: what the role must be allowed
 //   - pooler.go: what a pooler does not give, from internal/pooler
 //   - prune.go: deleting what is long over
@@ -26,8 +33,8 @@
 // # The fence
 //
 // A batch is one transaction whose first statement locks its checkpoint rows and
-// compares all that the worker believes: generation, worker and position. Its last
-// one before COMMIT advances them.
+// compares all that the worker believes: generation, worker, position and revision, which
+// people raise by whatever they change. Its last one before COMMIT advances them.
 // A new generation rewrites the same rows. So it waits for a batch in flight and
 // sees its final position, and a later batch of the old generation updates
 // nothing. There is no clock in it and no window between check and use.
@@ -37,8 +44,10 @@
 //
 // # Time
 //
-// Every time that is stored or compared is the database's. Ages leave it as
-// durations, so that no process compares its own clock with a timestamp.
+// Every time that is stored is the database's. Ages leave it as durations, so
+// that no process compares its own clock with a timestamp. Who is dead is decided
+// by how long a value, such as a heartbeat, has stood on the looking worker's own
+// clock; the database's ages count only at its first look (internal/replicaset/ages.go).
 //
 // The package is outside the module's compatibility promise.
 package pgcoord

@@ -7,7 +7,8 @@
 // fault (fault.go): a concurrent transaction, the database or the connection, or an event. Conflicts, losses of the connection and
 // handlers that were idle for too long are no event's failure, unless the connection is lost again and again at the same event. If only
 // the whole batch is known to fail, it is divided until one event is left. The policy (policy.go) says what becomes of that event:
-// the orchestrator retries it without end, the manual runner stops. The caller performs the decision and does all I/O.
+// retry, stop, skip or park. A worker and the manual runner both take a projection's error policy. Without one the worker retries without end, and the manual
+// runner stops at the first failure. The caller performs the decision and does all I/O: actors/eventfailed.go and outcome.go, projection/failing.go.
 //
 // The package declares the interfaces that it needs, so that package projection, which documents them for users, can import it.
 package handling

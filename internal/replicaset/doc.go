@@ -13,5 +13,6 @@
 //   - ages.go: ages on the worker's own clock
 //   - plan.go, member.go: who gets which slots in the next generation
 //   - repair.go: checkpoints that people have deleted or moved
+//   - parked.go, request.go, succession.go: values that the tables hold: parked aggregates, what people ask for, who has replaced whom
 //   - changes.go: what a generation was made for, as data and in words
 package replicaset

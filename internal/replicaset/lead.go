@@ -132,7 +132,8 @@ func missingSince(s State, v View) map[uuid.UUID]time.Duration {
 	return absent
 }
 
-// findDeadWorkers returns the workers that must be declared dead, and why.
+// findDeadWorkers returns the workers that must be declared dead, and why. The only
+// other way to be declared dead is Activation.Exclude: see finishPreparing.
 func findDeadWorkers(s State, v View) []Loss {
 	var lost []Loss
 	for _, w := range v.Workers {

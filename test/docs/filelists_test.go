@@ -1,0 +1,46 @@
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var fileListPattern = regexp.MustCompile(`(?m)^//   - ([a-z0-9_.]+\.go(?:, [a-z0-9_.]+\.go)*): `)
+
+// A package comment that says what is where names each file once, and no other.
+func TestFileListsAreComplete(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(root, "*", "doc.go"))
+	require.NoError(t, err)
+	internal, err := filepath.Glob(filepath.Join(root, "internal", "*", "doc.go"))
+	require.NoError(t, err)
+	checked := 0
+	for _, doc := range slices.Concat(files, internal) {
+		text, err := os.ReadFile(doc)
+		require.NoError(t, err)
+		if !strings.Contains(string(text), "# What is where") {
+			continue
+		}
+		var listed []string
+		for _, match := range fileListPattern.FindAllStringSubmatch(string(text), -1) {
+			listed = append(listed, strings.Split(match[1], ", ")...)
+		}
+		there, err := filepath.Glob(filepath.Join(filepath.Dir(doc), "*.go"))
+		require.NoError(t, err)
+		var want []string
+		for _, file := range there {
+			if name := filepath.Base(file); name != "doc.go" && !strings.HasSuffix(name, "_test.go") {
+				want = append(want, name)
+			}
+		}
+		assert.ElementsMatch(t, want, listed, doc)
+		checked++
+	}
+	assert.Equal(t, 2, checked, "pgcoord and internal/replicaset")
+}

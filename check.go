@@ -133,23 +133,16 @@ func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, 
 	if err != nil {
 		return stores{}, dbguard.Finding(ctx, err) // a table is missing, or it is not clear which is meant
 	}
-	if err := dbrights.Check(ctx, db, pgcoord.Needs(schema, events.EventsTable())); err != nil {
-		return stores{}, err
+	checked := func() error { return nil }
+	if session != nil {
+		checked = o.checkSession(ctx, schema, events.EventsTable())
 	}
-	if err := horizon.Check(ctx, db, events.EventsTable()); err != nil {
-		return stores{}, fmt.Errorf("checking the events table: %w", err)
+	store, err := o.checkTables(ctx, db, schema, events)
+	if sessionErr := checked(); err == nil {
+		err = sessionErr
 	}
-	store, err := pgcoord.Open(ctx, db, schema, o.replicaSet, events.EventsTable())
 	if err != nil {
 		return stores{}, err
-	}
-	if err := store.CheckGrants(ctx, db, events.EventsTable()); err != nil {
-		return stores{}, err
-	}
-	if session != nil {
-		if err := o.checkSession(ctx, store); err != nil {
-			return stores{}, err
-		}
 	}
 	err = store.Claim(ctx, db, d.names)
 	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
@@ -159,6 +152,21 @@ func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, 
 		return stores{}, err
 	}
 	return stores{coordination: store, events: events}, store.CheckEntered(ctx, db, d.names)
+}
+
+// checkTables checks what the pool's role may do with the tables, and whether the events table is one that can be followed.
+func (o *Orchestrator) checkTables(ctx context.Context, db dbguard.Transactions, schema string, events *eventstore.Store) (*pgcoord.Store, error) {
+	if err := dbrights.Check(ctx, db, pgcoord.Needs(schema, events.EventsTable())); err != nil {
+		return nil, err
+	}
+	if err := horizon.Check(ctx, db, events.EventsTable()); err != nil {
+		return nil, fmt.Errorf("checking the events table: %w", err)
+	}
+	store, err := pgcoord.Open(ctx, db, schema, o.replicaSet, events.EventsTable())
+	if err != nil {
+		return nil, err
+	}
+	return store, pgcoord.CheckVisible(ctx, db, schema, events.EventsTable())
 }
 
 // configurationFaults end Run, besides what the database answers: see dbguard.MayPass.

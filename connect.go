@@ -66,20 +66,26 @@ func closeConn(conn *pgx.Conn) error {
 	return conn.Close(ctx)
 }
 
-// checkSession checks the rights of the role that the coordination session has, which hooks may make another one than the pool's.
-func (o *Orchestrator) checkSession(ctx context.Context, store *pgcoord.Store) error {
-	conn, err := o.connect(ctx, uuid.Nil)
-	if err != nil {
-		return fmt.Errorf("opening a coordination session: %w", err)
-	}
-	if _, err = conn.Exec(ctx, "SET statement_timeout = 0"); err == nil { // a busy server may never keep the role's
-		err = store.CheckGrants(ctx, conn, o.eventStore.EventsTable())
-	}
-	_ = closeConn(conn)
-	if err != nil {
-		return fmt.Errorf("checking the coordination session: %w", err)
-	}
-	return nil
+// checkSession begins to check the rights of the role that the coordination session has, which hooks may make another one than the pool's. That goes on
+// beside the other checks. The caller must call the function that it returns, which waits for the answer.
+func (o *Orchestrator) checkSession(ctx context.Context, schema string, events pgx.Identifier) (answer func() error) {
+	answered := make(chan error, 1)
+	go func() {
+		conn, err := o.connect(ctx, uuid.Nil)
+		if err != nil {
+			answered <- fmt.Errorf("opening a coordination session: %w", err)
+			return
+		}
+		if _, err = conn.Exec(ctx, "SET statement_timeout = 0"); err == nil { // a busy server may never keep the role's
+			err = pgcoord.CheckGrants(ctx, conn, schema, events)
+		}
+		_ = closeConn(conn)
+		if err != nil {
+			err = fmt.Errorf("checking the coordination session: %w", err)
+		}
+		answered <- err
+	}()
+	return func() error { return <-answered }
 }
 
 // fallbackHosts returns the hosts that the configuration may connect to in place of the first, and that may be standbys. It is

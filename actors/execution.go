@@ -182,20 +182,22 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, p replicaset.P
 	return nil
 }
 
-// reportRunning is how long after the start a worker reports that it is running: first
-// the partitions, then the paperwork. The workers do so one after the other, each
-// reportRunningEach after the one before it, or less if all together would take longer than
-// reportRunningAll.
+// reportRunning is how long after the start a worker reports that it is running: first the partitions, then the paperwork, which has them all waiting
+// for the database. The workers do so one after the other. With few workers there is little to wait for, so the delays grow with the members, by
+// reportRunningGrows and reportEachGrows for each, up to reportRunning and reportRunningEach, or less if all together would take longer than reportRunningAll.
 const (
-	reportRunning     = 50 * time.Millisecond
-	reportRunningEach = 10 * time.Millisecond
-	reportRunningAll  = 150 * time.Millisecond
+	reportRunning      = 50 * time.Millisecond
+	reportRunningGrows = 2 * time.Millisecond
+	reportRunningEach  = 10 * time.Millisecond
+	reportEachGrows    = 250 * time.Microsecond
+	reportRunningAll   = 150 * time.Millisecond
 )
 
 // reportAfter is how long after the start the worker of a rank reports that it is running.
 func reportAfter(rank, members int) time.Duration {
-	each := min(reportRunningEach, reportRunningAll/time.Duration(max(1, members)))
-	return reportRunning + time.Duration(max(0, rank))*each
+	members = max(1, members)
+	each := min(reportRunningEach, time.Duration(members)*reportEachGrows, reportRunningAll/time.Duration(members))
+	return min(reportRunning, time.Duration(members)*reportRunningGrows) + time.Duration(max(0, rank))*each
 }
 
 // readAssignment reads what the worker handles in the generation, and then whether

@@ -48,15 +48,20 @@ const sqlHiddenTables = `
 SELECT coalesce(array_agg(relation ORDER BY relation) FILTER (WHERE row_security_active(relation)), '{}')
 FROM unnest($1::text[]) AS t (relation)`
 
-// CheckGrants returns an error wrapping ErrNotGranted, which says what to grant,
-// if the role may not read the events table or change the coordination tables.
-func (s *Store) CheckGrants(ctx context.Context, db DB, events pgx.Identifier) error {
-	if err := dbrights.Check(ctx, db, Needs(s.schema, events)); err != nil {
+// CheckGrants returns an error wrapping ErrNotGranted, which says what to grant, if the role may not read the events table or change the coordination
+// tables in the schema.
+func CheckGrants(ctx context.Context, db DB, schema string, events pgx.Identifier) error {
+	if err := dbrights.Check(ctx, db, Needs(schema, events)); err != nil {
 		return err
 	}
+	return CheckVisible(ctx, db, schema, events)
+}
+
+// CheckVisible returns an error wrapping ErrNotGranted if row-level security hides rows of one of these tables from the role.
+func CheckVisible(ctx context.Context, db DB, schema string, events pgx.Identifier) error {
 	tables := []string{events.Sanitize()}
 	for _, name := range tablesChanged {
-		tables = append(tables, pgx.Identifier{s.schema, "orchestrator_" + name}.Sanitize())
+		tables = append(tables, pgx.Identifier{schema, "orchestrator_" + name}.Sanitize())
 	}
 	var hidden []string
 	if err := db.QueryRow(ctx, sqlHiddenTables, tables).Scan(&hidden); err != nil {

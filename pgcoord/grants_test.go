@@ -19,12 +19,12 @@ func TestCheckGrantsSaysWhatToGrant(t *testing.T) {
 	t.Cleanup(pool.Close)
 	createTables(t, pool)
 	s := open(t, pool, "main")
-	require.NoError(t, s.CheckGrants(t.Context(), pool, eventsTable), "a superuser may all")
+	require.NoError(t, CheckGrants(t.Context(), pool, "public", eventsTable), "a superuser may all")
 
 	exec(t, pool, `CREATE ROLE worker`)
 	conn := dial(t, pool)
 	exec(t, conn, `SET ROLE worker`)
-	err = s.CheckGrants(t.Context(), conn, eventsTable)
+	err = CheckGrants(t.Context(), conn, "public", eventsTable)
 	require.ErrorIs(t, err, ErrNotGranted)
 	assert.Contains(t, err.Error(), `GRANT SELECT ON public.events TO worker`)
 	for _, table := range []string{"generations", "workers", "heartbeats", "checkpoints", "sequence_regressions", "horizons", "dead_letters", "turns", "abandoned_handlers", "parked_aggregates", "operations", "requests", "drains", "samples", "successions", "waits"} {
@@ -32,10 +32,10 @@ func TestCheckGrantsSaysWhatToGrant(t *testing.T) {
 		exec(t, pool, `GRANT DELETE, INSERT, SELECT, UPDATE ON "public"."orchestrator_`+table+`" TO worker`)
 	}
 	exec(t, pool, `GRANT SELECT ON events, orchestrator_schema_version TO worker`)
-	require.NoError(t, s.CheckGrants(t.Context(), conn, eventsTable))
+	require.NoError(t, CheckGrants(t.Context(), conn, "public", eventsTable))
 
 	exec(t, pool, `REVOKE UPDATE ON orchestrator_checkpoints FROM worker`)
-	require.EqualError(t, s.CheckGrants(t.Context(), conn, eventsTable),
+	require.EqualError(t, CheckGrants(t.Context(), conn, "public", eventsTable),
 		`the role lacks rights: GRANT UPDATE ON public.orchestrator_checkpoints TO worker`)
 	exec(t, pool, `GRANT UPDATE ON orchestrator_checkpoints TO worker`)
 

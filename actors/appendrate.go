@@ -26,8 +26,7 @@ func (r *appendRate) add(came int64, over time.Duration) {
 	if over <= 0 {
 		return
 	}
-	now := float64(came) * float64(time.Millisecond) / float64(over)
-	r.mean -= math.Expm1(-float64(over)/float64(rateOver)) * (now - r.mean)
+	r.mean = approach(r.mean, came, over, rateOver)
 	switch {
 	case r.mean >= rateFast:
 		r.fast = true
@@ -79,27 +78,37 @@ func (c *crowd) measure(r appendRate, now time.Time) {
 // is says whether there is one.
 func (c *crowd) is() bool { return !c.since.IsZero() }
 
-// toll is what notifications cost the server: each wakes the sessions of all workers. The zero value is no cost.
-type toll struct {
-	mean float64 // positions a millisecond
-	high bool    // looking often costs less
+// approach is an exponentially weighted mean, over about a time, of positions a millisecond, after so many more came.
+func approach(mean float64, came int64, in, over time.Duration) float64 {
+	now := float64(came) * float64(time.Millisecond) / float64(in)
+	return mean - math.Expm1(-float64(in)/float64(over))*(now-mean)
+}
+
+// pace is how often it pays to look for events where nobody tells of them. The zero value is that they come seldom.
+type pace struct {
+	mean  float64 // positions a millisecond
+	often bool    // looking less often finds several at once, which costs less
+	high  bool    // looking costs less than notifications, each of which wakes the sessions of all workers
 }
 
 const (
-	// tollOver is over how long the mean is taken.
-	tollOver = time.Second
-	// tollHigh sessions woken a millisecond are too many, until they are tollLow.
-	tollHigh = 1
-	tollLow  = 0.5
+	// paceOver is over how long the mean is taken.
+	paceOver = time.Second
+	// paceOften positions a millisecond come often, until they are paceSeldom.
+	paceOften  = 0.07
+	paceSeldom = 0.05
+	// wokenHigh sessions woken a millisecond are too many, until they are wokenLow.
+	wokenHigh = 1
+	wokenLow  = 0.5
 )
 
 // add takes in that so many positions came over a time, with so many workers.
-func (t *toll) add(came int64, over time.Duration, workers int) {
+func (p *pace) add(came int64, over time.Duration, workers int) {
 	if over <= 0 {
 		return
 	}
-	now := float64(came) * float64(time.Millisecond) / float64(over)
-	t.mean -= math.Expm1(-float64(over)/float64(tollOver)) * (now - t.mean)
-	woken := t.mean * float64(workers-1)
-	t.high = woken >= tollHigh || t.high && woken >= tollLow
+	p.mean = approach(p.mean, came, over, paceOver)
+	p.often = p.mean >= paceOften || p.often && p.mean >= paceSeldom
+	woken := p.mean * float64(workers-1)
+	p.high = woken >= wokenHigh || p.high && woken >= wokenLow
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestPace(t *testing.T) {
+func TestAppendRate(t *testing.T) {
 	var p appendRate
 	come := func(came int64, over time.Duration, times int) {
 		for range times {
@@ -34,6 +34,26 @@ func TestPace(t *testing.T) {
 	assert.False(t, p.streams(), "1,000 a second, which were less")
 	come(1, 0, 1)
 	assert.InDelta(t, 1, p.mean, 0.01, "in no time nothing can be said")
+}
+
+func TestPace(t *testing.T) {
+	t.Parallel()
+	var p pace
+	come := func(apart time.Duration, times int) {
+		for range times {
+			p.add(1, apart, 1)
+		}
+	}
+	come(20*time.Millisecond, 500)
+	assert.False(t, p.often, "50 a second")
+	come(10*time.Millisecond, 500)
+	assert.True(t, p.often, "100 a second")
+	come(17*time.Millisecond, 500)
+	assert.True(t, p.often, "60 a second, which were more")
+	come(25*time.Millisecond, 500)
+	assert.False(t, p.often, "40 a second")
+	come(0, 1)
+	assert.False(t, p.often, "in no time nothing can be said")
 }
 
 func TestCrowd(t *testing.T) {

@@ -174,7 +174,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 		p.known = false // the commit may have happened
 		return err
 	}
-	p.pieces = slot.Advance(p.pieces, handled)
+	p.pieces, p.committed = slot.Advance(p.pieces, handled), began
 	p.tellWaits(began)
 	if slices.ContainsFunc(p.pieces, slot.Piece.Rests) {
 		p.known = false // to divide them again

@@ -53,7 +53,7 @@ type horizonActor struct {
 	position      int64
 	lastAllocated int64      // as the last probe has seen
 	rate          appendRate // of allocating positions
-	toll          toll       // of being notified of appends
+	pace          pace       // of looking where nobody tells of appends
 	crowd         crowd      // of notifications
 	epoch         uint64     // of what is announced; its upper half is which horizon of this worker it is
 	known         bool       // position is the horizon, as far as others know
@@ -266,7 +266,7 @@ func (h *horizonActor) probed(c actor.Context, m *probed) {
 func (h *horizonActor) measure(r horizon.Reading, over time.Duration) {
 	if h.lastAllocated > 0 {
 		h.rate.add(max(0, r.LastValue-h.lastAllocated), over)
-		h.toll.add(max(0, r.LastValue-h.lastAllocated), over, h.lead.seen.Workers)
+		h.pace.add(max(0, r.LastValue-h.lastAllocated), over, h.lead.seen.Workers)
 	}
 	h.crowd.measure(h.rate, time.Now())
 	if r.LastValue > h.lastAllocated {
@@ -299,6 +299,8 @@ func (h *horizonActor) interval(m *probed) time.Duration {
 		least = horizonStream
 	case h.crowd.is():
 		least = horizonCrowd
+	case h.pace.often && !h.wakeUps.installed && m.reading.Position == m.reading.LastValue:
+		least = max(least, h.lead.often())
 	}
 	return min(max(least, h.took*horizonShare, still/horizonSlow), poll)
 }

@@ -24,6 +24,10 @@ func TestHorizonInterval(t *testing.T) {
 		still    time.Duration   // since the horizon moved
 		took     time.Duration   // the probe
 		streams  bool            // events come as a stream
+		often    bool            // they come often
+		held     bool            // one is missing
+		leads    bool            // this worker looks for others
+		without  bool            // the wake-up trigger
 		crowd    bool            // they were notified too fast
 		told     bool            // of appends, by the trigger, when the probe began
 		who      pgcoord.WakeUps // sees to that now
@@ -33,6 +37,10 @@ func TestHorizonInterval(t *testing.T) {
 	}{
 		"events come":                 {still: time.Millisecond, expected: horizonBusy},
 		"a stream of events comes":    {still: time.Millisecond, streams: true, expected: horizonStream},
+		"they come often":             {still: time.Millisecond, often: true, without: true, expected: aloneOften},
+		"often, for others too":       {still: time.Millisecond, often: true, without: true, leads: true, expected: leadOften},
+		"often, and one is missing":   {still: time.Millisecond, often: true, without: true, held: true, expected: horizonBusy},
+		"often, with the trigger":     {still: time.Millisecond, often: true, expected: horizonBusy},
 		"a crowd comes":               {still: time.Millisecond, crowd: true, expected: horizonCrowd},
 		"a crowd on a slow server":    {still: time.Millisecond, crowd: true, took: 10 * time.Millisecond, expected: 50 * time.Millisecond},
 		"a crowd that is a stream":    {still: time.Millisecond, crowd: true, streams: true, expected: horizonStream},
@@ -55,13 +63,19 @@ func TestHorizonInterval(t *testing.T) {
 			h := &horizonActor{
 				worker: &worker{Config: Config{Timing: Timing{Timing: replicaset.Timing{Poll: poll}}}},
 				moved:  time.Now().Add(-test.still), took: test.took, watched: test.watched,
-				wakeUps: wakeUps{connected: true, installed: true, who: test.who}, rate: appendRate{fast: test.streams},
+				wakeUps: wakeUps{connected: true, installed: !test.without, who: test.who}, rate: appendRate{fast: test.streams}, pace: pace{often: test.often},
 			}
 			if test.crowd {
 				h.crowd.since = time.Now()
 			}
+			if test.leads {
+				h.lead = lead{connected: true, seen: messages.ReplicaSetSeen{Leading: true, Workers: 2}}
+			}
 			m := &probed{reading: horizon.Reading{Holders: test.holders}, told: test.told}
-			assert.InDelta(t, test.expected, h.interval(m), float64(min(test.expected/4, 10*time.Millisecond)))
+			if test.held {
+				m.reading.LastValue = 1
+			}
+			assert.InDelta(t, test.expected, h.interval(m), float64(min(test.expected/8, 10*time.Millisecond)))
 		})
 	}
 }

@@ -48,11 +48,15 @@ const (
 	// leadEach is, for each worker, what the interval between two probes of the leader has at least. Each announcement wakes all sessions, one after
 	// the other, so that many of them take a bounded part of the server.
 	leadEach = 500 * time.Microsecond
+	// aloneOften and leadOften are the least interval while events come often and nobody has installed the wake-up trigger. A probe that finds
+	// some leads to a read and a batch, which cost about the same for one event as for several. The leader's followers hear of them later.
+	aloneOften = 20 * time.Millisecond
+	leadOften  = 16 * time.Millisecond
 	// leadEachWoken is the same if there is a wake-up trigger: who installs it wants to be told soon.
 	leadEachWoken = 200 * time.Microsecond
-	// followEach is, for each worker, what the interval between two probes of a follower has at least, so that all together probe about 60 times a
+	// followEach is, for each worker, what the interval between two probes of a follower has at least, so that all together probe about 30 times a
 	// second; and followMost is the most.
-	followEach = 16 * time.Millisecond
+	followEach = 32 * time.Millisecond
 	followMost = time.Second
 )
 
@@ -90,6 +94,14 @@ func (l *lead) least(trigger bool) time.Duration {
 		return time.Duration(l.seen.Workers) * leadEachWoken
 	}
 	return time.Duration(l.seen.Workers) * leadEach
+}
+
+// often is the least interval while events come often.
+func (l *lead) often() time.Duration {
+	if l.leads() {
+		return leadOften
+	}
+	return aloneOften
 }
 
 // rest is how long at least nothing is probed after a probe, whoever calls for it.

@@ -199,7 +199,7 @@ func TestWhatWaitsIsAnnouncedTogether(t *testing.T) {
 
 func TestManySessionsAreNotWokenTooOften(t *testing.T) {
 	t.Parallel()
-	var few, many toll
+	var few, many pace
 	for range 300 { // 100 appends a second, for three seconds
 		few.add(1, 10*time.Millisecond, 2)
 		many.add(1, 10*time.Millisecond, 32)

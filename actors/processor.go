@@ -64,6 +64,7 @@ type processor struct {
 	halted    bool        // fenced
 	wakened   bool        // a proceed is on its way
 	flushSoon bool        // write the checkpoint though nothing was in scope
+	committed time.Time   // when the checkpoint was last written
 	wake      *time.Timer // sends proceed after a backoff
 	flush     *time.Timer // sends flushDue
 	waits     waits
@@ -165,7 +166,7 @@ func (p *processor) Receive(c actor.Context) {
 		p.work(c)
 	case *flushDue:
 		p.flush = nil
-		p.flushSoon = true
+		p.flushSoon = p.flushSoon || time.Since(p.committed) >= p.flushAfter()
 		p.proceed(c)
 	case *flushWanted:
 		p.waited(c)
@@ -234,7 +235,7 @@ func (p *processor) schedule(c actor.Context, n next) {
 	case n.more:
 		p.proceed(c)
 	case (p.behind() > 0 || p.unsettled() || len(p.resting) > 0 || p.requests.waiting()) && p.flush == nil:
-		p.flush = time.AfterFunc(p.flushAfter(), func() { root.Send(self, &flushDue{}) })
+		p.flush = time.AfterFunc(p.flushIn(), func() { root.Send(self, &flushDue{}) })
 	}
 }
 

@@ -60,6 +60,15 @@ func (p *processor) flushAfter() time.Duration {
 	return p.worker.Batch.FlushAfter
 }
 
+// flushIn is when the checkpoint is to be written though nothing was in scope: so long after it was last written, or from now on if that was before.
+func (p *processor) flushIn() time.Duration {
+	after := p.flushAfter()
+	if rest := after - time.Since(p.committed); rest > 0 {
+		return rest
+	}
+	return after
+}
+
 // tellWaits tells those who wait what was committed. What an error policy has put aside, or stopped at, they look up.
 func (p *processor) tellWaits(began time.Time) {
 	plain := len(p.parked) == 0 && p.failing.outcome == handling.Retry

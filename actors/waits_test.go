@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -70,4 +71,17 @@ func TestCheckpointsStayBehindUnlessSomebodyWaits(t *testing.T) {
 	assert.Equal(t, flushAtOnce, p.flushAfter())
 	p.waits.until = time.Now().Add(-time.Hour)
 	assert.Equal(t, time.Second, p.flushAfter())
+}
+
+// A batch writes the checkpoint too, so nothing is written between batches that come often enough.
+func TestCheckpointsAreFlushedSoLongAfterABatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &processor{worker: &worker{Config: Config{Batch: BatchConfig{FlushAfter: time.Second}}}}
+		assert.Equal(t, time.Second, p.flushIn(), "there was no batch")
+		p.committed = time.Now().Add(-300 * time.Millisecond)
+		assert.Equal(t, 700*time.Millisecond, p.flushIn())
+		p.committed = time.Now().Add(-time.Hour)
+		assert.Equal(t, time.Second, p.flushIn())
+	})
 }

@@ -100,7 +100,7 @@ func (w *wakeUps) wish(many bool, now time.Time) wish {
 // settle does what is wished for, on a goroutine. Who declines is not told any more
 // from then on.
 func (h *horizonActor) settle(c actor.Context) {
-	does := h.wakeUps.wish(h.rate.streams() || h.crowd.is() || h.lead.follows() || h.toll.high, time.Now())
+	does := h.wakeUps.wish(h.rate.streams() || h.crowd.is() || h.lead.follows() || h.pace.high, time.Now())
 	if does == wishNothing {
 		return
 	}

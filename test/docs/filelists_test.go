@@ -44,3 +44,27 @@ func TestFileListsAreComplete(t *testing.T) {
 	}
 	assert.Equal(t, 2, checked, "pgcoord and internal/replicaset")
 }
+
+// docs/architecture.md says of each package, and of each file of the root, what it is for.
+func TestArchitectureNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "docs", "architecture.md"))
+	require.NoError(t, err)
+	_, list, _ := strings.Cut(string(text), "\n## Packages\n")
+	list, _, _ = strings.Cut(list, "\n## ")
+	named := strings.Fields(list)
+	for _, pattern := range []string{"*.go", "*/*.go", "internal/*/*.go"} {
+		files, err := filepath.Glob(filepath.Join(root, pattern))
+		require.NoError(t, err)
+		assert.NotEmpty(t, files, pattern)
+		for _, file := range files {
+			name, err := filepath.Rel(root, file)
+			require.NoError(t, err)
+			if dir := filepath.Dir(name); dir != "." {
+				name = dir + "/"
+			}
+			if !strings.HasSuffix(file, "_test.go") && name != "doc.go" {
+				assert.Contains(t, named, name)
+			}
+		}
+	}
+}

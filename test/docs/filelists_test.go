@@ -51,7 +51,7 @@ func TestArchitectureNamesEveryPackage(t *testing.T) {
 	require.NoError(t, err)
 	_, list, _ := strings.Cut(string(text), "\n## Packages\n")
 	list, _, _ = strings.Cut(list, "\n## ")
-	named := strings.Fields(list)
+	named := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(" ,\n", r) })
 	for _, pattern := range []string{"*.go", "*/*.go", "internal/*/*.go"} {
 		files, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)

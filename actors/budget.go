@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// Batches wait here for a place, so that those of all workers on one pool leave connections for reading, for the horizon and for handlers, and no projection takes all of them.
+
 // reservedConnections is how many connections of the pool are kept from
 // batches: for reading, for the horizon, and for handlers that use the pool.
 const reservedConnections = 2

@@ -11,6 +11,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
+// What is wrong with the database, or with what the role may do there, is logged here, with a remedy where only a person can end it, and at most once a
+// minute. It is no event's failure: those are in eventfailed.go.
+
 // personInterval is how often an error is logged that only a person can end.
 const personInterval = time.Minute
 

@@ -12,6 +12,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 )
 
+// Every actor that has children keeps them in a nursery. It spawns them, counts their crashes, and spawns those that crashed again, after a backoff.
+
 // childSpec says how to make a child.
 type childSpec struct {
 	kind string // a metric's label: few values

@@ -10,6 +10,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
+// A worker must be allowed to end the sessions of others that are frozen, and somebody else may hold the leader's lock. This logs which rights are missing and who holds the
+// lock, and ends a frozen leader's session.
+
 // rightInterval is how often a missing right is logged.
 const rightInterval = time.Hour
 

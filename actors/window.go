@@ -7,6 +7,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
+// The window is what the reader keeps of the stream in memory, for all processors of the worker: what it has, how far each has asked, and what may be dropped. It is a value of the
+// reader's goroutine and does no I/O.
+
 // chunk is decoded events of one read: all that the worker's partitions want of
 // the positions above After, up to and including UpTo. It is never changed.
 type chunk struct {

@@ -11,6 +11,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
+// Two checks of Verify (verify.go) are made in memory: that each slot of a projection has one checkpoint, and that no checkpoint is above the horizon.
+
 // sqlCovered is the checkpoints of all projections that the replica set has some of.
 const sqlCovered = `
 SELECT c.projection, c.slot_from, c.slot_to, c.position, c.replica_set = $1

@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// Move gives a projection, with its checkpoints and letters, to another replica set of the same tables.
+
 // sqlStillRun is the workers of other replica sets than $2 that run a projection. A worker that has sent no heartbeat for a minute does not count: it has crashed.
 const sqlStillRun = `
 SELECT w.name || ' of ' || w.replica_set FROM {{schema}}orchestrator_workers AS w JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)

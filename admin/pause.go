@@ -12,6 +12,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
+// Pause and Resume write hold_at of a projection's checkpoints, which a worker reads with them, and slot.Divide obeys. They raise the revision too, so a batch in flight cannot
+// commit beyond it.
+
 // Target is what Pause and Resume are for.
 type Target struct {
 	// Projection is its name. Empty means all projections that the replica set has.

@@ -15,6 +15,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
+// A Snapshot is read here: one statement for each kind of row, all in one round trip and one transaction, so that they show one moment. assemble.go makes the Snapshot of
+// them, and snapshot.go declares it.
+
 const sqlVersions = `
 SELECT pg_catalog.now(), pg_catalog.current_setting('server_version'), coalesce(pg_catalog.max(version), 0) FROM {{schema}}orchestrator_schema_version`
 

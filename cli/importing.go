@@ -10,6 +10,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
 
+// The command import-checkpoints: the arguments and the output. admin.ImportCheckpoints does it.
+
 // importing is the command's name.
 const importing = "import-checkpoints"
 

@@ -14,6 +14,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
+// A generation is prepared here: the leader ends the current one, enters the next, and declares the workers dead that it has found so. activation.go begins it.
+
 const sqlCurrent = `
 SELECT number, state FROM {{schema}}orchestrator_generations
 WHERE replica_set = $1 AND state <> 'superseded' LIMIT {{all rows}} FOR UPDATE`

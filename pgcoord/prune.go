@@ -7,6 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// Old rows are deleted here: generations, workers that have gone, and dead letters whose events were handled. The leader does it once in each generation that lasts.
+
 const sqlPruneGenerations = `
 DELETE FROM {{schema}}orchestrator_generations
 WHERE replica_set = $1 AND state = 'superseded' AND number < (

@@ -14,6 +14,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
+// Requests are what operators ask of the owner of a projection's slots, since it needs the handler: to retry or to try parked letters, or to reset. Here they are read, and a
+// batch records what came of one. Package admin writes them.
+
 // requestChanged is a parameter that does not exist, which the failures of the statements name.
 const requestChanged = "pupsourcing.request_changed"
 

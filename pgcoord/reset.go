@@ -8,6 +8,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
+// A worker sets a projection back here: it locks all of its checkpoints, has the handler empty the read model, and lowers the checkpoints, in one transaction. Package admin
+// asks for it by a request, see requests.go.
+
 // sqlLockAll locks all checkpoints of a projection, in the order in which batches lock them. It returns one row if they are of one generation and cover all
 // slots, and the worker owns a slot in it.
 const sqlLockAll = `

@@ -14,6 +14,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
+// The manual runner calls handlers here, on a goroutine of its own for each batch, and gives up one that does not return after its context has ended.
+
 const (
 	// handlerGrace is how long a handler may go on after its context has ended.
 	handlerGrace = 10 * time.Second

@@ -11,6 +11,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
+// What follows a batch of the manual runner that was not committed is decided here. If an event has failed, failing.go performs what the error policy says of it.
+
 // noPolicy says what follows when an event has failed where no error policy is set: Run ends.
 var noPolicy = handling.Policy{Attempts: 1, Then: handling.Stop, MaxParked: handling.DefaultMaxParked, MaxParkedEvents: handling.DefaultMaxParked}
 

@@ -20,6 +20,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 )
 
+// The manual runner handles a page of events here, as batches: which events each has, the transaction around its handlers, and the checkpoint that is committed with it.
+
 const (
 	// endTimeout is how long COMMIT or ROLLBACK may take, whatever became of
 	// the processor's context.

@@ -9,6 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
+// What the leader decides, and who leads: which workers are dead, when a generation is prepared, and when it is activated. decide.go has what each worker decides for itself.
+
 // absenceInterval is for how long a session must be missing, at two looks at
 // least: longer than one that only broke takes to connect again.
 const absenceInterval = 150 * time.Millisecond

@@ -11,6 +11,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
+// The poller is the goroutine of a Hub that looks at the tables while anybody waits: how often it looks, what it asks, and what it tells the waiters. It also asks workers to write
+// down how far they are, where a waiter may be waiting for nothing else.
+
 const (
 	// The time between two looks grows with the time that the youngest waiter has waited: from leastInterval to usualInterval, and then as a fiftieth of that
 	// time, up to mostInterval.

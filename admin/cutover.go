@@ -54,7 +54,12 @@ func WithCutOverLimits(apart int64, pause time.Duration) Option {
 // A cut-over is not undone. To go back, run the old code under a new name as a Successor of to.
 func (a *Admin) CutOver(ctx context.Context, from, to, reason string) (CutOver, error) {
 	result, err := a.cutOver(ctx, from, to, reason)
-	return result, a.explain(ctx, cutOverRights, fmt.Sprintf("cutting over from projection %q to %q", from, to), err)
+	return result, a.explainCutOver(ctx, from, to, err)
+}
+
+// explainCutOver is [Admin.explain] for a cut-over.
+func (a *Admin) explainCutOver(ctx context.Context, from, to string, err error) error {
+	return a.explain(ctx, cutOverRights, fmt.Sprintf("cutting over from projection %q to %q", from, to), err)
 }
 
 // cutting is a cut-over that is going on.

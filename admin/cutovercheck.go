@@ -45,6 +45,22 @@ SELECT coalesce((SELECT s.replaced FROM {{schema}}orchestrator_successions AS s 
 const openLetter = `d.projection IN ($2, $3) AND d.state = 'retrying'
         AND d.global_position > (SELECT pg_catalog.min(c.position) FROM {{schema}}orchestrator_checkpoints AS c WHERE c.projection = d.projection)`
 
+// mayCutOver says why a cut-over would not begin, in a preview.
+func (c change) mayCutOver(ctx context.Context, o *cutting) error {
+	if err := c.lockPair(ctx, o.from, o.to); err != nil {
+		return err
+	}
+	begun, err := c.waitingCutOvers(ctx, waitingCutOvers{from: o.from, to: o.to})
+	if err != nil {
+		return err
+	}
+	pair, err := standingsOf(ctx, c.store, c.tx, o.from, o.to)
+	if err != nil {
+		return err
+	}
+	return c.checkCutOver(ctx, o, pair.withoutHolds(begun))
+}
+
 // checkCutOver says why a cut-over must not begin. Both projections are locked.
 func (c change) checkCutOver(ctx context.Context, o *cutting, pair pair) error {
 	var toReplaced, others, retrying string

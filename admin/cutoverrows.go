@@ -38,15 +38,18 @@ func (p pair) text(from, to string) string {
 		from, slot.Lowest(p.from.Pieces), slot.Highest(p.from.Pieces), to, slot.Lowest(p.to.Pieces), slot.Highest(p.to.Pieces))
 }
 
-const sqlLockPair = `
+const (
+	sqlPair = `
 SELECT c.projection, c.slot_from, c.slot_to FROM {{schema}}orchestrator_checkpoints AS c
-WHERE c.replica_set = $1 AND c.projection IN ($2, $3) ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
+WHERE c.replica_set = $1 AND c.projection IN ($2, $3) ORDER BY c.projection, c.slot_from`
+	sqlLockPair = sqlPair + sqlForChange
+)
 
-// lockPair locks all checkpoints of both projections. No batch of either is in flight then, and no generation can begin.
+// lockPair locks all checkpoints of both projections, if it is no preview. No batch of either is in flight then, and no generation can begin.
 func (c change) lockPair(ctx context.Context, from, to string) error {
 	var incomplete error
 	for range recutsMost {
-		rows, err := c.tx.Query(ctx, c.store.SQL(sqlLockPair), c.admin.replicaSet, from, to)
+		rows, err := c.tx.Query(ctx, c.store.SQL(c.locking(sqlPair, sqlForChange)), c.admin.replicaSet, from, to)
 		if err != nil {
 			return fmt.Errorf("locking the checkpoints: %w", err)
 		}

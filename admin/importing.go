@@ -45,48 +45,49 @@ type ImportedRow struct {
 //
 // It is an error if the rows contradict each other, if the projection has checkpoints in a replica set, or if its processor has parked or stopped something.
 func (a *Admin) ImportCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
-	return a.importCheckpoints(ctx, projection, reason, false)
+	return a.importAs(ctx, projection, reason, func(do func(change) error) error { return a.change(ctx, do) })
 }
 
-// PreviewImport is what ImportCheckpoints would come to now, without an operation: nothing is changed. It needs the same rights.
+// PreviewImport is what ImportCheckpoints would come to now, without an operation: nothing is changed, and nothing waits for processors that run. It needs the same
+// rights.
 func (a *Admin) PreviewImport(ctx context.Context, projection string) (Import, error) {
-	return a.importCheckpoints(ctx, projection, "", true)
+	return a.importAs(ctx, projection, "", func(do func(change) error) error {
+		return a.preview(ctx, append(importRights.needs(a.schema, a.eventStore.EventsTable()), a.manualNeeds()...), do)
+	})
 }
 
-// errPreview undoes a transaction whose result is wanted only.
-var errPreview = errors.New("nothing was changed")
+// manualNeeds is the rights that an import needs on the tables of the manual runner.
+func (a *Admin) manualNeeds() []dbrights.Need {
+	return []dbrights.Need{dbrights.On(a.eventStore.CheckpointsTable(), "SELECT", "UPDATE", "DELETE"), dbrights.On(a.eventStore.DeadLettersTable(), "SELECT")}
+}
 
-func (a *Admin) importCheckpoints(ctx context.Context, projection, reason string, preview bool) (Import, error) {
+// importAs imports, or finds out what that would come to, in a transaction that run makes.
+func (a *Admin) importAs(ctx context.Context, projection, reason string, run func(func(change) error) error) (Import, error) {
 	var done Import
 	err := checkText("the projection's name", projection, 1, mostText)
 	if err == nil {
 		err = checkText("the reason", reason, 0, mostReason)
 	}
 	if err == nil {
-		err = a.change(ctx, func(c change) (err error) {
-			if done, err = c.importCheckpoints(ctx, projection, reason); err == nil && preview {
-				return errPreview
-			}
+		err = run(func(c change) (err error) {
+			done, err = c.importCheckpoints(ctx, projection, reason)
 			return err
 		})
 	}
-	if errors.Is(err, errPreview) {
-		done.Operation = 0
-		return done, nil
-	}
 	if dbrights.IsRefusal(err) {
-		err = dbrights.Explain(ctx, a.pool, err, []dbrights.Need{
-			dbrights.On(a.eventStore.CheckpointsTable(), "SELECT", "UPDATE", "DELETE"), dbrights.On(a.eventStore.DeadLettersTable(), "SELECT"),
-		})
+		err = dbrights.Explain(ctx, a.pool, err, a.manualNeeds())
 	}
 	return done, a.explain(ctx, importRights, fmt.Sprintf("importing the checkpoints of projection %q", projection), err)
 }
 
 // The rows are locked in the order in which the manual runner locks them.
-const sqlManualRows = `
+const (
+	sqlManualRows = `
 SELECT projection_name, last_global_position FROM %s
 WHERE projection_name = $1 OR starts_with(projection_name, $1 || '[') OR starts_with(projection_name, $1 || '_p')
-ORDER BY projection_name COLLATE "C" FOR UPDATE`
+ORDER BY projection_name COLLATE "C"`
+	sqlToDelete = ` FOR UPDATE`
+)
 
 const sqlDeleteManualRows = `DELETE FROM %s WHERE projection_name = ANY ($1::text[])`
 
@@ -102,9 +103,10 @@ SELECT $1, s.slot_from, s.slot_to, s.position, $2, $3 FROM ROWS FROM (unnest($4:
 
 const sqlMayRepeat = `SELECT count(*) FROM {{events}} WHERE global_position > $1 AND global_position <= $2`
 
+// importCheckpoints finds out where the projection is to go on, and, if it is no preview, does it.
 func (c change) importCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
 	table := c.admin.eventStore.CheckpointsTable().Sanitize()
-	rows, err := c.tx.Query(ctx, fmt.Sprintf(sqlManualRows, table), projection)
+	rows, err := c.tx.Query(ctx, fmt.Sprintf(c.locking(sqlManualRows, sqlToDelete), table), projection)
 	if err != nil {
 		return Import{}, fmt.Errorf("reading %s: %w", table, err)
 	}
@@ -140,6 +142,9 @@ func (c change) importCheckpoints(ctx context.Context, projection, reason string
 	}
 	if done.MayRepeat == 0 {
 		done.Advice = ""
+	}
+	if c.preview {
+		return done, nil
 	}
 	return done, c.takeOver(ctx, projection, reason, table, pieces, &done)
 }

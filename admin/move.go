@@ -41,10 +41,15 @@ var sqlMoveAlong = []string{
 // It is an error if a running worker of this replica set, or of a third, has the projection: restart it without. A worker that starts at the same moment is fenced: it
 // handles nothing of the projection, and its log says whose it is.
 func (a *Admin) Move(ctx context.Context, projection, to, reason string) error {
-	return a.explain(ctx, moveRights, fmt.Sprintf("moving projection %q to replica set %q", projection, to), a.move(ctx, projection, to, reason))
+	return a.explainMove(ctx, projection, to, a.move(ctx, projection, to, reason))
 }
 
-func (a *Admin) move(ctx context.Context, projection, to, reason string) error {
+// explainMove is [Admin.explain] for a move.
+func (a *Admin) explainMove(ctx context.Context, projection, to string, err error) error {
+	return a.explain(ctx, moveRights, fmt.Sprintf("moving projection %q to replica set %q", projection, to), err)
+}
+
+func (a *Admin) validateMove(projection, to, reason string) error {
 	for what, text := range map[string]string{"the projection's name": projection, "the other replica set's name": to} {
 		if err := checkText(what, text, 1, mostText); err != nil {
 			return err
@@ -56,14 +61,15 @@ func (a *Admin) move(ctx context.Context, projection, to, reason string) error {
 	if to == a.replicaSet {
 		return wrong("the other replica set must be another one than %q", to)
 	}
+	return nil
+}
+
+func (a *Admin) move(ctx context.Context, projection, to, reason string) error {
+	if err := a.validateMove(projection, to, reason); err != nil {
+		return err
+	}
 	return a.orBusy(ctx, Target{Projection: projection}, a.change(ctx, func(c change) error {
-		if err := c.lockAll(ctx, projection); err != nil {
-			return err
-		}
-		if err := c.notCuttingOver(ctx, projection); err != nil {
-			return err
-		}
-		if err := c.checkMove(ctx, projection, to); err != nil {
+		if err := c.mayMove(ctx, projection, to); err != nil {
 			return err
 		}
 		for _, sql := range append([]string{sqlMove}, sqlMoveAlong...) {
@@ -74,6 +80,17 @@ func (a *Admin) move(ctx context.Context, projection, to, reason string) error {
 		_, err := c.record(ctx, operation{kind: "move", projection: projection, arguments: map[string]any{"to": to}, reason: reason}, "done", map[string]any{})
 		return err
 	}))
+}
+
+// mayMove locks the projection's checkpoints, if it is no preview, and says why it cannot be moved.
+func (c change) mayMove(ctx context.Context, projection, to string) error {
+	if err := c.lockAll(ctx, projection); err != nil {
+		return err
+	}
+	if err := c.notCuttingOver(ctx, projection); err != nil {
+		return err
+	}
+	return c.checkMove(ctx, projection, to)
 }
 
 // checkMove says who would contradict a move.

@@ -27,6 +27,16 @@ type change struct {
 	tx    pgx.Tx
 	store *pgcoord.Store
 	admin *Admin
+	// preview says that the checks are wanted only: no rows are locked.
+	preview bool
+}
+
+// locking is a statement that ends with FOR …, without that in a preview.
+func (c change) locking(query, lock string) string {
+	if c.preview {
+		return query
+	}
+	return query + lock
 }
 
 // conflictsMost is how often a change is tried that the database ended because of another transaction.

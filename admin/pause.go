@@ -28,8 +28,12 @@ const targetSQL = `c.replica_set = $1 AND ($2 = '' OR c.projection = $2)`
 const notReplacedSQL = ` AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_successions AS s WHERE s.replaced = c.projection AND s.cut_over_at IS NOT NULL)`
 
 // Batches, and generations that begin, lock checkpoints in this order too.
-const sqlLockTarget = `
-SELECT c.projection, c.slot_from, c.slot_to FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` ORDER BY c.projection, c.slot_from FOR NO KEY UPDATE`
+const (
+	sqlTarget = `
+SELECT c.projection, c.slot_from, c.slot_to FROM {{schema}}orchestrator_checkpoints AS c WHERE ` + targetSQL + ` ORDER BY c.projection, c.slot_from`
+	sqlForChange  = ` FOR NO KEY UPDATE`
+	sqlLockTarget = sqlTarget + sqlForChange
+)
 
 const sqlPause = `
 UPDATE {{schema}}orchestrator_checkpoints AS c SET hold_at = position, hold_until = $3::timestamptz, revision = revision + 1

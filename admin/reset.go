@@ -87,7 +87,7 @@ func (a *Admin) resetHere(ctx context.Context, projection string, to Point, reas
 		if err := c.lockAll(ctx, projection); err != nil {
 			return err
 		}
-		if err := errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection)); err != nil {
+		if err := c.mayReset(ctx, projection); err != nil {
 			return err
 		}
 		id, position, err := c.recordReset(ctx, projection, to, reason, emptiedBy, "done")
@@ -99,6 +99,11 @@ func (a *Admin) resetHere(ctx context.Context, projection string, to Point, reas
 		}
 		return c.run(ctx, empty)
 	}))
+}
+
+// mayReset says why a projection cannot be reset, whoever empties its read model. Its checkpoints are locked.
+func (c change) mayReset(ctx context.Context, projection string) error {
+	return errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection))
 }
 
 const sqlTransaction = `SELECT coalesce(pg_catalog.pg_current_xact_id_if_assigned()::text, '')`
@@ -126,11 +131,11 @@ func (c change) run(ctx context.Context, empty func(context.Context, pgx.Tx) err
 	return nil
 }
 
-// lockAll locks all checkpoints of the projection. No batch of it is in flight then, and no generation can begin.
+// lockAll locks all checkpoints of the projection, if it is no preview. No batch of it is in flight then, and no generation can begin.
 func (c change) lockAll(ctx context.Context, projection string) error {
 	var gaps []slot.Range
 	for range recutsMost {
-		rows, err := c.tx.Query(ctx, c.store.SQL(sqlLockTarget), c.admin.replicaSet, projection)
+		rows, err := c.tx.Query(ctx, c.store.SQL(c.locking(sqlTarget, sqlForChange)), c.admin.replicaSet, projection)
 		if err != nil {
 			return fmt.Errorf("locking the checkpoints: %w", err)
 		}
@@ -159,6 +164,23 @@ VALUES ($1, $2, '', '', '', 'reset', $3) RETURNING (hashtextextended(aggregate_i
 // withoutReset is the advice for a projection that no worker can reset, in Go and on the command line.
 const withoutReset = "use ResetWith with a function that empties the read model, or ResetCheckpoints (--checkpoints-only) to leave that as it is"
 
+// mayResetByWorker says why no worker can reset a projection.
+func (c change) mayResetByWorker(ctx context.Context, projection string) error {
+	var able, others []string
+	if err := c.tx.QueryRow(ctx, c.store.SQL(sqlResettable), c.admin.replicaSet, projection).Scan(&able, &others); err != nil {
+		return fmt.Errorf("looking for workers that run the projection: %w", err)
+	}
+	switch {
+	case len(able)+len(others) == 0:
+		return errors.New("no worker runs it: start one whose projection has a method Reset (projection.Resettable), or " + withoutReset)
+	case len(able) == 0:
+		return errors.New("no worker runs it with a method Reset (projection.Resettable): " + withoutReset)
+	case len(others) > 0:
+		return fmt.Errorf("the workers %s run it without a method Reset (projection.Resettable): wait until they run the same version as %s", strings.Join(others, ", "), able[0])
+	}
+	return nil
+}
+
 // resetByWorker asks for a reset, and waits for it.
 func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, reason string) error {
 	if err := checkReset(projection, to, reason); err != nil {
@@ -166,17 +188,8 @@ func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, 
 	}
 	var id int64
 	err := a.change(ctx, func(c change) error {
-		var able, others []string
-		if err := c.tx.QueryRow(ctx, c.store.SQL(sqlResettable), a.replicaSet, projection).Scan(&able, &others); err != nil {
-			return fmt.Errorf("looking for workers that run the projection: %w", err)
-		}
-		switch {
-		case len(able)+len(others) == 0:
-			return errors.New("no worker runs it: start one whose projection has a method Reset (projection.Resettable), or " + withoutReset)
-		case len(able) == 0:
-			return errors.New("no worker runs it with a method Reset (projection.Resettable): " + withoutReset)
-		case len(others) > 0:
-			return fmt.Errorf("the workers %s run it without a method Reset (projection.Resettable): wait until they run the same version as %s", strings.Join(others, ", "), able[0])
+		if err := c.mayResetByWorker(ctx, projection); err != nil {
+			return err
 		}
 		var position int64
 		var err error
@@ -191,7 +204,7 @@ func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, 
 			return err
 		}
 		// The checkpoint is locked. A cut-over that begins later sees the request, and does not.
-		return errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection))
+		return c.mayReset(ctx, projection)
 	})
 	if err != nil {
 		return a.orBusy(ctx, Target{Projection: projection}, err)

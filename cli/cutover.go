@@ -49,10 +49,8 @@ func (a *app) cutOverProjection(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	what := fmt.Sprintf("end projection %q, and have %q take over from it", from, to)
-	for _, name := range []string{from, to} {
-		if what, err = a.preview(ctx, c, adm, admin.Target{Projection: name}, what); err != nil {
-			return err
-		}
+	if what, err = a.previewed(ctx, c, adm, what, func() error { return adm.PreviewCutOver(ctx, from, to) }, from, to); err != nil {
+		return err
 	}
 	if yes, err := a.confirmed(ctx, c, outcome{Projection: to}, what); !yes {
 		return err

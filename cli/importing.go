@@ -45,7 +45,7 @@ func (a *app) importCheckpoints(ctx context.Context, c *urfave.Command) error {
 	}
 	if c.Bool("dry-run") {
 		a.say("Would hand projection %q over from its manual runner. Nothing was changed.", name)
-		return a.printImport(c, planned)
+		return a.printImport(c, importResult{Import: planned, DryRun: true})
 	}
 	what := fmt.Sprintf("hand projection %q over from its manual runner: %s, the lowest at %d, and %s may be handled again",
 		name, counted(len(planned.Rows), "row", "rows"), planned.Position, counted(planned.MayRepeat, "event", "events"))
@@ -56,11 +56,17 @@ func (a *app) importCheckpoints(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	return a.printImport(c, done)
+	return a.printImport(c, importResult{Import: done})
+}
+
+// importResult is an import, as JSON has it.
+type importResult struct {
+	admin.Import
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // printImport prints what came of an import, or would.
-func (a *app) printImport(c *urfave.Command, done admin.Import) error {
+func (a *app) printImport(c *urfave.Command, done importResult) error {
 	fields := [][2]string{
 		{"operation", strconv.FormatInt(done.Operation, 10)},
 		{"position", strconv.FormatInt(done.Position, 10)},

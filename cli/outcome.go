@@ -108,6 +108,22 @@ func (a *app) preview(ctx context.Context, c *urfave.Command, adm *admin.Admin, 
 	return fmt.Sprintf("%s (%s)", what, standing(list)), nil
 }
 
+// previewed is preview for an act on projections that may be refused. A dry run ends with the act's own error then.
+func (a *app) previewed(ctx context.Context, c *urfave.Command, adm *admin.Admin, what string, refused func() error, projections ...string) (string, error) {
+	if c.Bool("dry-run") {
+		if err := refused(); err != nil {
+			return "", err
+		}
+	}
+	for _, name := range projections {
+		var err error
+		if what, err = a.preview(ctx, c, adm, admin.Target{Projection: name}, what); err != nil {
+			return "", err
+		}
+	}
+	return what, nil
+}
+
 // asks says whether the command is one that asks.
 func asks(c *urfave.Command) bool {
 	return slices.ContainsFunc(c.Flags, func(f urfave.Flag) bool { return slices.Contains(f.Names(), "yes") })

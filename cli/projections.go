@@ -196,7 +196,8 @@ func (a *app) move(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	what, err := a.preview(ctx, c, adm, admin.Target{Projection: name}, fmt.Sprintf("move projection %q to replica set %q", name, to))
+	what := fmt.Sprintf("move projection %q to replica set %q", name, to)
+	what, err = a.previewed(ctx, c, adm, what, func() error { return adm.PreviewMove(ctx, name, to) }, name)
 	if err != nil {
 		return err
 	}

@@ -67,11 +67,11 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	what, do := fmt.Sprintf("empty the read model of projection %q and have it begin again at %s", name, to), adm.Reset
+	what, do, refused := fmt.Sprintf("empty the read model of projection %q and have it begin again at %s", name, to), adm.Reset, adm.PreviewReset
 	if c.Bool("checkpoints-only") {
-		what, do = fmt.Sprintf("have projection %q begin again at %s, with its read model as it is", name, to), adm.ResetCheckpoints
+		what, do, refused = fmt.Sprintf("have projection %q begin again at %s, with its read model as it is", name, to), adm.ResetCheckpoints, adm.PreviewResetCheckpoints
 	}
-	if what, err = a.preview(ctx, c, adm, admin.Target{Projection: name}, what); err != nil {
+	if what, err = a.previewed(ctx, c, adm, what, func() error { return refused(ctx, name, to) }, name); err != nil {
 		return err
 	}
 	if yes, err := a.confirmed(ctx, c, outcome{Projection: name, To: to.String()}, what); !yes {

@@ -55,8 +55,10 @@ func TestACutOverIsRefused(t *testing.T) {
 			w.exec(test.given)
 		}
 		given := w.value("SELECT projection, position, hold_at, revision FROM orchestrator_checkpoints ORDER BY 1")
+		preview := a.PreviewCutOver(w.patiently(), test.from, test.to)
 		_, err := a.CutOver(w.patiently(), test.from, test.to, "")
 		require.ErrorContains(t, err, test.want)
+		refusedAlike(t, preview, err)
 		assert.Equal(t, given, w.value("SELECT projection, position, hold_at, revision FROM orchestrator_checkpoints ORDER BY 1"), test.want)
 		if test.undo != "" {
 			w.exec(test.undo)
@@ -64,6 +66,18 @@ func TestACutOverIsRefused(t *testing.T) {
 		assert.Equal(t, before, w.value("SELECT projection, position, hold_at, revision FROM orchestrator_checkpoints ORDER BY 1"), test.want)
 	}
 	assert.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_operations"))
+	// What an earlier attempt has left does not count, since another one takes over. It stays until then.
+	w.exec(`INSERT INTO orchestrator_operations (replica_set, projection, kind, arguments, actor, reason, state)
+		VALUES ('set', 'p2', 'cut-over', jsonb_build_object('from', 'p1', 'to', 'p2', 'until', '2999-01-01T00:00:00Z'), 'anna', '', 'waiting')`)
+	w.exec("UPDATE orchestrator_checkpoints SET hold_at = 3, hold_until = '2999-01-01T00:00:00Z' WHERE projection IN ('p1', 'p2')")
+	before := w.value(changedByAct)
+	require.NoError(t, a.PreviewCutOver(w.patiently(), "p1", "p2"))
+	w.exec("UPDATE orchestrator_checkpoints SET hold_until = '2999-01-02T00:00:00Z' WHERE projection = 'p1'")
+	require.ErrorContains(t, a.PreviewCutOver(w.patiently(), "p1", "p2"), `projection "p1" is held at position 3 until 2999-01-02T00:00:00Z`)
+	w.exec("UPDATE orchestrator_checkpoints SET hold_until = '2999-01-01T00:00:00Z' WHERE projection = 'p1'")
+	assert.Equal(t, before, w.value(changedByAct))
+	w.exec("DELETE FROM orchestrator_operations")
+	w.exec("UPDATE orchestrator_checkpoints SET hold_at = NULL, hold_until = NULL WHERE projection IN ('p1', 'p2')")
 	for want, limits := range map[string]admin.Option{
 		"WithCutOverLimits: apart must not be negative, got -1":              admin.WithCutOverLimits(-1, time.Second),
 		"WithCutOverLimits: pause must be above 0 and at most 10m0s, got 0s": admin.WithCutOverLimits(0, 0),
@@ -78,7 +92,7 @@ func TestACutOverIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	w.exec("INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind) SELECT max(id), 'p2', '', '', '', 'retry' FROM orchestrator_operations")
 	_, err = a.CutOver(w.patiently(), "p1", "p2", "")
-	require.ErrorContains(t, err, "operation 1 waits for one of the projections")
+	require.ErrorContains(t, err, "waits for one of the projections")
 	_, err = a.CutOver(ctx, "p1", "p2", "")
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, r.stop())
@@ -115,7 +129,9 @@ func TestACutOverThatIsTooFarApart(t *testing.T) {
 	w.awaitRunning("set", 1)
 	w.append("ada", 200)
 	w.awaitHandled("p1", 200)
-	_, err := w.admin("set", admin.WithCutOverLimits(0, time.Second)).CutOver(w.patiently(), "p1", "p2", "")
+	exact := w.admin("set", admin.WithCutOverLimits(0, time.Second))
+	require.NoError(t, exact.PreviewCutOver(w.patiently(), "p1", "p2"))
+	_, err := exact.CutOver(w.patiently(), "p1", "p2", "")
 	require.NoError(t, err, "nothing of this is in the scope of p2, which writes that down now and then")
 	require.NoError(t, r.stop())
 
@@ -136,8 +152,11 @@ func TestACutOverThatIsTooFarApart(t *testing.T) {
 	w.exec("UPDATE orchestrator_checkpoints SET position = 10 WHERE projection = 'p3'")
 	w.exec("UPDATE orchestrator_workers SET state = 'running' WHERE started_at = (SELECT max(started_at) FROM orchestrator_workers)")
 	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now()")
-	_, err = w.admin("set", admin.WithCutOverLimits(100, time.Second)).CutOver(w.patiently(), "p2", "p3", "")
+	limited, ended := w.admin("set", admin.WithCutOverLimits(100, time.Second)), make(chan error, 1)
+	go func() { ended <- limited.PreviewCutOver(w.patiently(), "p2", "p3") }()
+	_, err = limited.CutOver(w.patiently(), "p2", "p3", "")
 	require.ErrorIs(t, err, admin.ErrTooFarBehind)
+	refusedAlike(t, await(t, ended, "the preview"), err)
 	require.ErrorContains(t, err, `190 positions, and at most 100 are allowed: "p2" is at 200 to 200, and "p3" at 10 to 10`)
 }
 

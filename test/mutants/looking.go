@@ -14,8 +14,33 @@ var lookingGuards = []guard{
 	},
 	{
 		Name: "previews-change-nothing", File: "admin/importing.go",
-		Old: "err == nil && preview {", New: "err == nil && !preview && ctx == nil {",
+		Old: "	if c.preview {", New: "	if !c.preview && ctx == nil {",
 		Test: "TestAnImportIsPreviewed", Package: "test/face", Promise: "a dry run of an import changes nothing",
+	},
+	{
+		Name: "previews-lock-nothing", File: "admin/operations.go",
+		Old: "	if c.preview {\n		return query\n	}", New: "	if c.preview && query == \"\" {\n		return query\n	}",
+		Test: "TestPreviewsWaitForNobody", Package: "test/face", Promise: "a dry run waits for no handler, and holds none up",
+	},
+	{
+		Name: "previews-of-resets-look-at-cut-overs", File: "admin/reset.go",
+		Old: "	return errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection))", New: "	if c.preview {\n		return nil\n	}\n	return errors.Join(c.notReplaced(ctx, projection), c.notCuttingOver(ctx, projection))",
+		Test: "TestPreviewsRefuseWhatTheActRefuses", Package: "test/face", Promise: "a dry run of a reset fails where the reset would",
+	},
+	{
+		Name: "previews-check-rights", File: "admin/preview.go",
+		Old: "dbrights.Check(ctx, l.tx, needs); err != nil {", New: "dbrights.Check(ctx, l.tx, needs); err != nil && ctx == nil {",
+		Test: "TestEachCommandNeedsItsRightsOnly", Package: "test/face", Promise: "a dry run fails where the role lacks a right of the act",
+	},
+	{
+		Name: "previews-leave-out-earlier-attempts", File: "admin/preview.go",
+		Old: "pieces[i].HeldUntil == one.Until.UnixMicro()", New: "pieces[i].HeldUntil != one.Until.UnixMicro()",
+		Test: "TestACutOverIsRefused", Package: "test/face", Promise: "a dry run of a cut-over does not fail for an attempt that the act would end",
+	},
+	{
+		Name: "dry-runs-find-refusals", File: "cli/outcome.go",
+		Old: "	if c.Bool(\"dry-run\") {\n		if err := refused()", New: "	if c.Bool(\"dry-run\") && c == nil {\n		if err := refused()",
+		Test: "TestEachCommandNeedsItsRightsOnly", Package: "test/face", Promise: "a dry run exits as the act would",
 	},
 	{
 		Name: "errors-are-json-too", File: "cli/exit.go",

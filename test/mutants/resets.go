@@ -54,7 +54,7 @@ var resetGuards = []guard{
 	},
 	{
 		Name: "resets-of-all-versions", File: "admin/reset.go",
-		Old: "		case len(others) > 0:", New: "		case len(others) < 0:",
+		Old: "	case len(others) > 0:\n		return fmt.Errorf(\"the workers", New: "	case len(others) < 0:\n		return fmt.Errorf(\"the workers",
 		Test: "TestAResetThatIsRefused", Package: "test/face", Promise: "a reset is refused while a worker has the projection without Reset",
 	},
 	{

@@ -254,6 +254,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 	if m.err != nil {
 		k.busy = false
 		k.tellWatched(c, false)
+		k.transitions.leads(k, false)
 		k.failed(c, "looking at the replica set", m.err)
 		return
 	}

@@ -33,13 +33,9 @@ func (t *transitionLog) observe(k *coordinator, v replicaset.View) {
 	states[string(replicaset.Dead)] = v.Dead
 	m.WorkerStates(states)
 	leads := replicaset.Leads(k.state, v)
-	m.Leader(leads)
+	t.leads(k, leads)
 	m.LeaderUnlocked(replicaset.LeadsUnlocked(k.state, v))
 	m.Generation(v.Generation.Number)
-	if leads != t.leading {
-		t.leading = leads
-		k.log.Info("leadership changed", "leading", leads)
-	}
 	if me, _ := v.Worker(k.state.Self); me.Drained != t.isDrained {
 		t.isDrained = me.Drained
 		k.log.Info("somebody has drained this worker, or ended that; orchestrator_operations says who and why", "drained", me.Drained)
@@ -58,6 +54,15 @@ func (t *transitionLog) observe(k *coordinator, v replicaset.View) {
 		t.changes(k, g)
 	}
 	t.looked, t.generation = true, g
+}
+
+// leads records whether the worker leads. One that cannot look at the replica set leads nobody.
+func (t *transitionLog) leads(k *coordinator, leads bool) {
+	k.worker.Metrics.Leader(leads)
+	if leads != t.leading {
+		t.leading = leads
+		k.log.Info("leadership changed", "leading", leads)
+	}
 }
 
 // changes records what has become of the generation since the look before.

@@ -200,3 +200,15 @@ func TestAFrozenLeaderBehindAPoolerIsEnded(t *testing.T) {
 	eventually(t, func() bool { return r.count("leader") == 1 }, "it does not lead")
 	assert.Zero(t, r.count("leader_unlocked"))
 }
+
+// A worker that cannot look at the replica set leads nobody, and its metric says so: otherwise nobody is told where no worker reaches the database.
+func TestAWorkerThatSeesNothingDoesNotLead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	r := f.start(nil, &recorder{name: "p"})
+	eventually(t, func() bool { return r.count("leader") == 1 }, "it does not lead")
+	f.exec(`ALTER TABLE orchestrator_generations RENAME TO generations`)
+	eventually(t, func() bool { return r.count("leader") == 0 }, "it seems to lead")
+	f.exec(`ALTER TABLE generations RENAME TO orchestrator_generations`)
+	eventually(t, func() bool { return r.count("leader") == 1 }, "it does not lead again")
+}

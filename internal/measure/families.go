@@ -112,7 +112,7 @@ func (f *families) addReplicaSet() {
 	f.workers = f.gauge("workers", "Workers of the replica set, by state, as this worker sees them.", "state")
 	f.workersLost = f.counter("workers_lost_total", "Workers that this worker declared dead, as the leader; each death is counted once, by one worker.")
 	f.drained = f.gauge("drained", "1 while somebody has drained this worker, so that it gets no partitions, else 0.")
-	f.leader = f.gauge("leader", "1 if this worker leads the replica set, else 0.")
+	f.leader = f.gauge("leader", "1 if this worker leads the replica set, else 0. One that cannot reach the database does not lead.")
 	f.leaderUnlocked = f.gauge("leader_unlocked", "1 while this worker leads though something else than a live worker holds the leader's lock, else 0.")
 	f.generation = f.gauge("generation", "Number of the generation that this worker follows; 0 before the first.")
 	f.generationBlocked = f.gauge("generation_blocked", "1 while a transaction that this worker may not end holds up a new generation, else 0.")

@@ -101,6 +101,11 @@ var membershipGuards = []guard{
 		Test: "TestStoppedOfAnEarlierGenerationIsNoStop", Promise: "a report of an earlier generation does not hide what runs",
 	},
 	{
+		Name: "the-blind-lead-nobody", File: "actors/coordinator.go",
+		Old: "		k.transitions.leads(k, false)\n", New: "",
+		Test: "TestAWorkerThatSeesNothingDoesNotLead", Promise: "a worker that cannot reach the database does not seem to lead",
+	},
+	{
 		Name: "leaders-lock-once", File: "pgcoord/view.go",
 		Old: "WHEN EXISTS (SELECT 1 FROM locks WHERE key = $3 AND pid = pg_backend_pid()) THEN true\n", New: "WHEN EXISTS (SELECT 1 FROM locks WHERE key = $3 AND pid = pg_backend_pid()) THEN pg_try_advisory_lock($3)\n",
 		Test: "TestObserveTakesTheLeadersLockOnce", Promise: "giving up leadership once is enough",

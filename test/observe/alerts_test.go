@@ -120,24 +120,11 @@ func TestAlertsFireAndStop(t *testing.T) {
 
 // appendAlways appends until stop is called.
 func (s *stage) appendAlways() (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(30 * time.Millisecond)
-		defer tick.Stop()
-		for i := 0; ; i++ {
-			select {
-			case <-done:
-				return
-			case <-tick.C:
-				assert.NoError(s.t, pgx.BeginFunc(s.t.Context(), s.db, func(tx pgx.Tx) error { return s.appendTo(tx, fmt.Sprint("stream-", i%20)) }))
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		<-ended
-	}
+	i := 0
+	return s.often(30*time.Millisecond, func() {
+		i++
+		assert.NoError(s.t, pgx.BeginFunc(s.t.Context(), s.db, func(tx pgx.Tx) error { return s.appendTo(tx, fmt.Sprint("stream-", i%20)) }))
+	})
 }
 
 // dashboard is the part of Grafana's file that is tested.

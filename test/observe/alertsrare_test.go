@@ -3,10 +3,6 @@ package observe
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -138,29 +134,4 @@ func (s *stage) takeLeadersLock() (release func()) {
 		require.NoError(s.t, <-taken)
 	}
 	return func() { require.NoError(s.t, conn.Close(context.WithoutCancel(s.t.Context()))) }
-}
-
-// withoutLiveFault are the alerts that only promtool tests, and why.
-var withoutLiveFault = map[string]string{
-	"NoLeader":             "whoever can show metrics and reach the database leads",
-	"LoopStuck":            "no loop of the library gets stuck; test/face stops each of them in turn",
-	"NotificationsAreLost": "a session proves once a minute that notifications arrive, so the test would take minutes",
-}
-
-// No alert is without a fault that has it fire here, but for those that say why.
-func TestEveryAlertHasAFault(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(deploy, "prometheus", "rules.yml"))
-	require.NoError(t, err)
-	var tests strings.Builder
-	for _, file := range []string{"alerts_test.go", "alertsrare_test.go"} {
-		source, err := os.ReadFile(file)
-		require.NoError(t, err)
-		tests.Write(source)
-	}
-	alerts := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(string(text), -1)
-	require.NotEmpty(t, alerts)
-	for _, alert := range alerts {
-		fires := strings.Contains(tests.String(), `awaitAlert(true, "`+alert[1]+`")`)
-		require.NotEqual(t, fires, withoutLiveFault[alert[1]] != "", alert[1])
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 
 // serve is a worker's process. It shows its metrics at the address that it enters into the table addresses.
 func serve(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) error {
+	log = slog.New(fullLog{Handler: log.Handler(), file: os.Getenv(logFullVariable)})
 	pool, err := spec.Target.Pool(ctx, 8)
 	if err != nil {
 		return err
@@ -51,6 +53,30 @@ func serve(ctx context.Context, spec workload.WorkerSpec, log *slog.Logger) erro
 	}
 	return orch.Run(ctx, projections)
 }
+
+// logFullVariable names the file that [fullLog] looks for.
+const logFullVariable = "OBSERVE_LOG_FULL"
+
+// fullLog takes no line while a file exists, as a log whose reader has stopped.
+type fullLog struct {
+	slog.Handler
+	file string
+}
+
+func (l fullLog) Handle(ctx context.Context, r slog.Record) error {
+	for {
+		if _, err := os.Stat(l.file); err != nil {
+			return l.Handler.Handle(ctx, r)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+func (l fullLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	l.Handler = l.Handler.WithAttrs(attrs)
+	return l
+}
+func (l fullLog) WithGroup(name string) slog.Handler { l.Handler = l.Handler.WithGroup(name); return l }
 
 // handler is a projection that fails on the aggregates that the table faults names, and waits as long as the table says.
 type handler string

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -35,11 +36,18 @@ type stage struct {
 	workers map[string]*workload.Process
 
 	coordination time.Duration // the workers' coordination timeout
+	role         string        // the workers' role; empty for the server's owner
+	logFull      string        // while this file exists, the workers' log takes no lines
 }
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{t: t, dsn: pgtest.NewDSN(t), store: eventstore.New(), workers: map[string]*workload.Process{}, coordination: 20 * time.Second}
+	return newStageOn(t, pgtest.NewDSN(t))
+}
+
+func newStageOn(t *testing.T, dsn string) *stage {
+	t.Helper()
+	s := &stage{t: t, dsn: dsn, store: eventstore.New(), workers: map[string]*workload.Process{}, coordination: 20 * time.Second, logFull: filepath.Join(t.TempDir(), "full")}
 	db, err := workload.Target{DSN: s.dsn}.Pool(t.Context(), 8)
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
@@ -67,12 +75,49 @@ func (s *stage) start(name string, projections ...string) {
 		Target: workload.Target{DSN: s.dsn}, ReplicaSet: replicaSet, Name: name,
 		HeartbeatInterval: 300 * time.Millisecond, StaleWorkerTimeout: 2 * time.Second, CoordinationTimeout: s.coordination, PollInterval: 20 * time.Millisecond,
 	}
+	if s.role != "" {
+		config, err := pgx.ParseConfig(s.dsn)
+		require.NoError(s.t, err)
+		spec.Target.DSN = fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable", config.Host, config.Port, s.role, config.Database)
+	}
 	for _, p := range projections {
 		spec.Projections = append(spec.Projections, workload.ProjectionSpec{Name: p})
 	}
+	s.t.Setenv(logFullVariable, s.logFull)
 	p, err := workload.Spawn(spec, s.t.TempDir())
 	require.NoError(s.t, err)
 	s.workers[name] = p
+}
+
+// asRole has the workers that are started from now on connect as a role that may use the tables and is no superuser.
+func (s *stage) asRole(name string) {
+	s.t.Helper()
+	s.role = name
+	s.exec("CREATE ROLE " + s.role + " LOGIN")
+	s.exec("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO " + s.role)
+	s.exec("GRANT SELECT, USAGE ON ALL SEQUENCES IN SCHEMA public TO " + s.role)
+}
+
+// often does something again and again until stop is called.
+func (s *stage) often(every time.Duration, do func()) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				do()
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
 }
 
 func (s *stage) kill(name string) {

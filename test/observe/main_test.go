@@ -76,6 +76,7 @@ func (l fullLog) WithAttrs(attrs []slog.Attr) slog.Handler {
 	l.Handler = l.Handler.WithAttrs(attrs)
 	return l
 }
+
 func (l fullLog) WithGroup(name string) slog.Handler { l.Handler = l.Handler.WithGroup(name); return l }
 
 // handler is a projection that fails on the aggregates that the table faults names, and waits as long as the table says.

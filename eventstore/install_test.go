@@ -56,9 +56,7 @@ func await(t *testing.T, done <-chan error) error {
 func TestAnOpenAppendLetsNoInstallStallOthers(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	open := begin(t, pool, pgx.TxOptions{})
-	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("open", 1))
-	require.NoError(t, err)
+	open := appending(t, s, pool)
 	installed := background(func() error { return s.InstallWakeUp(t.Context(), pool) })
 	var longest time.Duration
 	for range 3 {
@@ -101,9 +99,7 @@ func TestAReaderLetsNoRemovalStallOthers(t *testing.T) {
 func TestAnInstallGivesUpWithItsContext(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
-	open := begin(t, pool, pgx.TxOptions{})
-	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("open", 1))
-	require.NoError(t, err)
+	appending(t, s, pool)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	installed := background(func() error { return s.InstallWakeUp(ctx, pool) })
@@ -245,9 +241,7 @@ func TestInstallsWorkWhateverTheRolesSettingsAre(t *testing.T) {
 		"standard_conforming_strings": "off", "search_path": "public, evil, pg_catalog", "idle_in_transaction_session_timeout": "1s",
 	})
 	exec(t, pool, "ALTER TABLE events OWNER TO "+name+"; GRANT CREATE ON SCHEMA public TO "+name)
-	open := begin(t, pool, pgx.TxOptions{})
-	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("open", 1))
-	require.NoError(t, err)
+	open := appending(t, s, pool)
 	trigger := background(func() error { return s.InstallWakeUp(t.Context(), hostile) })
 	awaitLock(t, pool, "ShareRowExclusiveLock")
 	index := background(func() error { return s.InstallScopeIndex(t.Context(), hostile) })
@@ -260,13 +254,13 @@ func TestInstallsWorkWhateverTheRolesSettingsAre(t *testing.T) {
 	require.NoError(t, await(t, trigger))
 	require.NoError(t, await(t, index))
 	assert.True(t, hasWakeUp(t, s, pool))
-	assert.True(t, hasScopeIndex(t, s, pool))
+	assert.True(t, byScope.isThere(t, s, pool))
 	var timeout string
 	require.NoError(t, hostile.QueryRow(t.Context(), "SHOW statement_timeout").Scan(&timeout))
 	assert.Equal(t, "1s", timeout, "the session is as it was")
 	require.NoError(t, s.RemoveScopeIndex(t.Context(), hostile))
 	require.NoError(t, s.InstallSlotIndex(t.Context(), hostile))
-	assert.True(t, hasSlotIndex(t, s, pool))
+	assert.True(t, bySlot.isThere(t, s, pool))
 	require.NoError(t, s.RemoveSlotIndex(t.Context(), hostile))
 	require.NoError(t, s.RemoveWakeUp(t.Context(), hostile))
 }

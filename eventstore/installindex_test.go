@@ -83,19 +83,17 @@ func TestAnInstallOfTheScopeIndexWaitsForAnother(t *testing.T) {
 		return len(tries) > 1 || len(ours) > 0
 	}, deadline, 10*time.Millisecond, "the install never waited")
 	require.Empty(t, ours, "it did not wait")
-	assert.False(t, hasScopeIndex(t, s, pool))
+	assert.False(t, byScope.isThere(t, s, pool))
 	require.NoError(t, other.Commit(t.Context()))
 	require.NoError(t, await(t, ours))
-	assert.True(t, hasScopeIndex(t, s, pool))
+	assert.True(t, byScope.isThere(t, s, pool))
 }
 
 // Somebody else's build takes no advisory lock, and its index is not valid until it is finished.
 func TestAnIndexThatSomebodyElseFinishesIsNotBuiltAgain(t *testing.T) {
 	t.Parallel()
 	s, pool := newResolved(t)
-	open := begin(t, pool, pgx.TxOptions{})
-	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("a", 1))
-	require.NoError(t, err)
+	open := appending(t, s, pool)
 	theirs := background(func() error {
 		_, err := pool.Exec(t.Context(), "CREATE INDEX CONCURRENTLY "+s.indexName(scopeIndex)+" ON events (aggregate_type, global_position)")
 		return err
@@ -120,18 +118,14 @@ func TestABuildThatIsCancelledLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	before := indexes(t, pool, "events")
-	open := begin(t, pool, pgx.TxOptions{})
-	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("a", 1))
-	require.NoError(t, err)
+	open := appending(t, s, pool)
 	ours := background(func() error { return s.InstallScopeIndex(t.Context(), pool) })
 	exec(t, pool, "SELECT pg_cancel_backend($1)", awaitBuild(t, pool))
 	require.NoError(t, open.Commit(t.Context()))
 	assert.Equal(t, "57014", dbfault.Code(await(t, ours)))
 	assert.Equal(t, before, indexes(t, pool, "events"), "each append pays for an index that is left")
 
-	open = begin(t, pool, pgx.TxOptions{})
-	_, err = s.Append(t.Context(), open, es.Any(), eventsOf("a", 1))
-	require.NoError(t, err)
+	open = appending(t, s, pool)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ours = background(func() error { return s.InstallScopeIndex(ctx, pool) })

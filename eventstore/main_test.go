@@ -131,3 +131,12 @@ func receive(t *testing.T, done <-chan outcome) outcome {
 		return outcome{}
 	}
 }
+
+// appending is a transaction that has appended an event, and is open.
+func appending(t *testing.T, s *Store, pool *pgxpool.Pool) pgx.Tx {
+	t.Helper()
+	open := begin(t, pool, pgx.TxOptions{})
+	_, err := s.Append(t.Context(), open, es.Any(), eventsOf("open", 1))
+	require.NoError(t, err)
+	return open
+}

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/eventtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
@@ -39,16 +40,16 @@ func eachNode(plan node, visit func(node)) {
 	}
 }
 
-// Whatever the statistics say, and however a plan is made, reads by the scope index walk it between both bounds: any other plan looks
-// at all events.
-func TestReadsByTheScopeIndexWalkIt(t *testing.T) {
-	t.Parallel()
+// underEveryPlan runs a test of reads by an index, whatever the statistics say and however a plan is made. There are so many rows.
+func underEveryPlan(
+	t *testing.T, install func(*eventstore.Store, context.Context, eventstore.Execer) error, rows int, test func(t *testing.T, s *store, conn *pgx.Conn),
+) {
+	t.Helper()
 	pgtest.SkipBehindPooler(t, "it prepares a statement and looks at its plan")
-	const rows = 50_000
 	for _, statistics := range []string{"none", "fresh", "stale"} {
 		s, pool := newStore(t)
 		exec(t, pool, "ALTER TABLE events SET (autovacuum_enabled = false)")
-		require.NoError(t, s.InstallScopeIndex(t.Context(), pool))
+		require.NoError(t, install(s.Store, t.Context(), pool))
 		if statistics == "stale" { // of a table with few rows, of one type
 			mustAppend(t, s, pool, es.Any(), eventtest.Numbered("a", 200)...)
 			exec(t, pool, "ANALYZE events")
@@ -60,32 +61,41 @@ func TestReadsByTheScopeIndexWalkIt(t *testing.T) {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			t.Run(statistics+" statistics, "+mode, func(t *testing.T) {
 				t.Parallel()
-				conn := planning(t, pool, mode)
-				for name, q := range indexedQueries(rows) {
-					sql, args, _ := s.statements.read(q)
-					scans, sorts := 0, 0
-					eachNode(explain(t, conn, sql, args), func(n node) {
-						switch n.Type {
-						case "Index Scan", "Index Only Scan":
-							scans++
-							assert.True(t, strings.HasPrefix(n.Index, "pupsourcing_scope_"), name)
-							assert.Contains(t, n.Cond, "(ROW(aggregate_type, global_position) > ROW(", name)
-							assert.Contains(t, n.Cond, "(ROW(aggregate_type, global_position) <= ROW(", name)
-						case "Sort":
-							sorts++
-						default:
-							assert.Contains(t, []string{"Limit", "Nested Loop", "Function Scan", "Aggregate", "CTE Scan", "Result", "Subquery Scan"}, n.Type, name)
-						}
-					})
-					if len(q.AggregateTypes) == 1 {
-						assert.Equal(t, []int{1, 0}, []int{scans, sorts}, name)
-					} else {
-						assert.Equal(t, []int{2, 1}, []int{scans, sorts}, name)
-					}
-				}
+				test(t, s, planning(t, pool, mode))
 			})
 		}
 	}
+}
+
+// Whatever the statistics say, and however a plan is made, reads by the scope index walk it between both bounds: any other plan looks
+// at all events.
+func TestReadsByTheScopeIndexWalkIt(t *testing.T) {
+	t.Parallel()
+	const rows = 50_000
+	underEveryPlan(t, (*eventstore.Store).InstallScopeIndex, rows, func(t *testing.T, s *store, conn *pgx.Conn) {
+		for name, q := range indexedQueries(rows) {
+			sql, args, _ := s.statements.read(q)
+			scans, sorts := 0, 0
+			eachNode(explain(t, conn, sql, args), func(n node) {
+				switch n.Type {
+				case "Index Scan", "Index Only Scan":
+					scans++
+					assert.True(t, strings.HasPrefix(n.Index, "pupsourcing_scope_"), name)
+					assert.Contains(t, n.Cond, "(ROW(aggregate_type, global_position) > ROW(", name)
+					assert.Contains(t, n.Cond, "(ROW(aggregate_type, global_position) <= ROW(", name)
+				case "Sort":
+					sorts++
+				default:
+					assert.Contains(t, []string{"Limit", "Nested Loop", "Function Scan", "Aggregate", "CTE Scan", "Result", "Subquery Scan"}, n.Type, name)
+				}
+			})
+			if len(q.AggregateTypes) == 1 {
+				assert.Equal(t, []int{1, 0}, []int{scans, sorts}, name)
+			} else {
+				assert.Equal(t, []int{2, 1}, []int{scans, sorts}, name)
+			}
+		}
+	})
 }
 
 // indexedQueries are reads by the scope index of every shape.
@@ -273,27 +283,46 @@ func (w *watching) since() []string {
 	return asked
 }
 
+// watchedReader is a reader with a clock of its own. What it asks of the database is noted.
+type watchedReader struct {
+	*Reader
+	store *store
+	db    *watching
+	at    time.Time
+}
+
+func newWatched(s *store, pool DB) *watchedReader {
+	r := &watchedReader{Reader: s.reader(), store: s, db: &watching{DB: pool}, at: time.Now()}
+	r.now = func() time.Time { return r.at }
+	return r
+}
+
+// read reads a query, which must find what one statement finds, unless its bytes are bounded. It returns what the reader asked.
+func (r *watchedReader) read(t *testing.T, q Query) []string {
+	t.Helper()
+	want, err := r.store.page(t.Context(), r.db.DB, q)
+	require.NoError(t, err)
+	got, err := r.Read(t.Context(), r.db, q)
+	require.NoError(t, err)
+	if q.MaxBytes == 0 {
+		assert.Equal(t, want.Events, got.Events)
+		assert.Equal(t, q.UpTo, got.UpTo)
+	}
+	return r.db.since()
+}
+
 func TestAReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
 	t.Parallel()
 	s, pool := newResolved(t)
 	fillTypes(t, pool, mostWalked-1000)
 	last, err := s.LatestPosition(t.Context(), pool)
 	require.NoError(t, err)
-	db, r := &watching{DB: pool}, s.reader()
+	r := newWatched(s, pool)
 	read := func(upTo int64, types ...string) []string {
 		t.Helper()
-		q := Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: upTo, Limit: 20_000, AggregateTypes: types}
-		want, err := s.page(t.Context(), pool, q)
-		require.NoError(t, err)
-		got, err := r.Read(t.Context(), db, q)
-		require.NoError(t, err)
-		assert.Equal(t, want.Events, got.Events)
-		assert.Equal(t, upTo, got.UpTo)
-		return db.since()
+		return r.read(t, Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: upTo, Limit: 20_000, AggregateTypes: types})
 	}
-	now := time.Now()
-	r.now = func() time.Time { return now }
-	later := func(d time.Duration) { now = now.Add(d) }
+	later := func(d time.Duration) { r.at = r.at.Add(d) }
 
 	assert.Equal(t, []string{"plain"}, read(last), "all types are wanted")
 	assert.Equal(t, []string{"plain"}, read(fewPositions, "Few"), "a small read")
@@ -315,6 +344,6 @@ func TestAReaderUsesTheIndexWhereItIsThereAndPays(t *testing.T) {
 
 	pool.Close()
 	later(indexMissed)
-	_, err = r.Read(t.Context(), db, Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: 1, AggregateTypes: []string{"Few"}})
+	_, err = r.Read(t.Context(), r.db, Query{Pieces: []slot.Piece{{Range: slot.All()}}, UpTo: last, Limit: 1, AggregateTypes: []string{"Few"}})
 	require.ErrorContains(t, err, "looking for the scope index")
 }

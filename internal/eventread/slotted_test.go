@@ -7,14 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/eventtest"
-	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // eighth is an eighth of the slots, after a position.
@@ -26,45 +25,27 @@ func eighth(after int64) []slot.Piece {
 // cheap: it would compile a statement that it takes for dear.
 func TestReadsByTheSlotIndexUseIt(t *testing.T) {
 	t.Parallel()
-	pgtest.SkipBehindPooler(t, "it prepares a statement and looks at its plan")
 	const rows = 50_000
-	for _, statistics := range []string{"none", "fresh", "stale"} {
-		s, pool := newStore(t)
-		exec(t, pool, "ALTER TABLE events SET (autovacuum_enabled = false)")
-		require.NoError(t, s.InstallSlotIndex(t.Context(), pool))
-		if statistics == "stale" {
-			mustAppend(t, s, pool, es.Any(), eventtest.Numbered("a", 200)...)
-			exec(t, pool, "ANALYZE events")
-		}
-		fillTypes(t, pool, rows)
-		if statistics == "fresh" {
-			exec(t, pool, "ANALYZE events")
-		}
-		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
-			t.Run(statistics+" statistics, "+mode, func(t *testing.T) {
-				t.Parallel()
-				conn := planning(t, pool, mode)
-				for name, q := range slottedQueries(rows) {
-					sql, args, _ := s.statements.read(q)
-					scans := 0
-					plan := explain(t, conn, sql, args)
-					eachNode(plan, func(n node) {
-						switch n.Type {
-						case "Index Scan", "Bitmap Index Scan":
-							scans++
-							assert.True(t, strings.HasPrefix(n.Index, "pupsourcing_slot_"), name)
-							assert.Contains(t, n.Cond, ">= part.low", name)
-							assert.Contains(t, n.Cond, "< part.high", name)
-						default:
-							assert.Contains(t, []string{"Limit", "Nested Loop", "Function Scan", "Result", "Bitmap Heap Scan", "Subquery Scan"}, n.Type, name)
-						}
-					})
-					assert.Equal(t, 1, scans, name)
-					assert.Less(t, plan.Cost, 20_000.0, name)
+	underEveryPlan(t, (*eventstore.Store).InstallSlotIndex, rows, func(t *testing.T, s *store, conn *pgx.Conn) {
+		for name, q := range slottedQueries(rows) {
+			sql, args, _ := s.statements.read(q)
+			scans := 0
+			plan := explain(t, conn, sql, args)
+			eachNode(plan, func(n node) {
+				switch n.Type {
+				case "Index Scan", "Bitmap Index Scan":
+					scans++
+					assert.True(t, strings.HasPrefix(n.Index, "pupsourcing_slot_"), name)
+					assert.Contains(t, n.Cond, ">= part.low", name)
+					assert.Contains(t, n.Cond, "< part.high", name)
+				default:
+					assert.Contains(t, []string{"Limit", "Nested Loop", "Function Scan", "Result", "Bitmap Heap Scan", "Subquery Scan"}, n.Type, name)
 				}
 			})
+			assert.Equal(t, 1, scans, name)
+			assert.Less(t, plan.Cost, 20_000.0, name)
 		}
-	}
+	})
 }
 
 // slottedQueries are reads by the slot index of every shape.
@@ -205,22 +186,9 @@ func TestAReaderUsesTheSlotIndexWhereItIsThereAndPays(t *testing.T) {
 	fillTypes(t, pool, 12_000)
 	last, err := s.LatestPosition(t.Context(), pool)
 	require.NoError(t, err)
-	db, r := &watching{DB: pool}, s.reader()
-	now := time.Now()
-	r.now = func() time.Time { return now }
+	r := newWatched(s, pool)
 	query := Query{Pieces: eighth(0), UpTo: last, Limit: 20_000}
-	read := func(q Query) []string {
-		t.Helper()
-		want, err := s.page(t.Context(), pool, q)
-		require.NoError(t, err)
-		got, err := r.Read(t.Context(), db, q)
-		require.NoError(t, err)
-		if q.MaxBytes == 0 {
-			assert.Equal(t, want.Events, got.Events)
-			assert.Equal(t, q.UpTo, got.UpTo)
-		}
-		return db.since()
-	}
+	read := func(q Query) []string { return r.read(t, q) }
 	with := func(change func(*Query)) Query {
 		q := query
 		change(&q)
@@ -229,7 +197,7 @@ func TestAReaderUsesTheSlotIndexWhereItIsThereAndPays(t *testing.T) {
 	assert.Equal(t, []string{"look", "plain"}, read(query))
 	assert.Equal(t, []string{"plain"}, read(query), "it was not there a moment ago")
 	require.NoError(t, s.InstallSlotIndex(t.Context(), pool))
-	now = now.Add(indexMissed)
+	r.at = r.at.Add(indexMissed)
 	assert.Equal(t, []string{"look", "slots"}, read(query))
 	assert.Equal(t, []string{"slots"}, read(query), "it was there a moment ago")
 	assert.Equal(t, []string{"plain"}, read(with(func(q *Query) { q.Limit = leastSlotted - 1; q.UpTo = 5000 })), "a block may not be complete")
@@ -242,16 +210,16 @@ func TestAReaderUsesTheSlotIndexWhereItIsThereAndPays(t *testing.T) {
 	large := with(func(q *Query) { q.MaxBytes = 2000 })
 	assert.Equal(t, []string{"slots", "plain"}, read(large), "a block has too many bytes")
 	assert.Equal(t, []string{"plain"}, read(large), "it had a moment ago")
-	now = now.Add(largeKeeps)
+	r.at = r.at.Add(largeKeeps)
 	assert.Equal(t, []string{"look", "slots"}, read(query))
 
 	require.NoError(t, s.RemoveSlotIndex(t.Context(), pool))
 	assert.Equal(t, []string{"slots"}, read(query), "it is slow without, and right")
-	now = now.Add(indexKeeps)
+	r.at = r.at.Add(indexKeeps)
 	assert.Equal(t, []string{"look", "plain"}, read(query))
 	pool.Close()
-	now = now.Add(indexMissed)
-	_, err = r.Read(t.Context(), db, query)
+	r.at = r.at.Add(indexMissed)
+	_, err = r.Read(t.Context(), r.db, query)
 	require.ErrorContains(t, err, "looking for the slot index")
 }
 

@@ -50,7 +50,7 @@ var installGuards = []guard{
 	{
 		Name: "index-of-this-form", File: "eventstore/slotindex.go",
 		Old: "= 'global_position>>10<<16|hashtextextendedaggregate_id,0&65535'`", New: "<> ''`",
-		Test: "TestSlotIndexIsRecognisedByWhatItServes", Promise: "reads use no index that does not serve them, which would look at all events for each block",
+		Test: "TestOptionalIndexesAreRecognisedByWhatTheyServe", Promise: "reads use no index that does not serve them, which would look at all events for each block",
 	},
 	{
 		Name: "nested-install-ends", File: "eventstore/install.go",

@@ -14,7 +14,7 @@
 //	workers                         gauge      state                  Workers of the replica set, by state, as this worker sees them.
 //	workers_lost_total              counter                           Workers that this worker declared dead, as the leader; each death is counted once, by one worker.
 //	drained                         gauge                             1 while somebody has drained this worker, so that it gets no partitions, else 0.
-//	leader                          gauge                             1 if this worker leads the replica set, else 0.
+//	leader                          gauge                             1 if this worker leads the replica set, else 0. One that cannot reach the database does not lead.
 //	leader_unlocked                 gauge                             1 while this worker leads though something else than a live worker holds the leader's lock, else 0.
 //	generation                      gauge                             Number of the generation that this worker follows; 0 before the first.
 //	generation_blocked              gauge                             1 while a transaction that this worker may not end holds up a new generation, else 0.

@@ -305,6 +305,7 @@ func TestALetterWithoutItsEvent(t *testing.T) {
 // What a handler has deferred to the end of the transaction is part of a trial.
 func TestATrialChecksWhatIsDeferred(t *testing.T) {
 	directOnly(t)
+	skipHostile(t, "session_replication_role checks no foreign keys")
 	w := newWorld(t)
 	w.append("ada", 2)
 	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})

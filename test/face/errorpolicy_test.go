@@ -90,7 +90,7 @@ func TestNothingIsSkippedWithoutALetter(t *testing.T) {
 	w.append("ada", 3)
 	w.exec("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION $$no letters$$; END'")
 	w.exec("CREATE TRIGGER refuse BEFORE INSERT ON orchestrator_dead_letters EXECUTE FUNCTION refuse()")
-	w.exec("ALTER TABLE orchestrator_dead_letters ENABLE ALWAYS TRIGGER refuse") // also with session_replication_role
+	w.alwaysFire("refuse")
 	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Then: projection.Skip})),
 		recorder{name: "p", before: poisoned(projection.Permanent(errBad), 2)})
 	w.logs.await(t, "no letters")

@@ -145,6 +145,20 @@ func (w *world) role(name, options string) string {
 	return name
 }
 
+// alwaysFire has the triggers that call a function fire whatever session_replication_role is.
+func (w *world) alwaysFire(function string) {
+	w.t.Helper()
+	rows, err := w.db.Query(w.t.Context(), `SELECT format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', t.tgrelid::regclass, t.tgname)
+		FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid WHERE p.proname = $1 AND NOT t.tgisinternal`, function)
+	require.NoError(w.t, err)
+	statements, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(w.t, err)
+	require.NotEmpty(w.t, statements)
+	for _, statement := range statements {
+		w.exec(statement)
+	}
+}
+
 // with makes the application use a pool of its own, whose configuration change alters.
 func (w *world) with(change func(*pgxpool.Config)) {
 	w.t.Helper()

@@ -164,6 +164,7 @@ func TestAMoveIsAllOrNothing(t *testing.T) {
 	w.exec(`CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); RETURN NULL; END $$`)
 	for _, at := range []string{"UPDATE ON orchestrator_checkpoints", "UPDATE ON orchestrator_dead_letters", "UPDATE ON orchestrator_parked_aggregates", "UPDATE ON orchestrator_operations", "INSERT ON orchestrator_operations"} {
 		w.exec(fmt.Sprintf("CREATE TRIGGER fails AFTER %s EXECUTE FUNCTION fail()", at))
+		w.alwaysFire("fail")
 		require.Error(t, a.Move(t.Context(), "users", "new", ""), at)
 		assert.Equal(t, "old", w.value(sets), at)
 		w.exec("DROP TRIGGER fails ON " + at[len("UPDATE ON "):])

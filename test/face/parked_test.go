@@ -146,6 +146,7 @@ func TestAStopThatIsEndedAtOnce(t *testing.T) {
 		RETURN NULL;
 	END $$`)
 	w.exec("CREATE TRIGGER end_stop AFTER UPDATE ON orchestrator_checkpoints FOR EACH ROW WHEN (NEW.stopped_at IS NOT NULL) EXECUTE FUNCTION end_stop()")
+	w.alwaysFire("end_stop")
 	w.appendInTurn(3, "ada", "grace", "alan")
 	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Park, MaxParkedEvents: 2})),
 		recorder{name: "p", before: poisoned(errBad, 1)})

@@ -124,6 +124,8 @@ func TestAResetIsAllOrNothing(t *testing.T) {
 			RETURN NULL;
 		END $$`)
 	w.exec("CREATE CONSTRAINT TRIGGER late AFTER DELETE ON handled DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION kill_late()")
+	w.alwaysFire("kill")
+	w.alwaysFire("kill_late")
 	const sqlEnd = "SELECT CASE WHEN (SELECT at FROM killing) = 'the end of Reset' AND nextval('kills') = 1 THEN pg_terminate_backend(pg_backend_pid()) END"
 	end := func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, sqlEnd)

@@ -109,7 +109,8 @@ func TestSlotIndexComesAndGoes(t *testing.T) {
 	eventually(t, func() bool { // the workers find out within seconds
 		w.appendMany(many)
 		w.awaitAllInScope("refunds")
-		return w.indexScans("slot") != "0"
+		_, hostile := hostileMode() // which has the planner avoid indexes
+		return hostile || w.indexScans("slot") != "0"
 	}, func() string { return "the slot index was never used" })
 
 	w.appendMany(many)

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime/pprof"
 	"sync"
 	"syscall"
-)
 
-// jobVariable holds the job of a process that this program started.
-const jobVariable = "ORCHESTRATOR_BENCH_JOB"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/child"
+)
 
 // job is what a process does.
 type job struct {
@@ -58,21 +56,9 @@ const (
 
 // serveIfAsked does the job, and exits, in a process that has one.
 func serveIfAsked() {
-	encoded, asked := os.LookupEnv(jobVariable)
-	if !asked {
-		return
+	if j, asked := child.Asked[job](); asked {
+		child.Exit(serve(j))
 	}
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
-	var j job
-	if err := json.Unmarshal([]byte(encoded), &j); err != nil {
-		fmt.Fprintln(os.Stderr, "bench: reading the job:", err)
-		os.Exit(1)
-	}
-	if err := serve(j); err != nil {
-		fmt.Fprintf(os.Stderr, "bench: %s: %v\n", j.Kind, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
 }
 
 // serve runs the job and answers the parent until it says stop.

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"time"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/child"
 )
 
 const (
@@ -23,44 +24,25 @@ const (
 // process is this program, started again for a job. Only the goroutine that measures uses it. It ends when its input does, so
 // also when this program does.
 type process struct {
+	*child.Process
 	job     job
-	command *exec.Cmd
-	in      io.WriteCloser
 	out     *json.Decoder
 	stopped bool
 }
 
 // start starts a process. The caller stops or kills it.
 func start(j job) (*process, error) {
-	program, err := os.Executable()
+	p, err := child.Start(j, child.Options{Stderr: os.Stderr, Answers: true})
 	if err != nil {
-		return nil, err
-	}
-	encoded, err := json.Marshal(j)
-	if err != nil {
-		return nil, err
-	}
-	p := &process{job: j, command: exec.Command(program)}
-	p.command.Env = append(os.Environ(), jobVariable+"="+string(encoded))
-	p.command.Stderr = os.Stderr
-	if p.in, err = p.command.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.command.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	p.out = json.NewDecoder(out)
-	if err := p.command.Start(); err != nil {
 		return nil, fmt.Errorf("starting a process for %s: %w", j.Kind, err)
 	}
-	return p, nil
+	return &process{Process: p, job: j, out: json.NewDecoder(p.Out)}, nil
 }
 
 // ask says a word and returns the answer.
 func (p *process) ask(word string) (outcome, error) {
 	var o outcome
-	if _, err := io.WriteString(p.in, word+"\n"); err != nil {
+	if _, err := io.WriteString(p.In, word+"\n"); err != nil {
 		return o, fmt.Errorf("speaking to the process for %s: %w", p.job.Kind, err)
 	}
 	if err := p.out.Decode(&o); err != nil {
@@ -89,19 +71,20 @@ func (p *process) until(ctx context.Context, wanted func(outcome) bool) error {
 
 // stop asks the process to end, waits until it has, and returns its last outcome.
 func (p *process) stop() (outcome, error) {
-	timer := time.AfterFunc(stopPatience, func() { _ = p.command.Process.Kill() })
+	timer := time.AfterFunc(stopPatience, func() { _ = p.Kill() })
 	defer timer.Stop()
 	o, err := p.ask(wordStop)
 	p.stopped = true
-	return o, errors.Join(err, p.in.Close(), p.command.Wait())
+	return o, errors.Join(err, p.Outcome(), p.Out.Close())
 }
 
 // kill ends a process that was not stopped.
 func (p *process) kill() {
 	if !p.stopped {
 		p.stopped = true
-		_ = p.command.Process.Kill()
-		_ = p.command.Wait()
+		_ = p.Kill()
+		_ = p.Outcome()
+		_ = p.Out.Close()
 	}
 }
 

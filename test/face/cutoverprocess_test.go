@@ -3,11 +3,8 @@ package face
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -20,30 +17,24 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/child"
 )
 
-// What the variables make of this program: a worker that runs both versions, or somebody who cuts over.
-const (
-	childVariable    = "CUT_OVER_CHILD"
-	databaseVariable = "CUT_OVER_DATABASE"
-)
+// task is what a child of TestEachEffectOnceThoughProcessesAreKilled or TestAResetWhoseProcessIsKilled does: it is a worker that runs both versions, or somebody who
+// cuts over, or one that is to die in a reset.
+type task struct{ Kind, Database string }
 
-// child runs a child of TestEachEffectOnceThoughProcessesAreKilled or TestAResetWhoseProcessIsKilled. It ends with its parent.
-func child(kind string) error {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	if strings.HasPrefix(kind, "resetting") {
-		return resettingChild(ctx, kind)
+// runChild runs a child.
+func runChild(ctx context.Context, task task) error {
+	if strings.HasPrefix(task.Kind, "resetting") {
+		return resettingChild(ctx, task)
 	}
-	pool, err := pgxpool.New(ctx, os.Getenv(databaseVariable))
+	pool, err := pgxpool.New(ctx, task.Database)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if kind == "operator" {
+	if task.Kind == "operator" {
 		a, err := admin.New(pool, eventstore.New(), "set", admin.WithCutOverLimits(10_000, 2*time.Second))
 		if err != nil {
 			return err
@@ -60,43 +51,19 @@ func child(kind string) error {
 	return orch.Run(ctx, []projection.Projection{oldVersion(), next})
 }
 
-// childProcess is a running child.
-type childProcess struct {
-	process *os.Process
-	ended   chan struct{}
-}
-
 // spawn starts a child.
-func spawn(t *testing.T, kind, database string) childProcess {
+func spawn(t *testing.T, kind, database string) *child.Process {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), childVariable+"="+kind, databaseVariable+"="+database)
-	_, err := cmd.StdinPipe()
+	c, err := child.Start(task{kind, database}, child.Options{})
 	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	c := childProcess{cmd.Process, make(chan struct{})}
-	go func() {
-		defer close(c.ended)
-		_ = cmd.Wait()
-	}()
-	t.Cleanup(c.kill)
+	t.Cleanup(func() { kill(c) })
 	return c
 }
 
 // kill ends a child at once.
-func (c childProcess) kill() {
-	_ = c.process.Kill()
-	<-c.ended
-}
-
-// alive says whether a child still runs.
-func (c childProcess) alive() bool {
-	select {
-	case <-c.ended:
-		return false
-	default:
-		return true
-	}
+func kill(c *child.Process) {
+	_ = c.Kill()
+	_ = c.Outcome()
 }
 
 // Processes that handle, and those that cut over, are killed with -9, again and again. Each event has one effect.
@@ -108,7 +75,7 @@ func TestEachEffectOnceThoughProcessesAreKilled(t *testing.T) {
 	for i := range ids {
 		ids[i] = fmt.Sprint("user ", i)
 	}
-	workers := []childProcess{spawn(t, "worker", database), spawn(t, "worker", database)}
+	workers := []*child.Process{spawn(t, "worker", database), spawn(t, "worker", database)}
 	w.awaitRunning("set", 2)
 	total := 0
 	appends := func() {
@@ -120,18 +87,18 @@ func TestEachEffectOnceThoughProcessesAreKilled(t *testing.T) {
 		appends()
 		operator := spawn(t, "operator", database)
 		if n%2 == 0 { // it is killed when both are held, or soon after, or before
-			eventually(t, func() bool { return w.value(holdsBegun) == "true" || w.value(over) == "1" || !operator.alive() }, func() string { return "a cut-over" })
+			eventually(t, func() bool { return w.value(holdsBegun) == "true" || w.value(over) == "1" || operator.Ended() }, func() string { return "a cut-over" })
 		} else {
 			<-time.After(time.Duration(rand.IntN(200)) * time.Millisecond) // to be killed at any moment
 		}
-		operator.kill()
-		workers[n%2].kill()
+		kill(operator)
+		kill(workers[n%2])
 		workers[n%2] = spawn(t, "worker", database)
 	}
 	appends()
 	eventually(t, func() bool {
 		operator := spawn(t, "operator", database)
-		<-operator.ended
+		<-operator.Done()
 		return w.value(over) == "1"
 	}, func() string { return "the cut-over" })
 	t.Logf("cut-overs: %s", w.value("SELECT state, count(*), sum((arguments ? 'until')::int) FROM orchestrator_operations GROUP BY 1 ORDER BY 1"))

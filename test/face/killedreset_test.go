@@ -24,6 +24,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/child"
 )
 
 // Kinds of children that are killed in a reset.
@@ -83,14 +84,15 @@ func (c *watched) Write(b []byte) (int, error) {
 }
 
 // resettingChild runs a child that is to die in the reset of a projection: its kind is followed by the moment and the projection.
-func resettingChild(ctx context.Context, kind string) error {
+func resettingChild(ctx context.Context, task task) error {
+	kind := task.Kind
 	fields := strings.Fields(strings.TrimPrefix(strings.TrimPrefix(kind, resettingWorker), resettingCaller))
 	at, err := strconv.ParseInt(fields[0], 10, 64)
 	if err != nil {
 		return err
 	}
 	row, name := &deathRow{at: at}, fields[1]
-	config, err := pgxpool.ParseConfig(os.Getenv(databaseVariable))
+	config, err := pgxpool.ParseConfig(task.Database)
 	if err != nil {
 		return err
 	}
@@ -160,7 +162,7 @@ func TestAResetWhoseProcessIsKilled(t *testing.T) {
 					}
 					require.NoError(t, r.stop())
 				}
-				var children []childProcess
+				var children []*child.Process
 				for at, name := range names {
 					children = append(children, spawn(t, fmt.Sprintf("%s %d %s", kind, first+at, name), w.db.Config().ConnString()))
 				}
@@ -170,7 +172,7 @@ func TestAResetWhoseProcessIsKilled(t *testing.T) {
 						w.await("running", "SELECT state FROM orchestrator_workers WHERE replica_set = $1", name)
 						w.resetUntil(name, children[at])
 					}
-					await(t, children[at].ended, "the child to end")
+					await(t, children[at].Done(), "the child to end")
 					assert.Equal(t, "0", w.value(strings.ReplaceAll(inconsistent, "'p'", "'"+name+"'")), "%s at %d", kind, first+at)
 					if w.value("SELECT count(*) FROM orchestrator_operations WHERE projection = $1 AND state = 'done'", name) == "1" {
 						done++
@@ -188,7 +190,7 @@ func TestAResetWhoseProcessIsKilled(t *testing.T) {
 }
 
 // resetUntil asks for a reset until it is done, or the child has ended.
-func (w *world) resetUntil(name string, c childProcess) {
+func (w *world) resetUntil(name string, c *child.Process) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.patiently())
 	defer cancel()
@@ -197,8 +199,8 @@ func (w *world) resetUntil(name string, c childProcess) {
 	select {
 	case err := <-done:
 		require.NoError(w.t, err)
-		c.kill()
-	case <-c.ended:
+		kill(c)
+	case <-c.Done():
 		cancel()
 		if err := <-done; err != nil {
 			require.ErrorIs(w.t, err, context.Canceled)

@@ -15,60 +15,51 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/child"
 )
 
-// taskVariable makes the test binary do one of runTask's tasks instead of testing.
-const taskVariable = "PGTEST_TASK"
-
-// runTask starts a child, prints "<the child's pid> <its directory>" and then waits to be killed, or for the end of its input.
-func runTask(task string) int {
+// runTask starts a process, prints "<its pid> <its directory>" and then waits to be killed.
+func runTask(ctx context.Context, task string) error {
 	switch task {
 	case "server":
-		c, err := Start(context.Background(), Options{})
+		c, err := Start(ctx, Options{})
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+			return err
 		}
 		fmt.Println(c.server.pid, c.home.dir)
 	case "watchdog":
-		child := exec.Command("sleep", "600")
-		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		if err := child.Start(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+		sleeping := exec.Command("sleep", "600")
+		sleeping.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := sleeping.Start(); err != nil {
+			return err
 		}
-		if _, err := watchdog(child.Process.Pid); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+		if _, err := watchdog(sleeping.Process.Pid); err != nil {
+			return err
 		}
-		fmt.Println(child.Process.Pid, "-")
+		fmt.Println(sleeping.Process.Pid, "-")
 	}
-	_, _ = os.Stdin.Read(make([]byte, 1))
-	return 0
+	<-ctx.Done()
+	return nil
 }
 
-// startTask runs a task in another process, and returns a function that kills it, the pid of its child and its directory.
+// startTask runs a task in another process, and returns a function that kills it, the pid of what it has started and its directory.
 func startTask(t *testing.T, task string) (kill func(), pid int, dir string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), taskVariable+"="+task)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
+	c, err := child.Start(task, child.Options{Stderr: os.Stderr, Answers: true})
 	require.NoError(t, err)
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
+		_ = c.In.Close()
+		_ = c.Outcome()
+		_ = c.Out.Close()
 	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	line, err := bufio.NewReader(c.Out).ReadString('\n')
 	require.NoError(t, err)
 	first, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
 	pid, err = strconv.Atoi(first)
 	require.NoError(t, err)
 	require.True(t, alive(pid))
-	return func() { require.NoError(t, cmd.Process.Kill()) }, pid, dir
+	return func() { require.NoError(t, c.Kill()) }, pid, dir
 }
 
 func TestKilledProcessLeavesNoServer(t *testing.T) {

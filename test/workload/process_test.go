@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/child"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -174,7 +175,7 @@ func TestAWorkerThatCannotRunExits(t *testing.T) {
 	p := started(t, spec)
 	var exit *exec.ExitError
 	require.ErrorAs(t, awaitEnd(t, p), &exit)
-	assert.Equal(t, ExitFailed, exit.ExitCode())
+	assert.Equal(t, child.ExitFailed, exit.ExitCode())
 	log, err := os.ReadFile(p.LogFile)
 	require.NoError(t, err)
 	assert.Contains(t, string(log), "reading the database's address")

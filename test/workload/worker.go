@@ -2,19 +2,16 @@ package workload
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/child"
 )
 
 // WorkerSpec is all that a worker's process must know. Durations and numbers left zero are the library's defaults.
@@ -41,60 +38,26 @@ type WorkerSpec struct {
 	Through []string `json:"-"`
 }
 
-// specVariable carries the spec, as JSON, to a worker's process.
-const specVariable = "WORKLOAD_WORKER"
+// ServeIfAsked makes this process a worker if [Spawn] started it as one; then it does not return. Otherwise it does nothing. The worker leaves at SIGTERM.
+func ServeIfAsked() { ServeCustomIfAsked(serve) }
 
-// Exit codes of a worker's process.
-const (
-	ExitOK       = 0
-	ExitFailed   = 1
-	ExitOrphaned = 3 // the process that started it is gone
-)
-
-// ServeIfAsked makes this process a worker if [Spawn] started it as one; then it does not return. Otherwise it does nothing.
-func ServeIfAsked() {
-	encoded, asked := os.LookupEnv(specVariable)
-	if !asked {
-		return
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	var spec WorkerSpec
-	err := json.Unmarshal([]byte(encoded), &spec)
-	if err == nil {
-		err = serve(spec, log)
-	}
-	if err != nil {
-		log.Error("the worker failed", "error", err)
-		os.Exit(ExitFailed)
-	}
-	os.Exit(ExitOK)
+// ServeCustomIfAsked is [ServeIfAsked] for programs whose workers have projections of their own: run is the worker, and is to
+// return when ctx ends, which SIGTERM makes it do.
+func ServeCustomIfAsked(run func(ctx context.Context, spec WorkerSpec, log *slog.Logger) error) {
+	child.Serve(func(ctx context.Context, spec WorkerSpec) error {
+		return run(ctx, spec, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	})
 }
 
-// serve runs the worker until SIGTERM. The terminal's SIGINT is for the parent, which stops its workers in its own order.
-func serve(spec WorkerSpec, log *slog.Logger) error {
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	go exitWithParent(os.Stdin, log)
-	return spec.run(ctx, log)
-}
-
-// exitWithParent ends the process when the other end of the pipe, which the parent holds, is closed.
-func exitWithParent(pipe io.Reader, log *slog.Logger) {
-	_, err := io.Copy(io.Discard, pipe)
-	log.Warn("the process that started this worker is gone", "error", err)
-	os.Exit(ExitOrphaned)
-}
-
-// run runs the worker until ctx ends.
-func (s WorkerSpec) run(ctx context.Context, log *slog.Logger) error {
+// serve runs the worker until ctx ends.
+func serve(ctx context.Context, s WorkerSpec, log *slog.Logger) error {
 	orElse(&s.PoolSize, 8)
 	pool, err := s.Target.Pool(ctx, s.PoolSize)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), s.ReplicaSet, s.options(log)...)
+	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(log)), s.ReplicaSet, s.Options(log)...)
 	if err != nil {
 		return err
 	}
@@ -113,8 +76,8 @@ func (s WorkerSpec) run(ctx context.Context, log *slog.Logger) error {
 	return nil
 }
 
-// options are the library's options that the spec sets.
-func (s WorkerSpec) options(log *slog.Logger) []orchestrator.Option {
+// Options are the library's options that the spec sets, the logger among them.
+func (s WorkerSpec) Options(log *slog.Logger) []orchestrator.Option {
 	options := []orchestrator.Option{orchestrator.WithWorkerName(s.Name), orchestrator.WithLogger(log)}
 	for _, o := range []struct {
 		value time.Duration

@@ -4,4 +4,7 @@ ALTER TABLE {{schema}}orchestrator_requests
     DROP CONSTRAINT orchestrator_requests_kind_check,
     ADD CONSTRAINT orchestrator_requests_kind_check CHECK (kind IN ('retry', 'try'));
 DROP TABLE {{schema}}orchestrator_drains;
+-- What these workers have declared is lost. One that still runs enters again, and declares
+-- it again when the tables can hold it.
+DELETE FROM {{schema}}orchestrator_workers WHERE resettable <> '{}';
 ALTER TABLE {{schema}}orchestrator_workers DROP COLUMN resettable, DROP COLUMN drained;

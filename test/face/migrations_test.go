@@ -12,7 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
@@ -77,4 +79,35 @@ func TestWorkersGoOnWithNewerTables(t *testing.T) {
 	w.append("grace", 1)
 	w.awaitHandled("users", 2)
 	require.NoError(t, r.stop())
+}
+
+// Tables that go back below the versions that hold what workers declare, and up again, forget these workers, not what they declare: those that run enter again by
+// themselves, and an operator can reset and cut over as before. What a worker that has ended had declared is unknown then, and not taken for nothing.
+func TestDeclarationsOutlastMigrationsDownAndUp(t *testing.T) {
+	directOnly(t)
+	w := withEffects(newWorld(t))
+	w.troubled = true
+	w.append("ada", 3)
+	second := newVersion()
+	r := start(t, w.orchestrator("set"), recorder{name: "p1"}, second)
+	w.awaitHandled("p2", 3)
+	require.NoError(t, r.stop())
+	third := succeeding{acting{recorder{name: "p3"}}, "p2"}
+	start(t, w.orchestrator("set"), rebuildable{recorder: recorder{name: "p"}}, recorder{name: "q"}, third)
+	w.awaitHandled("p", 3)
+	w.awaitHandled("p3", 3)
+	const declared = `SELECT resettable::text, replaces::text FROM orchestrator_workers WHERE state = 'running'`
+	before := w.value(declared)
+	require.Equal(t, `{p} {"p3": "p2"}`, before)
+
+	require.NoError(t, migrations.Down(t.Context(), w.db, "", migrations.Latest()-5))
+	w.append("ada", 1)
+	require.NoError(t, orchestrator.RunMigrationsContext(t.Context(), w.db))
+	w.await(before, declared)
+	w.awaitHandled("q", 4)
+	require.NoError(t, w.admin("set").Reset(w.patiently(), "p", admin.Start(), ""))
+	w.awaitHandled("p", 4)
+	w.requireOrder("p")
+	_, err := w.admin("set").CutOver(w.patiently(), "p2", "p3", "")
+	require.ErrorContains(t, err, `no worker is on record that has run projection "p2", so it is not known whether it has taken over from another one itself`)
 }

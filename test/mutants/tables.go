@@ -18,6 +18,16 @@ var tableGuards = []guard{
 		Test: "TestTablesThatTheStoreCannotUseAreRefused", Package: "eventstore", Promise: "tables that were there are adopted only if the store can use them",
 	},
 	{
+		Name: "resets-declared-again", File: "migrations/000006_resets_and_drains.down.sql",
+		Old: "DELETE FROM {{schema}}orchestrator_workers WHERE resettable <> '{}';", New: "",
+		Test: "TestDeclarationsOutlastMigrationsDownAndUp", Package: "test/face", Promise: "a worker whose projections can be reset says so again after the tables went back and up again",
+	},
+	{
+		Name: "successions-declared-again", File: "migrations/000008_successions.down.sql",
+		Old: "DELETE FROM {{schema}}orchestrator_workers WHERE replaces <> '{}';", New: "",
+		Test: "TestDeclarationsOutlastMigrationsDownAndUp", Package: "test/face", Promise: "a version that never took over is not replaced, though what its workers had declared is lost",
+	},
+	{
 		Name: "rows-of-the-version-table", File: "internal/migrate/versions.go",
 		Old: "case names[i] != r.migrations[i].name:", New: "case i < 0:",
 		Test: "TestTablesThatWereChangedAreRefused", Package: "migrations", Promise: "another program's version table is not taken for ours",

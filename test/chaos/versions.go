@@ -62,13 +62,25 @@ func (v version) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent)
 const (
 	cutOverApart = 1_000_000
 	cutOverPause = 5 * time.Second
+	// cutOverPausePooled is the longest pause behind a pooler. Both versions reach one position only when all partitions run at once for a moment. A killed worker
+	// that has no session is missed only after the stale timeout, a frozen one keeps the next generation waiting for the coordination timeout, and in the brisk
+	// moods of the schedule the next one is killed before that.
+	cutOverPausePooled = 3 * (staleTimeout + coordinationTimeout)
 )
+
+// cutOverPause is the longest pause of a cut-over in this run.
+func (o options) cutOverPause() time.Duration {
+	if o.Pooler {
+		return cutOverPausePooled
+	}
+	return cutOverPause
+}
 
 // cutOvers has one version after the other take over, while there are faults. Half of those who ask for it go away soon.
 func (c *chaos) cutOvers(ctx context.Context) {
 	rng := rand.New(rand.NewPCG(c.options.Seed, 5))
 	for rest(ctx, between(rng, time.Second, 4*time.Second)) {
-		patience := 2 * cutOverPause
+		patience := 2 * c.options.cutOverPause()
 		if rng.IntN(2) == 0 {
 			patience = between(rng, 20*time.Millisecond, 500*time.Millisecond)
 		}
@@ -78,7 +90,7 @@ func (c *chaos) cutOvers(ctx context.Context) {
 
 // cutOver has the next version take over.
 func (c *chaos) cutOver(ctx context.Context, patience time.Duration) {
-	operator, err := admin.New(c.pool, c.store, replicaSet, admin.WithActor(applicationName), admin.WithCutOverLimits(cutOverApart, cutOverPause))
+	operator, err := admin.New(c.pool, c.store, replicaSet, admin.WithActor(applicationName), admin.WithCutOverLimits(cutOverApart, c.options.cutOverPause()))
 	if err != nil {
 		return
 	}

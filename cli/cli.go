@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -129,7 +128,9 @@ hold, 4 not confirmed.`,
 		HideHelpCommand:       true,
 		ExitErrHandler:        func(context.Context, *urfave.Command, error) {}, // Run returns the code
 		ConfigureShellCompletionCommand: func(c *urfave.Command) {
-			c.Hidden, c.Usage = false, "print a script that completes commands in bash, zsh or fish"
+			c.Hidden, c.Usage = false, "print a script that completes commands in bash, zsh, fish or PowerShell (pwsh)"
+			a.finish(c)
+			c.Action = a.noShell
 		},
 		Flags: []urfave.Flag{
 			&urfave.StringFlag{Name: "database", Usage: "`URL` of the database; default: DATABASE_URL, or PGHOST and its like"},
@@ -156,23 +157,6 @@ func (a *app) finish(c *urfave.Command) {
 	for _, sub := range c.Commands {
 		a.finish(sub)
 	}
-}
-
-// noCommand is what a command that only has commands does.
-func (a *app) noCommand(_ context.Context, c *urfave.Command) error {
-	if c.Args().Present() {
-		unknown := c.Args().First()
-		err := fmt.Errorf("there is no command %q", unknown)
-		if like := urfave.SuggestCommand(c.Commands, unknown); like != "" {
-			err = fmt.Errorf("%w; there is %q", err, like)
-		}
-		return usage(c, err)
-	}
-	c.Root().Writer = a.config.Stderr
-	if err := urfave.ShowSubcommandHelp(c); err != nil {
-		return err
-	}
-	return usageError{}
 }
 
 func (a *app) close() {

@@ -21,18 +21,14 @@ const (
 	exitUnconfirmed
 )
 
-// usageError says that the command line is wrong. It is empty where the help was printed.
+// usageError says that the command line is wrong.
 type usageError struct {
 	command string
 	err     error
+	helped  bool // the help was printed, which says more to a person
 }
 
-func (e usageError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
+func (e usageError) Error() string { return e.err.Error() }
 
 func (e usageError) Unwrap() error { return e.err }
 
@@ -69,7 +65,7 @@ type failure struct {
 }
 
 // codeTexts are of errors that say nothing more.
-var codeTexts = map[int]string{exitUsage: "the command line is wrong", exitUnconfirmed: "it was not confirmed"}
+var codeTexts = map[int]string{exitUnconfirmed: "it was not confirmed"}
 
 // report prints an error for a person, and returns the exit code.
 func (a *app) report(ctx context.Context, name string, err error) int {
@@ -82,7 +78,7 @@ func (a *app) report(ctx context.Context, name string, err error) int {
 	case errors.Is(err, errUnconfirmed):
 		return exitUnconfirmed
 	case errors.As(err, &wrong):
-		if wrong.err != nil {
+		if !wrong.helped {
 			a.say("%s: %v\nTry: %s --help", name, wrong.err, wrong.command)
 		}
 		return exitUsage

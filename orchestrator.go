@@ -78,8 +78,8 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 
 // RunMigrations creates the coordination tables, or brings them to the
 // library's version. It may be called by any number of processes at once, and
-// again. WithSchema is the only option that it looks at; the schema is created
-// if it does not exist.
+// again. It looks at two options: WithSchema, whose schema is created if it does not
+// exist, and WithLogger, since each migration is logged at Info.
 //
 // It waits indefinitely for locks that other sessions hold, on the tables or to
 // migrate. RunMigrationsContext bounds that, or a lock_timeout of the pool's
@@ -105,7 +105,7 @@ func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, options ...Opti
 		}
 		option(&c)
 	}
-	if err := migrations.Run(ctx, db, c.schema); err != nil {
+	if err := migrations.Run(ctx, db, c.schema, migrations.WithLogger(c.logger)); err != nil {
 		return fmt.Errorf("running the migrations: %w", err)
 	}
 	return nil

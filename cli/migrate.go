@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 
@@ -100,7 +101,7 @@ func (a *app) migrateUp(ctx context.Context, c *urfave.Command) error {
 			return err
 		}
 	}
-	if err := orchestrator.RunMigrationsContext(ctx, db, a.schemaOption(c)...); err != nil {
+	if err := orchestrator.RunMigrationsContext(ctx, db, append(a.schemaOption(c), orchestrator.WithLogger(a.logger()))...); err != nil {
 		return err
 	}
 	return a.migrateStatus(ctx, c)
@@ -110,8 +111,11 @@ func (a *app) makeEventTables(ctx context.Context, c *urfave.Command) error {
 	if a.config.EventStore != nil {
 		return usage(c, errors.New("--event-store: this program has an event store of its own, which eventstore.RunMigrations makes"))
 	}
-	return eventstore.RunMigrationsContext(ctx, a.pool, a.eventStoreOptions(c)...)
+	return eventstore.RunMigrationsContext(ctx, a.pool, append(a.eventStoreOptions(c), eventstore.WithLogger(a.logger()))...)
 }
+
+// logger logs migrations.
+func (a *app) logger() *slog.Logger { return slog.New(slog.NewTextHandler(a.config.Stderr, nil)) }
 
 func (a *app) migrateDown(ctx context.Context, c *urfave.Command) error {
 	steps := c.Int("steps")
@@ -126,7 +130,7 @@ func (a *app) migrateDown(ctx context.Context, c *urfave.Command) error {
 	if yes, err := a.confirmed(ctx, c, outcome{}, fmt.Sprintf("take the tables back from version %d to %d, and lose what they hold of the later ones", before.Version, to)); !yes {
 		return err
 	}
-	if err := migrations.Down(ctx, db, a.schema(c), steps); err != nil {
+	if err := migrations.Down(ctx, db, a.schema(c), steps, migrations.WithLogger(a.logger())); err != nil {
 		return err
 	}
 	err = a.migrateStatus(ctx, c)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -34,10 +35,27 @@ var shapes string
 type set struct {
 	files  fs.FS
 	shapes string
+	log    *slog.Logger // nil logs nothing
+}
+
+// Option changes how Run and Down work.
+type Option func(*set)
+
+// WithLogger has each migration that is applied, or taken back, logged at Info. By default nothing is logged, and neither is with nil.
+func WithLogger(log *slog.Logger) Option { return func(s *set) { s.log = log } }
+
+// with is the set with options.
+func (s set) with(options []Option) set {
+	for _, option := range options {
+		if option != nil {
+			option(&s)
+		}
+	}
+	return s
 }
 
 // embedded is the library's.
-var embedded = set{files, shapes}
+var embedded = set{files: files, shapes: shapes}
 
 var (
 	// ErrMissing says that the coordination tables are not there, or not in the
@@ -58,8 +76,8 @@ var (
 // be repeated, and run by any number of processes at once. The error is
 // ErrNewer if the tables are newer than this program, and ErrChanged if they are not as the migrations made them. It waits for locks that other
 // sessions hold, on the tables or to migrate, until ctx ends.
-func Run(ctx context.Context, db *pgxpool.Pool, schema string) error {
-	return embedded.run(ctx, db, schema)
+func Run(ctx context.Context, db *pgxpool.Pool, schema string, options ...Option) error {
+	return embedded.with(options).run(ctx, db, schema)
 }
 
 func (s set) run(ctx context.Context, db *pgxpool.Pool, schema string) error {
@@ -72,9 +90,10 @@ func (s set) run(ctx context.Context, db *pgxpool.Pool, schema string) error {
 
 // Down takes back the newest steps migrations and everything stored in the
 // tables that they made; at the first one, all checkpoints. Steps must be at
-// least 1; more than were applied means all. No worker may be running.
-func Down(ctx context.Context, db *pgxpool.Pool, schema string, steps int) error {
-	runner, err := embedded.runner(schema)
+// least 1; more than were applied means all. No worker may be running. Only the owner of the
+// tables may do this.
+func Down(ctx context.Context, db *pgxpool.Pool, schema string, steps int, options ...Option) error {
+	runner, err := embedded.with(options).runner(schema)
 	if err != nil {
 		return err
 	}
@@ -148,7 +167,11 @@ func (s set) runner(schema string) (*migrate.Runner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the orchestrator's tables: %w", err)
 	}
-	runner, err := migrate.New(migrate.Config{Files: s.files, Schema: schema, VersionTable: VersionTable, Tables: tables})
+	log := s.log
+	if log != nil {
+		log = log.With("component", "orchestrator")
+	}
+	runner, err := migrate.New(migrate.Config{Files: s.files, Schema: schema, VersionTable: VersionTable, Tables: tables, Logger: log})
 	if err != nil {
 		return nil, fmt.Errorf("the orchestrator's migrations: %w", err)
 	}

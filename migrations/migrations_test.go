@@ -74,7 +74,7 @@ func next(t *testing.T) set {
 	number := fmt.Sprintf("%06d", Latest()+1)
 	all[number+"_next.up.sql"] = &fstest.MapFile{Data: []byte("ALTER TABLE {{schema}}orchestrator_workers ADD next int")}
 	all[number+"_next.down.sql"] = &fstest.MapFile{Data: []byte("ALTER TABLE {{schema}}orchestrator_workers DROP next")}
-	return set{all, strings.Replace(shapes, "table orchestrator_workers\n", "table orchestrator_workers\ncolumn next integer\n", 1)}
+	return set{files: all, shapes: strings.Replace(shapes, "table orchestrator_workers\n", "table orchestrator_workers\ncolumn next integer\n", 1)}
 }
 
 // Who has the tables of an earlier version is told, and keeps what they say.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -86,7 +87,7 @@ func event(aggregateType, id string) es.Event {
 func newDatabase(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	db := pgtest.NewDatabaseFrom(t, "all tables", func(db *pgxpool.Pool) error {
-		return errors.Join(eventstore.RunMigrations(db, eventstore.WithLogger(nil)), orchestrator.RunMigrations(db))
+		return errors.Join(eventstore.RunMigrations(db, eventstore.WithLogger(nil)), orchestrator.RunMigrations(db, orchestrator.WithLogger(slog.New(slog.DiscardHandler))))
 	})
 	_, err := db.Exec(t.Context(), "CREATE TABLE users (id text PRIMARY KEY, told int)")
 	require.NoError(t, err)

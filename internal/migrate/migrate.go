@@ -95,7 +95,7 @@ func (r *Runner) Latest() int { return len(r.migrations) }
 // carries on from there. A database beyond the latest version is ErrNewer.
 func (r *Runner) Up(ctx context.Context, db *pgxpool.Pool) error {
 	for {
-		done, err := r.step(ctx, db, r.applyNext)
+		done, err := r.step(ctx, db, r.applyNext, r.explain)
 		if err != nil || done {
 			return err
 		}
@@ -110,7 +110,7 @@ func (r *Runner) Down(ctx context.Context, db *pgxpool.Pool, steps int) error {
 		return fmt.Errorf("steps must be at least 1, got %d", steps)
 	}
 	for range steps {
-		done, err := r.step(ctx, db, r.revertLast)
+		done, err := r.step(ctx, db, r.revertLast, r.explainDown)
 		if err != nil || done {
 			return err
 		}
@@ -124,8 +124,10 @@ var transaction = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.Rea
 
 // step runs one migration in a transaction, under the lock. act is given where the tables are and the
 // version found there, and names the file that it ran, or none if nothing is
-// left to do.
-func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Context, pgx.Tx, place, int) (string, error)) (done bool, err error) {
+// left to do. explain adds to its failure what the role lacks.
+func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Context, pgx.Tx, place, int) (string, error),
+	explain func(context.Context, *pgxpool.Pool, error) error,
+) (done bool, err error) {
 	var ran string
 	var p place
 	err = pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
@@ -143,7 +145,7 @@ func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Co
 		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), err)
 	}
 	if err != nil {
-		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), r.explain(ctx, db, err))
+		return false, fmt.Errorf("migrating %s: %w", Qualify(r.schema, r.versionTable).Sanitize(), explain(ctx, db, err))
 	}
 	if ran == "" {
 		return true, nil

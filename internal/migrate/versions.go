@@ -78,15 +78,32 @@ func (r *Runner) explain(ctx context.Context, db *pgxpool.Pool, err error) error
 	if errors.Is(err, errNoSchema) {
 		return dbrights.Add(ctx, db, err, []dbrights.Need{schema})
 	}
-	var owned, database []dbrights.Need
-	for _, t := range r.tables {
-		owned = append(owned, dbrights.Owned(Qualify(r.schema, t.Name)))
-	}
+	var database []dbrights.Need
 	if r.schema != "" {
 		database = append(database, dbrights.Need{Kind: dbrights.Database, Rights: []string{"CREATE"}})
 	}
 	versions := dbrights.On(Qualify(r.schema, r.versionTable), "SELECT", "INSERT")
-	return dbrights.Explain(ctx, db, err, r.toRead(), []dbrights.Need{schema}, []dbrights.Need{versions}, owned, database)
+	return dbrights.Explain(ctx, db, err, r.toRead(), []dbrights.Need{schema}, []dbrights.Need{versions}, r.owned(), database)
+}
+
+// explainDown is explain for a migration that is taken back. No other right than the ownership of the tables allows that.
+func (r *Runner) explainDown(ctx context.Context, db *pgxpool.Pool, err error) error {
+	explained := dbrights.Explain(ctx, db, err, r.toRead())
+	if errors.Is(explained, dbrights.ErrNotGranted) {
+		return explained
+	}
+	if explained = dbrights.Explain(ctx, db, err, r.owned()); errors.Is(explained, dbrights.ErrNotGranted) {
+		return fmt.Errorf("only the owner of the tables can take migrations back: run this as that role, or as a member of it: %w", explained)
+	}
+	return dbrights.Explain(ctx, db, err, []dbrights.Need{dbrights.On(Qualify(r.schema, r.versionTable), "DELETE")})
+}
+
+// owned is the ownership of the tables.
+func (r *Runner) owned() (owned []dbrights.Need) {
+	for _, t := range r.tables {
+		owned = append(owned, dbrights.Owned(Qualify(r.schema, t.Name)))
+	}
+	return owned
 }
 
 // lockVersion takes the lock until the transaction ends, makes sure of the

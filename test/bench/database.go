@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -49,7 +50,7 @@ func newDatabase(ctx context.Context, cluster *pgtest.Cluster, name string) (*da
 	if err := eventstore.RunMigrations(d.pool, eventstore.WithLogger(nil)); err != nil {
 		return d, err
 	}
-	if err := orchestrator.RunMigrations(d.pool); err != nil {
+	if err := orchestrator.RunMigrations(d.pool, orchestrator.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
 		return d, err
 	}
 	return d, d.exec(ctx, sqlPrepare)

@@ -2,6 +2,8 @@ package face
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,4 +112,19 @@ func TestDeclarationsOutlastMigrationsDownAndUp(t *testing.T) {
 	w.requireOrder("p")
 	_, err := w.admin("set").CutOver(w.patiently(), "p2", "p3", "")
 	require.ErrorContains(t, err, `no worker is on record that has run projection "p2", so it is not known whether it has taken over from another one itself`)
+}
+
+// The logger hears of each migration that is applied, of both, and of nothing else.
+func TestMigrationsAreLogged(t *testing.T) {
+	directOnly(t)
+	w := newEmptyWorld(t)
+	for range 2 {
+		require.NoError(t, eventstore.RunMigrations(w.db, eventstore.WithLogger(w.logs.logger())))
+		require.NoError(t, orchestrator.RunMigrations(w.db, orchestrator.WithLogger(w.logs.logger())))
+	}
+	lines := strings.Split(strings.TrimSpace(w.logs.String()), "\n")
+	assert.Equal(t, w.value("SELECT (SELECT count(*) FROM orchestrator_schema_version) + (SELECT count(*) FROM eventstore_schema_version)"), fmt.Sprint(len(lines)), lines)
+	for _, line := range lines {
+		assert.Contains(t, line, `level=INFO msg="a migration was run" component=`)
+	}
 }

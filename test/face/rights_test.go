@@ -164,6 +164,20 @@ func TestMigrationsNameTheGrantThatIsMissing(t *testing.T) {
 
 	w.exec("GRANT CREATE ON SCHEMA public TO " + migrator)
 	require.NoError(t, migrations.Down(t.Context(), db, "", 1))
+	require.NoError(t, both())
+
+	// No right of its own lets another role take migrations back, but to be a member of the owner does.
+	other := w.role("other", "")
+	w.exec("GRANT CREATE, USAGE ON SCHEMA public TO " + other + "; GRANT ALL ON ALL TABLES IN SCHEMA public TO " + other)
+	down := func() error { return migrations.Down(t.Context(), w.as(other), "", 1) }
+	err := down()
+	require.ErrorIs(t, err, orchestrator.ErrNotGranted)
+	require.ErrorContains(t, err, "only the owner of the tables can take migrations back: run this as that role, or as a member of it")
+	assert.Equal(t, []string{"GRANT " + migrator + " TO " + other}, grantPattern.FindAllString(unquoted(err), -1), "%v", err)
+	w.exec("REVOKE CREATE ON SCHEMA public FROM " + other)
+	require.Equal(t, err.Error(), down().Error(), "CREATE does not help")
+	w.exec("GRANT " + migrator + " TO " + other)
+	require.NoError(t, down())
 	w.exec("ALTER TABLE orchestrator_schema_version OWNER TO " + owner)
 	w.exec("GRANT SELECT ON orchestrator_schema_version TO " + migrator)
 	repair("GRANT INSERT ON public.orchestrator_schema_version", both)
@@ -177,7 +191,7 @@ func TestMigrationsNameTheGrantThatIsMissing(t *testing.T) {
 	w.exec("CREATE SCHEMA front; CREATE TABLE front.orchestrator_schema_version (); CREATE SCHEMA empty; GRANT ALL ON SCHEMA empty TO " + migrator)
 	w.exec("ALTER ROLE " + migrator + ` SET search_path = "$user", "front", empty`)
 	db = w.as(migrator)
-	err := orchestrator.RunMigrations(db)
+	err = orchestrator.RunMigrations(db)
 	require.ErrorIs(t, err, orchestrator.ErrNotGranted)
 	assert.Contains(t, unquoted(err), "GRANT USAGE ON SCHEMA front TO "+migrator)
 }

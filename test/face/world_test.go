@@ -66,7 +66,7 @@ func newWorld(t *testing.T) *world {
 func newMigratedWorld(t *testing.T) *world {
 	t.Helper()
 	migrate := func(db *pgxpool.Pool) error {
-		return errors.Join(eventstore.RunMigrations(db, eventstore.WithLogger(nil)), orchestrator.RunMigrations(db))
+		return errors.Join(eventstore.RunMigrations(db, eventstore.WithLogger(nil)), orchestrator.RunMigrations(db, orchestrator.WithLogger(slog.New(slog.DiscardHandler))))
 	}
 	if _, is := hostileMode(); is {
 		w := newEmptyWorld(t)

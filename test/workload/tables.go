@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -54,7 +55,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool, projections []ProjectionSp
 	if err := eventstore.RunMigrations(pool, eventstore.WithLogger(nil)); err != nil {
 		return err
 	}
-	if err := orchestrator.RunMigrations(pool); err != nil {
+	if err := orchestrator.RunMigrations(pool, orchestrator.WithLogger(slog.New(slog.DiscardHandler))); err != nil {
 		return err
 	}
 	if _, err := pool.Exec(ctx, sqlTables); err != nil {

@@ -31,7 +31,8 @@ const (
 	mostAidRest  = 10 * time.Second
 )
 
-// aid is the tables that the statements on others read too: the abandoned handlers and the drains. All is in nanoseconds, on this process's clock.
+// aid is tables that are not used for a while after they could not be: those that the statements on others read too, the abandoned handlers and the drains; or the
+// waits. All is in nanoseconds, on this process's clock.
 type aid struct {
 	until atomic.Int64 // since 1970
 	next  atomic.Int64 // how long the next rest is; 0 for the first

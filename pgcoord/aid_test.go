@@ -131,3 +131,33 @@ func TestTheRestsOfAnAid(t *testing.T) {
 		assert.False(t, a.rests())
 	})
 }
+
+// A table of waits that is locked, or gone, costs a process one short wait now and then, and not one for each question of its waits.
+func TestWaitsAreNotNotedWhereThatCannotBe(t *testing.T) {
+	t.Parallel()
+	for name, take := range away {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pool := newPool(t)
+			role := newRole(t, pool, name)
+			session := dialAs(t, pool, role)
+			s := open(t, pool, "main")
+			back := take(t, dial(t, pool), role, "orchestrator_waits")
+			require.Error(t, s.NoteWait(t.Context(), session, "orders", time.Minute))
+			for range 3 {
+				require.NoError(t, s.NoteWait(t.Context(), session, "orders", time.Minute), "it is not tried")
+			}
+			back()
+			assert.Zero(t, value[int](t, pool, `SELECT count(*)::int FROM orchestrator_waits`))
+			s.notes.until.Store(0) // some seconds later
+			require.NoError(t, s.NoteWait(t.Context(), session, "orders", time.Minute))
+			assert.Equal(t, 1, value[int](t, pool, `SELECT count(*)::int FROM orchestrator_waits`))
+			assert.Zero(t, s.notes.next.Load())
+		})
+	}
+	s := open(t, newPool(t), "main")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, s.NoteWait(ctx, newPool(t), "orders", time.Minute), context.Canceled)
+	assert.False(t, s.notes.rests(), "the table is not at fault")
+}

@@ -164,12 +164,23 @@ ON CONFLICT (projection) DO UPDATE SET until = excluded.until`
 SELECT projection FROM {{schema}}orchestrator_waits WHERE projection = ANY ($1::text[]) AND until > now() AND until < now() + interval '1 minute'`
 )
 
-// NoteWait writes down that somebody waits for a projection, for so long, for workers that get no notifications.
+// NoteWait writes down that somebody waits for a projection, for so long, for workers that get no notifications. Where the table could not be used, locked
+// as it may be, it returns the error once, and then does nothing for a while: the waits of a process come one after the other through here.
 func (s *Store) NoteWait(ctx context.Context, db Conn, projection string, d time.Duration) error {
-	return s.record(ctx, db, func(tx pgx.Tx) error {
+	if s.notes.rests() {
+		return nil
+	}
+	err := s.record(ctx, db, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, s.q(sqlNoteWait), projection, float64(d)/float64(time.Millisecond))
 		return err
 	})
+	switch {
+	case err == nil:
+		s.notes.used()
+	case mayDoWithout(err):
+		s.notes.rest()
+	}
+	return err
 }
 
 // Waited returns those of the projections that somebody waits for who has said so with NoteWait.

@@ -53,6 +53,7 @@ type Store struct {
 	silent     bool                         // no notifications are sent
 	untold     func(context.Context, error) // is told of those that could not be; may be nil
 	aids       *aid
+	notes      *aid // orchestrator_waits
 }
 
 // sqlResolve finds the schemas in which the connection finds two tables, wherever
@@ -82,6 +83,7 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 	s := &Store{
 		replicaSet: replicaSet,
 		aids:       &aid{},
+		notes:      &aid{},
 		schema:     *resolved,
 		events:     *eventsSchema + "." + events[len(events)-1],
 		qualify: strings.NewReplacer("{{schema}}", pgx.Identifier{*resolved}.Sanitize()+".",

@@ -3,6 +3,11 @@ package main
 // aidGuards keep a table that is only of help from blocking what it helps.
 var aidGuards = []guard{
 	{
+		Name: "notes-of-waits-rest", File: "pgcoord/standing.go",
+		Old: "	case mayDoWithout(err):\n		s.notes.rest()", New: "	case mayDoWithout(err) && ctx == nil:\n		s.notes.rest()",
+		Test: "TestWaitsAreNotNotedWhereThatCannotBe", Package: "pgcoord", Promise: "a lock on orchestrator_waits slows the waits of a process once in a while, and not each time",
+	},
+	{
 		Name: "aids-are-tried-again-soon", File: "pgcoord/aid.go",
 		Old: "a.next.Store(min(2*rest, int64(mostAidRest)))", New: "a.next.Store(2*rest)",
 		Test: "TestTheRestsOfAnAid", Promise: "a drain takes effect soon after the lock on its table is gone",

@@ -34,6 +34,9 @@ const (
 	surveyLeast, surveyMost = time.Second, 5 * time.Second
 	// surveyTimeout bounds one.
 	surveyTimeout = 10 * time.Second
+	// surveyShown is for how long what a survey has found is shown, at least. The leader looks again before that unless it cannot, as while the horizon has a
+	// fault, and what it knew is not what is then.
+	surveyShown = 30 * time.Second
 	// thinEvery is how many samples are stored between two times that they are thinned.
 	thinEvery = 20
 )
@@ -76,7 +79,7 @@ func (h *horizonActor) survey(c actor.Context) {
 			}
 			result.position = position
 		}
-		var found measure.Survey
+		found := measure.Survey{Shown: max(surveyShown, 3*w.Timing.Poll)}
 		if found.Unowned, found.Requests, result.err = w.Store.Survey(ctx, db); result.err == nil {
 			w.Metrics.Survey(&found)
 		}

@@ -106,9 +106,16 @@ type FailureGroup struct {
 	Projection string `json:"projection"`
 	// Group identifies the kind and the frame, for a Filter. It is the same in all projections and replica sets.
 	Group string `json:"group"`
-	// Kind is what the errors have in common, such as "SQLSTATE 23505, constraint users_email_key", and Frame the function that they came from: that which
-	// panicked, or else the handler's method.
-	Kind  string `json:"kind"`
+	// Kind is what the errors have in common. It is the first of these that there is:
+	//
+	//   - "timeout", for a call that took longer than the error policy allows
+	//   - the code and the constraint of PostgreSQL's error, as "SQLSTATE 23505, constraint users_email_key"
+	//   - the Go type of the innermost error, as "*net.DNSError"
+	//   - the innermost error's text, if its type is one of errors, fmt or runtime, which says nothing: "…" stands there for numbers, identifiers and what is quoted, as in "no user …"
+	//
+	// A panic's kind is that of its value, after "panic: ". To have failures in one group whatever their texts say, return errors of a type of your own.
+	Kind string `json:"kind"`
+	// Frame is the function that they came from: that which panicked, or else the handler's method.
 	Frame string `json:"frame"`
 	// Events is how many events failed so, and Aggregates of how many aggregates. Waiting is how many letters those of them that are parked have in all.
 	Events     int `json:"events"`

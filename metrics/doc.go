@@ -75,8 +75,8 @@
 //	worker_info                     gauge      worker, worker_name    1, with the worker's id and name in tables and logs. The other series of the same target are this worker's.
 //	loop_round_age_seconds          gauge      loop                   How long ago the worker's loop has ended its last round; of several of a kind, the one of longest ago.
 //	loop_stuck                      gauge      loop                   1 while a round of the loop takes so long that the worker is not live, else 0.
-//	unowned_slots                   gauge      projection             Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s at least.
-//	requests_waiting                gauge      request                Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s at least.
+//	unowned_slots                   gauge      projection             Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s at least. Absent where it cannot look for a while.
+//	requests_waiting                gauge      request                Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s at least. Absent where it cannot look for a while.
 //	waits                           gauge                             Calls of this process that wait for a projection now.
 //
 // # Labels

@@ -37,6 +37,8 @@ type Survey struct {
 	Unowned map[string]int
 	// Requests is how many aggregates wait for the owner of their slot to serve an operator's request, by its kind.
 	Requests map[string]int
+	// Shown is for how long this is shown, unless it is looked up again.
+	Shown time.Duration
 }
 
 // requestKinds are the known values of the label request.
@@ -53,15 +55,24 @@ func (f *families) addComputed() {
 	f.workerInfo = f.computed("worker_info", "1, with the worker's id and name in tables and logs. The other series of the same target are this worker's.", "worker", "worker_name")
 	f.loopAge = f.computed("loop_round_age_seconds", "How long ago the worker's loop has ended its last round; of several of a kind, the one of longest ago.", "loop")
 	f.loopStuck = f.computed("loop_stuck", "1 while a round of the loop takes so long that the worker is not live, else 0.", "loop")
-	f.unowned = f.computed("unowned_slots", "Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s at least.", "projection")
-	f.requests = f.computed("requests_waiting", "Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s at least.", "request")
+	f.unowned = f.computed("unowned_slots", "Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s at least. Absent where it cannot look for a while.", "projection")
+	f.requests = f.computed("requests_waiting", "Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s at least. Absent where it cannot look for a while.", "request")
 	f.waits = f.computed("waits", "Calls of this process that wait for a projection now.")
 }
 
 // computed is what a recorder's worker has said. It belongs to the series' mutex.
 type computed struct {
-	worker Worker
-	survey *Survey
+	worker   Worker
+	survey   *Survey
+	surveyed time.Time // when survey was looked up
+}
+
+// current is what was looked up, unless that was too long ago.
+func (c computed) current() *Survey {
+	if c.survey == nil || time.Since(c.surveyed) > c.survey.Shown {
+		return nil
+	}
+	return c.survey
 }
 
 // computedSeries are the recorders of a replica set that have a worker.
@@ -91,7 +102,7 @@ func (r *ReplicaSet) Survey(s *Survey) {
 	r.series.computedMu.Lock()
 	defer r.series.computedMu.Unlock()
 	if c := r.series.computed[r]; c != nil {
-		c.survey = s
+		c.survey, c.surveyed = s, time.Now()
 	}
 }
 
@@ -128,7 +139,7 @@ func (s *series) collectComputed(ch chan<- prometheus.Metric) {
 	loops, waits := map[string]LoopAge{}, 0
 	for _, c := range workers {
 		gauge(f.workerInfo, 1, labelValue(c.worker.ID), labelValue(c.worker.Name))
-		survey = cmp.Or(survey, c.survey)
+		survey = cmp.Or(survey, c.current())
 		if c.worker.Waits != nil {
 			waits = max(waits, c.worker.Waits())
 		}

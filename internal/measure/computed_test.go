@@ -3,6 +3,7 @@ package measure_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -24,7 +25,7 @@ func TestWhatIsComputedAtAScrape(t *testing.T) {
 	two.ShowWorker(measure.Worker{ID: "2", Name: "two", Version: "v2.0.0", Go: "go1.26"})
 	one.Position("users", "0/2", 4)
 	two.Position("users", "1/2", 10)
-	two.Survey(&measure.Survey{Unowned: map[string]int{"users": 0, "mails": 65536}, Requests: map[string]int{"retry": 2}})
+	two.Survey(&measure.Survey{Shown: time.Minute, Unowned: map[string]int{"users": 0, "mails": 65536}, Requests: map[string]int{"retry": 2}})
 	requireSeries(t, reg, `
 		build_info{go="go1.26",replica_set="a",version="v2.0.0"}=1
 		lag_seconds{partition="0/2",projection="users",replica_set="a"}=6
@@ -50,6 +51,32 @@ func TestWhatIsComputedAtAScrape(t *testing.T) {
 	`, strings.Fields("worker_info unowned_slots requests_waiting lag_seconds")...)
 	two.Forget()
 	require.Empty(t, labelled(t, reg, "a"))
+}
+
+// What the leader could not look up for a while is not shown as if it were so still.
+func TestASurveyThatIsOld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		reg, m := newRegistry(t)
+		r := m.ReplicaSet("a")
+		r.ShowWorker(measure.Worker{ID: "1", Name: "one"})
+		names := strings.Fields("unowned_slots requests_waiting")
+		shown := `
+			requests_waiting{replica_set="a",request="reset"}=0
+			requests_waiting{replica_set="a",request="retry"}=1
+			requests_waiting{replica_set="a",request="try"}=0
+			unowned_slots{projection="users",replica_set="a"}=7
+		`
+		survey := &measure.Survey{Shown: 30 * time.Second, Unowned: map[string]int{"users": 7}, Requests: map[string]int{"retry": 1}}
+		r.Survey(survey)
+		time.Sleep(30 * time.Second)
+		requireSeries(t, reg, shown, names...)
+		time.Sleep(time.Nanosecond)
+		requireSeries(t, reg, "", names...)
+		r.Survey(survey)
+		requireSeries(t, reg, shown, names...)
+		r.Forget()
+	})
 }
 
 func TestEarlierNames(t *testing.T) {

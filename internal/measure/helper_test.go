@@ -62,7 +62,7 @@ func recordEverything(r *measure.ReplicaSet) {
 		Loops:    func() []measure.LoopAge { return []measure.LoopAge{{Name: "reader", Age: time.Second}} },
 		Waits:    func() int { return 3 },
 	})
-	r.Survey(&measure.Survey{Unowned: map[string]int{"users": 5}, Requests: map[string]int{"retry": 1}})
+	r.Survey(&measure.Survey{Shown: time.Hour, Unowned: map[string]int{"users": 5}, Requests: map[string]int{"retry": 1}})
 	r.Horizon(1, 2, time.Second, 1)
 	r.HorizonFaults(nil)
 	r.DatabaseError("heartbeat")

@@ -46,7 +46,7 @@ func newShown(t *testing.T) shown {
 		Loops: func() []measure.LoopAge { return []measure.LoopAge{{Name: "horizon"}} },
 	})
 	set.Held("users", "0/1", false) // shown once it was held; rules leave out what is held by it
-	set.Survey(&measure.Survey{Unowned: map[string]int{"users": 1}})
+	set.Survey(&measure.Survey{Shown: time.Hour, Unowned: map[string]int{"users": 1}})
 	families, err := registry.Gather()
 	require.NoError(t, err)
 	found := shown{}

@@ -43,6 +43,11 @@ var lookingGuards = []guard{
 		Test: "TestEachCommandNeedsItsRightsOnly", Package: "test/face", Promise: "a dry run exits as the act would",
 	},
 	{
+		Name: "unknown-commands-exit-with-2", File: "cli/cli.go",
+		Old: "			a.finish(c)\n			c.Action = a.noShell\n", New: "",
+		Test: "TestWhatIsWrongWithTheCommandLine", Promise: "an unknown shell exits with 2, and the message lists the shells",
+	},
+	{
 		Name: "errors-are-json-too", File: "cli/exit.go",
 		Old: "	if a.json && code", New: "	if !a.json && code",
 		Test: "TestWhatIsWrongWithTheCommandLine", Promise: "a program that asks for JSON can read why a command failed",

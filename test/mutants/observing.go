@@ -3,6 +3,11 @@ package main
 // observingGuards keep what metrics and autoscalers are told true.
 var observingGuards = []guard{
 	{
+		Name: "old-surveys-are-not-shown", File: "internal/measure/computed.go",
+		Old: "time.Since(c.surveyed) > c.survey.Shown", New: "time.Since(c.surveyed) < 0",
+		Test: "TestASurveyThatIsOld", Promise: "slots that belonged to nobody when the leader could look last are not shown as if it were so now",
+	},
+	{
 		Name: "lag-is-of-what-is-not-handled", File: "internal/lag/history.go",
 		Old: "return h.samples[i].Position > position })", New: "return h.samples[i].Position >= position })",
 		Test: "TestSince", Promise: "a projection that has handled everything has no lag in seconds",

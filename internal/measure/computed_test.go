@@ -69,9 +69,9 @@ func TestASurveyThatIsOld(t *testing.T) {
 		`
 		survey := &measure.Survey{Shown: 30 * time.Second, Unowned: map[string]int{"users": 7}, Requests: map[string]int{"retry": 1}}
 		r.Survey(survey)
-		time.Sleep(30 * time.Second)
+		<-time.After(30 * time.Second)
 		requireSeries(t, reg, shown, names...)
-		time.Sleep(time.Nanosecond)
+		<-time.After(time.Nanosecond)
 		requireSeries(t, reg, "", names...)
 		r.Survey(survey)
 		requireSeries(t, reg, shown, names...)

@@ -43,7 +43,7 @@ var lookingGuards = []guard{
 		Test: "TestEachCommandNeedsItsRightsOnly", Package: "test/face", Promise: "a dry run exits as the act would",
 	},
 	{
-		Name: "unknown-commands-exit-with-2", File: "cli/cli.go",
+		Name: "unknown-shells-are-wrong-usage", File: "cli/cli.go",
 		Old: "			a.finish(c)\n			c.Action = a.noShell\n", New: "",
 		Test: "TestWhatIsWrongWithTheCommandLine", Promise: "an unknown shell exits with 2, and the message lists the shells",
 	},

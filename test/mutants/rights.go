@@ -25,7 +25,7 @@ var rightsGuards = []guard{
 	},
 	{
 		Name: "migrations-name-the-grant", File: "internal/migrate/migrate.go",
-		Old: "r.explain(ctx, db, err))", New: "err)",
+		Old: ".Sanitize(), explain(ctx, db, err))", New: ".Sanitize(), err)",
 		Test: "TestMigrationsNameTheGrantThatIsMissing", Package: "test/face", Promise: "RunMigrations names the GRANT that is missing",
 	},
 	{

@@ -114,7 +114,7 @@ func (a *app) root(name string) *urfave.Command {
 	root := &urfave.Command{
 		Name:  name,
 		Usage: "look at workers that share projections, and operate them",
-		Description: `Every command that changes something records who did it, when, what and why in
+		Description: `Every command that changes a replica set records who did it, when, what and why in
 the table orchestrator_operations. Commands that lose something ask first, or need --yes.
 
 Exit codes: 0 yes or done, 1 failed, 2 the command line is wrong, 3 a condition does not
@@ -141,7 +141,7 @@ hold, 4 not confirmed.`,
 			&urfave.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "table", Usage: "`form` of the result: table, plain (tabs between columns, no heading) or json"},
 			&urfave.StringFlag{Name: "actor", Usage: "`name` of the person who acts, for orchestrator_operations; default: the user and the host"},
 		},
-		Commands: slices.Concat(a.looking(), a.inspecting(), []*urfave.Command{a.projections(), a.deadLetters(), a.workers(), a.importCommand(), a.migrate(), a.healthcheck(), a.serve()}),
+		Commands: slices.Concat(a.looking(), a.inspecting(), []*urfave.Command{a.projections(), a.deadLetters(), a.workers(), a.importCommand(), a.migrate(), a.events(), a.healthcheck(), a.serve()}),
 	}
 	a.finish(root)
 	return root

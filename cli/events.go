@@ -39,7 +39,7 @@ var aids = []aid{
 func (a *app) events() *urfave.Command {
 	flags := func() []urfave.Flag {
 		return []urfave.Flag{
-			&urfave.DurationFlag{Name: "patience", Usage: "give up after this `duration`; default: wait as long as it takes"},
+			&urfave.DurationFlag{Name: "patience", Usage: "give up after this `duration`; default: wait as long as it takes", HideDefault: true},
 			&urfave.BoolFlag{Name: "dry-run", Usage: "say what would be done, and do nothing"},
 		}
 	}

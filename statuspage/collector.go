@@ -59,7 +59,7 @@ type collector struct {
 //	set_parked_aggregates          projection         Aggregates whose events are put aside.
 //	set_letters                    projection, state  Events that could not be handled: retrying, stopped, parked or skipped.
 //	set_projections_left_out                          Projections without series, because there are more than 200.
-//	set_horizon_position                              Position below which no event can still appear, as far as the tables say.
+//	set_horizon_position                              Position up to which no event can still appear, as far as the tables say.
 //	set_last_allocated_position                       Highest position that an event was given. Missing if the role may not read the sequence.
 //	set_horizon_held_back_seconds                     Age of the oldest open transaction that holds the horizon back; 0 if none does.
 //	set_horizon_age_seconds                           Time since a worker stored the horizon last. Missing if none has.
@@ -89,7 +89,7 @@ func NewCollector(a *admin.Admin) prometheus.Collector {
 		parked:        measured(set, "parked_aggregates", "Aggregates whose events are put aside.", "projection"),
 		letters:       measured(set, "letters", "Events that could not be handled, by state.", "projection", "state"),
 		beyond:        measured(set, "projections_left_out", "Projections without series, because there are more than 200."),
-		horizon:       measured(set, "horizon_position", "Position below which no event can still appear, as far as the tables say."),
+		horizon:       measured(set, "horizon_position", "Position up to which no event can still appear, as far as the tables say."),
 		allocated:     measured(set, "last_allocated_position", "Highest position that an event was given."),
 		heldBack:      measured(set, "horizon_held_back_seconds", "Age of the oldest open transaction that holds the horizon back; 0 if none does."),
 		horizonAge:    measured(set, "horizon_age_seconds", "Time since a worker stored the horizon last."),

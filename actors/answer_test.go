@@ -26,5 +26,5 @@ func TestLostAnswerToCommitIsFoundOut(t *testing.T) {
 		assert.Equal(t, 1, p.attempts(position), "position %d", position)
 	}
 	assert.Equal(t, want, f.handled("p"))
-	r.log.await(t, "the database failed")
+	r.log.Await(t, "the database failed")
 }

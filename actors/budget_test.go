@@ -159,10 +159,10 @@ func TestHandlersThatHangLeaveConnectionsToOthers(t *testing.T) {
 		want = append(want, f.append("Order", 20)...)
 	}
 	eventually(t, func() bool { return w.count("batches_waiting") == 2 }, "p's and q's other partitions do not wait")
-	log := w.log.await(t, "a batch waits for its turn on the pool")
-	assert.Contains(t, log.attrs["taken_by"], "p for ")
-	log = w.log.await(t, "the pool has too few connections")
-	assert.Equal(t, "5", log.attrs["pool_connections_needed"])
+	log := w.log.Await(t, "a batch waits for its turn on the pool")
+	assert.Contains(t, log.Attrs["taken_by"], "p for ")
+	log = w.log.Await(t, "the pool has too few connections")
+	assert.Equal(t, "5", log.Attrs["pool_connections_needed"])
 	p.release()
 	q.release()
 	for _, name := range []string{"p", "q", "r"} {

@@ -40,12 +40,12 @@ func TestWhatOnlyAPersonCanEndIsAnError(t *testing.T) {
 				f.exec(fill(test.spoil))
 				want := f.append("Order", 5)
 				eventually(t, func() bool { return r.count("database_errors_total", "operation", "configuration") >= 2 }, "no metric says so")
-				line := r.log.await(t, "a person must act")
-				assert.Equal(t, slog.LevelError, line.level)
-				assert.Contains(t, strings.ReplaceAll(fmt.Sprint(line.attrs["remedy"]), `"`, ""), fill(test.remedy))
+				line := r.log.Await(t, "a person must act")
+				assert.Equal(t, slog.LevelError, line.Level)
+				assert.Contains(t, strings.ReplaceAll(fmt.Sprint(line.Attrs["remedy"]), `"`, ""), fill(test.remedy))
 				f.exec(fill(test.repair))
 				eventually(t, func() bool { return len(f.handled("p")) >= len(want) }, "it does not go on")
-				assert.LessOrEqual(t, len(r.log.find("a person must act")), 3, "it is logged all the time")
+				assert.LessOrEqual(t, len(r.log.Find("a person must act")), 3, "it is logged all the time")
 			})
 		}
 	}
@@ -59,9 +59,9 @@ func TestACheckpointAboveTheHorizonIsAnError(t *testing.T) {
 	eventually(t, func() bool { return len(f.handled("p")) == 5 }, "the events are not handled")
 	f.exec(`UPDATE orchestrator_checkpoints SET position = 1000`)
 	f.append("Order", 1)
-	line := r.log.await(t, "moved above the horizon")
-	assert.Equal(t, slog.LevelError, line.level)
-	assert.Equal(t, "1000", line.attrs["position"])
+	line := r.log.Await(t, "moved above the horizon")
+	assert.Equal(t, slog.LevelError, line.Level)
+	assert.Equal(t, "1000", line.Attrs["position"])
 	assert.Positive(t, r.count("database_errors_total", "operation", "checkpoint"))
 }
 
@@ -110,7 +110,7 @@ func TestHorizonsThatAreAwayAreAnError(t *testing.T) {
 	want := f.append("Order", 5)
 	eventually(t, func() bool { return r.count("database_errors_total", "operation", "configuration") >= 1 }, "no metric says so")
 	eventually(t, func() bool {
-		return len(r.log.find("a person must act"))+len(r.log.find("could not be stored")) > 0
+		return len(r.log.Find("a person must act"))+len(r.log.Find("could not be stored")) > 0
 	}, "no line of the log says so")
 	f.exec(`ALTER TABLE away RENAME TO orchestrator_horizons`)
 	f.awaitHandled("p", want)

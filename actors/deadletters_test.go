@@ -59,10 +59,10 @@ func TestTheRecordOfFailuresHoldsUpNothing(t *testing.T) {
 			f.awaitHandled("p", want)
 			f.start(f.as(role), &recorder{name: "q"}) // a change of generation, and all events of another projection
 			f.awaitHandled("q", want)
-			line := r.log.await(t, "the record of failed events")
-			assert.Equal(t, test.level, line.level)
+			line := r.log.Await(t, "the record of failed events")
+			assert.Equal(t, test.level, line.Level)
 			if test.level == slog.LevelError {
-				assert.NotEmpty(t, line.attrs["remedy"])
+				assert.NotEmpty(t, line.Attrs["remedy"])
 			}
 			eventually(t, func() bool { return r.count("database_errors_total", "operation", "record") >= 1 }, "no metric says so")
 			mend()
@@ -70,7 +70,7 @@ func TestTheRecordOfFailuresHoldsUpNothing(t *testing.T) {
 				return query[int](f, `SELECT count(*) FROM orchestrator_dead_letters WHERE state = 'handled'`) == 1
 			}, "it is not recorded in the end")
 			assert.Equal(t, 1, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`), "other events are blamed")
-			assert.Empty(t, r.log.find("was skipped"))
+			assert.Empty(t, r.log.Find("was skipped"))
 		})
 	}
 }
@@ -83,7 +83,7 @@ func TestAWorkerStartsWithoutTheRecordOfFailures(t *testing.T) {
 	f.exec(`ALTER TABLE orchestrator_dead_letters RENAME TO away`)
 	r := f.start(nil, &recorder{name: "p"})
 	f.awaitHandled("p", want)
-	r.log.await(t, "the record of failed events")
+	r.log.Await(t, "the record of failed events")
 	f.exec(`ALTER TABLE away RENAME TO orchestrator_dead_letters`)
 }
 
@@ -103,9 +103,9 @@ func TestWithoutItsTableNobodyTakesTurns(t *testing.T) {
 			f.exec(strings.ReplaceAll(test, "{role}", role))
 			want := f.append("Order", 10)
 			eventually(t, func() bool { return f.checkpoint("p") == want[9] }, "the projection stands still")
-			line := r.log.await(t, "cannot take turns")
-			assert.Equal(t, slog.LevelError, line.level)
-			assert.NotEmpty(t, line.attrs["remedy"])
+			line := r.log.Await(t, "cannot take turns")
+			assert.Equal(t, slog.LevelError, line.Level)
+			assert.NotEmpty(t, line.Attrs["remedy"])
 		})
 	}
 }
@@ -126,8 +126,8 @@ func TestALockOnTheTableOfTurnsHoldsUpNothing(t *testing.T) {
 		want = append(want, more...)
 		eventually(t, func() bool { return f.checkpoint("p") == more[9] }, "the projection stands still")
 	}
-	line := r.log.await(t, "cannot take turns")
-	assert.Contains(t, fmt.Sprint(line.attrs["remedy"]), "pg_locks")
+	line := r.log.Await(t, "cannot take turns")
+	assert.Contains(t, fmt.Sprint(line.Attrs["remedy"]), "pg_locks")
 	assert.EqualValues(t, 1, r.count("database_errors_total", "operation", "aid"), "each batch waits")
 	require.NoError(t, person.Rollback(t.Context()))
 	assert.ElementsMatch(t, want, f.handled("p"))
@@ -170,9 +170,9 @@ func TestWithoutTheAbandonedHandlersAllElseGoesOn(t *testing.T) {
 			f.awaitState(second, replicaset.Running)
 			f.awaitState(first, replicaset.Running)
 			more()
-			line := first.log.await(t, "orchestrator_abandoned_handlers")
-			assert.Equal(t, slog.LevelError, line.level)
-			assert.NotEmpty(t, line.attrs["remedy"])
+			line := first.log.Await(t, "orchestrator_abandoned_handlers")
+			assert.Equal(t, slog.LevelError, line.Level)
+			assert.NotEmpty(t, line.Attrs["remedy"])
 			assert.Positive(t, first.count("database_errors_total", "operation", "aid"))
 			assert.Zero(t, first.count("session_reconnects_total"))
 			assert.Zero(t, query[int](f, `SELECT count(*)::int FROM orchestrator_workers WHERE state = 'dead'`), "a worker was used up")

@@ -130,7 +130,7 @@ func TestLivingBlockerHasTheCoordinationTimeout(t *testing.T) {
 	pid := <-pids
 	eventually(t, func() bool { return query[bool](f, `SELECT cardinality(pg_blocking_pids($1)) > 0`, pid) }, "nobody waits")
 
-	log := slog.New(r.log)
+	log := r.log.Logger()
 	require.NoError(t, endBlockers(t.Context(), r.worker, pid, true, log))
 	require.NoError(t, tx.Conn().Ping(t.Context()), "a living worker's batch was ended before its time")
 	require.NoError(t, endBlockers(t.Context(), r.worker, pid, false, log))

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +29,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -96,14 +96,14 @@ type testWorker struct {
 	*Worker
 	t        *testing.T
 	id       uuid.UUID
-	log      *logbook
+	log      *logbook.Book
 	registry *prometheus.Registry
 }
 
 // start starts a worker with short intervals; change may alter its configuration.
 func (f *fixture) start(change func(*Config), projections ...projection.Projection) *testWorker {
 	f.t.Helper()
-	r := &testWorker{t: f.t, id: uuid.New(), log: &logbook{}, registry: prometheus.NewRegistry()}
+	r := &testWorker{t: f.t, id: uuid.New(), log: newLog(), registry: prometheus.NewRegistry()}
 	m, err := measure.New(r.registry)
 	require.NoError(f.t, err)
 	names := make([]string, len(projections))
@@ -133,7 +133,7 @@ func (f *fixture) start(change func(*Config), projections ...projection.Projecti
 			RetryFirst: 5 * time.Millisecond, RetryMax: 20 * time.Millisecond, HangAfter: time.Minute,
 			FlushAfter: 50 * time.Millisecond, FlushEvery: 10_000,
 		},
-		Logger:  slog.New(r.log),
+		Logger:  r.log.Logger(),
 		Metrics: m.ReplicaSet("main"),
 	}
 	if pgtest.BehindPooler() {
@@ -325,77 +325,8 @@ type scopedRecorder struct {
 
 func (p *scopedRecorder) AggregateTypes() []string { return []string{p.aggregateType} }
 
-// logbook keeps log records.
-type logbook struct {
-	mu      sync.Mutex
-	records []logged
-}
-
-// logged is one log record: its text and its attributes as text.
-type logged struct {
-	level   slog.Level
-	message string
-	attrs   map[string]string
-}
-
-// logbookHandler is a logbook with attributes.
-type logbookHandler struct {
-	book  *logbook
-	attrs []slog.Attr
-}
-
-func (b *logbook) Enabled(context.Context, slog.Level) bool { return true }
-func (b *logbook) WithGroup(string) slog.Handler            { return b }
-func (b *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return logbookHandler{book: b, attrs: attrs}
-}
-
-func (b *logbook) Handle(ctx context.Context, r slog.Record) error {
-	return logbookHandler{book: b}.Handle(ctx, r)
-}
-
-func (h logbookHandler) Enabled(context.Context, slog.Level) bool { return true }
-func (h logbookHandler) WithGroup(string) slog.Handler            { return h }
-func (h logbookHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return logbookHandler{book: h.book, attrs: slices.Concat(h.attrs, attrs)}
-}
-
-func (h logbookHandler) Handle(_ context.Context, r slog.Record) error {
-	entry := logged{level: r.Level, message: r.Message, attrs: map[string]string{}}
-	take := func(a slog.Attr) bool { entry.attrs[a.Key] = a.Value.String(); return true }
-	for _, a := range h.attrs {
-		take(a)
-	}
-	r.Attrs(take)
-	h.book.mu.Lock()
-	defer h.book.mu.Unlock()
-	h.book.records = append(h.book.records, entry)
-	return nil
-}
-
-// find is the records whose message contains a text.
-func (b *logbook) find(text string) []logged {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(b.records), func(r logged) bool { return !strings.Contains(r.message, text) })
-}
-
-// await waits for a record whose message contains a text.
-func (b *logbook) await(t *testing.T, text string) logged {
-	t.Helper()
-	eventually(t, func() bool { return len(b.find(text)) > 0 }, "%q was never logged", text)
-	return b.find(text)[0]
-}
-
-func (b *logbook) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var text strings.Builder
-	for _, r := range b.records {
-		fmt.Fprintf(&text, "%s %s %v\n", r.level, r.message, r.attrs)
-	}
-	return text.String()
-}
+// newLog is a book of all that is logged.
+func newLog() *logbook.Book { return logbook.New(slog.LevelDebug, deadline) }
 
 // receive waits for a value.
 func receive[T any](t *testing.T, from <-chan T, what string) T {

@@ -135,10 +135,10 @@ func TestAHandlerThatHangsIsAbandoned(t *testing.T) {
 	assert.Equal(t, want[3], query[int64](f, `SELECT global_position FROM orchestrator_abandoned_handlers WHERE worker_id = $1 AND projection = 'p'`, first.id))
 	assert.Equal(t, []string{"p"}, query[[]string](f, `SELECT left_out FROM orchestrator_workers WHERE worker_id = $1`, first.id))
 	assert.EqualValues(t, 1, first.count("abandoned_handlers", "projection", "p"))
-	log := first.log.await(t, "was abandoned")
-	assert.Equal(t, fmt.Sprint(want[3]), log.attrs["position"])
-	assert.Equal(t, "p", log.attrs["projection"])
-	assert.NotEmpty(t, log.attrs["event_id"])
+	log := first.log.Await(t, "was abandoned")
+	assert.Equal(t, fmt.Sprint(want[3]), log.Attrs["position"])
+	assert.Equal(t, "p", log.Attrs["projection"])
+	assert.NotEmpty(t, log.Attrs["event_id"])
 
 	p.release()
 	eventually(t, func() bool { return f.slots("p", first) == 32768 }, "the first worker does not take part again")
@@ -148,7 +148,7 @@ func TestAHandlerThatHangsIsAbandoned(t *testing.T) {
 	assert.ElementsMatch(t, want, f.handled("q"), "q has lost or repeated events")
 	assert.Zero(t, f.abandonedRows(first))
 	assert.Zero(t, first.count("abandoned_handlers", "projection", "p"))
-	first.log.await(t, "a handler that was abandoned has returned")
+	first.log.Await(t, "a handler that was abandoned has returned")
 }
 
 // However the partitions were stopped, the only worker does not run the projection while its handlers hang, p's rows say so,
@@ -245,7 +245,7 @@ func TestWhatAnAbandonedHandlerDoesIsRolledBack(t *testing.T) {
 					return query[int](f, `SELECT count(*)::int FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database()`) == 0
 				}, "the transaction is still open")
 				h.release()
-				first.log.await(t, "a handler that was abandoned has returned")
+				first.log.Await(t, "a handler that was abandoned has returned")
 				f.awaitAbandoned(first, 0)
 				eventually(t, func() bool { return f.slots("p", first) == 32768 }, "the worker does not take part again")
 				want = append(want, f.append("Order", 10)...)
@@ -304,7 +304,7 @@ func TestAnAbandonedHandlerKeepsNoConnectionOfThePool(t *testing.T) {
 			go func() { own.Close(); close(closed) }()
 			receive(t, closed, "closing the pool waits for the handler")
 			p.release()
-			r.log.await(t, "a handler that was abandoned has returned")
+			r.log.Await(t, "a handler that was abandoned has returned")
 		})
 	}
 }

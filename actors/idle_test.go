@@ -37,7 +37,7 @@ func TestAHandlerThatIsIdleForLongGetsMoreTime(t *testing.T) {
 					false: &recorder{name: "p", before: before}, true: &batchRecorder{recorder: recorder{name: "p", before: before}},
 				}[whole])
 				f.awaitHandled("p", want)
-				assert.Equal(t, "400ms", r.log.await(t, "a handler sent no statement for too long").attrs["next_idle_timeout"])
+				assert.Equal(t, "400ms", r.log.Await(t, "a handler sent no statement for too long").Attrs["next_idle_timeout"])
 				assert.Zero(t, r.count("handler_errors_total"))
 				assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`))
 			})

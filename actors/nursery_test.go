@@ -15,6 +15,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 )
 
 func TestCrashesAreForgottenAfterTheWindow(t *testing.T) {
@@ -62,18 +63,18 @@ type house struct {
 	system   *actor.ActorSystem
 	parent   *actor.PID
 	brood    *brood
-	log      *logbook
+	log      *logbook.Book
 	registry *prometheus.Registry
 }
 
 func newHouse(t *testing.T) *house {
-	h := &house{t: t, system: quietSystem(), log: &logbook{}, registry: prometheus.NewRegistry()}
+	h := &house{t: t, system: quietSystem(), log: newLog(), registry: prometheus.NewRegistry()}
 	m, err := measure.New(h.registry)
 	require.NoError(t, err)
 	recorder := m.ReplicaSet("main")
-	h.brood = &brood{nursery: newNursery(slog.New(h.log), recorder), ended: make(chan struct{})}
+	h.brood = &brood{nursery: newNursery(h.log.Logger(), recorder), ended: make(chan struct{})}
 	h.parent = h.system.Root.Spawn(properties("brood", "brood", recorder, func() actor.Actor { return h.brood },
-		actor.WithGuardian(guardian{log: slog.New(h.log)})))
+		actor.WithGuardian(guardian{log: h.log.Logger()})))
 	t.Cleanup(func() {
 		h.stop()
 		pass(time.Minute) // of the bubble: whatever was armed has fired
@@ -171,7 +172,7 @@ func TestPanickingChildIsSpawnedAnewWithGrowingBackoff(t *testing.T) {
 				assert.Zero(t, l.zombies.Load())
 				assert.EqualValues(t, 5, counted(t, h.registry, "actor_respawns_total", "actor", "fragile"))
 				assert.EqualValues(t, 5, counted(t, h.registry, "actor_panics_total", "actor", "fragile"))
-				assert.Contains(t, h.log.find("an actor panicked")[0].attrs["stack"], "nursery_test.go")
+				assert.Contains(t, h.log.Find("an actor panicked")[0].Attrs["stack"], "nursery_test.go")
 			})
 		})
 	}
@@ -241,10 +242,10 @@ func TestCrashLoopIsReported(t *testing.T) {
 			b.spawn(c, l.spec("Started", 1000))
 		})
 		pass(10500 * time.Millisecond)
-		reports := h.log.find("an actor keeps panicking")
+		reports := h.log.Find("an actor keeps panicking")
 		require.NotEmpty(t, reports)
-		assert.Equal(t, slog.LevelError, reports[0].level)
-		assert.Equal(t, "4", reports[0].attrs["panics"])
+		assert.Equal(t, slog.LevelError, reports[0].Level)
+		assert.Equal(t, "4", reports[0].Attrs["panics"])
 		assert.Len(t, l.starts, 14, "three at once, the fourth, and one a second from then on")
 	})
 }

@@ -59,18 +59,18 @@ func TestFailingEventIsRetriedAndThenTheRestGoesOn(t *testing.T) {
 			assert.Equal(t, want[3], f.checkpoint("p"))
 			assert.Zero(t, p.attempts(want[5]), "an event was handled before the one that fails")
 			assert.Equal(t, "retrying", query[string](f, `SELECT state FROM orchestrator_dead_letters WHERE global_position = $1`, want[4]))
-			report := r.log.await(t, "a handler failed")
-			assert.Contains(t, report.attrs["error"], "no such customer")
-			assert.Equal(t, fmt.Sprint(want[4]), report.attrs["position"])
-			assert.NotEmpty(t, report.attrs["event_id"])
+			report := r.log.Await(t, "a handler failed")
+			assert.Contains(t, report.Attrs["error"], "no such customer")
+			assert.Equal(t, fmt.Sprint(want[4]), report.Attrs["position"])
+			assert.NotEmpty(t, report.Attrs["event_id"])
 			if kind == "panic" {
-				assert.Contains(t, report.attrs["stack"], "processor_test.go")
+				assert.Contains(t, report.Attrs["stack"], "processor_test.go")
 			}
 			assert.EqualValues(t, 1, r.count("retrying", "projection", "p"))
 
 			repaired.Store(true)
 			f.awaitHandled("p", want)
-			r.log.await(t, "the event that had failed went through")
+			r.log.Await(t, "the event that had failed went through")
 			eventually(t, func() bool {
 				return query[string](f, `SELECT state FROM orchestrator_dead_letters WHERE global_position = $1`, want[4]) == "handled"
 			}, "the recovery is not recorded")
@@ -96,8 +96,8 @@ func TestFailingBatchIsHalvedDownToTheEvent(t *testing.T) {
 				return nil
 			}}}
 			r := f.start(nil, p)
-			report := r.log.await(t, "a handler failed")
-			assert.Equal(t, fmt.Sprint(want[culprit]), report.attrs["position"])
+			report := r.log.Await(t, "a handler failed")
+			assert.Equal(t, fmt.Sprint(want[culprit]), report.Attrs["position"])
 			assert.Equal(t, append([]int64{}, want[:culprit]...), f.handled("p"))
 			repaired.Store(true)
 			f.awaitHandled("p", want)
@@ -227,7 +227,7 @@ func TestCheckpointMovedBySomebodyElse(t *testing.T) {
 		// The look at the replica set does not show it, and the events are handled, as it were.
 		f.exec(`UPDATE orchestrator_checkpoints SET position = position + 3, total_partitions = 2`)
 		next := f.append("Order", 3)
-		r.log.await(t, "fenced")
+		r.log.Await(t, "fenced")
 		eventually(t, func() bool {
 			return r.count("actor_messages_total", "actor", kindCoordinator, "message", "Fenced") == 1
 		},
@@ -293,11 +293,11 @@ func TestHangingHandlerIsNamed(t *testing.T) {
 	g := newGate(want[1])
 	r := f.start(func(c *Config) { c.Batch.HangAfter = 20 * time.Millisecond }, &recorder{name: "p", before: g.before})
 	receive(t, g.reached, "the event is never handled")
-	eventually(t, func() bool { return len(r.log.find("a handler does not return")) >= 2 }, "it is not logged again and again")
-	record := r.log.find("a handler does not return")[1]
-	assert.Equal(t, fmt.Sprint(want[1]), record.attrs["position"])
-	assert.Equal(t, "p", record.attrs["projection"])
-	assert.NotEmpty(t, record.attrs["event_id"])
+	eventually(t, func() bool { return len(r.log.Find("a handler does not return")) >= 2 }, "it is not logged again and again")
+	record := r.log.Find("a handler does not return")[1]
+	assert.Equal(t, fmt.Sprint(want[1]), record.Attrs["position"])
+	assert.Equal(t, "p", record.Attrs["projection"])
+	assert.NotEmpty(t, record.Attrs["event_id"])
 	require.Len(t, r.Busy(), 1)
 	assert.Contains(t, r.Busy()[0], fmt.Sprintf("position %d", want[1]))
 	g.release()
@@ -342,8 +342,8 @@ func TestTerminatedBackendIsNoFailureOfTheEvent(t *testing.T) {
 	r := f.start(nil, p)
 	f.awaitHandled("p", want)
 	assert.Equal(t, 2, p.attempts(want[0]), "the whole batch is handled again")
-	r.log.await(t, "the database failed")
-	assert.Empty(t, r.log.find("a handler failed"))
+	r.log.Await(t, "the database failed")
+	assert.Empty(t, r.log.Find("a handler failed"))
 	assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`))
 }
 

@@ -178,7 +178,7 @@ func TestNoLoopIsStuckWhileTheDatabaseIsAway(t *testing.T) {
 	f.awaitHandled("p", f.append("Order", 3))
 	between.Set(wire.State{Refuse: true})
 	between.Cut()
-	r.log.await(t, "the database failed")
+	r.log.Await(t, "the database failed")
 	// The coordinator's look waits for the session, for half of what its round may take. The partitions stop when the lease ends.
 	for _, loop := range []string{"supervisor", "heartbeat", "horizon", "session"} {
 		loops.awaitRounds(loop, 1)
@@ -200,5 +200,5 @@ func TestALoopThatKeepsPanickingIsSeen(t *testing.T) {
 	eventually(t, func() bool {
 		return slices.ContainsFunc(broken.Status(), func(s health.Status) bool { return s.Name == kindHorizon && !s.OK })
 	}, "it is not seen")
-	assert.Greater(t, len(r.log.find("an actor panicked")), 1)
+	assert.Greater(t, len(r.log.Find("an actor panicked")), 1)
 }

@@ -59,7 +59,7 @@ func TestAHandlerThatReplacesTheTransactionLosesNoEvent(t *testing.T) {
 				eventually(t, func() bool {
 					return query[int](f, `SELECT count(*) FROM orchestrator_dead_letters WHERE global_position = $1 AND state = 'retrying'`, want[4]) == 1
 				}, "the event is not recorded as failed")
-				assert.Contains(t, r.log.await(t, "a handler failed").attrs["error"], "a handler ended it by SQL and began another")
+				assert.Contains(t, r.log.Await(t, "a handler failed").Attrs["error"], "a handler ended it by SQL and began another")
 				eventually(t, func() bool { return f.checkpoint("p") == want[3] }, "what came before the event is not committed")
 				assert.Equal(t, 1, query[int](f, `SELECT count(*) FROM orchestrator_dead_letters`), "other events are blamed")
 				repaired.Store(true)

@@ -17,6 +17,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 )
 
 // bareSupervisor is a supervisor whose coordinator and heartbeat are probes.
@@ -50,7 +51,7 @@ type bench struct {
 	top    *actor.PID
 	sup    *supervisor
 	said   chan any
-	log    *logbook
+	log    *logbook.Book
 	done   chan struct{}
 }
 
@@ -61,8 +62,8 @@ func quietSystem() *actor.ActorSystem {
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, system: quietSystem(), said: make(chan any, 100), log: &logbook{}, done: make(chan struct{})}
-	w := &worker{Config: Config{EventStore: eventstore.New(eventstore.WithLogger(nil)), Logger: slog.New(b.log), Timing: Timing{Timing: replicaset.Timing{Stale: 6 * time.Second}, Drain: time.Second}, Batch: BatchConfig{Size: 10}}}
+	b := &bench{t: t, system: quietSystem(), said: make(chan any, 100), log: newLog(), done: make(chan struct{})}
+	w := &worker{Config: Config{EventStore: eventstore.New(eventstore.WithLogger(nil)), Logger: b.log.Logger(), Timing: Timing{Timing: replicaset.Timing{Stale: 6 * time.Second}, Drain: time.Second}, Batch: BatchConfig{Size: 10}}}
 	w.handlers = NewHandlers(time.Minute, nil)
 	b.sup = newSupervisor(w, b.done)
 	probe := b.system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {

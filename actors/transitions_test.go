@@ -42,19 +42,19 @@ func TestChangesOfGenerationAreToldOnce(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			log, registry := &logbook{}, prometheus.NewRegistry()
+			log, registry := newLog(), prometheus.NewRegistry()
 			m, err := measure.New(registry)
 			require.NoError(t, err)
-			k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: slog.New(log), Metrics: m.ReplicaSet("main")}})
+			k := newCoordinator(&worker{Config: Config{Membership: pgcoord.Membership{ID: uuid.UUID{1}}, Logger: log.Logger(), Metrics: m.ReplicaSet("main")}})
 			defer k.cancel()
 			for _, g := range test.looks {
 				k.transitions.observe(k, replicaset.View{Generation: g})
 			}
 			var told []string
-			for _, line := range log.find("") {
-				told = append(told, line.message)
-				if line.message != found {
-					assert.Equal(t, "a test", line.attrs["reason"])
+			for _, line := range log.Find("") {
+				told = append(told, line.Message)
+				if line.Message != found {
+					assert.Equal(t, "a test", line.Attrs["reason"])
 				}
 			}
 			assert.Equal(t, test.told, told)
@@ -80,11 +80,11 @@ func TestHowLongAGenerationTook(t *testing.T) {
 	f := newFixture(t)
 	r := f.start(nil, &recorder{name: "p"})
 	f.awaitState(r, replicaset.Running)
-	took, err := time.ParseDuration(r.log.await(t, "a generation is active").attrs["took"])
+	took, err := time.ParseDuration(r.log.Await(t, "a generation is active").Attrs["took"])
 	require.NoError(t, err)
 	table := query[float64](f, `SELECT extract(epoch FROM activated_at - created_at)::float8 FROM orchestrator_generations`)
 	assert.InDelta(t, table, took.Seconds(), 1e-5)
-	activation := r.log.await(t, "activated a generation").attrs
+	activation := r.log.Await(t, "activated a generation").Attrs
 	assert.NotContains(t, activation, "took", "its transaction took another time")
 	assert.NotEmpty(t, activation["activation_took"])
 }
@@ -117,8 +117,8 @@ func TestADeathInAChangeIsCountedOnce(t *testing.T) {
 	eventually(t, func() bool { return first.count("generation_changes_total", "cause", replicaset.CauseLost) == 1 }, "the loss is no cause")
 	assert.EqualValues(t, 1, first.count("workers_lost_total"))
 	assert.EqualValues(t, 1, first.count("generation_changes_total", "cause", replicaset.CauseJoined), "of the second")
-	told := first.log.find("a generation is active")
-	attrs := told[len(told)-1].attrs
+	told := first.log.Find("a generation is active")
+	attrs := told[len(told)-1].Attrs
 	assert.Equal(t, replicaset.CauseLost, attrs["cause"])
 	assert.Contains(t, attrs["reason"], "was lost")
 	assert.Contains(t, attrs["reason"], replicaset.Change{Name: "third", Worker: third.ID, Kind: replicaset.Joined}.String())

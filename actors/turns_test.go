@@ -105,7 +105,7 @@ func TestAConflictIsNoFailureOfItsEvent(t *testing.T) {
 				}}
 				r := f.start(nil, p)
 				eventually(t, func() bool { return r.count("conflicts_total", "projection", "p") >= 4 }, "the conflicts are not counted")
-				r.log.await(t, "batches are in conflict")
+				r.log.Await(t, "batches are in conflict")
 				free.Store(true)
 				f.awaitHandled("p", want)
 				assert.Zero(t, r.count("handler_errors_total"))

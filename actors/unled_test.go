@@ -118,11 +118,11 @@ func TestAStrangerHoldsTheLeadersLock(t *testing.T) {
 			want = append(want, f.append("Order", 20)...)
 			eventually(t, func() bool { return len(f.handled("p")) >= len(want) }, "events are not handled")
 			assert.ElementsMatch(t, want, f.handled("p"))
-			lines := append(first.log.find("leads without the leader's lock"), second.log.find("leads without the leader's lock")...)
+			lines := append(first.log.Find("leads without the leader's lock"), second.log.Find("leads without the leader's lock")...)
 			assert.LessOrEqual(t, len(lines), 2, "each of them says so once")
 			require.NotEmpty(t, lines)
-			assert.Equal(t, slog.LevelWarn, lines[0].level)
-			assert.NotEmpty(t, lines[0].attrs["pid"]+lines[0].attrs["prepared_gid"])
+			assert.Equal(t, slog.LevelWarn, lines[0].Level)
+			assert.NotEmpty(t, lines[0].Attrs["pid"]+lines[0].Attrs["prepared_gid"])
 			unlocked := func() float64 { return first.count("leader_unlocked") + second.count("leader_unlocked") }
 			eventually(t, func() bool { return unlocked() == 1 && first.count("leader")+second.count("leader") == 1 }, "the metrics do not say so")
 			gone()
@@ -157,11 +157,11 @@ func TestAFrozenLeaderOfAnotherRoleIsReplaced(t *testing.T) {
 	eventually(t, func() bool { return len(f.handled("p")) >= len(want) }, "events are not handled")
 	assert.ElementsMatch(t, want, f.handled("p"))
 	require.NoError(t, session.Ping(t.Context()), "its session was ended")
-	lines := append(workers[0].log.find("may not end the sessions"), workers[1].log.find("may not end the sessions")...)
+	lines := append(workers[0].log.Find("may not end the sessions"), workers[1].log.Find("may not end the sessions")...)
 	require.NotEmpty(t, lines)
 	for _, line := range lines {
-		assert.Equal(t, slog.LevelWarn, line.level)
-		assert.Contains(t, line.attrs["remedy"], "GRANT pg_signal_backend TO r_")
+		assert.Equal(t, slog.LevelWarn, line.Level)
+		assert.Contains(t, line.Attrs["remedy"], "GRANT pg_signal_backend TO r_")
 	}
 	assert.LessOrEqual(t, len(lines), 4, "each names each role once")
 }
@@ -194,7 +194,7 @@ func TestAFrozenLeaderBehindAPoolerIsEnded(t *testing.T) {
 	r := f.start(func(c *Config) {
 		c.Connect, c.Timing.Stale, c.Timing.SessionGrace = connect, 900*time.Millisecond, time.Second
 	}, &recorder{name: "p"})
-	r.log.await(t, "ended the session of a leader that has stopped")
+	r.log.Await(t, "ended the session of a leader that has stopped")
 	want := f.append("Order", 20)
 	f.awaitHandled("p", want)
 	eventually(t, func() bool { return r.count("leader") == 1 }, "it does not lead")

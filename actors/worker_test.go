@@ -22,8 +22,8 @@ func TestCrashedCoordinatorGoesOnWhereItWas(t *testing.T) {
 
 	first.system.Root.Send(first.coordinatorPID(), (*looked)(nil))
 	eventually(t, func() bool { return first.count("actor_respawns_total", "actor", kindCoordinator) == 1 }, "it is not respawned")
-	panicked := first.log.await(t, "an actor panicked")
-	assert.Contains(t, panicked.attrs["stack"], "coordinator.go")
+	panicked := first.log.Await(t, "an actor panicked")
+	assert.Contains(t, panicked.Attrs["stack"], "coordinator.go")
 	want = append(want, f.append("Order", 5)...)
 	f.awaitHandled("p", want)
 	assert.Equal(t, generation, f.active(1), "a crash of the coordinator is no change of generation")
@@ -34,7 +34,7 @@ func TestCrashedCoordinatorGoesOnWhereItWas(t *testing.T) {
 	eventually(t, func() bool { return f.active(2) > generation }, "no generation with both workers")
 	f.awaitState(first, replicaset.Running)
 	f.awaitState(second, replicaset.Running)
-	assert.Empty(t, first.log.find("dropped an assignment"))
+	assert.Empty(t, first.log.Find("dropped an assignment"))
 	first.Leave()
 	first.awaitDone()
 	f.awaitState(first, replicaset.Stopped)
@@ -62,7 +62,7 @@ func TestPanicOfTheSupervisorEndsTheWorker(t *testing.T) {
 	r.system.Root.Send(r.top, (*respawn)(nil))
 	r.awaitDone()
 	assert.Error(t, ctx.Err(), "its handlers go on")
-	assert.Contains(t, r.log.await(t, "the supervisor panicked").attrs["stack"], "supervisor.go")
+	assert.Contains(t, r.log.Await(t, "the supervisor panicked").Attrs["stack"], "supervisor.go")
 }
 
 func TestCrashedHeartbeatKeepsTheLease(t *testing.T) {
@@ -111,7 +111,7 @@ func TestUnknownMessagesAreCountedAndLogged(t *testing.T) {
 		pid()
 		eventually(t, func() bool { return r.count("actor_unknown_messages_total", "actor", kind) == 1 }, "%s does not count it", kind)
 	}
-	assert.Equal(t, "nonsense", r.log.await(t, "a message that it does not know").attrs["message"])
+	assert.Equal(t, "nonsense", r.log.Await(t, "a message that it does not know").Attrs["message"])
 	assert.Zero(t, r.count("actor_panics_total"))
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -171,11 +172,9 @@ func TestATableThatIsMissingAfterTheMigrationsIsNamed(t *testing.T) {
 
 func TestMigrationsAreLogged(t *testing.T) {
 	t.Parallel()
-	var out bytes.Buffer
-	log := slog.New(slog.NewJSONHandler(&out, nil))
-	require.NoError(t, RunMigrations(pgtest.NewDatabase(t), WithLogger(log)))
-	assert.Contains(t, out.String(), `"file":"000001_events.up.sql"`)
-	assert.Contains(t, out.String(), `"component":"eventstore"`)
+	book := logbook.New(slog.LevelInfo, deadline)
+	require.NoError(t, RunMigrations(pgtest.NewDatabase(t), WithLogger(book.Logger())))
+	book.AwaitLine(t, "file=000001_events.up.sql", "component=eventstore")
 }
 
 func TestABadOptionIsReturnedByEveryOperation(t *testing.T) {

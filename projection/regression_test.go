@@ -18,6 +18,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -34,25 +35,6 @@ func appendOpen(t *testing.T, pool *pgxpool.Pool, store *eventstore.Store, id st
 	return tx, result.GlobalPositions[0]
 }
 
-// watchedLog is a log handler that looks at each line.
-type watchedLog struct {
-	slog.Handler
-	look func(r slog.Record)
-}
-
-func (h watchedLog) WithAttrs([]slog.Attr) slog.Handler               { return h }
-func (h watchedLog) Enabled(context.Context, slog.Level) bool         { return true }
-func (h watchedLog) Handle(_ context.Context, line slog.Record) error { h.look(line); return nil }
-
-// errorOf is the error of a line.
-func errorOf(line slog.Record) (err error) {
-	line.Attrs(func(a slog.Attr) bool {
-		err, _ = a.Value.Any().(error)
-		return err == nil
-	})
-	return err
-}
-
 // One row is below where the sequence went back to, the other above. When the sequence is looked at again it has passed both.
 func TestSequenceThatWentBackBelowTheHighestRow(t *testing.T) {
 	pool, store := newStore(t)
@@ -67,14 +49,14 @@ func TestSequenceThatWentBackBelowTheHighestRow(t *testing.T) {
 		execute(t, pool, `SELECT setval('events_global_position_seq', $1)`, later[13]+100)
 		close(wentBack)
 	})
-	config.Logger = slog.New(watchedLog{look: func(line slog.Record) {
+	config.Logger = logbook.Looking(slog.LevelDebug, func(line logbook.Record) {
 		if line.Message == "a transaction holds the horizon back" {
 			signal()
 		}
-		if _, back := errors.AsType[*horizon.RegressionError](errorOf(line)); back {
+		if _, back := errors.AsType[*horizon.RegressionError](line.Err); back {
 			passed()
 		}
-	}})
+	}).Logger()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	result := make(chan error, 1)
@@ -133,11 +115,11 @@ func TestHorizonIsFoundAgainAfterARest(t *testing.T) {
 	config.BatchSize = 5
 	held := make(chan struct{})
 	signal := sync.OnceFunc(func() { close(held) })
-	config.Logger = slog.New(watchedLog{look: func(line slog.Record) {
+	config.Logger = logbook.Looking(slog.LevelDebug, func(line logbook.Record) {
 		if line.Message == "a transaction holds the horizon back" {
 			signal()
 		}
-	}})
+	}).Logger()
 	stop := start(t, config)
 	<-resting
 	rested := time.Now()

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/wire"
 )
@@ -24,7 +25,7 @@ type failover struct {
 	way        *wire.Proxy // between the worker and the standby: closed until the end of the failover
 	workersDSN string      // of both servers
 	handled    *counted
-	log        *logbook
+	log        *logbook.Book
 }
 
 func newFailover(t *testing.T) *failover {
@@ -112,7 +113,7 @@ func TestFailoverToAReplicaThatLostTheTail(t *testing.T) {
 	require.Less(t, f.number(lastPosition), lost)
 	f.append(40)
 	f.awaitDrained()
-	assert.NotContains(t, f.log.text(), regressionError)
+	assert.NotContains(t, f.log.String(), regressionError)
 	f.prove()
 }
 
@@ -134,16 +135,16 @@ func TestFailoverBelowTheCheckpointsStopsLoudly(t *testing.T) {
 	stood := f.number(lastPosition)
 	require.Less(t, stood, reached)
 	both := []string{"level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", stood)}
-	f.log.await(t, both...)
+	f.log.AwaitLine(t, both...)
 	before := f.number(handledCount)
 	f.append(5)
 	require.Less(t, f.number(lastPosition), reached)
-	f.log.awaitAgain(t, both...)
+	f.log.AwaitNewLine(t, both...)
 	for f.number(lastEvent) <= reached {
 		f.append(5)
 	}
 	reached = f.number(checkpointAt) // positions without events, which were passed before, may have been flushed since
-	f.log.awaitAgain(t, "level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", stood), "would be skipped")
+	f.log.AwaitNewLine(t, "level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", stood), "would be skipped")
 	assert.Equal(t, before, f.number(handledCount), "events were handled though positions went back")
 	assert.Equal(t, reached, f.number(checkpointAt))
 
@@ -160,7 +161,7 @@ func TestFailoverBelowTheCheckpointsStopsLoudly(t *testing.T) {
 func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	t.Parallel()
 	f := newFailover(t)
-	logs := []*logbook{f.log, f.start(f.workersDSN, workerName(1), newCounted(workerName(1)))}
+	logs := []*logbook.Book{f.log, f.start(f.workersDSN, workerName(1), newCounted(workerName(1)))}
 	f.append(20)
 	f.awaitDrained()
 	f.awaitMembers(2)
@@ -173,7 +174,7 @@ func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	f.over(true)
 	require.Less(t, f.number(lastPosition), reached)
 	for _, log := range logs {
-		log.await(t, "level=ERROR", regressionError)
+		log.AwaitLine(t, "level=ERROR", regressionError)
 	}
 	before := f.number(handledCount)
 	for f.number(lastEvent) <= reached {
@@ -182,7 +183,7 @@ func TestFailoverBelowTheCheckpointsOfSeveralWorkers(t *testing.T) {
 	logs = append(logs, f.start(f.workersDSN, workerName(2), newCounted(workerName(2))))
 	f.awaitMembers(3)
 	for _, log := range logs {
-		log.awaitAgain(t, "level=ERROR", regressionError, "would be skipped")
+		log.AwaitNewLine(t, "level=ERROR", regressionError, "would be skipped")
 	}
 	assert.Equal(t, before, f.number(handledCount), "events were handled though positions went back")
 
@@ -209,7 +210,7 @@ func TestFailoverBelowTheCheckpointsGoesOnAboveThem(t *testing.T) {
 	reached := f.number(checkpointAt)
 
 	f.over(true)
-	f.log.await(t, "level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", f.number(lastPosition)))
+	f.log.AwaitLine(t, "level=ERROR", regressionError, fmt.Sprintf("checkpoint=%d", reached), fmt.Sprintf("last_position=%d", f.number(lastPosition)))
 	f.execute(fmt.Sprintf("SELECT setval(pg_get_serial_sequence('events', 'global_position'), %d)", reached))
 	f.append(10)
 	f.awaitDrained()
@@ -235,6 +236,6 @@ func TestFailoverAboveTheCheckpointsGoesOn(t *testing.T) {
 	require.GreaterOrEqual(t, f.number(lastPosition), reached)
 	f.append(20)
 	f.awaitDrained()
-	assert.NotContains(t, f.log.text(), regressionError)
+	assert.NotContains(t, f.log.String(), regressionError)
 	f.prove()
 }

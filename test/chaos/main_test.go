@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/url"
 	"strconv"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/wire"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/workload"
@@ -75,11 +74,11 @@ func (w *world) through() (*wire.Proxy, string) {
 }
 
 // start runs a worker in this process until the test ends, and returns what it logs.
-func (w *world) start(dsn, name string, p projection.Projection, options ...orchestrator.Option) *logbook {
+func (w *world) start(dsn, name string, p projection.Projection, options ...orchestrator.Option) *logbook.Book {
 	w.t.Helper()
-	log := &logbook{}
+	log := logbook.New(slog.LevelInfo, patience)
 	options = append([]orchestrator.Option{
-		orchestrator.WithWorkerName(name), orchestrator.WithLogger(slog.New(slog.NewTextHandler(log, nil))),
+		orchestrator.WithWorkerName(name), orchestrator.WithLogger(log.Logger()),
 		orchestrator.WithPollInterval(20 * time.Millisecond),
 	}, options...)
 	orch, err := orchestrator.New(w.connect(dsn, 6), eventstore.New(eventstore.WithLogger(nil)), replicaSet, options...)
@@ -91,7 +90,7 @@ func (w *world) start(dsn, name string, p projection.Projection, options ...orch
 		stop()
 		assert.NoError(w.t, <-done)
 		if w.t.Failed() {
-			w.t.Logf("the log of %s:\n%s", name, log.text())
+			w.t.Logf("the log of %s:\n%s", name, log.String())
 		}
 	})
 	return log
@@ -143,52 +142,6 @@ func (w *world) prove() {
 		require.NoError(w.t, err)
 		assert.True(w.t, result.OK(), "%s: %d", check.Title, result.Count)
 	}
-}
-
-// logbook keeps what was logged.
-type logbook struct {
-	mu      sync.Mutex
-	written strings.Builder
-}
-
-func (l *logbook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.written.Write(p)
-}
-
-func (l *logbook) text() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.written.String()
-}
-
-// await waits for a line that has all of these parts.
-func (l *logbook) await(t *testing.T, parts ...string) {
-	t.Helper()
-	l.awaitAfter(t, 0, parts)
-}
-
-// awaitAgain waits for such a line that is written from now on.
-func (l *logbook) awaitAgain(t *testing.T, parts ...string) {
-	t.Helper()
-	l.awaitAfter(t, len(l.text()), parts)
-}
-
-func (l *logbook) awaitAfter(t *testing.T, start int, parts []string) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		for line := range strings.Lines(l.text()[start:]) {
-			all := true
-			for _, part := range parts {
-				all = all && strings.Contains(line, part)
-			}
-			if all {
-				return true
-			}
-		}
-		return false
-	}, patience, 20*time.Millisecond, "no line of the log has %q", parts)
 }
 
 func workerName(i int) string { return fmt.Sprintf("worker-%d", i) }

@@ -44,7 +44,7 @@ func TestCheckpointsAreDeletedByHand(t *testing.T) {
 			appendAll()
 			handles("users", "DISTINCT position")
 			handles("mails", "*")
-			w.logs.await(t, `checkpoints of projection \"users\" were deleted`)
+			w.logs.AwaitLine(t, `checkpoints of projection \"users\" were deleted`)
 			w.await("65536", "SELECT sum(slot_to - slot_from) FROM orchestrator_checkpoints WHERE projection = 'users' AND worker_id IS NOT NULL")
 			require.NotEqual(t, fmt.Sprint(total), w.value("SELECT count(*) FROM handled WHERE projection = 'users'"), "nothing came again")
 		})
@@ -152,7 +152,7 @@ func TestChangesByHandOnAQuietStream(t *testing.T) {
 			w.awaitHandled("mails", 2*events)
 		})
 	}
-	w.logs.await(t, "the checkpoints contradict the active generation")
+	w.logs.AwaitLine(t, "the checkpoints contradict the active generation")
 	w.requireOrder("users")
 }
 
@@ -178,7 +178,7 @@ func TestEventIsSkippedByHand(t *testing.T) {
 		  AND hashtextextended('grace', 0) & 65535 BETWEEN slot_from AND slot_to - 1`)
 	w.await("1, 2, 4, 5", "SELECT string_agg(position::text, ', ' ORDER BY position) FROM handled")
 	w.await("skipped", "SELECT string_agg(state, ', ') FROM orchestrator_dead_letters")
-	w.logs.await(t, "an event that had failed was skipped")
+	w.logs.AwaitLine(t, "an event that had failed was skipped")
 	assert.NotContains(t, w.logs.String(), "went through", "nobody has handled it")
 	require.NoError(t, r.stop())
 }
@@ -232,7 +232,7 @@ func TestARegressionIsSettledByHand(t *testing.T) {
 	w.await("1", open)
 	w.exec("SELECT setval('events_global_position_seq', 5)")
 	w.append("ada", 1)
-	w.logs.await(t, "set settled_at")
+	w.logs.AwaitLine(t, "set settled_at")
 	require.Equal(t, "1", w.value(open), "an event in between may have taken a position that was given before")
 	w.exec("UPDATE orchestrator_sequence_regressions SET settled_at = now() WHERE settled_at IS NULL")
 	w.awaitHandled("users", 6)

@@ -255,5 +255,5 @@ func TestCatchingUpTellsHowFarItIs(t *testing.T) {
 	close(returned)
 	require.NoError(t, err)
 	assert.Equal(t, "5, p true 5 5 0", said(report))
-	w.logs.await(t, "the function of WithProgress panicked")
+	w.logs.AwaitLine(t, "the function of WithProgress panicked")
 }

@@ -76,7 +76,7 @@ func TestSkipLeavesTheEventOut(t *testing.T) {
 			awaitMetric(t, orch, "0", `retrying{partition="0/1",projection="p",replica_set="set"}`)
 			awaitMetric(t, orch, "0", `lag_events{partition="0/1",projection="p",replica_set="set"}`)
 			require.NoError(t, r.stop())
-			w.logs.await(t, "the error policy has skipped it")
+			w.logs.AwaitLine(t, "the error policy has skipped it")
 			assert.Equal(t, 1, strings.Count(w.logs.String(), "the projection's error policy"), "it is logged once")
 			assert.Regexp(t, `the projection's error policy".* projection=p set_by=WithErrorPolicy attempts=3 then=skip first_delay=5ms max_delay=20ms`, w.logs.String())
 		})
@@ -93,9 +93,9 @@ func TestNothingIsSkippedWithoutALetter(t *testing.T) {
 	w.alwaysFire("refuse")
 	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Then: projection.Skip})),
 		recorder{name: "p", before: poisoned(projection.Permanent(errBad), 2)})
-	w.logs.await(t, "no letters")
+	w.logs.AwaitLine(t, "no letters")
 	w.await("1", "SELECT position FROM orchestrator_checkpoints") // and no further
-	w.logs.await(t, "committing the batch of projection")
+	w.logs.AwaitLine(t, "committing the batch of projection")
 	assert.Equal(t, "1", w.value("SELECT position FROM orchestrator_checkpoints"))
 	w.exec("DROP TRIGGER refuse ON orchestrator_dead_letters")
 	w.awaitHandled("p", 2)
@@ -185,7 +185,7 @@ func TestStopOutlivesRestartsAndPartitions(t *testing.T) {
 	key := w.value("SELECT partition_key FROM orchestrator_checkpoints WHERE stopped_at IS NOT NULL")
 	awaitMetric(t, orch, "1", `stopped{partition="`+key+`/2",projection="p",replica_set="set"}`)
 	awaitMetric(t, orch, "0", `retrying{partition="`+key+`/2",projection="p",replica_set="set"}`)
-	w.logs.await(t, "the projection is stopped at an event")
+	w.logs.AwaitLine(t, "the projection is stopped at an event")
 	require.NoError(t, r.stop())
 	failures := g.failures.Load()
 
@@ -227,7 +227,7 @@ func TestAttemptsAreCountedOverRestarts(t *testing.T) {
 				return nil
 			}})
 		await(t, tried, "the event to fail")
-		w.logs.await(t, "waits for the event")
+		w.logs.AwaitLine(t, "waits for the event")
 		require.NoError(t, r.stop())
 	}
 	assert.Equal(t, "retrying 2", w.value("SELECT state, attempts FROM orchestrator_dead_letters"))
@@ -240,8 +240,8 @@ func TestAttemptsAreCountedOverRestarts(t *testing.T) {
 		w.awaitHandled("p", 1)
 		want := fmt.Sprint(3 + 13*i)
 		assert.Equal(t, "skipped "+want, w.value("SELECT state, attempts FROM orchestrator_dead_letters"))
-		w.logs.await(t, "attempt="+want+" outcome=skip")
-		w.logs.await(t, "position=1 aggregate_id=ada attempts="+want)
+		w.logs.AwaitLine(t, "attempt="+want+" outcome=skip")
+		w.logs.AwaitLine(t, "position=1 aggregate_id=ada attempts="+want)
 		require.NoError(t, r.stop())
 	}
 }
@@ -329,7 +329,7 @@ func TestFailureHook(t *testing.T) {
 	assert.Equal(t, "set p 1 ada Something 2 true", fmt.Sprint(first.ReplicaSet, " ", first.Projection, " ", first.Attempt, " ", first.Event.AggregateID, " ", first.Event.EventType, " ",
 		first.Event.GlobalPosition, " ", first.Retry))
 	assert.Equal(t, []any{2, false, projection.Skip, projection.ClassError}, []any{second.Attempt, second.Retry, second.Outcome, second.Class})
-	w.logs.await(t, "the failure hook panicked")
+	w.logs.AwaitLine(t, "the failure hook panicked")
 }
 
 func TestFailureHookThatBlocks(t *testing.T) {

@@ -66,7 +66,7 @@ func TestHandlerThatFails(t *testing.T) {
 			w.await("handled true", "SELECT state, handled_at IS NOT NULL FROM orchestrator_dead_letters")
 			failures := fmt.Sprint(g.failures.Load())
 			assert.Equal(t, failures, w.value("SELECT attempts FROM orchestrator_dead_letters"))
-			w.logs.await(t, "went through")
+			w.logs.AwaitLine(t, "went through")
 			assert.Regexp(t, `went through.* attempts=`+failures+`\b`, w.logs.String(), "the log counts as the table does")
 			if kind == "panic" {
 				assert.Equal(t, 1, strings.Count(w.logs.String(), " stack="), "its stack is logged once")
@@ -118,7 +118,7 @@ func TestHandlerThatFailsOverARestart(t *testing.T) {
 	r = start(t, w.orchestrator("set", orchestrator.WithRetryBackoff(5*time.Millisecond, time.Hour)), recorder{name: "bad", before: g.check})
 	eventually(t, func() bool { return g.failures.Load() > failures+2 }, func() string { return "the event to fail again" })
 	attempts := w.value("SELECT attempts FROM orchestrator_dead_letters")
-	w.logs.await(t, "attempt="+attempts+" ") // the log counts as the table does
+	w.logs.AwaitLine(t, "attempt="+attempts+" ") // the log counts as the table does
 	g.opened.Store(true)
 	w.awaitHandled("bad", 3)
 	w.await("handled", "SELECT state FROM orchestrator_dead_letters")

@@ -18,7 +18,7 @@ func (w *world) manually(name string, key, total int, until string) {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	ended := make(chan error, 1)
 	p := projection.NewPostgresProcessor(projection.ProcessorConfig{
-		DB: w.application(), EventStore: w.store, Projection: recorder{name: name}, PartitionKey: key, TotalPartitions: total, Logger: w.logs.logger(),
+		DB: w.application(), EventStore: w.store, Projection: recorder{name: name}, PartitionKey: key, TotalPartitions: total, Logger: w.logs.Logger(),
 	})
 	go func() { ended <- p.Run(ctx) }()
 	w.await(until, "SELECT last_global_position FROM projection_checkpoints WHERE projection_name LIKE '%["+fmt.Sprint(key)+"/%'")
@@ -58,7 +58,7 @@ func TestAnImportEndsManualProcessors(t *testing.T) {
 	w := newWorld(t)
 	w.append("ada", 5)
 	ended := make(chan error, 1)
-	p := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.application(), EventStore: w.store, Projection: recorder{name: "p"}, Logger: w.logs.logger()})
+	p := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.application(), EventStore: w.store, Projection: recorder{name: "p"}, Logger: w.logs.Logger()})
 	go func() { ended <- p.Run(t.Context()) }()
 	w.awaitHandled("p", 5)
 	w.await("5", "SELECT last_global_position FROM projection_checkpoints")

@@ -19,6 +19,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 )
 
 func TestRunHandlesOldAndNewEvents(t *testing.T) {
@@ -98,11 +99,11 @@ func TestRunWithTheSmallestPool(t *testing.T) {
 }
 
 // withPool makes a worker with a pool of its own.
-func (w *world) withPool(connections int32, logs *logs, options ...orchestrator.Option) *orchestrator.Orchestrator {
+func (w *world) withPool(connections int32, logs *logbook.Book, options ...orchestrator.Option) *orchestrator.Orchestrator {
 	w.t.Helper()
 	config := w.config()
 	config.MaxConns = connections
-	orch, err := orchestrator.New(w.open(config), w.store, "set", forPooler(append(options, orchestrator.WithLogger(logs.logger()))...)...)
+	orch, err := orchestrator.New(w.open(config), w.store, "set", forPooler(append(options, orchestrator.WithLogger(logs.Logger()))...)...)
 	require.NoError(w.t, err)
 	return orch
 }

@@ -63,7 +63,7 @@ func countedWorld(b *testing.B, events int) (*pgxpool.Pool, *admin.Admin) {
 func startCounting(b *testing.B, db *pgxpool.Pool, name string, options ...orchestrator.Option) {
 	pool, err := pgxpool.NewWithConfig(b.Context(), db.Config())
 	require.NoError(b, err)
-	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(nil)), "set", append(options, orchestrator.WithLogger(newLogs().logger()), orchestrator.WithWorkerName(name))...)
+	orch, err := orchestrator.New(pool, eventstore.New(eventstore.WithLogger(nil)), "set", append(options, orchestrator.WithLogger(newLogs().Logger()), orchestrator.WithWorkerName(name))...)
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(context.WithoutCancel(b.Context()))
 	ended := make(chan error, 1)

@@ -47,7 +47,7 @@ func TestParkPutsAnAggregateAside(t *testing.T) {
 			awaitMetric(t, orch, "3", `events_parked_total{projection="p",replica_set="set"}`)
 			awaitMetric(t, orch, "9", `events_handled_total{projection="p",replica_set="set"}`)
 			awaitMetric(t, orch, "0", `retrying{partition="0/1",projection="p",replica_set="set"}`)
-			w.logs.await(t, "its aggregate is parked")
+			w.logs.AwaitLine(t, "its aggregate is parked")
 			w.append("ada", 1)
 			w.await("4", "SELECT letters FROM orchestrator_parked_aggregates")
 			require.NoError(t, r.stop())

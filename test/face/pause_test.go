@@ -27,7 +27,7 @@ func TestAPauseOutlivesRestartsAndPartitions(t *testing.T) {
 	w.appendInTurn(1, "ada", "grace", "alan")
 	w.awaitHandled("q", 6)
 	awaitMetric(t, orch, "1", `held{partition="0/1",projection="p",replica_set="set"}`)
-	w.logs.await(t, "the projection is paused")
+	w.logs.AwaitLine(t, "the projection is paused")
 	require.NoError(t, r.stop())
 	for partitions := 3; partitions > 1; partitions-- {
 		r = start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(partitions)), recorder{name: "p"}, recorder{name: "q"})

@@ -53,7 +53,7 @@ func TestAnotherTableOfTheNameEndsReads(t *testing.T) {
 	w.exec(`CREATE TABLE replacement (LIKE events INCLUDING ALL);
 		ALTER TABLE events RENAME TO former; ALTER TABLE replacement RENAME TO events`)
 	open.Do(func() { close(goOn) })
-	w.logs.await(t, "another_table_has_the_name")
+	w.logs.AwaitLine(t, "another_table_has_the_name")
 	w.exec(`ALTER TABLE events RENAME TO replacement; ALTER TABLE former RENAME TO events`)
 	require.NoError(t, lock.Rollback(t.Context()))
 	w.awaitHandled("users", events)
@@ -105,7 +105,7 @@ func TestTheEventsTableIsReplacedByAnother(t *testing.T) {
 	w.exec("CREATE TABLE next (LIKE events INCLUDING ALL); " + swap)
 	w.append("grace", 3)
 	const fault = `horizon_fault{reason="replaced",replica_set="set"}`
-	w.logs.await(t, "is not the one that was handled so far")
+	w.logs.AwaitLine(t, "is not the one that was handled so far")
 	awaitMetric(t, orch, "1", fault)
 	require.Equal(t, "3", w.value("SELECT count(*) FROM handled"))
 	w.exec("DELETE FROM orchestrator_horizons WHERE events_table = 'public.events'")

@@ -110,7 +110,7 @@ func TestErrorsNameTheGrantThatIsMissing(t *testing.T) {
 	hand := w.as(manual)
 	byHand := func(ctx context.Context, total int) error {
 		return projection.NewPostgresProcessor(projection.ProcessorConfig{
-			DB: hand, EventStore: eventstore.New(), TotalPartitions: total, Logger: w.logs.logger(), Projection: recorder{name: "manual"},
+			DB: hand, EventStore: eventstore.New(), TotalPartitions: total, Logger: w.logs.Logger(), Projection: recorder{name: "manual"},
 		}).Run(ctx)
 	}
 	eachRight(t, w, manual, []string{

@@ -89,10 +89,10 @@ func TestRunWithAnEndedContext(t *testing.T) {
 // A database that cannot be reached is waited for, not given up, and the error says that it never was.
 func TestRunEndsWhileItWaitsForTheDatabase(t *testing.T) {
 	logs := newLogs()
-	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set", orchestrator.WithLogger(logs.logger()))
+	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set", orchestrator.WithLogger(logs.Logger()))
 	require.NoError(t, err)
 	r := start(t, orch, named("a"))
-	logs.await(t, "the database is not ready, trying again")
+	logs.AwaitLine(t, "the database is not ready, trying again")
 	err = r.stop()
 	require.ErrorIs(t, err, orchestrator.ErrNeverReached)
 	require.ErrorContains(t, err, "127.0.0.1:1")
@@ -109,12 +109,12 @@ func TestRunWithoutAContext(t *testing.T) {
 func TestTheDefaultLogger(t *testing.T) {
 	logs := newLogs()
 	before := slog.Default()
-	slog.SetDefault(logs.logger())
+	slog.SetDefault(logs.Logger())
 	defer slog.SetDefault(before)
 	orch, err := orchestrator.New(unconnected(t, 10), eventstore.New(), "set")
 	require.NoError(t, err)
 	r := start(t, orch, named("a"))
-	logs.await(t, "the database is not ready, trying again")
+	logs.AwaitLine(t, "the database is not ready, trying again")
 	require.Error(t, r.stop())
 }
 

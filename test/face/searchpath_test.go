@@ -68,7 +68,7 @@ func TestASearchPathThatIsLeftBehindMisleadsNobody(t *testing.T) {
 	w := newWorld(t)
 	w.exec(otherTables)
 	require.NoError(t, w.store.InstallWakeUp(t.Context(), w.application()))
-	orch, err := orchestrator.New(w.shared(), w.store, "set", orchestrator.WithLogger(w.logs.logger()), orchestrator.WithBatchSize(3),
+	orch, err := orchestrator.New(w.shared(), w.store, "set", orchestrator.WithLogger(w.logs.Logger()), orchestrator.WithBatchSize(3),
 		orchestrator.WithSchema("public"))
 	require.NoError(t, err)
 	r := start(t, orch, misleads{"p"}, misleads{"q"})
@@ -81,7 +81,7 @@ func TestASearchPathThatIsLeftBehindDoesNotMisleadTheManualProcessor(t *testing.
 	w := newWorld(t)
 	w.exec(otherTables)
 	processor := projection.NewPostgresProcessor(projection.ProcessorConfig{
-		DB: w.shared(), EventStore: eventstore.New(), Projection: misleads{"p"}, BatchSize: 3, Logger: w.logs.logger(),
+		DB: w.shared(), EventStore: eventstore.New(), Projection: misleads{"p"}, BatchSize: 3, Logger: w.logs.Logger(),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -147,7 +147,7 @@ func TestTheManualProcessorUsesDatabaseSQL(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- projection.NewPostgresProcessor(projection.ProcessorConfig{
-			DB: w.application(), EventStore: w.store, Logger: w.logs.logger(), Projection: sqlRecorder{of: recorder{name: "manual"}},
+			DB: w.application(), EventStore: w.store, Logger: w.logs.Logger(), Projection: sqlRecorder{of: recorder{name: "manual"}},
 		}).Run(ctx)
 	}()
 	w.awaitHandled("manual", 3)

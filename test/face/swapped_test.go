@@ -34,7 +34,7 @@ func TestTheWorkersTablesAreReplaced(t *testing.T) {
 			if table != "checkpoints" {
 				require.Equal(t, "12", w.value("SELECT count(*) FROM handled"), "some were handled again")
 			} else {
-				w.logs.await(t, "were deleted")
+				w.logs.AwaitLine(t, "were deleted")
 			}
 			require.Equal(t, "true", w.value("SELECT max(number) >= "+number+" FROM orchestrator_generations"))
 		})

@@ -49,7 +49,7 @@ func TestCatchingUpTakesLongerThanAStatementMay(t *testing.T) {
 	go func() {
 		ended <- projection.NewPostgresProcessor(projection.ProcessorConfig{
 			DB: w.workers, EventStore: w.store, Projection: inWide{recorder{name: "manual"}}, BatchSize: 100, TotalPartitions: 1,
-			Logger: w.logs.logger(),
+			Logger: w.logs.Logger(),
 		}).Run(ctx)
 	}()
 	w.awaitHandled("manual", 3)

@@ -133,7 +133,7 @@ func TestLinksAreFew(t *testing.T) {
 	unsampled := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}})
 	w.appendTraced(trace.ContextWithSpanContext(t.Context(), unsampled), store, "", "unsampled")
 	processor := projection.NewPostgresProcessor(projection.ProcessorConfig{
-		DB: w.db, EventStore: w.store, Projection: recorder{name: "users"}, BatchSize: 1000, Logger: w.logs.logger(), TracerProvider: seen,
+		DB: w.db, EventStore: w.store, Projection: recorder{name: "users"}, BatchSize: 1000, Logger: w.logs.Logger(), TracerProvider: seen,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

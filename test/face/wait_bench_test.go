@@ -45,7 +45,7 @@ func benchmarkWait(b *testing.B, here bool, others int) {
 	store := eventstore.New(eventstore.WithLogger(nil))
 	require.NoError(b, eventstore.RunMigrations(db, eventstore.WithLogger(nil)))
 	require.NoError(b, orchestrator.RunMigrations(db))
-	orch, err := orchestrator.New(db, store, "set", orchestrator.WithLogger(newLogs().logger()), orchestrator.WithPollInterval(5*time.Millisecond))
+	orch, err := orchestrator.New(db, store, "set", orchestrator.WithLogger(newLogs().Logger()), orchestrator.WithPollInterval(5*time.Millisecond))
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
@@ -55,7 +55,7 @@ func benchmarkWait(b *testing.B, here bool, others int) {
 		pool, err = pgxpool.NewWithConfig(ctx, db.Config())
 		require.NoError(b, err)
 		b.Cleanup(pool.Close)
-		waiter, err = orchestrator.New(pool, store, "set", orchestrator.WithLogger(newLogs().logger()))
+		waiter, err = orchestrator.New(pool, store, "set", orchestrator.WithLogger(newLogs().Logger()))
 		require.NoError(b, err)
 	}
 	var mu sync.Mutex

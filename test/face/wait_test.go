@@ -41,7 +41,7 @@ func (w *world) ownPool(change func(*pgxpool.Config)) *pgxpool.Pool {
 // on is an Orchestrator on a pool that is not run.
 func (w *world) on(pool *pgxpool.Pool) *orchestrator.Orchestrator {
 	w.t.Helper()
-	orch, err := orchestrator.New(pool, w.store, "web", orchestrator.WithLogger(w.logs.logger()))
+	orch, err := orchestrator.New(pool, w.store, "web", orchestrator.WithLogger(w.logs.Logger()))
 	require.NoError(w.t, err)
 	return orch
 }

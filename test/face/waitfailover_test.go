@@ -86,7 +86,7 @@ func TestWaitsOutliveTheServer(t *testing.T) {
 		require.NoError(t, standby.Detach(t.Context()))
 		require.NoError(t, primary.Stop(pgtest.Immediate))
 		address.Store(new(standby.DSN("waits")))
-		w.logs.await(t, "standby") // it is asked, and answers nothing
+		w.logs.AwaitLine(t, "standby") // it is asked, and answers nothing
 		require.NoError(t, standby.Promote(t.Context()))
 	}, &gate, entered, orch, web)
 	w.requireOrder("p")

@@ -47,7 +47,7 @@ func TestWaitsForWhatIsOutOfScope(t *testing.T) {
 	tx := w.locked("orchestrator_waits")
 	require.NoError(t, web.WaitForAppend(w.patiently(), "locked", w.appends("ada", 1)))
 	require.NoError(t, tx.Rollback(t.Context()))
-	w.logs.await(t, "whether somebody waits for a projection cannot be looked up (orchestrator_waits)")
+	w.logs.AwaitLine(t, "whether somebody waits for a projection cannot be looked up (orchestrator_waits)")
 	require.NoError(t, r.stop())
 }
 
@@ -71,7 +71,7 @@ func benchmarkWaitOutOfScope(b *testing.B, pollOnly, here, reader bool) {
 	store := eventstore.New(eventstore.WithLogger(nil))
 	require.NoError(b, eventstore.RunMigrations(db, eventstore.WithLogger(nil)))
 	require.NoError(b, orchestrator.RunMigrations(db))
-	options := []orchestrator.Option{orchestrator.WithLogger(newLogs().logger()), orchestrator.WithPollInterval(5 * time.Millisecond)}
+	options := []orchestrator.Option{orchestrator.WithLogger(newLogs().Logger()), orchestrator.WithPollInterval(5 * time.Millisecond)}
 	if pollOnly {
 		options = append(options, orchestrator.WithPollOnly())
 	}
@@ -100,7 +100,7 @@ func benchmarkWaitOutOfScope(b *testing.B, pollOnly, here, reader bool) {
 		pool, err := pgxpool.NewWithConfig(ctx, cfg)
 		require.NoError(b, err)
 		b.Cleanup(pool.Close)
-		waiter, err = orchestrator.New(pool, store, "set", orchestrator.WithLogger(newLogs().logger()))
+		waiter, err = orchestrator.New(pool, store, "set", orchestrator.WithLogger(newLogs().Logger()))
 		require.NoError(b, err)
 	}
 	wait := func(i int) time.Duration {

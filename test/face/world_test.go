@@ -1,7 +1,6 @@
 package face
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -34,7 +34,7 @@ type world struct {
 	t     *testing.T
 	db    *pgxpool.Pool
 	store *eventstore.Store
-	logs  *logs
+	logs  *logbook.Book
 
 	workers  *pgxpool.Pool // what the application and its workers use; nil for db, which is the administrator's too
 	troubled bool          // the test breaks what the library depends on
@@ -80,7 +80,7 @@ func newMigratedWorld(t *testing.T) *world {
 func (w *world) orchestrator(replicaSet string, options ...orchestrator.Option) *orchestrator.Orchestrator {
 	w.t.Helper()
 	quick := []orchestrator.Option{
-		orchestrator.WithLogger(w.logs.logger()),
+		orchestrator.WithLogger(w.logs.Logger()),
 		orchestrator.WithPollInterval(20 * time.Millisecond),
 		orchestrator.WithRetryBackoff(5*time.Millisecond, 20*time.Millisecond),
 	}
@@ -267,32 +267,5 @@ func scrape(t *testing.T, handler http.Handler) string {
 	return answer.Body.String()
 }
 
-// logs is what the library has logged.
-type logs struct {
-	mu      sync.Mutex
-	written bytes.Buffer
-}
-
-func newLogs() *logs { return &logs{} }
-
-func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
-// Write takes a line.
-func (l *logs) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.written.Write(line)
-}
-
-// String is everything so far.
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.written.String()
-}
-
-// await waits until something has been logged.
-func (l *logs) await(t *testing.T, text string) {
-	t.Helper()
-	eventually(t, func() bool { return strings.Contains(l.String(), text) }, func() string { return "a line of log: " + text })
-}
+// newLogs is what the library logs, as a user sees it.
+func newLogs() *logbook.Book { return logbook.New(slog.LevelInfo, patience) }

@@ -144,6 +144,26 @@ func TestParkingCommitsWithItsCheckpoint(t *testing.T) {
 	assert.Equal(t, 3, deadLetters(t, o, `true`))
 }
 
+// Events that are on record already, as handled before a reset, become letters in their rows, and no other row does: neither those between them nor another projection's.
+func TestEventsOnRecordArePutAside(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	letter := failed(t, o, slot.All(), 7, "no stock")
+	b := o.begin(t, whole(0), 7)
+	b.Park(letter, 1)
+	require.NoError(t, b.Commit(t.Context(), 7))
+	const record = `INSERT INTO orchestrator_dead_letters (projection, global_position, replica_set, event_id, event_type, bounded_context, aggregate_type, aggregate_id, state, attempts, last_error, worker_id, generation, handled_at)
+		SELECT $1::text, unnest($2::bigint[]), replica_set, event_id, event_type, bounded_context, aggregate_type, aggregate_id, 'handled', 4, 'once', event_id, 1, now() FROM orchestrator_dead_letters WHERE global_position = 7`
+	exec(t, o.pool, record, "orders", []int64{8, 9, 10, 11, 13})
+	exec(t, o.pool, record, "letters", []int64{8})
+	b = o.begin(t, whole(7), 12)
+	b.PutAside(packedEvents(letter, 8, 10, 12))
+	require.NoError(t, b.Commit(t.Context(), 12))
+	assert.Equal(t, "letters 8 handled 4, orders 7 parked 1, orders 8 parked 4, orders 9 handled 4, orders 10 parked 4, orders 11 handled 4, orders 12 parked 0, orders 13 handled 4",
+		value[string](t, o.pool, `SELECT string_agg(concat_ws(' ', projection, global_position, state, attempts), ', ' ORDER BY projection, global_position) FROM orchestrator_dead_letters`))
+	assert.Equal(t, 4, value[int](t, o.pool, `SELECT letters::int FROM orchestrator_parked_aggregates`))
+}
+
 // An aggregate that was given free commits nothing for an owner that does not know it yet.
 func TestAStaleParkedSetCommitsNothing(t *testing.T) {
 	t.Parallel()

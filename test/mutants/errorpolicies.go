@@ -98,6 +98,11 @@ var errorPolicyGuards = []guard{
 		Test: "TestParkingCommitsWithItsCheckpoint", Promise: "no event is put aside whose aggregate is not parked",
 	},
 	{
+		Name: "letters-on-record-are-parked", File: "pgcoord/parked.go",
+		Old: "FROM event\n    ON CONFLICT (projection, global_position) DO UPDATE SET state = 'parked', worker_id", New: "FROM event\n    ON CONFLICT (projection, global_position) DO UPDATE SET state = d.state, worker_id",
+		Test: "TestEventsOnRecordArePutAside", Package: "pgcoord", Promise: "an event that was handled before a reset is put aside like any other",
+	},
+	{
 		Name: "parks-are-capped", File: "pgcoord/parked.go",
 		Old: "WHERE projection = $1::text) < $7::bigint", New: "WHERE projection = $1::text) < 1000 + $7::bigint",
 		Test: "TestParkingCommitsWithItsCheckpoint", Promise: "no more aggregates are parked than may be",

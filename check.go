@@ -134,10 +134,15 @@ func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, 
 		return stores{}, dbguard.Finding(ctx, err) // a table is missing, or it is not clear which is meant
 	}
 	checked := func() error { return nil }
+	sessionCtx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	if session != nil {
-		checked = o.checkSession(ctx, schema, events.EventsTable())
+		checked = o.checkSession(sessionCtx, schema, events.EventsTable())
 	}
 	store, err := o.checkTables(ctx, db, schema, events)
+	if err != nil {
+		giveUp()
+	}
 	if sessionErr := checked(); err == nil {
 		err = sessionErr
 	}

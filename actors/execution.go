@@ -187,7 +187,7 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, p replicaset.P
 // reportRunningGrows and reportEachGrows for each, up to reportRunning and reportRunningEach, or less if all together would take longer than reportRunningAll.
 const (
 	reportRunning      = 50 * time.Millisecond
-	reportRunningGrows = 2 * time.Millisecond
+	reportRunningGrows = time.Millisecond
 	reportRunningEach  = 10 * time.Millisecond
 	reportEachGrows    = 250 * time.Microsecond
 	reportRunningAll   = 150 * time.Millisecond

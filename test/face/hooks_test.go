@@ -6,9 +6,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
@@ -117,6 +119,32 @@ func TestRunNamesTheRightsThatTheSessionLacks(t *testing.T) {
 	err := refused(t, w)
 	require.ErrorIs(t, err, orchestrator.ErrNotGranted)
 	require.ErrorContains(t, err, "coordination session")
+}
+
+// What the pool's role lacks is named at once, also where the coordination session does not come about.
+func TestRunNamesRightsThoughNoSessionComes(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "the roles that connect are its own")
+	w := newWorld(t)
+	w.owned()
+	app := w.role("app", "")
+	w.exec("GRANT SELECT ON orchestrator_schema_version TO " + app)
+	given := make(chan struct{})
+	w.with(func(c *pgxpool.Config) {
+		c.ConnConfig.User, c.ConnConfig.Password = app, "pw"
+		var connections atomic.Int32
+		c.BeforeConnect = func(ctx context.Context, _ *pgx.ConnConfig) error {
+			if connections.Add(1) == 1 {
+				return nil
+			}
+			<-ctx.Done()
+			close(given)
+			return ctx.Err()
+		}
+	})
+	began := time.Now()
+	require.ErrorIs(t, refused(t, w), orchestrator.ErrNotGranted)
+	assert.Less(t, time.Since(began), 20*time.Second, "it waited for the session")
+	<-given
 }
 
 func TestRunWarnsOfHostsThatMayBeStandbys(t *testing.T) {

@@ -28,6 +28,11 @@ var connectionGuards = []guard{
 		Test: "TestRunNamesTheRightsThatTheSessionLacks", Package: "test/face", Promise: "rights are checked as the role that uses them",
 	},
 	{
+		Name: "rights-do-not-wait-for-the-session", File: "check.go",
+		Old: "		giveUp()\n", New: "",
+		Test: "TestRunNamesRightsThoughNoSessionComes", Package: "test/face", Promise: "what the role lacks is named though no session comes about",
+	},
+	{
 		Name: "transient-start", File: "internal/dbguard/transient.go",
 		Old: "|| !dbfault.IsConfiguration(err)", New: `|| dbfault.Code(err) != "" && !dbfault.IsConfiguration(err)`,
 		Test: "TestAHookThatFailsOnceDoesNotEndRun", Package: "test/face", Promise: "what may pass does not end Run",

@@ -15,6 +15,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
+// The connection of the coordination session is opened here. At the start, what its database is like is looked at: whether a pooler is in between, and whether the pool may
+// lead to a standby.
+
 // connectTimeout bounds an attempt to connect where the pool's configuration does not, as pgxpool does it.
 const connectTimeout = 2 * time.Minute
 

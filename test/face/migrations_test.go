@@ -119,8 +119,8 @@ func TestMigrationsAreLogged(t *testing.T) {
 	directOnly(t)
 	w := newEmptyWorld(t)
 	for range 2 {
-		require.NoError(t, eventstore.RunMigrations(w.db, eventstore.WithLogger(w.logs.logger())))
-		require.NoError(t, orchestrator.RunMigrations(w.db, orchestrator.WithLogger(w.logs.logger())))
+		require.NoError(t, eventstore.RunMigrations(w.db, eventstore.WithLogger(w.logs.Logger())))
+		require.NoError(t, orchestrator.RunMigrations(w.db, orchestrator.WithLogger(w.logs.Logger())))
 	}
 	lines := strings.Split(strings.TrimSpace(w.logs.String()), "\n")
 	assert.Equal(t, w.value("SELECT (SELECT count(*) FROM orchestrator_schema_version) + (SELECT count(*) FROM eventstore_schema_version)"), fmt.Sprint(len(lines)), lines)

@@ -44,7 +44,7 @@ func countedWorld(b *testing.B, events int) (*pgxpool.Pool, *admin.Admin) {
 	pgtest.SkipBehindPooler(b, "figures are of direct connections")
 	db := pgtest.NewDatabase(b)
 	require.NoError(b, eventstore.RunMigrations(db, eventstore.WithLogger(nil)))
-	require.NoError(b, orchestrator.RunMigrations(db))
+	require.NoError(b, orchestrator.RunMigrations(db, orchestrator.WithLogger(newLogs().Logger())))
 	for _, sql := range []string{
 		"CREATE TABLE counts (id text PRIMARY KEY, events bigint NOT NULL) WITH (fillfactor = 50)",
 		fmt.Sprintf(`INSERT INTO events (bounded_context, aggregate_type, aggregate_id, aggregate_version, event_id, event_type, payload)

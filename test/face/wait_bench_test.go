@@ -32,27 +32,37 @@ func (announcing) Handle(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) er
 
 // BenchmarkWaitForAppend reports how long after the handler's commit a wait returns, and the looks a second, beside so many others that wait.
 func BenchmarkWaitForAppend(b *testing.B) {
-	for _, here := range []bool{true, false} {
-		for _, others := range []int{0, 1000} {
-			b.Run(fmt.Sprintf("%s/others=%d", map[bool]string{true: "here", false: "elsewhere"}[here], others), func(b *testing.B) { benchmarkWait(b, here, others) })
+	for _, pooled := range []bool{false, true} {
+		for _, here := range []bool{true, false} {
+			for _, others := range []int{0, 1000} {
+				name := fmt.Sprintf("%s/%s/others=%d", map[bool]string{true: "pooled", false: "direct"}[pooled], map[bool]string{true: "here", false: "elsewhere"}[here], others)
+				b.Run(name, func(b *testing.B) { benchmarkWait(b, pooled, here, others) })
+			}
 		}
 	}
 }
 
-func benchmarkWait(b *testing.B, here bool, others int) {
-	pgtest.SkipBehindPooler(b, "figures are of direct connections")
+func benchmarkWait(b *testing.B, pooled, here bool, others int) {
+	pgtest.SkipBehindPooler(b, "it starts a pooler of its own")
 	db := pgtest.NewDatabase(b)
 	store := eventstore.New(eventstore.WithLogger(nil))
 	require.NoError(b, eventstore.RunMigrations(db, eventstore.WithLogger(nil)))
-	require.NoError(b, orchestrator.RunMigrations(db))
-	orch, err := orchestrator.New(db, store, "set", orchestrator.WithLogger(newLogs().Logger()), orchestrator.WithPollInterval(5*time.Millisecond))
+	require.NoError(b, orchestrator.RunMigrations(db, orchestrator.WithLogger(newLogs().Logger())))
+	reached, options := db, []orchestrator.Option{orchestrator.WithLogger(newLogs().Logger()), orchestrator.WithPollInterval(5 * time.Millisecond)}
+	if pooled {
+		pooler := pgtest.OwnBouncer(b, db.Config().ConnString(), pgtest.TransactionMode, nil)
+		config, err := pgxpool.ParseConfig(pooler.DSN(db.Config().ConnConfig.Database))
+		require.NoError(b, err)
+		reached, options = pgtest.PoolInMode(b, config, pgx.QueryExecModeExec), append(options, orchestrator.WithPollOnly())
+	}
+	orch, err := orchestrator.New(reached, store, "set", options...)
 	require.NoError(b, err)
 	ctx, stop := context.WithCancel(b.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- orch.Run(ctx, []projection.Projection{announcing{}}) }()
-	waiter, pool := orch, db
+	waiter, pool := orch, reached
 	if !here {
-		pool, err = pgxpool.NewWithConfig(ctx, db.Config())
+		pool, err = pgxpool.NewWithConfig(ctx, reached.Config())
 		require.NoError(b, err)
 		b.Cleanup(pool.Close)
 		waiter, err = orchestrator.New(pool, store, "set", orchestrator.WithLogger(newLogs().Logger()))

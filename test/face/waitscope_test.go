@@ -70,7 +70,7 @@ func benchmarkWaitOutOfScope(b *testing.B, pollOnly, here, reader bool) {
 	db := pgtest.NewDatabase(b)
 	store := eventstore.New(eventstore.WithLogger(nil))
 	require.NoError(b, eventstore.RunMigrations(db, eventstore.WithLogger(nil)))
-	require.NoError(b, orchestrator.RunMigrations(db))
+	require.NoError(b, orchestrator.RunMigrations(db, orchestrator.WithLogger(newLogs().Logger())))
 	options := []orchestrator.Option{orchestrator.WithLogger(newLogs().Logger()), orchestrator.WithPollInterval(5 * time.Millisecond)}
 	if pollOnly {
 		options = append(options, orchestrator.WithPollOnly())

@@ -147,7 +147,12 @@ func (c *chaos) freeze(ctx context.Context, w *worker, s step) error {
 		if err := c.fleet.freezeInBatch(w); err != nil {
 			return err
 		}
-		c.during(ctx, freezeWithin+d, func() { _ = c.fleet.thaw(w); end() })
+		c.lasting.Go(func() {
+			rest(context.WithoutCancel(ctx), freezeWithin) // it may stop itself for so long, also when the faults are over
+			rest(ctx, d)
+			_ = c.fleet.thaw(w)
+			end()
+		})
 		return nil
 	}
 	return c.freezeNow(ctx, w, d)

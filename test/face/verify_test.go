@@ -146,11 +146,13 @@ func TestVerifyFindsACheckpointAboveTheHorizon(t *testing.T) {
 	w.append("grace", 3)
 	w.exec(sound)
 	w.exec("UPDATE orchestrator_workers SET state_changed_at = now() - interval '1 minute'")
-	tx := w.late("late")
+	tx, began := w.late("late"), time.Now()
 	w.append("ada", 1)
 	w.exec("UPDATE orchestrator_checkpoints SET position = 8 WHERE projection = 'p'")
 	a := w.admin("set")
-	require.Empty(t, w.findings(a), "workers may not have stored it yet")
+	if early := w.findings(a); time.Since(began) < time.Second { // a busy machine may take longer
+		require.Empty(t, early, "workers may not have stored it yet")
+	}
 	var found []admin.Finding
 	eventually(t, func() bool {
 		w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now()")

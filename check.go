@@ -149,6 +149,7 @@ func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, 
 	if err != nil {
 		return stores{}, err
 	}
+	o.warnOfManualRows(ctx, db, store, events, d.names)
 	err = store.Claim(ctx, db, d.names)
 	if claimed, ok := errors.AsType[*pgcoord.ClaimedError](err); ok {
 		return stores{}, claimedError{claimed}

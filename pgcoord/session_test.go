@@ -343,5 +343,7 @@ func TestSessionWorksInEveryMode(t *testing.T) {
 			return err
 		}))
 		w.Close()
+		eventually(t, pool, "the session's locks are not released", `SELECT NOT EXISTS (SELECT FROM pg_locks
+			WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 	}
 }

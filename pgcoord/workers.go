@@ -58,6 +58,22 @@ WHERE NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE project
 ORDER BY name
 ON CONFLICT DO NOTHING`
 
+const sqlWhichEntered = `
+SELECT DISTINCT projection FROM {{schema}}orchestrator_checkpoints WHERE projection = ANY($1) AND ` + dbguard.Primary + ` ORDER BY projection`
+
+// Entered is those of the projections that have checkpoints, in whatever replica set.
+func (s *Store) Entered(ctx context.Context, db DB, projections []string) ([]string, error) {
+	rows, err := db.Query(ctx, s.q(sqlWhichEntered), projections)
+	var entered []string
+	if err == nil {
+		entered, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking for the checkpoints of %q: %w", projections, err)
+	}
+	return entered, nil
+}
+
 const sqlClaims = `
 SELECT DISTINCT projection, replica_set, events_table FROM {{schema}}orchestrator_checkpoints
 WHERE projection = ANY($1) AND (replica_set <> $2 OR events_table <> $3)

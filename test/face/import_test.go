@@ -3,6 +3,7 @@ package face
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -50,6 +51,23 @@ func TestImportGoesOnWhereManualProcessorsWere(t *testing.T) {
 	w.requireOrder("p")
 	_, err = a.ImportCheckpoints(t.Context(), "p", "")
 	require.ErrorContains(t, err, `it has checkpoints in replica set "set" already`)
+}
+
+// Workers that are started before the import would handle everything again, which Run warns of, once.
+func TestRunWarnsOfCheckpointsThatWereNotImported(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 3)
+	w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES ('p[0/2]', 3), ('p[1/2]', 2), ('q_p1', 1), ('other', 3), ('r', 0)")
+	const says = "a manual runner has checkpoints of a projection that this replica set does not have"
+	first := start(t, w.orchestrator("set"), recorder{name: "p"}, recorder{name: "q"}, recorder{name: "r"})
+	w.awaitHandled("p", 3)
+	require.NoError(t, first.stop())
+	w.logs.AwaitLine(t, says, `rows="[p[0/2] at 3 p[1/2] at 2 q_p1 at 1]"`)
+	second := start(t, w.orchestrator("set"), recorder{name: "p"}, recorder{name: "q"})
+	w.awaitRunning("set", 1)
+	require.NoError(t, second.stop())
+	assert.Equal(t, 1, strings.Count(w.logs.String(), says))
 }
 
 // A manual runner that still runs ends: nobody handles an event that the replica set handles too.

@@ -103,7 +103,7 @@ func (a *app) eventStore(c *urfave.Command) *eventstore.Store {
 	if a.config.EventStore != nil {
 		return a.config.EventStore
 	}
-	return eventstore.New(a.eventStoreOptions(c)...)
+	return eventstore.New(append(a.eventStoreOptions(c), eventstore.WithLogger(a.logger()))...)
 }
 
 func (a *app) eventStoreOptions(c *urfave.Command) (options []eventstore.Option) {

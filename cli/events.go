@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ type aid struct {
 	name, brings    string
 	has             func(*eventstore.Store, context.Context, eventstore.DB) (bool, error)
 	install, remove func(*eventstore.Store, context.Context, eventstore.Execer) error
+	unfinished      func(*eventstore.Store, context.Context, eventstore.DB) (bool, error)
 }
 
 // aids are those that there are.
@@ -24,14 +26,17 @@ var aids = []aid{
 	{
 		"wake-up", "a trigger that tells workers of appends",
 		(*eventstore.Store).HasWakeUp, (*eventstore.Store).InstallWakeUp, (*eventstore.Store).RemoveWakeUp,
+		func(*eventstore.Store, context.Context, eventstore.DB) (bool, error) { return false, nil }, // it comes and goes in one transaction
 	},
 	{
 		"scope-index", "an index for projections that want few types of aggregates",
 		(*eventstore.Store).HasScopeIndex, (*eventstore.Store).InstallScopeIndex, (*eventstore.Store).RemoveScopeIndex,
+		(*eventstore.Store).HasUnfinishedScopeIndex,
 	},
 	{
 		"slot-index", "an index for four workers or more that catch up over many events",
 		(*eventstore.Store).HasSlotIndex, (*eventstore.Store).InstallSlotIndex, (*eventstore.Store).RemoveSlotIndex,
+		(*eventstore.Store).HasUnfinishedSlotIndex,
 	},
 }
 
@@ -65,6 +70,27 @@ func (a *app) events() *urfave.Command {
 type aidStatus struct {
 	Name      string `json:"name"`
 	Installed bool   `json:"installed"`
+	// Unfinished is that there is one which workers do not use, though appends maintain it.
+	Unfinished bool `json:"unfinished"`
+}
+
+// text is the status for a person.
+func (s aidStatus) text() string {
+	text := map[bool]string{true: "yes", false: "no"}[s.Installed]
+	if s.Unfinished {
+		text += "; one is being built or removed, or was left behind: install or remove it again"
+	}
+	return text
+}
+
+// aidStatus is how one of them is.
+func (a *app) aidStatus(ctx context.Context, store *eventstore.Store, db eventstore.DB, one aid) (s aidStatus, err error) {
+	s.Name = one.name
+	if s.Installed, err = one.has(store, ctx, db); err != nil {
+		return s, err
+	}
+	s.Unfinished, err = one.unfinished(store, ctx, db)
+	return s, err
 }
 
 func (a *app) eventsStatus(ctx context.Context, c *urfave.Command) error {
@@ -77,14 +103,13 @@ func (a *app) eventsStatus(ctx context.Context, c *urfave.Command) error {
 	}
 	list := make([]aidStatus, len(aids))
 	for i, one := range aids {
-		list[i].Name = one.name
-		if list[i].Installed, err = one.has(a.eventStore(c), ctx, db); err != nil {
+		if list[i], err = a.aidStatus(ctx, a.eventStore(c), db, one); err != nil {
 			return err
 		}
 	}
 	return printList(a, c, list,
 		column[aidStatus]{"name", func(s aidStatus) string { return s.Name }},
-		column[aidStatus]{"installed", func(s aidStatus) string { return map[bool]string{true: "yes", false: "no"}[s.Installed] }})
+		column[aidStatus]{"installed", aidStatus.text})
 }
 
 func (a *app) eventsInstall(ctx context.Context, c *urfave.Command) error {
@@ -113,7 +138,7 @@ func (a *app) changeAid(ctx context.Context, c *urfave.Command, install bool) er
 		return err
 	}
 	one, store := aids[i], a.eventStore(c)
-	has, err := one.has(store, ctx, db)
+	is, err := a.aidStatus(ctx, store, db, one)
 	if err != nil {
 		return err
 	}
@@ -121,7 +146,7 @@ func (a *app) changeAid(ctx context.Context, c *urfave.Command, install bool) er
 	if install {
 		do, already, become = one.install, "installed already", "installed"
 	}
-	if has == install {
+	if is.Installed == install && (install || !is.Unfinished) {
 		return a.done(c, outcome{Action: c.Name, DryRun: c.Bool("dry-run")}, "The %s is %s: there is nothing to do.", one.name, already)
 	}
 	if ahead, err := a.goAhead(c, outcome{}, fmt.Sprintf("%s the %s", c.Name, one.name)); !ahead {
@@ -129,6 +154,9 @@ func (a *app) changeAid(ctx context.Context, c *urfave.Command, install bool) er
 	}
 	began := time.Now()
 	if err := do(store, ctx, db); err != nil {
+		if c.Duration("patience") > 0 && errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("gave up after --patience %s: %w", c.Duration("patience"), err)
+		}
 		return err
 	}
 	return a.changed(c, outcome{Action: c.Name}, "The %s is %s, after %s.", one.name, become, time.Since(began).Round(time.Millisecond))

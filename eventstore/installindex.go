@@ -49,7 +49,7 @@ func (s *Store) changeIndex(ctx context.Context, db Execer, do func(context.Cont
 			return err
 		}
 		defer release()
-		return inSession(ctx, db, do)
+		return s.inSession(ctx, db, do)
 	})
 }
 
@@ -91,12 +91,12 @@ func (s *Store) dropLeftIndex(ctx context.Context, db Execer, kind *indexKind) e
 		db = again
 	}
 	return s.retry(ctx, 0, func() error {
-		return inSession(ctx, db, func(ctx context.Context, session Execer) error { return s.dropIndexes(ctx, session, kind, false) })
+		return s.inSession(ctx, db, func(ctx context.Context, session Execer) error { return s.dropIndexes(ctx, session, kind, false) })
 	})
 }
 
 // inSession runs do on one connection with the settings of a build. Behind a pooler the session is not ours, so it is left as it is.
-func inSession(ctx context.Context, db Execer, do func(context.Context, Execer) error) (err error) {
+func (s *Store) inSession(ctx context.Context, db Execer, do func(context.Context, Execer) error) (err error) {
 	session := db
 	if pool, ok := poolOf(db); ok {
 		conn, err := pool.Acquire(ctx)
@@ -129,7 +129,7 @@ func inSession(ctx context.Context, db Execer, do func(context.Context, Execer) 
 			err = errors.Join(err, restored)
 		}
 	}()
-	return do(ctx, session)
+	return s.namingHolders(ctx, db, pid, func(ctx context.Context) error { return do(ctx, session) })
 }
 
 // lockIndex takes the lock of the builds on a connection of its own, and returns what gives it back.

@@ -2,6 +2,8 @@ package eventstore
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 // scopeIndexes are the oids of the valid and the invalid ones.
@@ -129,10 +133,58 @@ func TestABuildThatIsCancelledLeavesNothing(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ours = background(func() error { return s.InstallScopeIndex(ctx, pool) })
-	awaitBuild(t, pool)
+	pid := awaitBuild(t, pool)
 	cancel()
+	require.Eventually(t, func() bool {
+		var builds bool
+		return pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_progress_create_index WHERE pid = $1)`, pid).Scan(&builds) == nil && !builds
+	}, deadline, 5*time.Millisecond, "the build never ended")
 	require.NoError(t, open.Commit(t.Context()))
 	require.ErrorIs(t, await(t, ours), context.Canceled)
-	_, invalid := scopeIndexes(t, pool) // the server may have finished it before it heard
+	_, invalid := scopeIndexes(t, pool)
 	assert.Empty(t, invalid)
+}
+
+// A removal marks the index invalid, and then waits for the transactions that may read by it. Appends maintain it meanwhile.
+func TestARemovalThatWasInterruptedIsFinishedByTheNext(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "nobody can be named who holds up a session that changes with each statement")
+	eachIndex(t, func(t *testing.T, index, _ optionalIndex) {
+		_, pool := newStore(t)
+		log := logbook.New(slog.LevelInfo, deadline)
+		s := New(WithLogger(log.Logger()))
+		unfinished := map[string]func(*Store, context.Context, DB) (bool, error){
+			"scope": (*Store).HasUnfinishedScopeIndex, "slot": (*Store).HasUnfinishedSlotIndex,
+		}[index.name]
+		is := func() bool {
+			is, err := unfinished(s, t.Context(), pool)
+			require.NoError(t, err)
+			return is
+		}
+		before := indexes(t, pool, "events")
+		require.NoError(t, index.install(s, t.Context(), pool))
+		require.False(t, is())
+		open := begin(t, pool, pgx.TxOptions{})
+		_, err := open.Exec(t.Context(), "SET LOCAL application_name = 'a report'; SELECT 1 FROM events")
+		require.NoError(t, err)
+		holder := backendOf(t, open)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		removed := background(func() error { return index.remove(s, ctx, pool) })
+		log.AwaitLine(t, fmt.Sprintf("pid %d (a report)", holder))
+		require.True(t, is())
+		cancel()
+		err = await(t, removed)
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, fmt.Sprintf("it waited for pid %d (a report) to end its transaction", holder))
+		require.ErrorContains(t, err, "slows down each append until another install or removal succeeds")
+		assert.False(t, index.isThere(t, s, pool))
+		require.True(t, is())
+		assert.Equal(t, before+1, indexes(t, pool, "events"))
+
+		require.NoError(t, open.Rollback(t.Context()))
+		require.NoError(t, index.remove(s, t.Context(), pool))
+		assert.False(t, is())
+		assert.Equal(t, before, indexes(t, pool, "events"))
+	})
 }

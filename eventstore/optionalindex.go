@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -148,6 +149,23 @@ func (s *Store) hasIndex(ctx context.Context, db DB, kind *indexKind) (bool, err
 	return has, nil
 }
 
+// hasUnfinishedIndex does what HasUnfinishedScopeIndex says.
+func (s *Store) hasUnfinishedIndex(ctx context.Context, db DB, kind *indexKind) (bool, error) {
+	doing := "looking for an unfinished " + kind.word + " index"
+	if err := s.usable(doing, db); err != nil {
+		return false, err
+	}
+	s, err := s.Resolve(ctx, db)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", doing, err)
+	}
+	own, err := s.ownIndexes(ctx, db, kind)
+	if err != nil {
+		return false, fmt.Errorf("%s on %s: %w", doing, s.EventsTable().Sanitize(), err)
+	}
+	return slices.ContainsFunc(own, func(i ownIndex) bool { return !i.serves }), nil
+}
+
 // indexName is the name of an index of the kind, within the schema of the events table.
 func (s *Store) indexName(kind *indexKind) string {
 	events := s.EventsTable()
@@ -195,7 +213,7 @@ func (s *Store) dropIndexes(ctx context.Context, db Execer, kind *indexKind, all
 	}
 	for _, name := range aside {
 		if _, err := db.Exec(ctx, "DROP INDEX CONCURRENTLY IF EXISTS "+name); err != nil {
-			return fmt.Errorf("dropping an earlier index: %w", err)
+			return fmt.Errorf("dropping the index %s, which slows down each append until another install or removal succeeds: %w", name, err)
 		}
 	}
 	return nil

@@ -39,7 +39,7 @@ func (s *Store) InstallScopeIndex(ctx context.Context, db Execer) error {
 	return s.installIndex(ctx, db, scopeIndex)
 }
 
-// RemoveScopeIndex drops the index of InstallScopeIndex, if it is there; one of
+// RemoveScopeIndex drops the index of InstallScopeIndex, if it is there, and what an interrupted install or removal has left behind; an index of
 // another name stays. Workers go back to looking through the whole stream within a second; until then a read
 // may be slow. It waits for transactions that are open and for builds, until ctx ends. db and the role's rights are as for
 // InstallScopeIndex.
@@ -52,4 +52,11 @@ func (s *Store) RemoveScopeIndex(ctx context.Context, db Execer) error {
 // columns' own order, of all rows, the collation being deterministic. It is an error if the table does not exist.
 func (s *Store) HasScopeIndex(ctx context.Context, db DB) (bool, error) {
 	return s.hasIndex(ctx, db, scopeIndex)
+}
+
+// HasUnfinishedScopeIndex says whether there is an index of InstallScopeIndex that no read uses: it is being built or removed, or an
+// interrupted install or removal has left it behind. Such an index slows down each append. InstallScopeIndex and RemoveScopeIndex drop what is left
+// behind.
+func (s *Store) HasUnfinishedScopeIndex(ctx context.Context, db DB) (bool, error) {
+	return s.hasUnfinishedIndex(ctx, db, scopeIndex)
 }

@@ -32,7 +32,7 @@ func (s *Store) InstallSlotIndex(ctx context.Context, db Execer) error {
 	return s.installIndex(ctx, db, slotIndex)
 }
 
-// RemoveSlotIndex drops the index of InstallSlotIndex, if it is there; one of
+// RemoveSlotIndex drops the index of InstallSlotIndex, if it is there, and what an interrupted install or removal has left behind; an index of
 // another name stays. Workers go back to looking through the whole stream within a second; until then a read
 // may be slow. db and the role's rights are as for [Store.RemoveScopeIndex].
 func (s *Store) RemoveSlotIndex(ctx context.Context, db Execer) error {
@@ -43,4 +43,9 @@ func (s *Store) RemoveSlotIndex(ctx context.Context, db Execer) error {
 // expression, ascending. It is an error if the table does not exist.
 func (s *Store) HasSlotIndex(ctx context.Context, db DB) (bool, error) {
 	return s.hasIndex(ctx, db, slotIndex)
+}
+
+// HasUnfinishedSlotIndex says of the slot index what [Store.HasUnfinishedScopeIndex] says of the scope index.
+func (s *Store) HasUnfinishedSlotIndex(ctx context.Context, db DB) (bool, error) {
+	return s.hasUnfinishedIndex(ctx, db, slotIndex)
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
 // Outcome is what a projection did or will do with a position.
@@ -26,6 +28,8 @@ const (
 	Stopped Outcome = "stopped"
 	// Retrying is that the handler fails on the event, and is called again.
 	Retrying Outcome = "retrying"
+	// Replaced is that the projection was replaced at a cut-over, and handles nothing beyond it.
+	Replaced Outcome = "replaced"
 	// Held is that somebody has paused the projection, or holds it back before the event.
 	Held Outcome = "held"
 	// AboveHorizon is that a transaction is open that may yet append at the position or below.
@@ -49,7 +53,8 @@ type Explanation struct {
 	Outcome Outcome `json:"outcome"`
 	// Reason is the outcome in a sentence or two, with what is known.
 	Reason string `json:"reason"`
-	// Partition, WorkerName and Checkpoint are of the event's slot. Without an event, or a checkpoint, they are empty and 0.
+	// Partition, WorkerName and Checkpoint are of the event's slot. Without an event, Checkpoint is the lowest of the projection's, and
+	// the others are empty. Without a checkpoint for the slot they are empty and 0.
 	Partition  string `json:"partition"`
 	WorkerName string `json:"worker_name"`
 	Checkpoint int64  `json:"checkpoint"`
@@ -128,6 +133,7 @@ type facts struct {
 	letters     []letterAt
 	parked      []parkedAt
 	regressions []Regression
+	successions []replicaset.Succession
 }
 
 func (a *Admin) explainPosition(ctx context.Context, position int64) ([]Explanation, error) {
@@ -170,6 +176,7 @@ func (f *facts) read(ctx context.Context, l look) error {
 	ask(fmt.Sprintf(l.store.SQL(sqlParkedOf), l.events.Sanitize()), collect(&f.parked, func(rows pgx.Rows, p *parkedAt) error {
 		return rows.Scan(&p.projection, &p.position, &p.letters)
 	}), set, f.position)
+	ask(l.store.SQL(sqlSuccessions), collect(&f.successions, scanSuccession), set)
 	ask(l.store.SQL(sqlRegressionsOver), collect(&f.regressions, scanRegression), l.store.EventsTable(), f.position)
 	if err := l.tx.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("reading the tables: %w", err)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ func (f *facts) explain() []Explanation {
 		}
 		e := Explanation{Projection: c.projection, Position: f.position, Event: f.event, HeldBackBy: []Transaction{}}
 		if f.event == nil {
+			e.Checkpoint = f.lowest(c.projection)
 			f.explainNothing(&e)
 		} else {
 			f.explainEvent(&e)
@@ -34,6 +36,17 @@ func (f *facts) explain() []Explanation {
 		found = append(found, e)
 	}
 	return found
+}
+
+// lowest is the projection's lowest checkpoint.
+func (f *facts) lowest(projection string) (at int64) {
+	at = math.MaxInt64
+	for _, c := range f.checkpoints {
+		if c.projection == projection {
+			at = min(at, c.Position)
+		}
+	}
+	return at
 }
 
 // explainNothing explains a position without an event.
@@ -134,7 +147,10 @@ func (f *facts) explainWaiting(e *Explanation, c checkpoint, d *letterAt, owner 
 	parked := f.parkedSince(e.Projection)
 	before := f.retriedBefore(c)
 	stands := slices.IndexFunc(f.regressions, func(r Regression) bool { return r.SettledAt == nil })
+	by := replicaset.Replaced(e.Projection, f.successions)
 	switch {
+	case by != "":
+		e.Outcome, e.Reason = Replaced, fmt.Sprintf("the projection was replaced by %q at %d, and handles nothing beyond that", by, c.Position)
 	case stands >= 0:
 		e.Outcome, e.Reason = Waiting, fmt.Sprintf("workers handle nothing of the events table: the sequence of positions stood at %d while a checkpoint was at %d, and a person must decide",
 			f.regressions[stands].LastPosition, f.regressions[stands].Checkpoint)

@@ -195,9 +195,7 @@ func (s *assembly) read(ctx context.Context, l look) error {
 	}, set)
 	ask(sqlHolds, collect(&s.Holds, scanHold), set)
 	ask(sqlDrainsOf, collect(&s.Drains, scanDrain), set)
-	ask(sqlSuccessions, collect(&s.successions, func(rows pgx.Rows, one *replicaset.Succession) error {
-		return rows.Scan(&one.Projection, &one.Replaced)
-	}), set)
+	ask(sqlSuccessions, collect(&s.successions, scanSuccession), set)
 	ask(sqlRegressions, collect(&s.Regressions, scanRegression), s.EventsTable)
 	ask(sqlWaiting, collect(&s.Operations, func(rows pgx.Rows, o *Operation) error {
 		var arguments string
@@ -256,6 +254,10 @@ func scanCheckpoint(rows pgx.Rows, c *checkpoint) error {
 		c.partition = slot.Partition{Key: *number, Total: *total}.String()
 	}
 	return err
+}
+
+func scanSuccession(rows pgx.Rows, s *replicaset.Succession) error {
+	return rows.Scan(&s.Projection, &s.Replaced)
 }
 
 func scanRegression(rows pgx.Rows, r *Regression) error {

@@ -51,7 +51,12 @@ func (a *app) explain(ctx context.Context, c *urfave.Command) error {
 		column[admin.Explanation]{"outcome", func(e admin.Explanation) string { return string(e.Outcome) }},
 		column[admin.Explanation]{"partition", func(e admin.Explanation) string { return orDash(e.Partition) }},
 		column[admin.Explanation]{"worker", func(e admin.Explanation) string { return orDash(e.WorkerName) }},
-		column[admin.Explanation]{"checkpoint", func(e admin.Explanation) string { return strconv.FormatInt(e.Checkpoint, 10) }},
+		column[admin.Explanation]{"checkpoint", func(e admin.Explanation) string {
+			if e.Outcome == admin.Uncovered {
+				return "-"
+			}
+			return strconv.FormatInt(e.Checkpoint, 10)
+		}},
 		column[admin.Explanation]{"reason", func(e admin.Explanation) string { return orDash(e.Reason) }})
 }
 

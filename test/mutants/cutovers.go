@@ -92,4 +92,9 @@ var cutOverGuards = []guard{
 		Old: "AND replaced = $1 AND projection = $2 AND held_until = $3::timestamptz`", New: "AND (replaced = $1 OR projection = $2) AND $3::timestamptz IS NOT NULL`",
 		Test: "TestACutOverThatIsOverDisturbsNoOther", Package: "test/face", Promise: "ending a cut-over whose time is over leaves the one that holds the projections now as it is",
 	},
+	{
+		Name: "replaced-is-not-held", File: "admin/explanations.go",
+		Old: "case by != \"\":", New: "case by != \"\" && f.event == nil:",
+		Test: "TestTranscripts/cut-over", Promise: "an explanation says that a projection was replaced, not that somebody holds it back",
+	},
 }

@@ -154,7 +154,7 @@ func (h *Hub) Wait(ctx context.Context, w Wait) error {
 	case failed != nil:
 		return fmt.Errorf("%w; the last look at the checkpoints failed: %w", err, failed)
 	case at >= 0:
-		return fmt.Errorf("it is at position %d: %w", at, err)
+		return fmt.Errorf("projection %q is at position %d, and position %d is waited for: %w", w.Projection, at, w.Position, err)
 	}
 	return err
 }

@@ -258,7 +258,7 @@ func TestWaitsEnd(t *testing.T) {
 		defer cancel()
 		err := h.Wait(ctx, Wait{Projection: "p", Position: 10})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "it is at position 5")
+		require.EqualError(t, err, `projection "p" is at position 5, and position 10 is waited for: context deadline exceeded`)
 
 		tired := errors.New("tired")
 		ctx, end := context.WithCancelCause(t.Context())

@@ -95,6 +95,6 @@ var cutOverGuards = []guard{
 	{
 		Name: "replaced-is-not-held", File: "admin/explanations.go",
 		Old: "case by != \"\":", New: "case by != \"\" && f.event == nil:",
-		Test: "TestTranscripts", Promise: "an explanation says that a projection was replaced, not that somebody holds it back",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "an explanation says that a projection was replaced, not that somebody holds it back",
 	},
 }

@@ -70,6 +70,6 @@ var installGuards = []guard{
 	{
 		Name: "unfinished-index-is-removed", File: "cli/events.go",
 		Old: "(install || !is.Unfinished)", New: "(install || one.name != \"\")",
-		Test: "TestTranscripts", Promise: "the command line removes what an interrupted removal has left behind",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "the command line removes what an interrupted removal has left behind",
 	},
 }

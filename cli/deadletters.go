@@ -239,6 +239,9 @@ func (a *app) retryLetters(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
+	if aggregates == 0 {
+		return a.nothingToRetry(c)
+	}
 	what := fmt.Sprintf("retry %s of %s", counted(letters, "letter", "letters"), counted(aggregates, "parked aggregate", "parked aggregates"))
 	if ahead, err := a.goAhead(c, outcome{Projection: c.String("projection")}, what); !ahead {
 		return err
@@ -254,6 +257,19 @@ func (a *app) retryLetters(ctx context.Context, c *urfave.Command) error {
 		return errFalse
 	}
 	return nil
+}
+
+// nothingToRetry says that no letter is selected. As JSON it is the result of a retry of nothing.
+func (a *app) nothingToRetry(c *urfave.Command) error {
+	const says = "There is nothing to retry: no parked aggregate matches."
+	if c.Bool("dry-run") {
+		return a.done(c, outcome{Action: c.Name, Projection: c.String("projection"), DryRun: true}, says)
+	}
+	a.say(says)
+	if asked, err := form(c); err != nil || asked != "json" {
+		return err
+	}
+	return a.printJSON(admin.Result{})
 }
 
 // waiting counts the letters that a filter selects, with the others of their aggregates, and the aggregates.

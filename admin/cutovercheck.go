@@ -162,7 +162,7 @@ func (c change) notCuttingOver(ctx context.Context, projection string) error {
 			return err
 		}
 		if one.Until != nil && one.Until.After(now) {
-			return fmt.Errorf("a cut-over from %q to %q has begun (operation %d): let it come to its end, or end it with Resume", one.From, one.To, one.ID)
+			return fmt.Errorf("a cut-over from %q to %q has begun (operation %d): let it come to its end, or resume one of the two to end it", one.From, one.To, one.ID)
 		}
 	}
 	return nil

@@ -162,7 +162,7 @@ INSERT INTO {{schema}}orchestrator_requests (operation, projection, bounded_cont
 VALUES ($1, $2, '', '', '', 'reset', $3) RETURNING (hashtextextended(aggregate_id, 0) & 65535)::int`
 
 // withoutReset is the advice for a projection that no worker can reset, in Go and on the command line.
-const withoutReset = "use ResetWith with a function that empties the read model, or ResetCheckpoints (--checkpoints-only) to leave that as it is"
+const withoutReset = "reset only its checkpoints (--checkpoints-only on the command line), and empty the read model yourself if the handler cannot bear to see events again"
 
 // mayResetByWorker says why no worker can reset a projection.
 func (c change) mayResetByWorker(ctx context.Context, projection string) error {

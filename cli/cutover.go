@@ -57,7 +57,7 @@ func (a *app) cutOverProjection(ctx context.Context, c *urfave.Command) error {
 	}
 	r, err := adm.CutOver(ctx, from, to, c.String("reason"))
 	if err != nil {
-		return err
+		return known(ctx, adm, to, known(ctx, adm, from, err))
 	}
 	a.say("Projection %q has taken over from %q.", to, from)
 	return printOne(a, c, cutOverResult{Operation: r.Operation, Position: r.Position, Paused: r.Paused.Seconds()},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ type outcome struct {
 	Position   *int64     `json:"position,omitempty"`
 	To         string     `json:"to,omitempty"`
 	Operation  int64      `json:"operation,omitempty"`
+	PutAside   int        `json:"put_aside,omitempty"` // events that a rebuild has
 	Changed    bool       `json:"changed"`
 	DryRun     bool       `json:"dry_run,omitempty"`
 	Detail     string     `json:"detail"`
@@ -65,6 +67,21 @@ func targeted(s admin.Snapshot, t admin.Target) ([]admin.Projection, error) {
 		return nil, fmt.Errorf("replica set %q has no projections: no worker has run in it", s.ReplicaSet)
 	}
 	return nil, fmt.Errorf("replica set %q has no projection %q%s", s.ReplicaSet, t.Projection, others(s.Projections))
+}
+
+// known is the error of an act on a projection. If the replica set has no such projection, the error says so, and which it has.
+func known(ctx context.Context, adm *admin.Admin, name string, err error) error {
+	if err == nil || name == "" || ctx.Err() != nil || errors.Is(err, admin.ErrInvalid) {
+		return err
+	}
+	s, unread := adm.Snapshot(ctx)
+	if unread != nil { // the role may not look
+		return err
+	}
+	if _, none := targeted(s, admin.Target{Projection: name}); none != nil {
+		return none
+	}
+	return err
 }
 
 // others names the projections that there are.
@@ -112,6 +129,9 @@ func (a *app) preview(ctx context.Context, c *urfave.Command, adm *admin.Admin, 
 func (a *app) previewed(ctx context.Context, c *urfave.Command, adm *admin.Admin, what string, refused func() error, projections ...string) (string, error) {
 	if c.Bool("dry-run") {
 		if err := refused(); err != nil {
+			for _, name := range projections {
+				err = known(ctx, adm, name, err)
+			}
 			return "", err
 		}
 	}

@@ -141,7 +141,7 @@ func (a *app) pause(ctx context.Context, c *urfave.Command) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Duration("patience"), fmt.Errorf("--patience (%s) has passed", c.Duration("patience")))
 	defer cancel()
 	if err := adm.Pause(ctx, t, c.String("reason"), until); err != nil {
-		return err
+		return known(ctx, adm, t.Projection, err)
 	}
 	did, ends := outcome{Action: "pause", Projection: t.Projection}, "until it is resumed"
 	if !until.IsZero() {
@@ -171,7 +171,7 @@ func (a *app) resume(ctx context.Context, c *urfave.Command) error {
 		return a.done(c, did, "Nothing was changed: %s is neither paused nor stopped.", t)
 	}
 	if err := adm.Resume(ctx, t, c.String("reason")); err != nil { // also where the role may not look
-		return err
+		return known(ctx, adm, t.Projection, err)
 	}
 	return a.changed(c, did, "Resumed %s.", t)
 }
@@ -205,7 +205,7 @@ func (a *app) move(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	if err := adm.Move(ctx, name, to, c.String("reason")); err != nil {
-		return err
+		return known(ctx, adm, name, err)
 	}
 	return a.changed(c, outcome{Action: "move", Projection: name, ReplicaSet: to}, "Projection %q belongs to replica set %q now.", name, to)
 }

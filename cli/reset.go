@@ -78,21 +78,42 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	if err := do(ctx, name, to, c.String("reason")); err != nil {
-		return err
+		return known(ctx, adm, name, err)
 	}
 	did := outcome{Action: "reset", Projection: name, To: to.String()}
 	if !c.Bool("wait") {
 		return a.changed(c, did, "Projection %q begins again at %s.", name, to)
 	}
 	a.say("Projection %q begins again at %s.", name, to)
-	if err := a.awaitRebuild(ctx, adm, name); err != nil {
+	r, err := a.awaitRebuild(ctx, adm, name)
+	if err != nil {
 		return err
+	}
+	if did.PutAside, err = putAside(ctx, adm, name, r.From); err != nil {
+		return fmt.Errorf("projection %q has been rebuilt; counting the events that it has put aside: %w", name, err)
+	}
+	if did.PutAside > 0 {
+		return a.changed(c, did, "Projection %q has been rebuilt, but %s put aside: see 'dead-letters list --projection'.",
+			name, counted(did.PutAside, "event was", "events were"))
 	}
 	return a.changed(c, did, "Projection %q has been rebuilt.", name)
 }
 
+// putAside counts the letters of parked aggregates beyond a position. A reset has discarded those that there were.
+func putAside(ctx context.Context, adm *admin.Admin, name string, beyond int64) (n int, err error) {
+	for d, err := range adm.DeadLetters(ctx, admin.Filter{Projection: name, State: "parked"}) {
+		if err != nil {
+			return 0, err
+		}
+		if d.Position > beyond {
+			n++
+		}
+	}
+	return n, nil
+}
+
 // awaitRebuild waits until a projection is where it was before its reset.
-func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) error {
+func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) (admin.Rebuild, error) {
 	const look, every = 200 * time.Millisecond, 2 * time.Second
 	ticker := time.NewTicker(look)
 	defer ticker.Stop()
@@ -101,11 +122,11 @@ func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) e
 		r, err := adm.Rebuild(ctx, name)
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return fmt.Errorf("the rebuild goes on: %w", ctx.Err())
+			return r, fmt.Errorf("the rebuild goes on: %w", ctx.Err())
 		case err != nil:
-			return err
+			return r, err
 		case r.Complete:
-			return nil
+			return r, nil
 		case time.Since(said) >= every:
 			said = time.Now()
 			a.say("%s", rebuildText(r))
@@ -139,7 +160,7 @@ func (a *app) rebuild(ctx context.Context, c *urfave.Command) error {
 	}
 	r, err := adm.Rebuild(ctx, name)
 	if err != nil {
-		return err
+		return known(ctx, adm, name, err)
 	}
 	json := progress{
 		Operation: r.Operation, Began: r.Began, From: r.From, Until: r.Until, Position: r.Position, Complete: r.Complete, Handled: r.Handled,

@@ -235,7 +235,7 @@ func (a *app) lag(ctx context.Context, c *urfave.Command) error {
 		list = slices.DeleteFunc(slices.Clone(list), func(p admin.Projection) bool { return !slices.Contains(wanted, p.Name) })
 		for _, name := range wanted {
 			if !slices.ContainsFunc(list, func(p admin.Projection) bool { return p.Name == name }) {
-				return fmt.Errorf("replica set %q has no projection %q", s.ReplicaSet, name)
+				return fmt.Errorf("replica set %q has no projection %q%s", s.ReplicaSet, name, others(s.Projections))
 			}
 		}
 	}

@@ -47,4 +47,19 @@ var observingGuards = []guard{
 		Old: "	r.series.forgetWorker(r)\n", New: "",
 		Test: "TestWhatIsComputedAtAScrape", Promise: "the series of a worker vanish when Run returns",
 	},
+	{
+		Name: "unknown-projections-are-told", File: "cli/outcome.go",
+		Old: "none := targeted(s, admin.Target{Projection: name}); none != nil {", New: "none := targeted(s, admin.Target{Projection: name}); none != nil && unread != nil {",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a name that is misspelled is told, with those that there are",
+	},
+	{
+		Name: "nothing-is-retried", File: "cli/deadletters.go",
+		Old: "if aggregates == 0 {", New: "if aggregates < 0 {",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a filter that matches nothing leaves no operation",
+	},
+	{
+		Name: "put-aside-while-rebuilt", File: "cli/reset.go",
+		Old: "if d.Position > beyond {", New: "if d.Position < beyond {",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a rebuild that has put events aside does not pass for a complete one",
+	},
 }

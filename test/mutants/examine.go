@@ -122,7 +122,7 @@ func (e examination) checkWhole(ctx context.Context, all []guard) error {
 	for dir, names := range tests {
 		program, output, err := e.compile(ctx, strings.ReplaceAll(dir, "/", "-"), dir)
 		if err == nil {
-			output, err = e.run(ctx, program, names...)
+			output, err = e.run(ctx, program, dir, names...)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -154,7 +154,7 @@ func (e examination) attempt(ctx context.Context, g guard) (fault, output string
 		return "it does not compile", output
 	}
 	defer os.Remove(program)
-	output, err = e.run(ctx, program, g.Test)
+	output, err = e.run(ctx, program, g.dir(), g.Test)
 	return verdict(g.Test, output, err), output
 }
 
@@ -209,11 +209,17 @@ func (e examination) compile(ctx context.Context, name, dir string, flags ...str
 	return program, string(out), err
 }
 
-// run runs some of a package's tests in a directory of its own: what a failing test leaves behind must not lie in the checkout.
-func (e examination) run(ctx context.Context, program string, tests ...string) (output string, err error) {
+// run runs some tests of a package in a directory of its own, with a copy of the package's testdata: what a failing test leaves behind must not lie in the
+// checkout.
+func (e examination) run(ctx context.Context, program, of string, tests ...string) (output string, err error) {
 	dir := program + ".dir"
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", fmt.Errorf("making a directory for the tests: %w", err)
+	}
+	const data = "testdata"
+	err = os.CopyFS(filepath.Join(dir, data), os.DirFS(filepath.Join(e.root, filepath.FromSlash(of), data)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("copying the tests' data: %w", err)
 	}
 	pattern := "^(" + strings.Join(tests, "|") + ")$"
 	cmd := exec.CommandContext(ctx, program, "-test.run="+pattern, "-test.timeout="+testTimeout.String())

@@ -103,6 +103,34 @@ SELECT $1, s.slot_from, s.slot_to, s.position, $2, $3 FROM ROWS FROM (unnest($4:
 
 const sqlMayRepeat = `SELECT count(*) FROM {{events}} WHERE global_position > $1 AND global_position <= $2`
 
+// sqlNamesOfRows is the first names that have rows, with one more than are listed. %s is the table.
+const sqlNamesOfRows = `SELECT projection_name FROM %s ORDER BY projection_name LIMIT $1`
+
+// noRow says that the projection has no row in a manual runner's table, and which names have one.
+func (c change) noRow(ctx context.Context, table string) error {
+	const most = 10
+	rows, err := c.tx.Query(ctx, fmt.Sprintf(sqlNamesOfRows, table), most+1)
+	if err != nil {
+		return fmt.Errorf("reading the names in %s: %w", table, err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("reading the names in %s: %w", table, err)
+	}
+	has := "it has none at all"
+	for i, name := range names {
+		switch i {
+		case 0:
+			has = fmt.Sprintf("it has rows for %q", name)
+		case most:
+			has += ", …"
+		default:
+			has += fmt.Sprintf(", %q", name)
+		}
+	}
+	return fmt.Errorf("%s has no row for it; %s. A projection that is new needs no import: start it, and it begins at the start of the stream", table, has)
+}
+
 // importCheckpoints finds out where the projection is to go on, and, if it is no preview, does it.
 func (c change) importCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
 	table := c.admin.eventStore.CheckpointsTable().Sanitize()
@@ -129,7 +157,7 @@ func (c change) importCheckpoints(ctx context.Context, projection, reason string
 		return Import{}, err
 	}
 	if len(done.Rows) == 0 {
-		return Import{}, fmt.Errorf("%s has no row for it: start it without an import, and it begins at the start of the stream", table)
+		return Import{}, c.noRow(ctx, table)
 	}
 	highest := highestOf(done.Rows)
 	if err := c.notAhead(ctx, highest); err != nil {

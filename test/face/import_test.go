@@ -109,7 +109,7 @@ func TestImportOfWhatCannotBeExact(t *testing.T) {
 		"partitions and one that is left":    {"('p', 3), ('p_p0', 7)", 0, 0, "contradict each other"},
 		"numbers that contradict each other": {"('p[0/2]', 3), ('p[1/3]', 5)", 0, 0, "contradict each other"},
 		"below 0":                            {"('p_p0', -1)", 0, 0, `the checkpoint "p_p0" is at -1: positions begin at 0`},
-		"no row":                             {"('pp', 9)", 0, 0, "has no row for it"},
+		"no row":                             {"('pp', 9)", 0, 0, `has no row for it; it has rows for "pp". A projection that is new needs no import`},
 		"above the events":                   {"('p', 11)", 0, 0, "a row is at position 11, above the last position of the events table, 10"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,7 +32,8 @@ import (
 // read returns the read model, in a form that [reflect.DeepEqual] compares, such as a slice of structs. The events are those of one stream, in order, completed as by
 // [Handle]. All happens in transactions that are rolled back, on the tables as they are.
 //
-// The test ends with a failure that names the law, and the smallest part of the events that was found to break it.
+// The test ends with a failure that names the law, and the smallest part of the events that was found to break it. It fails too if what read returns is nil or
+// has no elements after each of the events.
 func CheckLaws(tb testing.TB, db *pgxpool.Pool, p projection.Projection, events []es.Event, read func(pgx.Tx) (any, error)) {
 	tb.Helper()
 	d, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p)
@@ -62,8 +63,20 @@ func CheckLaws(tb testing.TB, db *pgxpool.Pool, p projection.Projection, events 
 		return
 	}
 	smallest := c.shrink(ctx, stored, broken)
-	tb.Fatalf("projection %q makes a different read model %s:\n  expected (in order): %v\n  got: %v\nThe smallest events that show it:%s",
-		d.Name, smallest.law, smallest.want, smallest.got, described(smallest.events))
+	tb.Fatalf("projection %q makes a different read model %s:\n  %s: %v\n  then, %s: %v\n%sThe smallest events that show it:%s",
+		d.Name, smallest.law, smallest.first(), smallest.want, smallest.law, smallest.got, hints[smallest.law], described(smallest.events))
+}
+
+// The laws that have a hint.
+const (
+	rolledBack = "after a rollback"
+	again      = "when it is handled again"
+)
+
+// hints say what mostly breaks a law.
+var hints = map[string]string{
+	rolledBack: "The handler may write outside of tx.\n",
+	again:      "The handler may keep something in memory, or read the clock.\n",
 }
 
 // checker checks one projection.
@@ -80,11 +93,20 @@ type breach struct {
 	want, got any
 }
 
+// first says which read model the other one is compared with.
+func (b breach) first() string {
+	if b.law == rolledBack {
+		return "before all events"
+	}
+	return "the first run, in order"
+}
+
 // variant is a way to handle events.
 type variant struct {
 	law     string
 	batches [][]es.PersistedEvent
 	crash   int  // how many events of each batch are handled, and rolled back, before it is handled; 0 for none
+	eager   bool // reads after each batch, and ends with the first read model that has something
 	single  bool // through Handle, also where there is a HandleBatch
 }
 
@@ -103,6 +125,15 @@ func (c checker) firstBroken(ctx context.Context, events []es.PersistedEvent, la
 	want, err := c.run(ctx, variant{law: "in order", batches: cut(events, usual)})
 	if err != nil {
 		return nil, err
+	}
+	if law == "" && nothing(want) {
+		some, err := c.run(ctx, variant{law: "one by one", batches: cut(events, 1), eager: true})
+		if err != nil {
+			return nil, err
+		}
+		if nothing(some) {
+			return nil, errNothingRead
+		}
 	}
 	for _, v := range c.variants(events) {
 		if law != "" && v.law != law {
@@ -123,11 +154,30 @@ func (c checker) firstBroken(ctx context.Context, events []es.PersistedEvent, la
 	return nil, nil //nolint:nilnil // no law is broken
 }
 
+// errNothingRead says that the read models say nothing.
+var errNothingRead = errors.New("the read model was empty after each of the events, so there is nothing to compare: " +
+	"have read return what the handler writes, and give events that make it write")
+
+// nothing says whether a read model is nil, or has no elements.
+func nothing(model any) bool {
+	v := reflect.ValueOf(model)
+	switch v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer:
+		return v.IsNil()
+	case reflect.Map, reflect.Slice, reflect.String:
+		return v.Len() == 0
+	default:
+		return false
+	}
+}
+
 // variants are all ways to handle the events.
 func (c checker) variants(events []es.PersistedEvent) []variant {
 	all := []variant{
-		{law: "after a rollback"},
-		{law: "when it is handled again", batches: cut(events, usual)},
+		{law: rolledBack},
+		{law: again, batches: cut(events, usual)},
 	}
 	for _, size := range []int{1, 2, 7, len(events)} {
 		all = append(all, variant{law: fmt.Sprintf("in batches of %d", size), batches: cut(events, size)})
@@ -168,6 +218,12 @@ func (c checker) run(ctx context.Context, v variant) (model any, err error) {
 		if err := c.handle(limited, tx, v, batch, true); err != nil {
 			return nil, err
 		}
+		if !v.eager {
+			continue
+		}
+		if model, err = c.read(tx); err != nil || !nothing(model) {
+			return model, err
+		}
 	}
 	if model, err = c.read(tx); err != nil {
 		return nil, fmt.Errorf("reading the read model %s: %w", v.law, err)
@@ -186,7 +242,7 @@ func (c checker) handle(ctx context.Context, tx pgx.Tx, v variant, batch []es.Pe
 		p = oneByOne{p}
 	}
 	if handled, err := handling.Handle(ctx, p, batchtx.Guard(own), handling.List(batch), nil); err != nil {
-		return fmt.Errorf("it failed %s on %s: %w", v.law, described(batch[min(handled, len(batch)-1):]), err)
+		return fmt.Errorf("it failed %s: %w\nThe event, and those after it in its batch:%s", v.law, err, described(batch[min(handled, len(batch)-1):]))
 	}
 	if keep {
 		return own.Commit(ctx)

@@ -85,10 +85,16 @@ func TestGoodProjectionsKeepTheLaws(t *testing.T) {
 		"the latest version": by{handle: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) error {
 			return set(ctx, tx, e.AggregateID, e.AggregateVersion)
 		}},
+		"nothing is left at the end": by{handle: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) error {
+			if e.GlobalPosition == 25 {
+				_, err := tx.Exec(ctx, "DELETE FROM users")
+				return err
+			}
+			return add(ctx, tx, e)
+		}, unpartitioned: true},
 		"a row for each event": by{handle: func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) error {
 			return set(ctx, tx, e.EventID.String(), e.GlobalPosition)
 		}},
-		"nothing": by{handle: func(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := newDatabase(t)
@@ -109,10 +115,10 @@ func TestBadProjectionsBreakALaw(t *testing.T) {
 				seen[e.AggregateID]++
 				return set(ctx, tx, e.AggregateID, seen[e.AggregateID])
 			}}
-		}, []string{"when it is handled again", "The smallest events that show it:\n  25: Something of Order"}},
+		}, []string{"when it is handled again:\n  the first run, in order: ", "\n  then, when it is handled again: ", "The handler may keep something in memory, or read the clock.\n", "The smallest events that show it:\n  25: Something of Order"}},
 		"it writes outside of the transaction": {func(db *pgxpool.Pool) projection.Projection {
 			return by{handle: func(ctx context.Context, _ pgx.Tx, e es.PersistedEvent) error { return set(ctx, db, e.AggregateID, 1) }}
-		}, []string{"after a rollback", "user 0 1"}},
+		}, []string{"after a rollback", "\n  before all events: ", "user 0 1", "The handler may write outside of tx.\n"}},
 		"it depends on the order across aggregates": {
 			func(*pgxpool.Pool) projection.Projection { return by{handle: latest} },
 			[]string{"partitions", "latest 24"},
@@ -159,8 +165,9 @@ func (countingBatches) HandleBatch(ctx context.Context, tx pgx.Tx, _ []es.Persis
 func TestCheckLawsRefusesWhatItCannotCheck(t *testing.T) {
 	db := newDatabase(t)
 	for want, p := range map[string]projection.Projection{
-		"it failed in order on \n  1: Something": by{handle: func(context.Context, pgx.Tx, es.PersistedEvent) error { return errBad }},
-		"the projection cannot be run":           (*by)(nil),
+		errBad.Error() + "\nThe event, and those after it in its batch:\n  1: Something": by{handle: func(context.Context, pgx.Tx, es.PersistedEvent) error { return errBad }},
+		"the projection cannot be run":                      (*by)(nil),
+		"the read model was empty after each of the events": by{handle: func(context.Context, pgx.Tx, es.PersistedEvent) error { return nil }},
 	} {
 		assert.Contains(t, failure(t, func(tb testing.TB) { CheckLaws(tb, db, p, sample(), readUsers(t)) }), want)
 	}

@@ -99,7 +99,7 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "laws-compare-after-a-rollback", File: "orchestratortest/laws.go",
-		Old: "		{law: \"after a rollback\"},\n", New: "",
+		Old: "		{law: rolledBack},\n", New: "",
 		Test: "TestBadProjectionsBreakALaw", Promise: "a projection that writes outside of its transaction is found by its test",
 	},
 	{

@@ -34,8 +34,10 @@ func (s *Store) namingHolders(ctx context.Context, db Execer, pid uint32, do fun
 	var holders []string
 	var watch sync.WaitGroup
 	watch.Go(func() {
-		defer close(late.done)
 		holders = s.watchHolders(ctx, over, db, pid)
+		if ctx.Err() != nil {
+			close(late.done)
+		} // otherwise do has returned, and nothing waits for it
 	})
 	err := do(late)
 	stop()

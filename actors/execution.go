@@ -184,8 +184,10 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, p replicaset.P
 
 // reportRunning is how long after the start a worker reports that it is running: first the partitions, then the paperwork, which has them all waiting
 // for the database. The workers do so one after the other. With few workers there is little to wait for, so the delays grow with the members, by
-// reportRunningGrows and reportEachGrows for each, up to reportRunning and reportRunningEach, or less if all together would take longer than reportRunningAll.
+// reportRunningGrows and reportEachGrows for each, from reportRunningLeast up to reportRunning and reportRunningEach, or less if all together would take longer than
+// reportRunningAll.
 const (
+	reportRunningLeast = 10 * time.Millisecond
 	reportRunning      = 50 * time.Millisecond
 	reportRunningGrows = time.Millisecond
 	reportRunningEach  = 10 * time.Millisecond
@@ -197,7 +199,7 @@ const (
 func reportAfter(rank, members int) time.Duration {
 	members = max(1, members)
 	each := min(reportRunningEach, time.Duration(members)*reportEachGrows, reportRunningAll/time.Duration(members))
-	return min(reportRunning, time.Duration(members)*reportRunningGrows) + time.Duration(max(0, rank))*each
+	return min(reportRunning, reportRunningLeast+time.Duration(members)*reportRunningGrows) + time.Duration(max(0, rank))*each
 }
 
 // readAssignment reads what the worker handles in the generation, and then whether

@@ -29,9 +29,13 @@ func TestSeriesOfAWorker(t *testing.T) {
 	require.NoError(t, second.stop())
 	w.awaitRunning("set", 1)
 
-	response := httptest.NewRecorder()
-	orch.MetricsHandler().ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
-	text := response.Body.String()
+	text := ""
+	eventually(t, func() bool { // the worker says that it runs, and then starts what it runs
+		response := httptest.NewRecorder()
+		orch.MetricsHandler().ServeHTTP(response, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+		text = response.Body.String()
+		return strings.Contains(text, `retrying{partition="0/1",projection="five",replica_set="set"} 0`)
+	}, func() string { return text })
 	series := 0
 	for line := range strings.Lines(text) {
 		if !strings.HasPrefix(line, "#") {

@@ -273,6 +273,46 @@ func TestTransactionsWriteWhateverTheDefaultsAre(t *testing.T) {
 	}
 }
 
+// Whoever gives up while the server commits learns that it has.
+func TestACommitIsAnsweredThoughTheCallerGivesUp(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewDatabase(t)
+	for _, sql := range []string{
+		`CREATE TABLE written (n int)`,
+		`CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$`,
+		`CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON written DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION linger()`,
+	} {
+		_, err := pool.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- dbguard.New(pool).InTransactions().Do(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO written VALUES (1)`)
+			return err
+		})
+	}()
+	require.Eventually(t, func() bool {
+		var sleeps bool
+		err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep')`).Scan(&sleeps)
+		return err == nil && sleeps
+	}, time.Minute, time.Millisecond)
+	giveUp()
+	require.NoError(t, <-ended)
+
+	require.ErrorIs(t, dbguard.New(pool).InTransactions().Do(t.Context(), func(pgx.Tx) error { return context.Canceled }), context.Canceled)
+	before, end := context.WithCancel(t.Context())
+	require.ErrorIs(t, dbguard.New(pool).InTransactions().Do(before, func(tx pgx.Tx) error {
+		_, err := tx.Exec(before, `INSERT INTO written VALUES (2)`)
+		end()
+		return err
+	}), context.Canceled, "it had not begun to commit")
+	var written int
+	require.NoError(t, pool.QueryRow(t.Context(), `SELECT sum(n) FROM written`).Scan(&written))
+	require.Equal(t, 1, written)
+}
+
 func TestASilentServerIsFoundOut(t *testing.T) {
 	ctx := t.Context()
 	db := pgtest.NewDatabase(t)

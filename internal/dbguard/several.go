@@ -60,13 +60,27 @@ func (t Transactions) in(ctx context.Context, options pgx.TxOptions, do func(tx 
 	if err == nil {
 		err = do(tx)
 	}
+	if err == nil {
+		err = ctx.Err()
+	}
 	ended = true
 	if err == nil {
-		return tx.Commit(ctx)
+		return commit(ctx, tx)
 	}
 	rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), frozenMargin)
 	defer cancel()
 	return errors.Join(err, ignoreClosed(tx.Rollback(rollback)))
+}
+
+// commit commits. If ctx ends meanwhile, the server still has frozenMargin to answer: without its answer the caller would not know what was done.
+func commit(ctx context.Context, tx pgx.Tx) error {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		late := time.AfterFunc(frozenMargin, cancel)
+		context.AfterFunc(lasting, func() { late.Stop() })
+	})()
+	return tx.Commit(lasting)
 }
 
 // ignoreClosed is err, unless it says that the transaction had ended already.

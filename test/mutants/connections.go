@@ -28,6 +28,11 @@ var connectionGuards = []guard{
 		Test: "TestRunNamesTheRightsThatTheSessionLacks", Package: "test/face", Promise: "rights are checked as the role that uses them",
 	},
 	{
+		Name: "commits-are-answered", File: "internal/dbguard/several.go",
+		Old: "return tx.Commit(lasting)", New: "return tx.Commit(ctx)",
+		Test: "TestACommitIsAnsweredThoughTheCallerGivesUp", Promise: "who gives up while the server commits learns that it has",
+	},
+	{
 		Name: "rights-do-not-wait-for-the-session", File: "check.go",
 		Old: "		giveUp()\n", New: "",
 		Test: "TestRunNamesRightsThoughNoSessionComes", Package: "test/face", Promise: "what the role lacks is named though no session comes about",

@@ -84,11 +84,11 @@ func approach(mean float64, came int64, in, over time.Duration) float64 {
 	return mean - math.Expm1(-float64(in)/float64(over))*(now-mean)
 }
 
-// pace is how often it pays to look for events where nobody tells of them. The zero value is that they come seldom.
+// pace is how often to look for events that nobody notifies of. The zero value means that they come seldom.
 type pace struct {
 	mean  float64 // positions a millisecond
 	often bool    // looking less often finds several at once, which costs less
-	high  bool    // looking costs less than notifications, each of which wakes the sessions of all workers
+	high  bool    // looking costs less than being notified: a notification wakes the sessions of all workers
 }
 
 const (

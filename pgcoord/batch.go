@@ -19,9 +19,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Fence is what a batch must still be true of when it commits: who handles
-// which partition of which projection in which generation. With it each checkpoint's
-// position and revision are compared, which the batch has of its pieces.
+// Fence identifies who handles which partition of which projection, in which generation. A batch
+// compares it with each checkpoint row, together with the row's position and revision.
 type Fence struct {
 	Projection string
 	Partition  slot.Partition

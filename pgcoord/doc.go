@@ -44,10 +44,10 @@
 //
 // # Time
 //
-// Every time that is stored is the database's. Ages leave it as durations, so
-// that no process compares its own clock with a timestamp. Who is dead is decided
-// by how long a value, such as a heartbeat, has stood on the looking worker's own
-// clock; the database's ages count only at its first look (internal/replicaset/ages.go).
+// All stored times are the database's. Statements return ages as durations. No
+// process compares its own clock with a stored time. A worker decides who is dead by
+// its own clock: it measures how long a value, such as a heartbeat, has not changed.
+// The database's ages count only at its first look (internal/replicaset/ages.go).
 //
 // The package is outside the module's compatibility promise.
 package pgcoord

@@ -147,7 +147,7 @@ func (p *Process) closeOut() error {
 	return p.Out.Close()
 }
 
-// Kill ends the child by SIGKILL, without a word. Outcome waits until it is gone.
+// Kill sends SIGKILL to the child. Outcome waits until it has ended.
 func (p *Process) Kill() error { return p.signal(syscall.SIGKILL) }
 
 // Terminate asks the child to leave, by SIGTERM.

@@ -17,7 +17,7 @@ import (
 // batch handles events at hand in one transaction: as many as it may, until
 // they took long enough, or it is to stop.
 func (p *processor) batch(ctx context.Context) (next, error) {
-	leave, err := p.queue()
+	leave, err := p.queue(ctx)
 	if err != nil {
 		return p.notBegun(err)
 	}
@@ -45,7 +45,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 		within, span := p.startSpan(ctx, events)
 		defer func() { span.End(end.committed, end.err) }()
 		trace = tracing.SampledTrace(within)
-		call := p.call(within, b, events)
+		call := p.callWatched(within, b, events)
 		if call == nil {
 			end.err = tracing.ErrAbandoned
 			return next{}, nil // abandoned; it is stopping

@@ -17,6 +17,7 @@ type call struct {
 	done    chan struct{} // closed when the handlers have returned
 	handled int
 	err     error
+	first   time.Duration // what the first event took, unless they are handled as a whole
 }
 
 // acquire waits until the processor may begin a batch.
@@ -51,8 +52,14 @@ func (p *processor) callAs(
 		defer close(c.done)
 		c.handled, c.err = handling.HandleWithin(ctx, timeout, handler, tx, events, func(i int) bool {
 			watch.at(i)
+			if i == 1 {
+				c.first = time.Since(began)
+			}
 			return run.soft.Err() == nil && (i == 0 || time.Since(began) < limit)
 		})
+		if c.handled == 1 {
+			c.first = time.Since(began)
+		}
 	}()
 	select {
 	case <-c.done:

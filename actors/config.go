@@ -112,7 +112,7 @@ type worker struct {
 	// handlers and readers find connections.
 	batches *share
 	// turns has, for each projection, a place for the batch that has its turn, or waits for it in the database.
-	turns map[string]chan struct{}
+	turns map[string]*turnPlace
 	// noTurns is until when batches take no turns, since their table cannot be read, in nanoseconds since 1970.
 	noTurns atomic.Int64
 	idle    idleTimes

@@ -162,7 +162,7 @@ func (p *processor) refuse(ctx context.Context, r replicaset.Request, letter pgc
 // lockSlot opens a batch that locks the checkpoint of the request's slot. The caller calls done when the batch has ended, and before another is opened: it
 // holds the turn and the connection until then. done may be called more than once.
 func (p *processor) lockSlot(ctx context.Context, r replicaset.Request) (b *pgcoord.Batch, done func(), err error) {
-	leave, err := p.queue()
+	leave, err := p.queue(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

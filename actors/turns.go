@@ -19,7 +19,16 @@ type turns struct {
 	taken     bool // the last batch took a turn, or waited for one
 	waits     int  // batches in a row that did not get the turn
 	conflicts int  // batches in a row that ended in a conflict
+	slow      int  // batches in a row whose first event took long, or below 0 how many are not looked at
 }
+
+// turnPlace is the place for one batch of a worker and projection that has its turn, or waits for it in the database.
+type turnPlace struct {
+	place chan struct{}
+	left  time.Time // when the last batch left it. Only who has the place uses it
+}
+
+func newTurnPlace() *turnPlace { return &turnPlace{place: make(chan struct{}, 1)} }
 
 const (
 	// waitsMost is how many batches in a row may wait for the turn, each for pgcoord.TurnWait. The next goes without: whoever has it
@@ -36,6 +45,17 @@ const (
 	turnsTimeout = 2 * time.Second
 	// turnGrace is how long a batch goes on waiting for its turn when it is to stop. To give up costs its connection.
 	turnGrace = 100 * time.Millisecond
+	// turnPoll is about how often a batch that waits outside the database asks whether the turn is free.
+	turnPoll = 4 * time.Millisecond
+	// turnYield is how long a worker leaves the turn to others that ask for it.
+	turnYield = 3 * turnPoll / 2
+	// slowFirst is how long the first event of a batch takes at least that may have waited for another batch's row.
+	slowFirst = 10 * time.Millisecond
+	// slowBatches in a row with such a first event have the next one looked at while it waits. If it waits for no batch of the projection,
+	// slowSkipped batches are not looked at.
+	slowBatches, slowSkipped = 3, 100
+	// slowLook is how long that may take.
+	slowLook = 100 * time.Millisecond
 )
 
 // conflictBackoff is how long a batch waits that ended in a conflict.
@@ -46,35 +66,83 @@ var errNoTurn = fmt.Errorf("%w: it is this worker's", pgcoord.ErrTurn)
 
 // queue waits for the projection's other batches of this worker, while they take turns, so that only one of them waits in the database and
 // holds a connection for it. The caller must call the function that it returns.
-func (p *processor) queue() (leave func(), err error) {
+func (p *processor) queue(ctx context.Context) (leave func(), err error) {
 	if !p.turns.taken {
 		return func() {}, nil
 	}
-	place := p.worker.turns[p.fence.Projection]
+	turn := p.worker.turns[p.fence.Projection]
 	patience := time.NewTimer(pgcoord.TurnWait)
 	defer patience.Stop()
 	select {
-	case place <- struct{}{}:
-		return func() { <-place }, nil
+	case turn.place <- struct{}{}:
 	case <-patience.C:
 		return nil, errNoTurn
 	case <-p.run.soft.Done():
 		return nil, context.Cause(p.run.soft)
 	}
+	leave = func() {
+		turn.left = time.Now()
+		<-turn.place
+	}
+	if err := p.awaitTurn(ctx, turnYield-time.Since(turn.left), patience.C); err != nil {
+		<-turn.place
+		return nil, err
+	}
+	return leave, nil
+}
+
+// awaitTurn waits until no other worker's batch has the turn, without a statement that waits: see pgcoord.Store.TurnTaken. It asks for the first time after
+// rest. A batch that its handler handles as a whole changes each row once, and waits in its transaction.
+func (p *processor) awaitTurn(ctx context.Context, rest time.Duration, patience <-chan time.Time) error {
+	if !p.eventByEvent() || p.fence.Partition.Total <= p.worker.Membership.Partitions {
+		return nil
+	}
+	ctx, forget := p.untilStopping(ctx)
+	defer forget()
+	for {
+		select {
+		case <-time.After(rest):
+		case <-patience:
+			return fmt.Errorf("%w: it is another worker's", pgcoord.ErrTurn)
+		case <-p.run.soft.Done():
+			return context.Cause(p.run.soft)
+		}
+		if taken, err := p.turnTaken(ctx); err != nil || !taken {
+			return nil // the batch meets the same error
+		}
+		rest = turnPoll/2 + rand.N(turnPoll)
+	}
+}
+
+func (p *processor) turnTaken(ctx context.Context) (bool, error) {
+	ctx, _, end := p.worker.db.Limit(ctx)
+	defer end()
+	return p.worker.Store.TurnTaken(ctx, p.worker.db, p.fence.Projection)
+}
+
+// untilStopping ends ctx when the processor has been to stop for a while.
+func (p *processor) untilStopping(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	forget := context.AfterFunc(p.run.soft, func() {
+		time.AfterFunc(turnGrace, func() { cancel(context.Cause(p.run.soft)) })
+	})
+	return ctx, func() {
+		forget()
+		cancel(nil)
+	}
 }
 
 // beginInTurn opens a batch's transaction, which holds those of the checkpoints that are below upTo, after its turn has come.
 func (p *processor) beginInTurn(ctx context.Context, pieces []slot.Piece, upTo int64) (*pgcoord.Batch, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	if p.turns.taken {
-		defer context.AfterFunc(p.run.soft, func() {
-			time.AfterFunc(turnGrace, func() { cancel(context.Cause(p.run.soft)) })
-		})()
+		within, forget := p.untilStopping(ctx)
+		defer forget()
+		ctx = within
 	}
 	settings := p.worker.Batch.Settings
 	settings.IdleTimeout = p.idleTimeout()
 	settings.Turn = p.turns.waits < waitsMost && !p.worker.withoutTurns()
+	settings.Shown = p.eventByEvent()
 	ctx, explain, end := p.worker.db.Limit(ctx)
 	defer end()
 	b, err := p.beginAnyhow(ctx, pieces, upTo, settings)
@@ -131,6 +199,90 @@ func (p *processor) noTurn() next {
 	p.turns.taken = true
 	p.turns.waits++
 	return next{after: 1 + rand.N(turnAgain)}
+}
+
+// eventByEvent says whether the projection has several partitions whose batches are handled event by event: then a batch may hold a row for long that others
+// wait for, and change it often.
+func (p *processor) eventByEvent() bool { return !p.wholeBatches() && p.fence.Partition.Total > 1 }
+
+// waitWatch looks once, while a batch's first event is handled, whether the batch waits for another of its projection. Nil looks at nothing.
+type waitWatch struct {
+	timer *time.Timer
+	done  chan struct{} // closed when it has looked
+	waits bool
+}
+
+// watchWait begins to look, if the batches before this one have been slow.
+func (p *processor) watchWait(ctx context.Context, b *pgcoord.Batch) *waitWatch {
+	if p.turns.slow < slowBatches {
+		return nil
+	}
+	w, db, store, name, backend := &waitWatch{done: make(chan struct{})}, p.worker.db, p.worker.Store, p.fence.Projection, b.Backend()
+	w.timer = time.AfterFunc(slowFirst, func() {
+		defer close(w.done)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowLook)
+		defer cancel()
+		waits, err := store.WaitsForShown(ctx, db, name, backend)
+		w.waits = err == nil && waits // it is an aid
+	})
+	return w
+}
+
+// end says whether the batch waited for another, and whether that is known.
+func (w *waitWatch) end() (waits, known bool) {
+	if w == nil || w.timer.Stop() {
+		return false, false
+	}
+	<-w.done
+	return w.waits, true
+}
+
+// callWatched is call that learns whether the batch waits for another.
+func (p *processor) callWatched(ctx context.Context, b *pgcoord.Batch, events packed.Events) *call {
+	watch, began := p.watchWait(ctx, b), time.Now()
+	c := p.call(ctx, b, events)
+	if c != nil {
+		p.learnWait(ctx, watch, c, events.Len(), time.Since(began))
+	}
+	return c
+}
+
+// learnWait notes how long the first event of a batch took, of all that the batch took. Where one row is changed by all partitions, no
+// batch ends in a conflict: each waits in its first event until the one before has committed. Then taking turns costs nothing, and spares the server
+// the old versions of the row that it must keep while anybody waits.
+func (p *processor) learnWait(ctx context.Context, watch *waitWatch, c *call, offered int, took time.Duration) {
+	waits, known := watch.end()
+	t := &p.turns
+	switch {
+	case waits:
+		t.slow = 0
+		p.inTurns(ctx)
+	case known:
+		t.slow = -slowSkipped
+	case t.slow < 0:
+		t.slow++
+	case t.taken || !p.eventByEvent() || offered == 1 || c.first < slowFirst || c.first < took/4:
+		t.slow = 0
+	default:
+		t.slow++
+	}
+}
+
+// inTurns has the projection's partitions take turns, since their batches wait for each other.
+func (p *processor) inTurns(ctx context.Context) {
+	p.worker.Metrics.Conflict(p.fence.Projection)
+	if p.worker.withoutTurns() {
+		return
+	}
+	took, err := p.worker.Store.NoteConflicts(ctx, p.worker.db, p.fence.Projection, 1)
+	if err != nil {
+		return // turns are an aid, and the batches after this one find the same
+	}
+	p.turns.taken = true
+	if took > 0 {
+		p.log.Warn("batches wait for each other's rows: the partitions of the projection take turns; more workers bring nothing while all of its events change the same row",
+			"for", took)
+	}
 }
 
 // conflicted decides what follows a batch that the database ended because of a concurrent transaction. No event has failed: the

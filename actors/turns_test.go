@@ -140,33 +140,108 @@ func TestAConflictThatAHandlerDealtWithHidesNoFailure(t *testing.T) {
 	assert.Zero(t, r.count("conflicts_total", "projection", "p"))
 }
 
+// turnsHeldByFirst has the partitions of p take turns. It returns what its handlers do: the first event that is handled waits for leave. entered waits until
+// it does.
+func (f *fixture) turnsHeldByFirst() (handles func(context.Context, pgx.Tx, es.PersistedEvent, int) error, entered, leave func()) {
+	f.t.Helper()
+	_, err := f.store.NoteConflicts(f.t.Context(), f.pool, "p", 1)
+	require.NoError(f.t, err)
+	in, out := make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	handles = func(context.Context, pgx.Tx, es.PersistedEvent, int) error {
+		if first.CompareAndSwap(false, true) {
+			close(in)
+			<-out
+		}
+		return nil
+	}
+	entered = func() {
+		select {
+		case <-in:
+		case <-time.After(time.Minute):
+			require.Fail(f.t, "p has handled nothing")
+		}
+	}
+	return handles, entered, func() { close(out) }
+}
+
 // TestWhoWaitsForTheTurnHoldsNothingUp: neither its connection nor a generation change.
 func TestWhoWaitsForTheTurnHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.append("Order", 200)
-	_, err := f.store.NoteConflicts(t.Context(), f.pool, "p", 1)
-	require.NoError(t, err)
-	entered, leave := make(chan struct{}), make(chan struct{})
-	var first atomic.Bool
-	holds := func(context.Context, pgx.Tx, es.PersistedEvent, int) error {
-		if first.CompareAndSwap(false, true) {
-			close(entered)
-			<-leave
-		}
-		return nil
-	}
+	holds, entered, leave := f.turnsHeldByFirst()
 	f.start(func(c *Config) { c.Membership.Partitions = 3 }, &recorder{name: "p", before: holds}, &recorder{name: "q"})
-	select {
-	case <-entered:
-	case <-time.After(time.Minute):
-		require.Fail(t, "p has handled nothing")
-	}
+	entered()
 	f.awaitCount("q", 200)
 	eventually(t, func() bool {
 		return query[int](f, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted`) <= 1
 	}, "several batches of a worker wait for the turn")
-	close(leave)
+	leave()
+	f.awaitCount("p", 200)
+}
+
+// TestBatchesThatWaitForOneRowTakeTurns: where all events change one row, no batch ends in a conflict.
+func TestBatchesThatWaitForOneRowTakeTurns(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec(`CREATE TABLE counters (n int NOT NULL)`)
+	f.exec(`INSERT INTO counters VALUES (0)`)
+	want := f.append("Order", 1000)
+	before := func(ctx context.Context, tx pgx.Tx, _ es.PersistedEvent, _ int) error {
+		_, err := tx.Exec(ctx, `WITH slow AS MATERIALIZED (SELECT pg_sleep(0.003)) UPDATE counters SET n = n + 1 FROM slow`)
+		return err
+	}
+	var workers []*testWorker
+	for range 3 {
+		workers = append(workers, f.start(func(c *Config) { c.Batch.Size = 10 }, &recorder{name: "p", before: before}))
+	}
+	eventually(t, func() bool {
+		return query[int](f, `SELECT count(*) FROM orchestrator_turns WHERE projection = 'p'`) == 1
+	}, "the partitions do not take turns")
+	f.awaitCount("p", len(want))
+	assert.Equal(t, len(want), query[int](f, `SELECT n FROM counters`))
+	noted, failed := 0.0, 0.0
+	for _, r := range workers {
+		noted += r.count("conflicts_total", "projection", "p")
+		failed += r.count("handler_errors_total")
+	}
+	assert.Equal(t, int64(noted), query[int64](f, `SELECT conflicts FROM orchestrator_turns WHERE projection = 'p'`))
+	assert.Zero(t, failed)
+}
+
+// TestWhoIsSlowByItselfTakesNoTurns: a first event that takes long waits for no other batch.
+func TestWhoIsSlowByItselfTakesNoTurns(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.append("Order", 100)
+	var handled atomic.Int64
+	slow := func(ctx context.Context, tx pgx.Tx, _ es.PersistedEvent, _ int) error {
+		_, err := tx.Exec(ctx, `SELECT pg_sleep(0.06)`) // longer than a batch may take, so each has one event
+		handled.Add(1)
+		return err
+	}
+	f.start(func(c *Config) { c.Membership.Partitions, c.Batch.Time = 2, 50*time.Millisecond }, &recorder{name: "p", before: slow})
+	f.awaitCount("p", 100)
+	assert.EqualValues(t, 100, handled.Load())
+	assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_turns`))
+}
+
+// TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase: a statement that waits would keep the server from removing old versions of rows.
+func TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.append("Order", 200)
+	holds, entered, leave := f.turnsHeldByFirst()
+	for range 2 {
+		f.start(nil, &recorder{name: "p", before: holds})
+	}
+	entered()
+	eventually(t, func() bool {
+		return query[bool](f, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT NOT%pg_try_advisory_xact_lock%')
+			AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`)
+	}, "the other worker does not ask for the turn")
+	leave()
 	f.awaitCount("p", 200)
 }
 

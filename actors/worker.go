@@ -39,7 +39,7 @@ func Start(cfg Config) (*Worker, error) {
 		batches:  joinBudget(cfg.Pool, cmp.Or(cfg.Timing.Place, 5*time.Second), cfg.Membership.Projections),
 		handlers: cfg.Handlers,
 		scopes:   map[string]handling.Scope{},
-		turns:    map[string]chan struct{}{},
+		turns:    map[string]*turnPlace{},
 	}
 	if w.handlers == nil {
 		w.handlers = NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
@@ -58,7 +58,7 @@ func Start(cfg Config) (*Worker, error) {
 	}
 	for i, name := range cfg.Membership.Projections {
 		w.scopes[name] = cfg.Projections[i].Scope
-		w.turns[name] = make(chan struct{}, 1)
+		w.turns[name] = newTurnPlace()
 	}
 	w.hook = startHook(w)
 	system := actor.NewActorSystem(

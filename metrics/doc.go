@@ -27,7 +27,7 @@
 //	lease_expired_total             counter                           Times that this worker stopped trusting itself, for want of a heartbeat.
 //	backends_terminated_total       counter                           Database backends that this worker ended because they held up a generation.
 //	events_handled_total            counter    projection             Events handled and committed.
-//	conflicts_total                 counter    projection             Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.
+//	conflicts_total                 counter    projection             Batches in conflict: ended by a deadlock, a serialization failure or a lock not to be had in time, or found to wait for another batch of their projection.
 //	handler_errors_total            counter    projection, kind       Failures of handlers, by kind: error, panic or timeout.
 //	failures_total                  counter    projection, class, outcome  Failed attempts at single events, by class, and by what follows: retry, stop, skip or park.
 //	batch_duration_seconds          histogram  projection             Duration of committed batches, from BEGIN to COMMIT.

@@ -51,6 +51,8 @@ type BatchSettings struct {
 	SynchronousCommit bool
 	// Turn has the batch wait for its turn while the projection's batches are in conflict.
 	Turn bool
+	// Shown has a batch with Turn hold a lock by which others see that it is the projection's, if it need not wait for its turn. See WaitsForShown.
+	Shown bool
 }
 
 // ErrTurn says that another batch of the projection had the turn for longer than TurnWait. Nothing was handled.
@@ -128,7 +130,7 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings, rows int64, l
 		ApplicationName: ApplicationName(b.fence.Worker), IdleTimeout: settings.IdleTimeout, SynchronousCommit: settings.SynchronousCommit,
 	}
 	if settings.Turn {
-		own.Turn, own.TurnWait = b.store.turn(b.fence), TurnWait
+		own.Turn, own.TurnWait = b.store.turn(b.fence, settings.Shown), TurnWait
 	}
 	tx, found, err := batchtx.Begin(ctx, b.conn.Conn(), own, locks...)
 	if err != nil {
@@ -146,6 +148,9 @@ func (b *Batch) Tx() pgx.Tx { return batchtx.Guard(b.tx) }
 
 // InTurn says whether the projection's partitions take turns, and this one has it.
 func (b *Batch) InTurn() bool { return b.tx.Turn() }
+
+// Backend is the process id of the batch's backend.
+func (b *Batch) Backend() int { return b.tx.Backend() }
 
 // Conflict says whether the handlers failed because of a concurrent transaction, by what they returned or by the last error that the
 // database gave them.

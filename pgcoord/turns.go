@@ -13,6 +13,9 @@ import (
 // While the batches of a projection are in conflict, its partitions take turns: a batch begins by waiting for an advisory lock of its
 // transaction. It locks its checkpoints afterwards, so whoever waits keeps no activation waiting. PostgreSQL gives such locks in the order in
 // which they were asked for.
+//
+// Whoever waits within a statement keeps the server from removing old versions of rows, and a row that a batch changes for each of its events has a
+// version for each. So batches that handle event by event ask whether the turn is free (TurnTaken) before they begin, and wait outside the database.
 
 // sqlTurn waits for the turn if the projection's partitions take turns, and returns whether they do. A time that is far away is one
 // from before the database's clock was set back.
@@ -20,7 +23,21 @@ const sqlTurn = `
 SELECT CASE WHEN EXISTS (
         SELECT FROM {{schema}}orchestrator_turns
         WHERE projection = $1 AND until > pg_catalog.now() AND until < pg_catalog.now() + '1 hour'::pg_catalog.interval)
-    THEN (SELECT true FROM pg_catalog.pg_advisory_xact_lock($2)) ELSE false END`
+    THEN (SELECT true FROM pg_catalog.pg_advisory_xact_lock($2)) ELSE %s END`
+
+// sqlTurnOf is sqlTurn that only takes a turn, and sqlTurnShown the same for a batch that shows itself with the lock $3 if it need not take one.
+var (
+	sqlTurnOf    = fmt.Sprintf(sqlTurn, "false")
+	sqlTurnShown = fmt.Sprintf(sqlTurn, "(SELECT false FROM pg_catalog.pg_try_advisory_xact_lock_shared($3))")
+)
+
+// sqlTurnTaken asks for the lock for a moment.
+const sqlTurnTaken = `SELECT NOT pg_catalog.pg_try_advisory_xact_lock($1)`
+
+// sqlWaitsForShown looks whether the backend $1 waits for one that holds the lock $2.
+const sqlWaitsForShown = `
+WITH blocking AS MATERIALIZED (SELECT pg_catalog.unnest(pg_catalog.pg_blocking_pids($1)) AS pid)
+SELECT EXISTS (SELECT FROM (` + advisoryLocks + `) AS l JOIN blocking ON blocking.pid = l.pid WHERE l.key = $2)`
 
 const sqlConflict = `
 INSERT INTO {{schema}}orchestrator_turns AS t (projection, replica_set, until, seconds, conflicts)
@@ -43,8 +60,33 @@ const (
 const TurnWait = time.Second
 
 // turn is the statement with which a batch takes its turn.
-func (s *Store) turn(f Fence) batchtx.Statement {
-	return batchtx.Statement{SQL: s.q(sqlTurn), Args: []any{f.Projection, lockKey("turn", s.schema, f.Projection)}}
+func (s *Store) turn(f Fence, shown bool) batchtx.Statement {
+	if shown {
+		return batchtx.Statement{SQL: s.q(sqlTurnShown), Args: []any{f.Projection, s.turnKey(f.Projection), s.shownKey(f.Projection)}}
+	}
+	return batchtx.Statement{SQL: s.q(sqlTurnOf), Args: []any{f.Projection, s.turnKey(f.Projection)}}
+}
+
+func (s *Store) turnKey(projection string) int64 { return lockKey("turn", s.schema, projection) }
+
+func (s *Store) shownKey(projection string) int64 { return lockKey("batch", s.schema, projection) }
+
+// TurnTaken says whether a batch of the projection has the turn, or waits for it. It waits for none.
+func (s *Store) TurnTaken(ctx context.Context, db DB, projection string) (bool, error) {
+	var taken bool
+	if err := db.QueryRow(ctx, sqlTurnTaken, s.turnKey(projection)).Scan(&taken); err != nil {
+		return false, fmt.Errorf("asking whether a batch of projection %q has the turn: %w", projection, err)
+	}
+	return taken, nil
+}
+
+// WaitsForShown says whether the backend of a batch waits for a lock of another batch of its projection that shows itself (BatchSettings.Shown).
+func (s *Store) WaitsForShown(ctx context.Context, db DB, projection string, backend int) (bool, error) {
+	var waits bool
+	if err := db.QueryRow(ctx, sqlWaitsForShown, backend, s.shownKey(projection)).Scan(&waits); err != nil {
+		return false, fmt.Errorf("asking whether a batch of projection %q waits for another: %w", projection, err)
+	}
+	return waits, nil
 }
 
 const sqlReadTurns = `SELECT FROM {{schema}}orchestrator_turns LIMIT 0`

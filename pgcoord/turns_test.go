@@ -79,3 +79,42 @@ func TestABatchInTurnWaitsForItsRows(t *testing.T) {
 	first.Rollback(t.Context())
 	require.NoError(t, await(t, second, "the second batch"))
 }
+
+// Only a batch of the same projection that shows itself is found, and only by whoever waits for it.
+func TestWhoWaitsForAShownBatchIsFound(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	exec(t, o.pool, `CREATE TABLE counters (n int)`)
+	exec(t, o.pool, `INSERT INTO counters VALUES (0)`)
+	pieces := o.cut(t, 0, 0)
+	const change = `UPDATE counters SET n = n + 1`
+	for _, c := range []struct {
+		name  string
+		shown bool
+		other string
+		found bool
+	}{{"shown", true, "", true}, {"not shown", false, "", false}, {"of another projection", true, "another", false}} {
+		first, err := o.BeginBatch(t.Context(), o.pool, o.fence, pieces[:1], 10, BatchSettings{Turn: true, Shown: c.shown})
+		require.NoError(t, err)
+		_, err = first.Tx().Exec(t.Context(), change)
+		require.NoError(t, err)
+		second, err := o.BeginBatch(t.Context(), o.pool, o.fence, pieces[1:], 10, BatchSettings{Turn: true, Shown: true})
+		require.NoError(t, err)
+		looks := func(b *Batch) bool {
+			waits, err := o.WaitsForShown(t.Context(), o.pool, o.fence.Projection+c.other, b.Backend())
+			require.NoError(t, err)
+			return waits
+		}
+		assert.False(t, looks(second), "it does not wait yet")
+		changed := async(func() error {
+			_, err := second.Tx().Exec(context.Background(), change)
+			return err
+		})
+		awaitBlockedBy(t, o.pool, uint32(first.Backend()))
+		assert.Equal(t, c.found, looks(second), c.name)
+		assert.False(t, looks(first), "it waits for nobody")
+		first.Rollback(t.Context())
+		require.NoError(t, await(t, changed, "the second batch"))
+		second.Rollback(t.Context())
+	}
+}

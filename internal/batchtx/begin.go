@@ -59,9 +59,9 @@ SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_s
 // sqlEndTurn ends the time that the statement before it may wait.
 const sqlEndTurn = `SELECT pg_catalog.set_config('lock_timeout', '0', true)`
 
-// sqlHandOver returns the transaction's id and gives the handlers the timeouts that the connection has.
+// sqlHandOver returns the transaction's id and its backend's, and gives the handlers the timeouts that the connection has.
 const sqlHandOver = `
-SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text,
+SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text, pg_catalog.pg_backend_pid(),
     pg_catalog.set_config('statement_timeout', pg_catalog.current_setting('pupsourcing.statement_timeout'), true),
     pg_catalog.set_config('lock_timeout', pg_catalog.current_setting('pupsourcing.lock_timeout'), true)`
 
@@ -71,6 +71,7 @@ type Tx struct {
 	conn     *pgx.Conn
 	settings Settings
 	id       string
+	backend  int
 	turn     bool
 	found    found
 	reported string // the application_name that the server has reported, or "" if it reports none of ours
@@ -134,7 +135,7 @@ func (t *Tx) begin(ctx context.Context, locks []Statement) (rows int64, err erro
 		}
 		rows += tag.RowsAffected()
 	}
-	if err := results.QueryRow().Scan(&t.id, nil, nil); err != nil {
+	if err := results.QueryRow().Scan(&t.id, &t.backend, nil, nil); err != nil {
 		return 0, fmt.Errorf("reading the transaction's id: %w", err)
 	}
 	return rows, nil
@@ -187,6 +188,9 @@ func (t *Tx) takeTurn(results pgx.BatchResults) error {
 	}
 	return nil
 }
+
+// Backend is the process id of the server's backend. A pooler tells the client of another one.
+func (t *Tx) Backend() int { return t.backend }
 
 // Turn is what the statement Settings.Turn returned.
 func (t *Tx) Turn() bool { return t.turn }

@@ -130,7 +130,7 @@ func (f *families) addReplicaSet() {
 
 func (f *families) addProjections() {
 	f.eventsHandled = f.counter("events_handled_total", "Events handled and committed.", "projection")
-	f.conflicts = f.counter("conflicts_total", "Batches that the database ended because of concurrent transactions: deadlocks, serialization failures, locks not to be had in time.", "projection")
+	f.conflicts = f.counter("conflicts_total", "Batches in conflict: ended by a deadlock, a serialization failure or a lock not to be had in time, or found to wait for another batch of their projection.", "projection")
 	f.handlerErrors = f.counter("handler_errors_total", "Failures of handlers, by kind: error, panic or timeout.", "projection", "kind")
 	f.failures = f.counter("failures_total", "Failed attempts at single events, by class, and by what follows: retry, stop, skip or park.", "projection", "class", "outcome")
 	f.batchDuration = f.histogram("batch_duration_seconds",

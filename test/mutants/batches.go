@@ -69,6 +69,21 @@ var batchGuards = []guard{
 		Test: "TestABatchTakesItsTurnBeforeItsRows", Promise: "batches that are in conflict run one after the other",
 	},
 	{
+		Name: "waits-for-a-row-are-noticed", File: "actors/turns.go",
+		Old: "	case waits:\n", New: "	case waits && p.fence.Generation < 0:\n",
+		Test: "TestBatchesThatWaitForOneRowTakeTurns", Promise: "partitions whose events change one row do not make each other slow",
+	},
+	{
+		Name: "slow-is-not-waiting", File: "pgcoord/turns.go",
+		Old: "AS l JOIN blocking ON blocking.pid = l.pid WHERE l.key = $2)", New: "AS l WHERE $2::bigint IS NOT NULL)",
+		Test: "TestWhoWaitsForAShownBatchIsFound", Package: "pgcoord", Promise: "partitions that are slow by themselves take no turns",
+	},
+	{
+		Name: "turns-are-waited-for-outside", File: "actors/turns.go",
+		Old: "	if !p.eventByEvent() || p.fence", New: "	if p.run != nil || p.fence",
+		Test: "TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase", Promise: "who waits for its turn does not keep the server from removing old rows",
+	},
+	{
 		Name: "turns-end-their-time", File: "internal/batchtx/begin.go",
 		Old: "batch.Queue(sqlEndTurn)", New: "batch.Queue(\"SELECT $1\", sqlEndTurn)",
 		Test: "TestABatchInTurnWaitsForItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",

@@ -116,10 +116,16 @@ type beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
+// liveAggregates is how many aggregates the events are of that are appended.
+const liveAggregates = 100 * appenders
+
+// isPoisoned says whether the event with a number is one of the aggregate that is poisoned.
+func isPoisoned(number int64) bool { return number%liveAggregates == 0 }
+
 // appendOne appends the event with a number, which is its payload.
 func appendOne(ctx context.Context, store *eventstore.Store, db beginner, number int64) error {
 	event := es.Event{
-		BoundedContext: "sales", AggregateType: commonType, AggregateID: fmt.Sprintf("live-%d", number%(100*appenders)), EventType: "OrderPaid",
+		BoundedContext: "sales", AggregateType: commonType, AggregateID: fmt.Sprintf("live-%d", number%liveAggregates), EventType: "OrderPaid",
 		Payload: binary.BigEndian.AppendUint64(nil, uint64(number)),
 	}
 	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {

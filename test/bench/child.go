@@ -29,6 +29,7 @@ type job struct {
 	OnlyLast    bool   // only the last projection counts
 	Quiet       bool   // its warnings are expected
 	NoMetrics   bool   // none are collected
+	Poisoned    bool   // the events of one aggregate cannot be handled, and the policy parks it
 	Traced      bool   // it has a tracer provider, which does nothing
 	Rate        int    // events a second; 0 means as many as possible
 	Seconds     int    // how long

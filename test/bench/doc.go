@@ -47,6 +47,8 @@
 //     contended/apart/batch: as contended/4w/batch, but no two partitions share a row: what it loses is not lost to conflicts.
 //   - parked/row, parked/batch: events handled a second, as in write/row and write/batch, where 1,000 aggregates of the projection are parked, which have
 //     one in ten of the events; ratio to the same with none parked. Every event of theirs is put aside as a letter meanwhile.
+//   - parked/others: as latency/500/poll, for the events of other aggregates while one of 800 is parked because its events cannot be handled; ratio to
+//     the same without such events. Which of the two runs first alternates.
 //   - metrics/row, metrics/batch: events handled in a second of the worker's processor time, as in write/row and write/batch; ratio to the same without metrics (WithMetricsEnabled).
 //   - tracing/row, tracing/batch: the same without a tracer provider; ratio to the same with one that does nothing. Which of the two runs first alternates.
 //   - latency/RATE/trigger, latency/RATE/poll: how long after its commit an event is handled: from when COMMIT has returned to the

@@ -86,6 +86,7 @@ var mainCatalogue = []definition{
 	{"contended/hot/batch", "  HandleBatch", unitEvents, "1 worker", atLeast(0.7)},
 	{"parked/row", "1,000 aggregates parked: handler inserts a row", unitEvents, "none parked", atLeast(0.9)},
 	{"parked/batch", "  handler copies its batch", unitEvents, "none parked", atLeast(0.9)},
+	{"parked/others", "commit to Handle, 500/s, one aggregate poisoned: p99", unitMS, "none poisoned", atMost(1.05)},
 	{"metrics/row", "metrics: handler inserts a row", unitEvents, "none collected", atLeast(0.97)},
 	{"metrics/batch", "  handler copies its batch", unitEvents, "none collected", atLeast(0.97)},
 	{"tracing/row", "no tracer provider: handler inserts a row", unitEvents, "one that does nothing", atLeast(0.97)},

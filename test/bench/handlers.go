@@ -114,15 +114,27 @@ var handlers = map[string]func(counting, job, *progress) projection.Projection{
 	"wait": func(c counting, _ job, _ *progress) projection.Projection {
 		return &doing{c, func(ctx context.Context, _ pgx.Tx, _ *es.PersistedEvent) error { return wait(ctx, time.Millisecond) }}
 	},
-	"note": func(c counting, _ job, p *progress) projection.Projection {
-		return &doing{c, func(_ context.Context, _ pgx.Tx, e *es.PersistedEvent) error {
+	"note": func(c counting, j job, p *progress) projection.Projection {
+		return &noting{doing{c, func(_ context.Context, _ pgx.Tx, e *es.PersistedEvent) error {
 			if len(e.Payload) != numberSize {
 				return fmt.Errorf("the payload at position %d is not a number", e.GlobalPosition)
 			}
-			p.note(int64(binary.BigEndian.Uint64(e.Payload)))
+			number := int64(binary.BigEndian.Uint64(e.Payload))
+			if j.Poisoned && isPoisoned(number) {
+				return projection.Permanent(errPoisoned)
+			}
+			p.note(number)
 			return nil
-		}}
+		}}}
 	},
+}
+
+// noting is a projection that notes when it handles each event. What it cannot handle is parked.
+type noting struct{ doing }
+
+// ErrorPolicy parks.
+func (*noting) ErrorPolicy() projection.ErrorPolicy {
+	return projection.ErrorPolicy{Then: projection.Park}
 }
 
 // errPoisoned is what the first projection fails with.

@@ -102,7 +102,7 @@ func measureLatency(ctx context.Context, b *bench) error {
 		}
 		for _, rate := range []int{50, 500} {
 			figure := fmt.Sprintf("latency/%d/%s", rate, w.name)
-			late, err := b.latencies(ctx, d, figure, rate)
+			late, err := b.latencies(ctx, d, figure, rate, false)
 			if err != nil {
 				return fmt.Errorf("measuring %s: %w", figure, err)
 			}
@@ -113,12 +113,13 @@ func measureLatency(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// latencies is, for each event that is appended at a rate, how many milliseconds after its commit it is handled.
-func (b *bench) latencies(ctx context.Context, d *database, figure string, rate int) ([]float64, error) {
+// latencies is, for each event that is appended at a rate, how many milliseconds after its commit it is handled. If one aggregate is poisoned, its events
+// do not count.
+func (b *bench) latencies(ctx context.Context, d *database, figure string, rate int, poisoned bool) ([]float64, error) {
 	if err := d.exec(ctx, "TRUNCATE events, aggregate_heads"); err != nil {
 		return nil, err
 	}
-	worker, err := b.standing(ctx, d, job{Handler: "note", Projections: 1, Profile: b.profileOf(figure)})
+	worker, err := b.standing(ctx, d, job{Handler: "note", Projections: 1, Poisoned: poisoned, Profile: b.profileOf(figure)})
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +127,10 @@ func (b *bench) latencies(ctx context.Context, d *database, figure string, rate 
 	appended, err := run(ctx, job{Kind: "append", DSN: d.dsn, Rate: rate, Seconds: int(b.env.seconds / time.Second)})
 	if err != nil {
 		return nil, err
+	}
+	if poisoned {
+		appended.Moments = slices.DeleteFunc(appended.Moments, func(m moment) bool { return isPoisoned(m.Number) })
+		appended.Events = int64(len(appended.Moments))
 	}
 	late, err := lateness(ctx, worker, appended, 0)
 	if err != nil {

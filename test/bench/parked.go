@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/measure"
 )
 
 // parkedAggregates is how many aggregates are parked: one in ten of them all, and so of the events.
@@ -46,5 +48,20 @@ func measureParked(ctx context.Context, b *bench) error {
 			return err
 		}
 	}
-	return nil
+	return b.parkedOthers(ctx)
+}
+
+// parkedOthers measures how late other aggregates' events are while one is parked.
+func (b *bench) parkedOthers(ctx context.Context) error {
+	d, err := b.quiet(ctx)
+	if err != nil {
+		return err
+	}
+	return b.inTurn("parked/others", func(figure string, poisoned bool) (float64, error) {
+		late, err := b.latencies(ctx, d, figure, 500, poisoned)
+		if err != nil {
+			return 0, err
+		}
+		return measure.Percentile(late, 99), nil
+	})
 }

@@ -65,6 +65,7 @@ func wantsJSON(args []string) bool {
 }
 
 // asksForHelp is the arguments; where --help is among them, or the first is help, those that show the help of the command that is named before anything else.
+// A command that there is not stays, so that it is refused.
 func asksForHelp(root *urfave.Command, args []string) []string {
 	asks := slices.Contains(args, "--help") || slices.Contains(args, "-h")
 	if len(args) > 0 && args[0] == "help" {
@@ -74,14 +75,21 @@ func asksForHelp(root *urfave.Command, args []string) []string {
 		return args
 	}
 	var path []string
+	options := false
 	for command := root; len(args) > 0; args = args[1:] {
 		if strings.HasPrefix(args[0], "-") {
+			options = true
 			continue
 		}
-		if command = command.Command(args[0]); command == nil {
-			break
+		below := command.Command(args[0])
+		switch {
+		case below != nil:
+			command, path = below, append(path, args[0])
+			continue
+		case len(command.Commands) > 0 && !options: // an option's value is no command
+			return append(path, args[0])
 		}
-		path = append(path, args[0])
+		break
 	}
 	return append(path, "--help")
 }

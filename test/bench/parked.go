@@ -42,7 +42,7 @@ func measureParked(ctx context.Context, b *bench) error {
 				return err
 			}
 			b.report.compare(f.figure, some.rate(), none.rate())
-			return nil
+			return b.tellStatements(ctx, d, some.seconds())
 		})
 		if err != nil {
 			return err

@@ -32,6 +32,8 @@ const (
 	// surveyMost bound that.
 	surveyPolls             = 20
 	surveyLeast, surveyMost = time.Second, 5 * time.Second
+	// surveyStill is for how long nothing has come before surveys are rarer.
+	surveyStill = 10 * time.Second
 	// surveyTimeout bounds one.
 	surveyTimeout = 10 * time.Second
 	// surveyShown is for how long what a survey has found is shown, at least. The leader looks again before that unless it cannot, as while the horizon has a
@@ -47,7 +49,7 @@ func (h *horizonActor) sample() { h.worker.Lag.Add(lag.Sample{At: lag.Now(), Pos
 // survey begins a survey if it is time for one, or if the worker has begun to lead, or does not any more.
 func (h *horizonActor) survey(c actor.Context) {
 	s, leads := &h.surveys, h.lead.seen.Leading
-	if s.busy || leads == s.leading && time.Since(s.ended) < max(surveyLeast, min(surveyMost, surveyPolls*h.worker.Timing.Poll)) {
+	if s.busy || leads == s.leading && time.Since(s.ended) < h.surveyEvery() {
 		return
 	}
 	s.busy, s.leading = true, leads
@@ -84,6 +86,15 @@ func (h *horizonActor) survey(c actor.Context) {
 			w.Metrics.Survey(&found)
 		}
 	}()
+}
+
+// surveyEvery is how long after a survey the next one is: twice as long where nothing has come for a while.
+func (h *horizonActor) surveyEvery() time.Duration {
+	every := max(surveyLeast, min(surveyMost, surveyPolls*h.worker.Timing.Poll))
+	if time.Since(h.moved) > surveyStill {
+		return 2 * every
+	}
+	return every
 }
 
 // surveyed takes in what came of a survey. One that failed is made again when it is time for the next.

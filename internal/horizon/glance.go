@@ -23,6 +23,9 @@ const partitioned = "p"
 
 const lockNotAvailable = "55P03" // SQLSTATE
 
+// quietAfter is how many probes in a row must have found nothing new before the next one reads the sequence only.
+const quietAfter = 8
+
 // glancesLong is how many times as long as a glance transactions are given to end, and how many times Options.HoleAfter at most.
 const glancesLong = 4
 
@@ -43,7 +46,7 @@ func (p *Prober) glance(ctx context.Context) (reading Reading, found bool, err e
 		return Reading{}, false, nil
 	}
 	began := time.Now()
-	seen, err := p.target.glance(ctx, p.db, before)
+	seen, err := p.see(ctx, before)
 	p.glanced = time.Since(began)
 	if dbfault.Code(err) == lockNotAvailable || dbfault.IsCutShort(err) {
 		p.locked = time.Now()
@@ -78,8 +81,22 @@ func (p *Prober) glance(ctx context.Context) (reading Reading, found bool, err e
 			p.hole, p.holeSince = reading.Position, time.Now()
 		}
 	}
+	if p.quiet++; lastValue > before {
+		p.quiet = 0
+	}
 	if reading.Position > before || reading.Position == lastValue {
 		p.stuck = stuck{at: reading.Position, since: time.Now()}
 	}
 	return reading, true, nil
+}
+
+// see reads the target's state and the events above the horizon. Where none have come for a while it reads the sequence first, which needs one statement
+// and no lock on the table: if no number was drawn there is nothing more to see.
+func (p *Prober) see(ctx context.Context, before int64) (sight, error) {
+	if p.quiet >= quietAfter && p.tracker.Settled() {
+		if seen, err := p.target.look(ctx, p.db); err != nil || seen.lastValue() <= before {
+			return seen, err
+		}
+	}
+	return p.target.glance(ctx, p.db, before)
 }

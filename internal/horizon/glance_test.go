@@ -11,13 +11,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lockWatcher counts looks at the locks.
+// lockWatcher counts looks at the locks, and statements.
 type lockWatcher struct {
 	Querier
-	looks int
+	looks, statements int
+}
+
+func (w *lockWatcher) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	w.statements++
+	return w.Querier.QueryRow(ctx, sql, args...)
 }
 
 func (w *lockWatcher) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	w.statements += b.Len()
 	for _, q := range b.QueuedQueries {
 		if q.SQL == sqlHolders {
 			w.looks++
@@ -48,6 +54,39 @@ func TestAGlanceSparesTheLocks(t *testing.T) {
 		assert.Zero(t, r.Holders)
 	}
 	assert.Zero(t, w.looks)
+}
+
+// A probe of a stream in which nothing has come for a while is one statement, and sees at once what comes.
+func TestAQuietProbeIsOneStatement(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	w := watched(t, p)
+	for range 2 {
+		for range quietAfter {
+			probe(t, p)
+		}
+		w.statements = 0
+		lock := begin(t, dial(t, pool))
+		_, err := lock.Exec(t.Context(), `LOCK TABLE events IN ACCESS EXCLUSIVE MODE`)
+		require.NoError(t, err)
+		before := probe(t, p)
+		assert.Equal(t, 1, w.statements)
+		require.NoError(t, lock.Rollback(t.Context()))
+
+		last := insert(t, pool)
+		r := probe(t, p)
+		assert.Equal(t, before.Position+1, last)
+		assert.Equal(t, last, r.Position)
+		assert.Equal(t, last, r.LastValue)
+
+		open := begin(t, dial(t, pool))
+		late := insert(t, open)
+		r = probe(t, p)
+		assert.Equal(t, last, r.Position)
+		assert.Equal(t, late, r.LastValue)
+		require.NoError(t, open.Commit(t.Context()))
+		assert.Equal(t, late, probe(t, p).Position)
+	}
 }
 
 func TestAGlanceStopsAtAHole(t *testing.T) {

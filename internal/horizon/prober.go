@@ -107,6 +107,7 @@ type Prober struct {
 	hole      int64         // the horizon above which a glance found one; noHole if none did
 	locked    time.Time     // when a lock on the events table excluded a glance
 	glanced   time.Duration // how long the latest glance took
+	quiet     int           // glances in a row that found nothing new
 
 	known   Known     // as it was last read
 	asked   time.Time // when that was

@@ -314,6 +314,9 @@ func (b *bench) idle(ctx context.Context, d *database, j job) (statements, perce
 	if err != nil {
 		return 0, 0, err
 	}
+	if err := d.exec(ctx, "SELECT pg_stat_statements_reset()"); err != nil {
+		return 0, 0, err
+	}
 	ran, _, err := d.statements(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -329,6 +332,9 @@ func (b *bench) idle(ctx context.Context, d *database, j job) (statements, perce
 	took := time.Since(began).Seconds()
 	after, err := p.ask(wordHowFar)
 	if err != nil {
+		return 0, 0, err
+	}
+	if err := b.tellStatements(ctx, d, took); err != nil {
 		return 0, 0, err
 	}
 	if _, err := p.stop(); err != nil {

@@ -88,6 +88,11 @@ var horizonGuards = []guard{
 		Test: "TestOnlyWhereSomethingMayBeDrawnOthersAreAsked", Promise: "a worker that has nothing to do asks only where the sequence stands",
 	},
 	{
+		Name: "quiet-probes-see-what-comes", File: "internal/horizon/glance.go",
+		Old: "seen.lastValue() <= before {", New: "seen.lastValue() >= before {",
+		Test: "TestAQuietProbeIsOneStatement", Promise: "a worker to which nothing came for a while handles the next event at once",
+	},
+	{
 		Name: "regression-until-taken-down", File: "internal/horizon/regression.go",
 		Old: "if err := p.takeDown(ctx); err != nil {", New: "if p.noticed = nil; p.db == nil {\n\t\tvar err error",
 		Test: "TestProbersSettleARegressionTogether", Promise: "that the sequence went back is not forgotten while it cannot be written down",

@@ -32,8 +32,9 @@ const (
 	// surveyMost bound that.
 	surveyPolls             = 20
 	surveyLeast, surveyMost = time.Second, 5 * time.Second
-	// surveyStill is for how long nothing has come before surveys are rarer.
+	// surveyStill is for how long nothing has come before surveys are rarer, and surveyRarer by how much.
 	surveyStill = 10 * time.Second
+	surveyRarer = 3
 	// surveyTimeout bounds one.
 	surveyTimeout = 10 * time.Second
 	// surveyShown is for how long what a survey has found is shown, at least. The leader looks again before that unless it cannot, as while the horizon has a
@@ -88,11 +89,11 @@ func (h *horizonActor) survey(c actor.Context) {
 	}()
 }
 
-// surveyEvery is how long after a survey the next one is: twice as long where nothing has come for a while.
+// surveyEvery is how long after a survey the next one is: longer where nothing has come for a while.
 func (h *horizonActor) surveyEvery() time.Duration {
 	every := max(surveyLeast, min(surveyMost, surveyPolls*h.worker.Timing.Poll))
 	if time.Since(h.moved) > surveyStill {
-		return 2 * every
+		return surveyRarer * every
 	}
 	return every
 }

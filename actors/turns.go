@@ -49,13 +49,6 @@ const (
 	turnPoll = 4 * time.Millisecond
 	// turnYield is how long a worker leaves the turn to others that ask for it.
 	turnYield = 3 * turnPoll / 2
-	// slowFirst is how long the first event of a batch takes at least that may have waited for another batch's row.
-	slowFirst = 10 * time.Millisecond
-	// slowBatches in a row with such a first event have the next one looked at while it waits. If it waits for no batch of the projection,
-	// slowSkipped batches are not looked at.
-	slowBatches, slowSkipped = 3, 100
-	// slowLook is how long that may take.
-	slowLook = 100 * time.Millisecond
 )
 
 // conflictBackoff is how long a batch waits that ended in a conflict.
@@ -199,90 +192,6 @@ func (p *processor) noTurn() next {
 	p.turns.taken = true
 	p.turns.waits++
 	return next{after: 1 + rand.N(turnAgain)}
-}
-
-// eventByEvent says whether the projection has several partitions whose batches are handled event by event: then a batch may hold a row for long that others
-// wait for, and change it often.
-func (p *processor) eventByEvent() bool { return !p.wholeBatches() && p.fence.Partition.Total > 1 }
-
-// waitWatch looks once, while a batch's first event is handled, whether the batch waits for another of its projection. Nil looks at nothing.
-type waitWatch struct {
-	timer *time.Timer
-	done  chan struct{} // closed when it has looked
-	waits bool
-}
-
-// watchWait begins to look, if the batches before this one have been slow.
-func (p *processor) watchWait(ctx context.Context, b *pgcoord.Batch) *waitWatch {
-	if p.turns.slow < slowBatches {
-		return nil
-	}
-	w, db, store, name, backend := &waitWatch{done: make(chan struct{})}, p.worker.db, p.worker.Store, p.fence.Projection, b.Backend()
-	w.timer = time.AfterFunc(slowFirst, func() {
-		defer close(w.done)
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowLook)
-		defer cancel()
-		waits, err := store.WaitsForShown(ctx, db, name, backend)
-		w.waits = err == nil && waits // it is an aid
-	})
-	return w
-}
-
-// end says whether the batch waited for another, and whether that is known.
-func (w *waitWatch) end() (waits, known bool) {
-	if w == nil || w.timer.Stop() {
-		return false, false
-	}
-	<-w.done
-	return w.waits, true
-}
-
-// callWatched is call that learns whether the batch waits for another.
-func (p *processor) callWatched(ctx context.Context, b *pgcoord.Batch, events packed.Events) *call {
-	watch, began := p.watchWait(ctx, b), time.Now()
-	c := p.call(ctx, b, events)
-	if c != nil {
-		p.learnWait(ctx, watch, c, events.Len(), time.Since(began))
-	}
-	return c
-}
-
-// learnWait notes how long the first event of a batch took, of all that the batch took. Where one row is changed by all partitions, no
-// batch ends in a conflict: each waits in its first event until the one before has committed. Then taking turns costs nothing, and spares the server
-// the old versions of the row that it must keep while anybody waits.
-func (p *processor) learnWait(ctx context.Context, watch *waitWatch, c *call, offered int, took time.Duration) {
-	waits, known := watch.end()
-	t := &p.turns
-	switch {
-	case waits:
-		t.slow = 0
-		p.inTurns(ctx)
-	case known:
-		t.slow = -slowSkipped
-	case t.slow < 0:
-		t.slow++
-	case t.taken || !p.eventByEvent() || offered == 1 || c.first < slowFirst || c.first < took/4:
-		t.slow = 0
-	default:
-		t.slow++
-	}
-}
-
-// inTurns has the projection's partitions take turns, since their batches wait for each other.
-func (p *processor) inTurns(ctx context.Context) {
-	p.worker.Metrics.Conflict(p.fence.Projection)
-	if p.worker.withoutTurns() {
-		return
-	}
-	took, err := p.worker.Store.NoteConflicts(ctx, p.worker.db, p.fence.Projection, 1)
-	if err != nil {
-		return // turns are an aid, and the batches after this one find the same
-	}
-	p.turns.taken = true
-	if took > 0 {
-		p.log.Warn("batches wait for each other's rows: the partitions of the projection take turns; more workers bring nothing while all of its events change the same row",
-			"for", took)
-	}
 }
 
 // conflicted decides what follows a batch that the database ended because of a concurrent transaction. No event has failed: the

@@ -69,7 +69,7 @@ var batchGuards = []guard{
 		Test: "TestABatchTakesItsTurnBeforeItsRows", Promise: "batches that are in conflict run one after the other",
 	},
 	{
-		Name: "waits-for-a-row-are-noticed", File: "actors/turns.go",
+		Name: "waits-for-a-row-are-noticed", File: "actors/rowwaits.go",
 		Old: "	case waits:\n", New: "	case waits && p.fence.Generation < 0:\n",
 		Test: "TestBatchesThatWaitForOneRowTakeTurns", Promise: "partitions whose events change one row do not make each other slow",
 	},

@@ -95,7 +95,7 @@ func (a *app) listWorkers(ctx context.Context, c *urfave.Command) error {
 
 // allWorkers is the flag for workers that have gone long ago too.
 func allWorkers() urfave.Flag {
-	return &urfave.BoolFlag{Name: "all", Usage: "also the workers that ended or died more than a day ago"}
+	return &urfave.BoolFlag{Name: "all", Usage: "also those of the last ten that ended or died more than a day ago"}
 }
 
 // goneFor is how long workers are listed that have ended or died.

@@ -17,7 +17,11 @@ const (
 	// slowBatches in a row with such a first event have the next one looked at while it waits. If it waits for no batch of the projection,
 	// slowSkipped batches are not looked at.
 	slowBatches, slowSkipped = 3, 100
-	// slowLook is how long that may take.
+	// slowTimes is how many times as long as another event the first one takes at least.
+	slowTimes = 4
+	// waitedBatches in a row that waited for another have the partitions take turns.
+	waitedBatches = 3
+	// slowLook is how long a look may take.
 	slowLook = 100 * time.Millisecond
 )
 
@@ -48,13 +52,17 @@ func (p *processor) watchWait(ctx context.Context, b *pgcoord.Batch) *waitWatch 
 	return w
 }
 
-// end says whether the batch waited for another, and whether that is known.
+// end says whether the batch waited for another, and whether that is known by now. It waits for nothing, since the batch holds rows.
 func (w *waitWatch) end() (waits, known bool) {
 	if w == nil || w.timer.Stop() {
 		return false, false
 	}
-	<-w.done
-	return w.waits, true
+	select {
+	case <-w.done:
+		return w.waits, true
+	default:
+		return false, false
+	}
 }
 
 // callWatched is call that learns whether the batch waits for another.
@@ -62,44 +70,62 @@ func (p *processor) callWatched(ctx context.Context, b *pgcoord.Batch, events pa
 	watch, began := p.watchWait(ctx, b), time.Now()
 	c := p.call(ctx, b, events)
 	if c != nil {
-		p.learnWait(ctx, watch, c, events.Len(), time.Since(began))
+		p.learnWait(watch, c, events.Len(), time.Since(began))
 	}
 	return c
 }
 
-// learnWait notes how long the first event of a batch took, of all that the batch took. Taking turns costs nothing where batches wait for each other anyway,
-// and spares the server the old versions of the row that it must keep while anybody waits.
-func (p *processor) learnWait(ctx context.Context, watch *waitWatch, c *call, offered int, took time.Duration) {
+// learnWait notes how long the first event of a batch took, of all that the batch took, and whether it waited for another batch.
+func (p *processor) learnWait(watch *waitWatch, c *call, offered int, took time.Duration) {
 	waits, known := watch.end()
 	t := &p.turns
 	switch {
 	case waits:
-		t.slow = 0
-		p.inTurns(ctx)
+		t.waited++
 	case known:
-		t.slow = -slowSkipped
+		t.slow, t.waited = -slowSkipped, 0
 	case t.slow < 0:
 		t.slow++
-	case t.taken || !p.eventByEvent() || offered == 1 || c.first < slowFirst || c.first < took/4:
-		t.slow = 0
+	case t.taken || !p.eventByEvent() || offered == 1 || !c.firstStandsOut(took):
+		t.slow, t.waited = 0, 0
 	default:
 		t.slow++
 	}
 }
 
-// inTurns has the projection's partitions take turns, since their batches wait for each other.
-func (p *processor) inTurns(ctx context.Context) {
-	p.worker.Metrics.Conflict(p.fence.Projection)
+// firstStandsOut says whether the first event took as long as if it had waited for something: half of the batch's time at least, and several times as long as
+// another event.
+func (c *call) firstStandsOut(took time.Duration) bool {
+	if c.first < max(slowFirst, took/2) {
+		return false
+	}
+	return c.handled == 1 || c.first >= slowTimes*(took-c.first)/time.Duration(c.handled-1)
+}
+
+// noteWaits has the projection's partitions take turns, if several batches in a row have waited for others of the projection. Turns cost little then,
+// since the batches come one after the other anyway, and spare the server the old versions of a row that it must keep while anybody waits. It is called between two
+// batches, when no rows are held.
+func (p *processor) noteWaits(ctx context.Context) {
+	t := &p.turns
+	if t.waited < waitedBatches {
+		return
+	}
+	t.slow, t.waited = 0, 0
 	if p.worker.withoutTurns() {
 		return
 	}
 	took, err := p.worker.Store.NoteConflicts(ctx, p.worker.db, p.fence.Projection, 1)
 	if err != nil {
-		return // turns are an aid, and the batches after this one find the same
+		t.slow = -slowSkipped
+		if ctx.Err() == nil {
+			p.log.Warn("a conflict could not be noted, so the partitions do not take turns", "note_error", err)
+		}
+		return
 	}
-	p.turns.taken = true
+	p.worker.Metrics.Conflict(p.fence.Projection)
+	t.taken = true
 	if took > 0 {
-		p.log.Warn("batches wait for each other's rows: the partitions of the projection take turns; more workers bring nothing while all of its events change the same row",
+		p.log.Warn("batches wait for each other's rows: the partitions of the projection take turns; more workers bring little while its events change the same row",
 			"for", took)
 	}
 }

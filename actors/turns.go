@@ -20,6 +20,7 @@ type turns struct {
 	waits     int  // batches in a row that did not get the turn
 	conflicts int  // batches in a row that ended in a conflict
 	slow      int  // batches in a row whose first event took long, or below 0 how many are not looked at
+	waited    int  // of those that were looked at, how many in a row waited for another
 }
 
 // turnPlace is the place for one batch of a worker and projection that has its turn, or waits for it in the database.
@@ -47,6 +48,8 @@ const (
 	turnGrace = 100 * time.Millisecond
 	// turnPoll is about how often a batch that waits outside the database asks whether the turn is free.
 	turnPoll = 4 * time.Millisecond
+	// turnOutside is how long it waits there. Batches that wait in the database come first.
+	turnOutside = 400 * time.Millisecond
 	// turnYield is how long a worker leaves the turn to others that ask for it.
 	turnYield = 3 * turnPoll / 2
 )
@@ -60,7 +63,8 @@ var errNoTurn = fmt.Errorf("%w: it is this worker's", pgcoord.ErrTurn)
 // queue waits for the projection's other batches of this worker, while they take turns, so that only one of them waits in the database and
 // holds a connection for it. The caller must call the function that it returns.
 func (p *processor) queue(ctx context.Context) (leave func(), err error) {
-	if !p.turns.taken {
+	p.noteWaits(ctx)
+	if !p.turns.taken || p.withoutTurn() {
 		return func() {}, nil
 	}
 	turn := p.worker.turns[p.fence.Projection]
@@ -73,38 +77,41 @@ func (p *processor) queue(ctx context.Context) (leave func(), err error) {
 	case <-p.run.soft.Done():
 		return nil, context.Cause(p.run.soft)
 	}
-	leave = func() {
-		turn.left = time.Now()
-		<-turn.place
-	}
-	if err := p.awaitTurn(ctx, turnYield-time.Since(turn.left), patience.C); err != nil {
+	if err := p.awaitTurn(ctx, turnYield-time.Since(turn.left)); err != nil {
 		<-turn.place
 		return nil, err
 	}
-	return leave, nil
+	return func() {
+		turn.left = time.Now()
+		<-turn.place
+	}, nil
+}
+
+// withoutTurn says whether the next batch goes without a turn.
+func (p *processor) withoutTurn() bool {
+	return p.turns.waits >= waitsMost || p.worker.withoutTurns()
 }
 
 // awaitTurn waits until no other worker's batch has the turn, without a statement that waits: see pgcoord.Store.TurnTaken. It asks for the first time after
-// rest. A batch that its handler handles as a whole changes each row once, and waits in its transaction.
-func (p *processor) awaitTurn(ctx context.Context, rest time.Duration, patience <-chan time.Time) error {
+// rest. After turnOutside the batch waits in its transaction, where everybody's turn comes. A batch that its handler handles as a whole changes each row once, and
+// waits there at once.
+func (p *processor) awaitTurn(ctx context.Context, rest time.Duration) error {
 	if !p.eventByEvent() || p.fence.Partition.Total <= p.worker.Membership.Partitions {
 		return nil
 	}
 	ctx, forget := p.untilStopping(ctx)
 	defer forget()
-	for {
+	for began := time.Now(); time.Since(began) < turnOutside; rest = turnPoll/2 + rand.N(turnPoll) {
 		select {
 		case <-time.After(rest):
-		case <-patience:
-			return fmt.Errorf("%w: it is another worker's", pgcoord.ErrTurn)
 		case <-p.run.soft.Done():
 			return context.Cause(p.run.soft)
 		}
 		if taken, err := p.turnTaken(ctx); err != nil || !taken {
 			return nil // the batch meets the same error
 		}
-		rest = turnPoll/2 + rand.N(turnPoll)
 	}
+	return nil
 }
 
 func (p *processor) turnTaken(ctx context.Context) (bool, error) {
@@ -134,7 +141,7 @@ func (p *processor) beginInTurn(ctx context.Context, pieces []slot.Piece, upTo i
 	}
 	settings := p.worker.Batch.Settings
 	settings.IdleTimeout = p.idleTimeout()
-	settings.Turn = p.turns.waits < waitsMost && !p.worker.withoutTurns()
+	settings.Turn = !p.withoutTurn()
 	settings.Shown = p.eventByEvent()
 	ctx, explain, end := p.worker.db.Limit(ctx)
 	defer end()

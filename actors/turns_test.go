@@ -227,6 +227,22 @@ func TestWhoIsSlowByItselfTakesNoTurns(t *testing.T) {
 	assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_turns`))
 }
 
+// TestTurnsEndThoughTheirHolderDoesNot: a batch that waits for something else with the turn holds up the others no longer than turns last.
+func TestTurnsEndThoughTheirHolderDoesNot(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.append("Order", 200)
+	holds, entered, leave := f.turnsHeldByFirst()
+	for range 2 {
+		f.start(nil, &recorder{name: "p", before: holds})
+	}
+	entered()
+	f.exec(`UPDATE orchestrator_turns SET until = now() + interval '2s'`)
+	eventually(t, func() bool { return len(f.handled("p")) > 50 }, "the other worker waits though nobody takes turns any more")
+	leave()
+	f.awaitCount("p", 200)
+}
+
 // TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase: a statement that waits would keep the server from removing old versions of rows.
 func TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase(t *testing.T) {
 	t.Parallel()
@@ -238,7 +254,7 @@ func TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase(t *testing.T) {
 	}
 	entered()
 	eventually(t, func() bool {
-		return query[bool](f, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT NOT%pg_try_advisory_xact_lock%')
+		return query[bool](f, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%THEN NOT pg_catalog.pg_try_advisory_xact_lock_shared%')
 			AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`)
 	}, "the other worker does not ask for the turn")
 	leave()

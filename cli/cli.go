@@ -68,7 +68,7 @@ func wantsJSON(args []string) bool {
 // A command that there is not stays, so that it is refused.
 func asksForHelp(root *urfave.Command, args []string) []string {
 	asks := slices.Contains(args, "--help") || slices.Contains(args, "-h")
-	if len(args) > 0 && args[0] == "help" {
+	for len(args) > 0 && args[0] == "help" {
 		asks, args = true, args[1:]
 	}
 	if !asks || slices.Contains(args, "--generate-shell-completion") {

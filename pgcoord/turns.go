@@ -17,12 +17,14 @@ import (
 // Whoever waits within a statement keeps the server from removing old versions of rows, and a row that a batch changes for each of its events has a
 // version for each. So batches that handle event by event ask whether the turn is free (TurnTaken) before they begin, and wait outside the database.
 
-// sqlTurn waits for the turn if the projection's partitions take turns, and returns whether they do. A time that is far away is one
-// from before the database's clock was set back.
-const sqlTurn = `
-SELECT CASE WHEN EXISTS (
+// sqlTurnsLast says whether the partitions of the projection $1 take turns. A time that is far away is one from before the database's clock was set back.
+const sqlTurnsLast = `EXISTS (
         SELECT FROM {{schema}}orchestrator_turns
-        WHERE projection = $1 AND until > pg_catalog.now() AND until < pg_catalog.now() + '1 hour'::pg_catalog.interval)
+        WHERE projection = $1 AND until > pg_catalog.now() AND until < pg_catalog.now() + '1 hour'::pg_catalog.interval)`
+
+// sqlTurn waits for the turn if the projection's partitions take turns, and returns whether they do.
+const sqlTurn = `
+SELECT CASE WHEN ` + sqlTurnsLast + `
     THEN (SELECT true FROM pg_catalog.pg_advisory_xact_lock($2)) ELSE %s END`
 
 // sqlTurnOf is sqlTurn that only takes a turn, and sqlTurnShown the same for a batch that shows itself with the lock $3 if it need not take one.
@@ -31,8 +33,8 @@ var (
 	sqlTurnShown = fmt.Sprintf(sqlTurn, "(SELECT false FROM pg_catalog.pg_try_advisory_xact_lock_shared($3))")
 )
 
-// sqlTurnTaken asks for the lock for a moment.
-const sqlTurnTaken = `SELECT NOT pg_catalog.pg_try_advisory_xact_lock($1)`
+// sqlTurnTaken asks for the lock for a moment, shared with others that ask, if the partitions still take turns.
+const sqlTurnTaken = `SELECT CASE WHEN ` + sqlTurnsLast + ` THEN NOT pg_catalog.pg_try_advisory_xact_lock_shared($2) ELSE false END`
 
 // sqlWaitsForShown looks whether the backend $1 waits for one that holds the lock $2.
 const sqlWaitsForShown = `
@@ -71,10 +73,10 @@ func (s *Store) turnKey(projection string) int64 { return lockKey("turn", s.sche
 
 func (s *Store) shownKey(projection string) int64 { return lockKey("batch", s.schema, projection) }
 
-// TurnTaken says whether a batch of the projection has the turn, or waits for it. It waits for none.
+// TurnTaken says whether the partitions of the projection take turns, and a batch has the turn or waits for it. It waits for none.
 func (s *Store) TurnTaken(ctx context.Context, db DB, projection string) (bool, error) {
 	var taken bool
-	if err := db.QueryRow(ctx, sqlTurnTaken, s.turnKey(projection)).Scan(&taken); err != nil {
+	if err := db.QueryRow(ctx, s.q(sqlTurnTaken), projection, s.turnKey(projection)).Scan(&taken); err != nil {
 		return false, fmt.Errorf("asking whether a batch of projection %q has the turn: %w", projection, err)
 	}
 	return taken, nil

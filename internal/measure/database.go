@@ -2,6 +2,7 @@ package measure
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +41,10 @@ var horizonFaultReasons = []string{
 }
 
 // horizonMetrics are the gauges of a probe.
-type horizonMetrics struct{ position, last, blocked, writers prometheus.Gauge }
+type horizonMetrics struct {
+	position, last, blocked, writers prometheus.Gauge
+	at                               *atomic.Int64 // the position, exactly
+}
 
 func (s *series) initDatabase() {
 	f := s.families
@@ -66,6 +70,7 @@ func (s *series) newHorizon(struct{}) horizonMetrics {
 		last:     f.lastPosition.WithLabelValues(s.name),
 		blocked:  f.horizonBlocked.WithLabelValues(s.name),
 		writers:  f.horizonWriters.WithLabelValues(s.name),
+		at:       &atomic.Int64{},
 	}
 }
 
@@ -81,6 +86,7 @@ func (r *ReplicaSet) Horizon(position, lastValue int64, blockedFor time.Duration
 		return
 	}
 	h.position.Set(float64(position))
+	h.at.Store(position)
 	h.last.Set(float64(lastValue))
 	h.blocked.Set(seconds(blockedFor))
 	h.writers.Set(float64(holders))

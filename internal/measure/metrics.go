@@ -102,6 +102,9 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. It asks each registered mailbox for
 // its length.
 func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range m.snapshot() {
+		s.stretchLag()
+	}
 	for _, v := range m.families.vecs {
 		v.Collect(ch)
 	}

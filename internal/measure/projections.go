@@ -46,6 +46,7 @@ type projectionMetrics struct {
 type positionMetrics struct {
 	gauge prometheus.Gauge
 	at    *atomic.Int64
+	none  *atomic.Bool // nothing waits, whatever the horizon
 }
 
 // failureKey is a kind of failure.
@@ -73,7 +74,7 @@ func (s *series) initProjections() {
 	f := s.families
 	s.projections = &children[string, projectionMetrics]{owner: s, create: s.newProjection}
 	s.position = &children[projectionPartition, positionMetrics]{owner: s, create: func(k projectionPartition) positionMetrics {
-		return positionMetrics{gauge: f.position.WithLabelValues(k.labels(s)...), at: &atomic.Int64{}}
+		return positionMetrics{gauge: f.position.WithLabelValues(k.labels(s)...), at: &atomic.Int64{}, none: &atomic.Bool{}}
 	}}
 	s.failures = &children[failureKey, prometheus.Counter]{owner: s, create: func(k failureKey) prometheus.Counter {
 		return f.failures.WithLabelValues(s.name, labelValue(k.projection), labelValue(k.class), labelValue(k.outcome))
@@ -242,6 +243,7 @@ func (r *ReplicaSet) Position(projection, partition string, position int64) {
 	if p, ok := r.series.position.get(projectionPartition{projection, partition}); ok {
 		p.gauge.Set(float64(position))
 		p.at.Store(position)
+		p.none.Store(false)
 	}
 }
 
@@ -252,6 +254,7 @@ func (r *ReplicaSet) NothingWaits(projection, partition string, horizon int64) {
 	}
 	if p, ok := r.series.position.get(projectionPartition{projection, partition}); ok {
 		p.at.Store(max(p.at.Load(), horizon))
+		p.none.Store(true)
 	}
 	r.Lag(projection, partition, 0)
 }
@@ -267,6 +270,20 @@ func (r *ReplicaSet) Lag(projection, partition string, events int64) {
 	}
 	if g, ok := r.series.lag.get(projectionPartition{projection, partition}); ok {
 		g.Set(float64(max(events, 0)))
+	}
+}
+
+// stretchLag adds what has come since partitions have told of their lag: they tell of nothing while a handler runs.
+func (s *series) stretchLag() {
+	h, ok := s.horizon.known()[struct{}{}]
+	if !ok {
+		return
+	}
+	lags := s.lag.known()
+	for key, p := range s.position.known() {
+		if g, ok := lags[key]; ok && !p.none.Load() {
+			g.Set(float64(max(0, h.at.Load()-p.at.Load())))
+		}
 	}
 }
 

@@ -97,6 +97,19 @@ func TestWhatMethodsRecord(t *testing.T) {
 		{"lag is never negative", func(r *measure.ReplicaSet) { r.Lag("users", "0/2", -3); r.Lag("users", "1/2", 8) }, "lag_events", `
 			lag_events{partition="0/2",projection="users",replica_set="a"}=0
 			lag_events{partition="1/2",projection="users",replica_set="a"}=8`},
+		{"lag grows while a partition says nothing, unless nothing waits", func(r *measure.ReplicaSet) {
+			for _, partition := range []string{"0/3", "1/3", "2/3"} {
+				r.Position("users", partition, 3)
+				r.Lag("users", partition, 1)
+			}
+			r.NothingWaits("users", "1/3", 4)
+			r.NothingWaits("users", "2/3", 4)
+			r.Position("users", "2/3", 11)
+			r.Horizon(10, 12, 0, 0)
+		}, "lag_events", `
+			lag_events{partition="0/3",projection="users",replica_set="a"}=7
+			lag_events{partition="1/3",projection="users",replica_set="a"}=0
+			lag_events{partition="2/3",projection="users",replica_set="a"}=0`},
 		{"a partition that never failed", func(r *measure.ReplicaSet) {
 			r.Retrying("users", "1/2", true)
 			r.ShowPartition("users", "0/2")

@@ -90,7 +90,7 @@ func TestExplainSaysWhatBecomesOfAnEvent(t *testing.T) {
 	require.NoError(t, w.late("ada").Rollback(t.Context()))
 	expect(t, w.explained(10)["parks"], admin.Gap, "none can appear")
 	expect(t, w.explained(12)["parks"], admin.NotYet, "the last one given is 10")
-	assert.EqualValues(t, 9, w.explained(12)["parks"].Checkpoint, "where the projection is, though no event says which slot is meant")
+	assert.Contains(t, []int64{9, 10}, w.explained(12)["parks"].Checkpoint, "where the projection is, though no event says which slot is meant; soon it has passed the gap")
 	require.NoError(t, r.stop())
 	w.append("ada", 1)
 	found = w.explained(11)

@@ -99,8 +99,8 @@ func TestDeclarationsOutlastMigrationsDownAndUp(t *testing.T) {
 	w.awaitHandled("p", 3)
 	w.awaitHandled("p3", 3)
 	const declared = `SELECT resettable::text, replaces::text FROM orchestrator_workers WHERE state = 'running'`
-	before := w.value(declared)
-	require.Equal(t, `{p} {"p3": "p2"}`, before)
+	const before = `{p} {"p3": "p2"}`
+	w.await(before, declared)
 
 	require.NoError(t, migrations.Down(t.Context(), w.db, "", migrations.Latest()-5))
 	w.append("ada", 1)

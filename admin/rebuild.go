@@ -28,7 +28,7 @@ type Rebuild struct {
 }
 
 const sqlRebuild = `
-SELECT o.id, o.finished_at, (o.result ->> 'position')::bigint, (o.result ->> 'until')::bigint, extract(epoch FROM clock_timestamp() - o.finished_at)::float8, c.lowest,
+SELECT o.id, o.finished_at, (o.result ->> 'position')::bigint, (o.result ->> 'until')::bigint, extract(epoch FROM clock_timestamp() - o.finished_at), c.lowest,
     greatest(0, c.mean - (o.result ->> 'position')::bigint)::bigint
 FROM {{schema}}orchestrator_operations AS o, (
     SELECT min(position) AS lowest, sum(position::numeric * (slot_to - slot_from)) / sum(slot_to - slot_from) AS mean

@@ -63,7 +63,7 @@ SELECT projection, until FROM {{schema}}orchestrator_turns WHERE replica_set = $
 
 // sqlWaits is for how long the oldest event of each projection waits that a sample lies above.
 const sqlWaits = `
-SELECT c.projection, pg_catalog.max(greatest(0, extract(epoch FROM pg_catalog.now() - s.sampled_at)))::float8
+SELECT c.projection, pg_catalog.max(greatest(0, extract(epoch FROM pg_catalog.now() - s.sampled_at)))
 FROM {{schema}}orchestrator_checkpoints AS c
 CROSS JOIN LATERAL (
     SELECT sampled_at FROM {{schema}}orchestrator_samples WHERE replica_set = $1 AND position > c.position ORDER BY position LIMIT 1) AS s

@@ -18,11 +18,11 @@ const viewColumns = `
        coalesce(g.number, 0), coalesce(g.state, ''), coalesce(g.cause, ''),
        CASE WHEN row_number() OVER (ORDER BY w.worker_id) = 1 THEN coalesce(g.reason, '') END,
        CASE WHEN row_number() OVER (ORDER BY w.worker_id) = 1 THEN coalesce(array_remove(g.members, NULL), '{}') END,
-       CASE WHEN isfinite(g.created_at) THEN extract(epoch FROM now() - g.created_at)::float8 * 1000 ELSE 0 END,
-       CASE WHEN isfinite(g.activated_at) THEN extract(epoch FROM now() - g.activated_at)::float8 * 1000 ELSE 0 END,
+       CASE WHEN isfinite(g.created_at) THEN extract(epoch FROM now() - g.created_at) * 1000 ELSE 0 END,
+       CASE WHEN isfinite(g.activated_at) THEN extract(epoch FROM now() - g.activated_at) * 1000 ELSE 0 END,
        w.worker_id, w.name, w.state, w.generation, array_remove(w.projections, NULL), array_remove(w.unpartitioned, NULL), w.partitions,
-       CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at)::float8 * 1000 ELSE 0 END,
-       CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat)::float8 * 1000 ELSE 'infinity' END,
+       CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at) * 1000 ELSE 0 END,
+       CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat) * 1000 ELSE 'infinity' END,
        coalesce(extract(epoch FROM h.last_heartbeat)::text, ''),
        w.session_key IS NOT NULL, coalesce(w.drained, false),` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
        (SELECT count(*) FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state = 'dead'),
@@ -58,7 +58,7 @@ WITH locks AS MATERIALIZED (` + advisoryLocks + `
         WHEN $4 AND NOT EXISTS (SELECT 1 FROM locks WHERE key = $3) THEN pg_try_advisory_lock($3)
         ELSE false END AS held
 ), session AS (
-    SELECT extract(epoch FROM clock_timestamp() - backend_start)::float8 * 1000 AS age, backend_start
+    SELECT extract(epoch FROM clock_timestamp() - backend_start) * 1000 AS age, backend_start
     FROM pg_stat_get_activity(pg_backend_pid())
 )
 SELECT leader.held, leader.held OR EXISTS (SELECT 1 FROM locks WHERE key = $3),
@@ -66,8 +66,8 @@ SELECT leader.held, leader.held OR EXISTS (SELECT 1 FROM locks WHERE key = $3),
             ELSE coalesce((SELECT max(pid) FROM locks WHERE key = $3), 0) END,
        leader.held OR coalesce((SELECT bool_and(` + mayChange + `) FROM locks JOIN pg_stat_get_activity(locks.pid) AS a ON true WHERE key = $3 AND locks.pid IS NOT NULL), false),
        coalesce((SELECT age FROM session), 0), pg_backend_pid() || ' ' || coalesce((SELECT extract(epoch FROM backend_start)::text FROM session), ''),
-       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 * 1000, extract(epoch FROM pg_postmaster_start_time())::text,
-       extract(epoch FROM clock_timestamp())::float8 * 1000,
+       extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) * 1000, extract(epoch FROM pg_postmaster_start_time())::text,
+       extract(epoch FROM clock_timestamp()) * 1000,
        (SELECT coalesce(max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN pg_sequence_last_value(oid) END), 0)
         FROM pg_class WHERE oid = to_regclass(nullif($5, ''))),
 ` + viewColumns + `,
@@ -98,7 +98,7 @@ const mayChange = `
 // The rows of all workers, read by each of them at each step of a change, would cost the
 // square of their number.
 const sqlGlance = `
-SELECT false AS leading, false AS locked, 0, false, 0::float8, '', 0::float8, '', extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,
+SELECT false AS leading, false AS locked, 0, false, 0::numeric, '', 0::numeric, '', extract(epoch FROM clock_timestamp()) * 1000, 0::bigint,
 ` + viewColumns + `, 0
 FROM (VALUES (1)) AS one (row)
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'

@@ -84,7 +84,7 @@ func approach(mean float64, came int64, in, over time.Duration) float64 {
 	return mean - math.Expm1(-float64(in)/float64(over))*(now-mean)
 }
 
-// pace is how often to look for events that nobody notifies of. The zero value means that they come seldom.
+// pace says how often to look for events without waiting for a notification. The zero value means that events are rare.
 type pace struct {
 	mean  float64 // positions a millisecond
 	often bool    // looking less often finds several at once, which costs less

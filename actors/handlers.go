@@ -60,6 +60,7 @@ type handlerWatch struct {
 	ended   atomic.Bool
 	timer   *time.Timer
 	pause   time.Duration // of an abandoned one, after its return
+	hangs   bool          // it was logged; under the mutex of all
 }
 
 // watch begins to watch a batch; the caller must call end, or abandon and returned.
@@ -82,6 +83,9 @@ func (w *handlerWatch) end() {
 	defer w.all.mu.Unlock()
 	w.timer.Stop()
 	delete(w.all.active, w)
+	if w.hangs {
+		w.all.countHanging(w.fence.Projection)
+	}
 }
 
 // abandon says that the handlers are not waited for any longer. From then on the
@@ -150,6 +154,17 @@ func (h *Handlers) count(name string) {
 	h.metrics.AbandonedHandlers(name, n)
 }
 
+// countHanging sets the metric of a projection. The caller holds the mutex.
+func (h *Handlers) countHanging(name string) {
+	n := 0
+	for w := range h.active {
+		if w.hangs && w.fence.Projection == name {
+			n++
+		}
+	}
+	h.metrics.HangingHandlers(name, n)
+}
+
 // position is that of the event at which an abandoned handler was.
 func (h *Handlers) position(w *handlerWatch) int64 {
 	h.mu.Lock()
@@ -203,6 +218,8 @@ func (w *handlerWatch) complain() {
 	event := w.events.At(int(w.current.Load()))
 	w.log.Warn("a handler does not return", "event_id", event.EventID, "event_type", event.EventType,
 		"position", event.GlobalPosition, "running_for", time.Since(w.began))
+	w.hangs = true
+	w.all.countHanging(w.fence.Projection)
 	w.timer.Reset(w.all.every)
 }
 

@@ -332,6 +332,21 @@ func TestAHandlerThatHangsAgainIsLeftOutLonger(t *testing.T) {
 	assert.EqualValues(t, 3, changes.Load())
 }
 
+// A handler that hangs is counted before it is told to stop, until it returns.
+func TestAHandlerThatHangsIsCounted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	want := f.append("Order", 3)
+	p := newHang(t, want[1])
+	r := f.start(func(c *Config) { c.Batch.HangAfter = 20 * time.Millisecond }, p)
+	receive(t, p.reached, "the event is never handled")
+	hanging := func() float64 { return r.count("hanging_handlers", "projection", p.Name()) }
+	eventually(t, func() bool { return hanging() == 1 }, "the handler is not counted")
+	assert.Zero(t, r.count("abandoned_handlers", "projection", p.Name()))
+	p.release()
+	eventually(t, func() bool { return hanging() == 0 }, "it is counted after it has returned")
+}
+
 // While a handler runs, the horizon advances a thousand times, and hardly a message waits for the processor.
 func TestNoMailboxGrowsWhileAHandlerRuns(t *testing.T) {
 	t.Parallel()

@@ -8,35 +8,36 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// Where all events of a projection change one row, no batch ends in a conflict: each waits in its first event until the one before it has committed. So
-// the worker looks at batches whose first event takes long, and has the partitions take turns if one waits for another.
+// If all events of a projection change one row, no batch ends in a conflict. Each batch waits in its first event until the batch before it has committed. So
+// the worker checks batches whose first event is slow. If several in a row wait for another batch, the partitions take turns.
 
 const (
-	// slowFirst is how long the first event of a batch takes at least that may have waited for another batch's row.
+	// slowFirst is how long a batch's first event must take to count as slow.
 	slowFirst = 10 * time.Millisecond
-	// slowBatches in a row with such a first event have the next one looked at while it waits. If it waits for no batch of the projection,
-	// slowSkipped batches are not looked at.
-	slowBatches, slowSkipped = 3, 100
-	// slowTimes is how many times as long as another event the first one takes at least.
+	// slowTimes is how many times longer than the batch's other events it must take.
 	slowTimes = 4
-	// waitedBatches in a row that waited for another have the partitions take turns.
-	waitedBatches = 3
-	// slowLook is how long a look may take.
+	// slowBatches is how many batches in a row must have a slow first event before the next one is checked.
+	slowBatches = 3
+	// slowSkipped is how many batches are not checked after one that waited for no other batch of its projection.
+	slowSkipped = 100
+	// blockedBatches is how many checked batches in a row must have waited for another one before the partitions take turns.
+	blockedBatches = 3
+	// slowLook bounds a check.
 	slowLook = 100 * time.Millisecond
 )
 
-// eventByEvent says whether the projection has several partitions whose batches are handled event by event: then a batch may hold a row for long that others
-// wait for, and change it often.
+// eventByEvent says whether the projection has several partitions and handles one event at a time. Such a batch may hold a row for long and change it often while
+// others wait for it.
 func (p *processor) eventByEvent() bool { return !p.wholeBatches() && p.fence.Partition.Total > 1 }
 
-// waitWatch looks once, while a batch's first event is handled, whether the batch waits for another of its projection. Nil looks at nothing.
+// waitWatch checks once, while a batch's first event is handled, whether the batch waits for another batch of its projection. A nil watch checks nothing.
 type waitWatch struct {
 	timer *time.Timer
-	done  chan struct{} // closed when it has looked
+	done  chan struct{} // closed when it has checked
 	waits bool
 }
 
-// watchWait begins to look, if the batches before this one have been slow.
+// watchWait starts the check if the batches before this one were slow.
 func (p *processor) watchWait(ctx context.Context, b *pgcoord.Batch) *waitWatch {
 	if p.turns.slow < slowBatches {
 		return nil
@@ -47,7 +48,7 @@ func (p *processor) watchWait(ctx context.Context, b *pgcoord.Batch) *waitWatch 
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowLook)
 		defer cancel()
 		waits, err := store.WaitsForShown(ctx, db, name, backend)
-		w.waits = err == nil && waits // it is an aid
+		w.waits = err == nil && waits // a check that fails has no other effect
 	})
 	return w
 }
@@ -75,25 +76,25 @@ func (p *processor) callWatched(ctx context.Context, b *pgcoord.Batch, events pa
 	return c
 }
 
-// learnWait notes how long the first event of a batch took, of all that the batch took, and whether it waited for another batch.
+// learnWait takes in whether a batch waited for another one, or how long its first event and the whole batch took. The batch was offered so many events.
 func (p *processor) learnWait(watch *waitWatch, c *call, offered int, took time.Duration) {
 	waits, known := watch.end()
 	t := &p.turns
 	switch {
 	case waits:
-		t.waited++
+		t.blocked++
 	case known:
-		t.slow, t.waited = -slowSkipped, 0
+		t.slow, t.blocked = -slowSkipped, 0
 	case t.slow < 0:
 		t.slow++
 	case t.taken || !p.eventByEvent() || offered == 1 || !c.firstStandsOut(took):
-		t.slow, t.waited = 0, 0
+		t.slow, t.blocked = 0, 0
 	default:
 		t.slow++
 	}
 }
 
-// firstStandsOut says whether the first event took as long as if it had waited for something: half of the batch's time at least, and several times as long as
+// firstStandsOut says whether the first event seems to have waited for something: it took at least half of the batch's time, and several times as long as
 // another event.
 func (c *call) firstStandsOut(took time.Duration) bool {
 	if c.first < max(slowFirst, took/2) {
@@ -102,15 +103,15 @@ func (c *call) firstStandsOut(took time.Duration) bool {
 	return c.handled == 1 || c.first >= slowTimes*(took-c.first)/time.Duration(c.handled-1)
 }
 
-// noteWaits has the projection's partitions take turns, if several batches in a row have waited for others of the projection. Turns cost little then,
-// since the batches come one after the other anyway, and spare the server the old versions of a row that it must keep while anybody waits. It is called between two
-// batches, when no rows are held.
+// noteWaits makes the projection's partitions take turns if several batches in a row waited for others of the projection. Turns cost little then, since
+// the batches run one after the other anyway. The server can remove old versions of the row, which it must keep while a statement waits. noteWaits is called
+// between two batches, when this one holds no rows.
 func (p *processor) noteWaits(ctx context.Context) {
 	t := &p.turns
-	if t.waited < waitedBatches {
+	if t.blocked < blockedBatches {
 		return
 	}
-	t.slow, t.waited = 0, 0
+	t.slow, t.blocked = 0, 0
 	if p.worker.withoutTurns() {
 		return
 	}

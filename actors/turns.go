@@ -19,14 +19,14 @@ type turns struct {
 	taken     bool // the last batch took a turn, or waited for one
 	waits     int  // batches in a row that did not get the turn
 	conflicts int  // batches in a row that ended in a conflict
-	slow      int  // batches in a row whose first event took long, or below 0 how many are not looked at
-	waited    int  // of those that were looked at, how many in a row waited for another
+	slow      int  // batches in a row whose first event was slow; if negative, how many more are not checked
+	blocked   int  // checked batches in a row that waited for another one
 }
 
-// turnPlace is the place for one batch of a worker and projection that has its turn, or waits for it in the database.
+// turnPlace is the place for one batch of a worker and projection that has its turn, or waits for it.
 type turnPlace struct {
 	place chan struct{}
-	left  time.Time // when the last batch left it. Only who has the place uses it
+	left  time.Time // when the last batch left it; used only by the batch that has the place
 }
 
 func newTurnPlace() *turnPlace { return &turnPlace{place: make(chan struct{}, 1)} }
@@ -48,7 +48,7 @@ const (
 	turnGrace = 100 * time.Millisecond
 	// turnPoll is about how often a batch that waits outside the database asks whether the turn is free.
 	turnPoll = 4 * time.Millisecond
-	// turnOutside is how long it waits there. Batches that wait in the database come first.
+	// turnOutside is how long it does so. Then it waits in the database, since batches that wait there come first.
 	turnOutside = 400 * time.Millisecond
 	// turnYield is how long a worker leaves the turn to others that ask for it.
 	turnYield = 3 * turnPoll / 2
@@ -92,9 +92,9 @@ func (p *processor) withoutTurn() bool {
 	return p.turns.waits >= waitsMost || p.worker.withoutTurns()
 }
 
-// awaitTurn waits until no other worker's batch has the turn, without a statement that waits: see pgcoord.Store.TurnTaken. It asks for the first time after
-// rest. After turnOutside the batch waits in its transaction, where everybody's turn comes. A batch that its handler handles as a whole changes each row once, and
-// waits there at once.
+// awaitTurn waits until no other worker's batch has the turn, without keeping a statement waiting: it asks (pgcoord.Store.TurnTaken), first after rest. After
+// turnOutside it returns, and the batch waits in its transaction, where turns are given in order. A projection that handles whole batches changes each row once
+// in a batch, so its batches wait there at once.
 func (p *processor) awaitTurn(ctx context.Context, rest time.Duration) error {
 	if !p.eventByEvent() || p.fence.Partition.Total <= p.worker.Membership.Partitions {
 		return nil
@@ -120,7 +120,7 @@ func (p *processor) turnTaken(ctx context.Context) (bool, error) {
 	return p.worker.Store.TurnTaken(ctx, p.worker.db, p.fence.Projection)
 }
 
-// untilStopping ends ctx when the processor has been to stop for a while.
+// untilStopping ends ctx turnGrace after the processor was told to stop.
 func (p *processor) untilStopping(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	forget := context.AfterFunc(p.run.soft, func() {

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
@@ -227,16 +229,32 @@ func TestWhoIsSlowByItselfTakesNoTurns(t *testing.T) {
 	assert.Zero(t, query[int](f, `SELECT count(*) FROM orchestrator_turns`))
 }
 
-// TestTurnsEndThoughTheirHolderDoesNot: a batch that waits for something else with the turn holds up the others no longer than turns last.
-func TestTurnsEndThoughTheirHolderDoesNot(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
+// newTurnHeld has two workers share 200 events of p. A handler of one of them has the turn, and waits for leave.
+func newTurnHeld(t *testing.T) (f *fixture, leave func()) {
+	t.Helper()
+	f = newFixture(t)
 	f.append("Order", 200)
 	holds, entered, leave := f.turnsHeldByFirst()
 	for range 2 {
 		f.start(nil, &recorder{name: "p", before: holds})
 	}
 	entered()
+	return f, leave
+}
+
+// awaitTurnAskedFor waits until a batch asks for the turn, and none waits for it in the database.
+func (f *fixture) awaitTurnAskedFor() {
+	f.t.Helper()
+	eventually(f.t, func() bool {
+		return query[bool](f, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%THEN NOT pg_catalog.pg_try' || '_advisory_xact_lock_shared%')
+			AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+	}, "the other worker does not ask for the turn")
+}
+
+// TestTurnsEndThoughTheirHolderDoesNot: a batch that waits for something else with the turn holds up the others no longer than turns last.
+func TestTurnsEndThoughTheirHolderDoesNot(t *testing.T) {
+	t.Parallel()
+	f, leave := newTurnHeld(t)
 	f.exec(`UPDATE orchestrator_turns SET until = now() + interval '2s'`)
 	eventually(t, func() bool { return len(f.handled("p")) > 50 }, "the other worker waits though nobody takes turns any more")
 	leave()
@@ -246,17 +264,8 @@ func TestTurnsEndThoughTheirHolderDoesNot(t *testing.T) {
 // TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase: a statement that waits would keep the server from removing old versions of rows.
 func TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.append("Order", 200)
-	holds, entered, leave := f.turnsHeldByFirst()
-	for range 2 {
-		f.start(nil, &recorder{name: "p", before: holds})
-	}
-	entered()
-	eventually(t, func() bool {
-		return query[bool](f, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%THEN NOT pg_catalog.pg_try_advisory_xact_lock_shared%')
-			AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)`)
-	}, "the other worker does not ask for the turn")
+	f, leave := newTurnHeld(t)
+	f.awaitTurnAskedFor()
 	leave()
 	f.awaitCount("p", 200)
 }
@@ -288,4 +297,64 @@ func TestTurnsLastLongerAfterAnotherConflict(t *testing.T) {
 	ended("-2 days")
 	assert.Equal(t, "20s", note(), "the clock was set back")
 	assert.Equal(t, 10, query[int](f, `SELECT conflicts FROM orchestrator_turns`))
+}
+
+// batchOf is what a worker learns of a batch: whether it was found to wait for another one (if checked), what its first event and all of it took, and how many
+// events it had.
+type batchOf struct {
+	checked, waits  bool
+	first, took     time.Duration
+	handled, offers int
+}
+
+// learned is a processor that has learned of batches one after the other.
+func learned(batches ...batchOf) *processor {
+	p := &processor{handler: &recorder{name: "p"}, fence: pgcoord.Fence{Partition: slot.Partition{Key: 0, Total: 2}}}
+	for _, b := range batches {
+		var watch *waitWatch
+		if b.checked {
+			timer := time.NewTimer(time.Hour)
+			timer.Stop() // it has fired
+			watch = &waitWatch{timer: timer, done: make(chan struct{}), waits: b.waits}
+			close(watch.done)
+		}
+		p.learnWait(watch, &call{first: b.first, handled: b.handled}, b.offers, b.took)
+	}
+	return p
+}
+
+// TestOneChanceWaitMeansNothing: only batches that wait again and again take turns.
+func TestOneChanceWaitMeansNothing(t *testing.T) {
+	t.Parallel()
+	slow := batchOf{first: 80 * time.Millisecond, took: 100 * time.Millisecond, handled: 11, offers: 20}
+	waits, waitsNot := batchOf{checked: true, waits: true}, batchOf{checked: true}
+	assert.Less(t, learned(slow, slow).turns.slow, slowBatches)
+	assert.Equal(t, slowBatches, learned(slow, slow, slow).turns.slow, "the next batch is checked")
+	for name, even := range map[string]batchOf{
+		"all events take long":           {first: 15 * time.Millisecond, took: 30 * time.Millisecond, handled: 2, offers: 20},
+		"the first is a part of it":      {first: 30 * time.Millisecond, took: 100 * time.Millisecond, handled: 11, offers: 20},
+		"the first is short":             {first: 5 * time.Millisecond, took: 6 * time.Millisecond, handled: 11, offers: 20},
+		"there was no other event to do": {first: 80 * time.Millisecond, took: 80 * time.Millisecond, handled: 1, offers: 1},
+	} {
+		assert.Zero(t, learned(slow, slow, even).turns.slow, name)
+	}
+	assert.Positive(t, learned(batchOf{first: 80 * time.Millisecond, took: 80 * time.Millisecond, handled: 1, offers: 20}).turns.slow, "it was cut after its first event")
+	assert.Less(t, learned(slow, slow, slow, waits, waits).turns.blocked, blockedBatches)
+	assert.Equal(t, blockedBatches, learned(slow, slow, slow, waits, waits, waits).turns.blocked)
+	p := learned(slow, slow, slow, waits, waits, waitsNot)
+	assert.Zero(t, p.turns.blocked, "one batch that waits for nobody")
+	assert.Equal(t, -slowSkipped, p.turns.slow, "it is not checked again soon")
+}
+
+// TestWhoAsksForTheTurnQueuesInTheEnd: others may always be waiting for the turn in the database, and come before whoever only asks.
+func TestWhoAsksForTheTurnQueuesInTheEnd(t *testing.T) {
+	t.Parallel()
+	f, leave := newTurnHeld(t)
+	f.awaitTurnAskedFor()
+	eventually(t, func() bool {
+		return query[bool](f, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+	}, "the other worker does not wait for the turn in the database")
+	leave()
+	f.awaitCount("p", 200)
 }

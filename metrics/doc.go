@@ -48,6 +48,7 @@
 //	waits_ended_total               counter    result                 Calls that waited for a projection while Run was running, by result.
 //	wait_seconds_total              counter                           Time that these calls have waited.
 //	failure_hook_dropped_total      counter                           Failures that were not told to the failure hook, because it was too slow.
+//	hanging_handlers                gauge      projection             Handlers that have run for 10 s or longer, abandoned ones included.
 //	abandoned_handlers              gauge      projection             Handlers that did not return when they were to stop, and still run.
 //	horizon_position                gauge                             Global position up to which no event can still appear.
 //	stream_last_position            gauge                             Highest global position drawn, committed or not.

@@ -19,8 +19,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Fence identifies who handles which partition of which projection, in which generation. A batch
-// compares it with each checkpoint row, together with the row's position and revision.
+// Fence names the owner of a partition: a worker, for one projection, in one generation. A batch
+// compares it with each checkpoint row, and the row's position and revision too.
 type Fence struct {
 	Projection string
 	Partition  slot.Partition
@@ -51,7 +51,7 @@ type BatchSettings struct {
 	SynchronousCommit bool
 	// Turn has the batch wait for its turn while the projection's batches are in conflict.
 	Turn bool
-	// Shown has a batch with Turn hold a lock by which others see that it is the projection's, if it need not wait for its turn. See WaitsForShown.
+	// Shown marks the batch as one of its projection for WaitsForShown, by a shared advisory lock. It needs Turn, and has no effect while the partitions take turns.
 	Shown bool
 }
 

@@ -36,6 +36,23 @@ func TestEveryQueryExecModeGoesThroughTheWholeCycle(t *testing.T) {
 	}
 }
 
+// A role's extra_float_digits decides how many digits a float has in an answer that comes as text. Ages and the clock must not depend on it.
+func TestTimesAreExactWhateverTheDigits(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+		config := pgtest.NewDatabase(t).Config()
+		config.ConnConfig.RuntimeParams["extra_float_digits"] = "-15"
+		pool := pgtest.PoolInMode(t, config, mode)
+		createTables(t, pool)
+		s := openIn(t, pool, "", "set")
+		m := membership("p")
+		require.NoError(t, s.Join(t.Context(), pool, m))
+		seen, err := s.Glance(t.Context(), pool, m.ID)
+		require.NoError(t, err)
+		assert.WithinDuration(t, time.Now(), time.Unix(0, 0).Add(seen.Clock), time.Minute, mode.String())
+	}
+}
+
 func goThroughTheWholeCycle(t *testing.T, pool *pgxpool.Pool, schema string) {
 	t.Helper()
 	ctx := t.Context()

@@ -14,8 +14,8 @@ import (
 // transaction. It locks its checkpoints afterwards, so whoever waits keeps no activation waiting. PostgreSQL gives such locks in the order in
 // which they were asked for.
 //
-// Whoever waits within a statement keeps the server from removing old versions of rows, and a row that a batch changes for each of its events has a
-// version for each. So batches that handle event by event ask whether the turn is free (TurnTaken) before they begin, and wait outside the database.
+// While a statement waits, the server cannot remove old versions of rows. A row that a batch changes for each of its events gets a version for each.
+// So a batch that is handled event by event asks whether the turn is free (TurnTaken) before it begins, and waits outside the database.
 
 // sqlTurnsLast says whether the partitions of the projection $1 take turns. A time that is far away is one from before the database's clock was set back.
 const sqlTurnsLast = `EXISTS (
@@ -27,13 +27,13 @@ const sqlTurn = `
 SELECT CASE WHEN ` + sqlTurnsLast + `
     THEN (SELECT true FROM pg_catalog.pg_advisory_xact_lock($2)) ELSE %s END`
 
-// sqlTurnOf is sqlTurn that only takes a turn, and sqlTurnShown the same for a batch that shows itself with the lock $3 if it need not take one.
+// sqlTurnOf takes the turn. sqlTurnShown does so too, or takes the shared lock $3 (BatchSettings.Shown) if the partitions take no turns.
 var (
 	sqlTurnOf    = fmt.Sprintf(sqlTurn, "false")
 	sqlTurnShown = fmt.Sprintf(sqlTurn, "(SELECT false FROM pg_catalog.pg_try_advisory_xact_lock_shared($3))")
 )
 
-// sqlTurnTaken asks for the lock for a moment, shared with others that ask, if the partitions still take turns.
+// sqlTurnTaken says whether the partitions take turns and somebody has the turn. It tries the lock in shared mode, so that those who ask do not exclude each other.
 const sqlTurnTaken = `SELECT CASE WHEN ` + sqlTurnsLast + ` THEN NOT pg_catalog.pg_try_advisory_xact_lock_shared($2) ELSE false END`
 
 // sqlWaitsForShown looks whether the backend $1 waits for one that holds the lock $2.

@@ -172,11 +172,11 @@ SELECT pg_catalog.count(*) FROM (
 const sqlBlocker = `
 SELECT pid, application, age, gid FROM (
     SELECT a.pid, coalesce(a.application_name, '') AS application,
-           coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start), 0)::pg_catalog.float8 AS age, '' AS gid
+           coalesce(extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start), 0) AS age, '' AS gid
     FROM pg_catalog.pg_stat_activity a
     WHERE a.pid = ANY ($2)
     UNION ALL
-    SELECT 0, '', extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::pg_catalog.float8, p.gid
+    SELECT 0, '', extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared), p.gid
     FROM pg_catalog.pg_locks l
     JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = l.transactionid
     WHERE l.locktype = 'transactionid' AND l.pid IS NULL AND l.virtualtransaction = ANY ($1)

@@ -53,14 +53,14 @@ type families struct {
 	heartbeatFailures, leaseExpired                                                     *prometheus.CounterVec
 	backendsTerminated                                                                  *prometheus.CounterVec
 
-	eventsHandled, conflicts, handlerErrors, fencedBatches *prometheus.CounterVec
-	batchWait                                              *prometheus.CounterVec
-	batchesWaiting                                         *prometheus.GaugeVec
-	batchDuration, batchEvents                             *prometheus.HistogramVec
-	position, lag, retrying, stopped, held, abandoned      *prometheus.GaugeVec
-	parked                                                 *prometheus.GaugeVec
-	eventsParked                                           *prometheus.CounterVec
-	skipped, hookDropped                                   *prometheus.CounterVec
+	eventsHandled, conflicts, handlerErrors, fencedBatches     *prometheus.CounterVec
+	batchWait                                                  *prometheus.CounterVec
+	batchesWaiting                                             *prometheus.GaugeVec
+	batchDuration, batchEvents                                 *prometheus.HistogramVec
+	position, lag, retrying, stopped, held, abandoned, hanging *prometheus.GaugeVec
+	parked                                                     *prometheus.GaugeVec
+	eventsParked                                               *prometheus.CounterVec
+	skipped, hookDropped                                       *prometheus.CounterVec
 
 	horizonPosition, lastPosition     *prometheus.GaugeVec
 	horizonBlocked, horizonWriters    *prometheus.GaugeVec
@@ -152,6 +152,7 @@ func (f *families) addProjections() {
 	f.waitsEnded = f.counter("waits_ended_total", "Calls that waited for a projection while Run was running, by result.", "result")
 	f.waited = f.counter("wait_seconds_total", "Time that these calls have waited.")
 	f.hookDropped = f.counter("failure_hook_dropped_total", "Failures that were not told to the failure hook, because it was too slow.")
+	f.hanging = f.gauge("hanging_handlers", "Handlers that have run for 10 s or longer, abandoned ones included.", "projection")
 	f.abandoned = f.gauge("abandoned_handlers", "Handlers that did not return when they were to stop, and still run.", "projection")
 }
 

@@ -40,6 +40,7 @@ type projectionMetrics struct {
 	batchDuration  prometheus.Observer
 	batchEvents    prometheus.Observer
 	abandoned      prometheus.Gauge
+	hanging        prometheus.Gauge
 }
 
 // positionMetrics is a position, and the same exactly.
@@ -109,6 +110,7 @@ func (s *series) newProjection(projection string) projectionMetrics {
 		batchDuration: f.batchDuration.WithLabelValues(s.name, projection),
 		batchEvents:   f.batchEvents.WithLabelValues(s.name, projection),
 		abandoned:     f.abandoned.WithLabelValues(s.name, projection),
+		hanging:       f.hanging.WithLabelValues(s.name, projection),
 	}
 }
 
@@ -190,6 +192,16 @@ func (r *ReplicaSet) Conflict(projection string) {
 	}
 	if p, ok := r.series.projections.get(projection); ok {
 		p.conflicts.Inc()
+	}
+}
+
+// HangingHandlers records how many handlers of a projection have run for so long that the log names them.
+func (r *ReplicaSet) HangingHandlers(projection string, n int) {
+	if r == nil {
+		return
+	}
+	if p, ok := r.series.projections.get(projection); ok {
+		p.hanging.Set(float64(n))
 	}
 }
 

@@ -84,6 +84,21 @@ var batchGuards = []guard{
 		Test: "TestWhoWaitsForAnothersTurnWaitsOutsideTheDatabase", Promise: "who waits for its turn does not keep the server from removing old rows",
 	},
 	{
+		Name: "one-wait-is-chance", File: "actors/rowwaits.go",
+		Old: "t.slow, t.blocked = -slowSkipped, 0", New: "t.slow = -slowSkipped",
+		Test: "TestOneChanceWaitMeansNothing", Promise: "nor do partitions that wait for each other now and then",
+	},
+	{
+		Name: "slow-events-do-not-stand-out", File: "actors/rowwaits.go",
+		Old: "c.handled == 1 || c.first >= slowTimes", New: "c.handled == 1 || c.first >= 0*slowTimes",
+		Test: "TestOneChanceWaitMeansNothing", Promise: "or whose events all take long",
+	},
+	{
+		Name: "who-asks-for-the-turn-gets-it", File: "actors/turns.go",
+		Old: "time.Since(began) < turnOutside;", New: "time.Since(began) < 1000*turnOutside;",
+		Test: "TestWhoAsksForTheTurnQueuesInTheEnd", Promise: "who waits outside the database for its turn is not passed over for ever",
+	},
+	{
 		Name: "turns-end-their-time", File: "internal/batchtx/begin.go",
 		Old: "batch.Queue(sqlEndTurn)", New: "batch.Queue(\"SELECT $1\", sqlEndTurn)",
 		Test: "TestABatchInTurnWaitsForItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",

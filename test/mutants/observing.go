@@ -48,6 +48,16 @@ var observingGuards = []guard{
 		Test: "TestWhatMethodsRecord", Promise: "a handler that hangs does not hide what waits behind it",
 	},
 	{
+		Name: "hanging-handlers-are-counted", File: "actors/handlers.go",
+		Old: "	w.hangs = true\n", New: "",
+		Test: "TestAHandlerThatHangsIsCounted", Promise: "a handler that hangs is a metric before it is told to stop",
+	},
+	{
+		Name: "the-clock-has-all-its-digits", File: "pgcoord/view.go",
+		Old: "'', extract(epoch FROM clock_timestamp()) * 1000, 0::bigint,", New: "'', extract(epoch FROM clock_timestamp())::float8 * 1000, 0::bigint,",
+		Test: "TestTimesAreExactWhateverTheDigits", Package: "pgcoord", Promise: "no role's setting changes who is taken for dead",
+	},
+	{
 		Name: "computed-series-vanish", File: "internal/measure/metrics.go",
 		Old: "	r.series.forgetWorker(r)\n", New: "",
 		Test: "TestWhatIsComputedAtAScrape", Promise: "the series of a worker vanish when Run returns",

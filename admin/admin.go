@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -32,10 +33,14 @@ type Admin struct {
 	apart      int64         // see WithCutOverLimits
 	pause      time.Duration // see WithCutOverLimits
 
-	mu    chan struct{}  // room for one: who holds it asks the database
-	store *pgcoord.Store // nil before the first use
-	// events is the events table's name, known when store is.
-	events pgx.Identifier
+	mu    chan struct{}          // room for one: who holds it looks for the tables
+	found atomic.Pointer[tables] // nil before the first use
+}
+
+// tables is what an Admin finds with its first use.
+type tables struct {
+	store  *pgcoord.Store
+	events pgx.Identifier // the events table
 }
 
 // Option changes how an Admin works.
@@ -115,14 +120,17 @@ func somebody() string {
 
 // open finds the tables, once.
 func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
+	if found := a.found.Load(); found != nil {
+		return found.store, nil
+	}
 	select {
 	case a.mu <- struct{}{}:
 		defer func() { <-a.mu }()
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if a.store != nil {
-		return a.store, nil
+	if found := a.found.Load(); found != nil {
+		return found.store, nil
 	}
 	schema, err := migrations.Locate(ctx, a.db, a.schema)
 	if err != nil {
@@ -136,13 +144,13 @@ func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.store, a.events = store, events.EventsTable()
+	a.found.Store(&tables{store: store, events: events.EventsTable()})
 	return store, nil
 }
 
 // inEvents fills the events table into a statement, where it says {{events}}. The tables have been found.
 func (a *Admin) inEvents(statement string) string {
-	return strings.ReplaceAll(statement, "{{events}}", a.events.Sanitize())
+	return strings.ReplaceAll(statement, "{{events}}", a.found.Load().events.Sanitize())
 }
 
 // explain adds to an error of the database the GRANT that is missing of what an act needs. What it needs in some cases only is asked for last.

@@ -145,7 +145,7 @@ func (a *Admin) explainPosition(ctx context.Context, position int64) ([]Explanat
 		return nil, err
 	}
 	// Before the transaction: so that has every event up to the horizon, and what is not there is a gap.
-	now, err := readSettled(ctx, a.db, store, a.eventsTable())
+	now, err := readSettled(ctx, a.db, store, a.found.Load().events)
 	if err != nil {
 		return nil, err
 	}

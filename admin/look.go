@@ -28,14 +28,7 @@ func (a *Admin) look(ctx context.Context, do func(look) error) error {
 	if err != nil {
 		return err
 	}
-	return a.db.Look(ctx, func(tx pgx.Tx) error { return do(look{tx: tx, store: store, events: a.eventsTable(), admin: a}) })
-}
-
-// eventsTable is the name of the events table, after open.
-func (a *Admin) eventsTable() pgx.Identifier {
-	a.mu <- struct{}{}
-	defer func() { <-a.mu }()
-	return a.events
+	return a.db.Look(ctx, func(tx pgx.Tx) error { return do(look{tx: tx, store: store, events: a.found.Load().events, admin: a}) })
 }
 
 // explainReading adds to an error of the database the GRANT that reading lacks.

@@ -57,7 +57,9 @@ func (a *Admin) change(ctx context.Context, do func(change) error) error {
 	if err != nil {
 		return err
 	}
-	store.AnnounceChange(ctx, a.db)
+	tell, end := lastLook(ctx)
+	defer end()
+	store.AnnounceChange(tell, a.db)
 	return nil
 }
 

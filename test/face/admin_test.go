@@ -7,11 +7,13 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -201,6 +203,50 @@ func TestARetryWaitsForAWorker(t *testing.T) {
 	w.awaitHandled("p", 3)
 	require.NoError(t, r.stop())
 	assert.Equal(t, "succeeded 2", w.value("SELECT state, handled FROM orchestrator_requests WHERE operation = 2"))
+}
+
+// goesAway ends somebody's wait as soon as the workers are told of a change.
+type goesAway struct{ cancel context.CancelFunc }
+
+func (g *goesAway) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (g *goesAway) TraceBatchQuery(_ context.Context, _ *pgx.Conn, q pgx.TraceBatchQueryData) {
+	if strings.Contains(q.SQL, "pg_notify") {
+		g.cancel()
+	}
+}
+func (g *goesAway) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+func (g *goesAway) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (g *goesAway) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// Whoever goes away right after the request was made learns its number, and what becomes of it.
+func TestWhoGoesAwayAtOnceLearnsOfTheOperation(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 2)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	require.NoError(t, r.stop())
+	config, impatient := w.db.Config(), &goesAway{}
+	config.ConnConfig.Tracer = impatient
+	db, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	w.workers = db
+	a := w.admin("set")
+	for n := int64(1); n <= 10; n++ {
+		ctx, cancel := context.WithCancel(t.Context())
+		impatient.cancel = cancel
+		result, err := a.Retry(ctx, admin.Filter{AggregateID: "ada"}, "")
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, fmt.Sprintf("operation %d: 1 of 1 aggregates still wait for a worker that runs p", n))
+		assert.Equal(t, admin.Result{Operation: n, Aggregates: 1, Waiting: 1}, result)
+		require.NoError(t, w.admin("set").Cancel(w.patiently(), n, ""))
+	}
 }
 
 // Discard leaves out what was put aside, and answers who waits for it. The next event is handled.

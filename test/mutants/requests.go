@@ -113,6 +113,11 @@ var requestGuards = []guard{
 		Test: "TestAMoveBesideAStartHoldsUpNothing", Promise: "a projection that is moved holds up no other of a worker that starts",
 	},
 	{
+		Name: "who-goes-away-learns-of-it", File: "admin/admin.go",
+		Old: "\tif found := a.found.Load(); found != nil {\n\t\treturn found.store, nil\n\t}\n\tselect {", New: "\tselect {",
+		Test: "TestWhoGoesAwayAtOnceLearnsOfTheOperation", Package: "test/face", Promise: "whoever goes away after asking learns the operation's number",
+	},
+	{
 		Name: "the-cancelled-is-told", File: "admin/retry.go",
 		Old: "if err == nil && cancelled > 0 {", New: "if err == nil && cancelled < 0 {",
 		Test: "TestWhoWaitsForWhatIsCancelledIsTold", Package: "test/face", Promise: "nothing that was cancelled is taken for done",

@@ -76,44 +76,61 @@ func (a *apart) HandleBatch(ctx context.Context, tx pgx.Tx, events []es.Persiste
 // contendedTime is how long a run may take at most. What is counted until then gives the rate.
 const contendedTime = 30 * time.Second
 
+// mixes are the contended figures. Each compares some workers, or partitions of one, with one worker of one partition.
+var mixes = []mix{
+	{"contended/4w", "count", 4, 1, 4, false},
+	{"contended/4w/batch", "count-batch", 4, 1, 1, false},
+	{"contended/2w", "count", 2, 1, 4, false},
+	{"contended/2w/batch", "count-batch", 2, 1, 1, false},
+	{"contended/apart/batch", "count-apart-batch", 4, 1, 1, false},
+	{"contended/4p", "count", 1, 4, 4, false},
+	{"contended/hot", "count-hot", 4, 1, 4, false},
+	{"contended/hot/batch", "count-hot-batch", 4, 1, 1, false},
+	{"contended/hot/batch/index", "count-hot-batch", 4, 1, 1, true},
+}
+
+type mix struct {
+	figure, handler     string
+	workers, partitions int
+	divisor             int  // of the events
+	index               bool // with the slot index
+}
+
 // measureContended measures contended/4w and its like.
 func measureContended(ctx context.Context, b *bench) error {
 	d, err := b.filled(ctx)
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct {
-		figure, handler     string
-		workers, partitions int
-		divisor             int
-	}{
-		{"contended/4w", "count", 4, 1, 4},
-		{"contended/4w/batch", "count-batch", 4, 1, 1},
-		{"contended/2w", "count", 2, 1, 4},
-		{"contended/2w/batch", "count-batch", 2, 1, 1},
-		{"contended/apart/batch", "count-apart-batch", 4, 1, 1},
-		{"contended/4p", "count", 1, 4, 4},
-		{"contended/hot", "count-hot", 4, 1, 4},
-		{"contended/hot/batch", "count-hot-batch", 4, 1, 1},
-	} {
-		want := b.part(f.divisor)
-		err := b.rounds(func() error {
-			one, err := b.contended(ctx, d, f.handler, 1, 1, want)
-			if err != nil {
-				return fmt.Errorf("measuring %s with one worker: %w", f.figure, err)
-			}
-			all, err := b.contended(ctx, d, f.handler, f.workers, f.partitions, want)
-			if err != nil {
-				return fmt.Errorf("measuring %s: %w", f.figure, err)
-			}
-			b.report.compare(f.figure, all, one)
-			return nil
-		})
-		if err != nil {
-			return err
+	for _, m := range mixes {
+		if err := b.mixed(ctx, d, m); err != nil {
+			return fmt.Errorf("measuring %s: %w", m.figure, err)
 		}
 	}
 	return nil
+}
+
+// mixed measures a mix.
+func (b *bench) mixed(ctx context.Context, d *database, m mix) (err error) {
+	if m.index {
+		if err := d.slotIndex(ctx, true); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, d.slotIndex(ctx, false)) }()
+	}
+	want := b.part(m.divisor)
+	return b.rounds(func() error {
+		one, err := b.contended(ctx, d, m.handler, 1, 1, want)
+		if err != nil {
+			return fmt.Errorf("with one worker: %w", err)
+		}
+		all, err := b.contended(ctx, d, m.handler, m.workers, m.partitions, want)
+		if err != nil {
+			return err
+		}
+		b.report.compare(m.figure, all, one)
+		return nil
+	})
 }
 
 // contended runs workers until they have handled so many events, or for contendedTime, and returns how many they handled a second. What is

@@ -84,6 +84,7 @@ var mainCatalogue = []definition{
 	{"contended/4p", "  1 worker, 4 partitions", unitEvents, "1 partition", atLeast(0.7)},
 	{"contended/hot", "1 row, 4 workers", unitEvents, "1 worker", atLeast(0.7)},
 	{"contended/hot/batch", "  HandleBatch", unitEvents, "1 worker", atLeast(0.7)},
+	{"contended/hot/batch/index", "  HandleBatch, slot index", unitEvents, "1 worker", atLeast(0.7)},
 	{"parked/row", "1,000 aggregates parked: handler inserts a row", unitEvents, "none parked", atLeast(0.9)},
 	{"parked/batch", "  handler copies its batch", unitEvents, "none parked", atLeast(0.9)},
 	{"parked/others", "commit to Handle, 500/s, one aggregate poisoned: p99", unitMS, "none poisoned", atMost(1.05)},

@@ -109,7 +109,7 @@ chaos: postgres ## Kill, freeze, cut and restart while checking the promises; SE
 	go run ./test/chaos
 
 .PHONY: mutants
-mutants: postgres ## Take each guard of a promise away and see that a test fails; ONLY=fence-worker,own-session
+mutants: postgres ## Take each guard of a promise away and see that a test fails; ONLY=fence-worker,own-session PART=1/4
 	$(PGTEST) run -- go run ./test/mutants
 
 .PHONY: model

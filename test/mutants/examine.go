@@ -19,8 +19,10 @@ import (
 const (
 	// abreast is how many guards are worked on at a time.
 	abreast = 2
-	// testTimeout bounds one run of a package's tests.
+	// testTimeout bounds the run of one test.
 	testTimeout = 2 * time.Minute
+	// togetherTimeout bounds each test of those that run together.
+	togetherTimeout = 20 * time.Second
 )
 
 // result is what came of one guard.
@@ -37,8 +39,8 @@ type examination struct {
 	scratch string // temporary
 }
 
-// examine takes the guards away, one after the other. All of them must be where they are said to be before the first is.
-func examine(ctx context.Context, all []guard) (results []result, err error) {
+// examine takes the guards away, one after the other, and tells of each. All of them must be where they are said to be before the first is.
+func examine(ctx context.Context, all []guard, tell func(result)) (results []result, err error) {
 	e, err := newExamination(ctx)
 	if err != nil {
 		return nil, err
@@ -56,12 +58,19 @@ func examine(ctx context.Context, all []guard) (results []result, err error) {
 	}
 	results = make([]result, len(all))
 	var working sync.WaitGroup
+	var telling sync.Mutex
 	turn := make(chan struct{}, abreast)
 	for i, g := range all {
+		if ctx.Err() != nil {
+			break
+		}
 		turn <- struct{}{}
 		working.Go(func() {
 			defer func() { <-turn }()
 			results[i] = e.without(ctx, g)
+			telling.Lock()
+			defer telling.Unlock()
+			tell(results[i])
 		})
 	}
 	working.Wait()
@@ -222,7 +231,7 @@ func (e examination) run(ctx context.Context, program, of string, tests ...strin
 		return "", fmt.Errorf("copying the tests' data: %w", err)
 	}
 	pattern := "^(" + strings.Join(tests, "|") + ")$"
-	cmd := exec.CommandContext(ctx, program, "-test.run="+pattern, "-test.timeout="+testTimeout.String())
+	cmd := exec.CommandContext(ctx, program, "-test.run="+pattern, "-test.timeout="+(testTimeout+time.Duration(len(tests)-1)*togetherTimeout).String())
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if strings.Contains(string(out), "no tests to run") {

@@ -33,8 +33,8 @@ func guards() []guard {
 	return slices.Concat(fenceGuards, generationGuards, horizonGuards, announcingGuards, horizonEnvironmentGuards, membershipGuards, handlingGuards, appendGuards, batchGuards, readingGuards, hungGuards, connectionGuards, coordinationGuards, leadingGuards, tableGuards, installGuards, manualGuards, failureGuards, countingGuards, rightsGuards, replacedGuards, hostileGuards, errorPolicyGuards, aidGuards, requestGuards, lookingGuards, manualLetterGuards, resetGuards, waitingGuards, drainGuards, moveGuards, statusPageGuards, healthGuards, sqlGuards, observingGuards, cutOverGuards, tracingGuards)
 }
 
-// selected is the guards that ONLY names, all of them if it names none.
-func selected(only string) ([]guard, error) {
+// selected is the guards that ONLY names, all of them if it names none, and of these the part that PART says.
+func selected(only, part string) ([]guard, error) {
 	all := guards()
 	names := strings.FieldsFunc(only, func(r rune) bool { return r == ',' || r == ' ' })
 	for _, name := range names {
@@ -42,10 +42,21 @@ func selected(only string) ([]guard, error) {
 			return nil, fmt.Errorf("ONLY names the guard %q, which there is not: see -l", name)
 		}
 	}
-	if len(names) == 0 {
+	if len(names) > 0 {
+		all = slices.DeleteFunc(all, func(g guard) bool { return !slices.Contains(names, g.Name) })
+	}
+	if part == "" {
 		return all, nil
 	}
-	return slices.DeleteFunc(all, func(g guard) bool { return !slices.Contains(names, g.Name) }), nil
+	var which, of int
+	if n, err := fmt.Sscanf(part, "%d/%d", &which, &of); err != nil || n != 2 || part != fmt.Sprintf("%d/%d", which, of) || which < 1 || which > of {
+		return nil, fmt.Errorf("PART must be like 1/4, the first of four parts, got %q", part)
+	}
+	var some []guard
+	for i := which - 1; i < len(all); i += of {
+		some = append(some, all[i])
+	}
+	return some, nil
 }
 
 // mutant is the file of the guard, below root, without the guard. It is an error if the guard's text is not there, or there twice.

@@ -15,7 +15,7 @@ func main() {
 	list := flag.Bool("l", false, "list the guards and end")
 	markdown := flag.Bool("t", false, "print the table for README.md and end")
 	flag.Parse()
-	chosen, err := selected(os.Getenv("ONLY"))
+	chosen, err := selected(os.Getenv("ONLY"), os.Getenv("PART"))
 	if err == nil && *markdown {
 		fmt.Print(table(chosen))
 		return
@@ -30,7 +30,7 @@ func main() {
 	began := time.Now()
 	var results []result
 	if err == nil {
-		results, err = examine(ctx, chosen)
+		results, err = examine(ctx, chosen, tell)
 	}
 	stop()
 	missed := show(results)
@@ -45,6 +45,15 @@ func main() {
 		return
 	}
 	os.Exit(1)
+}
+
+// tell prints what came of one guard as soon as it is known: all of them take hours.
+func tell(r result) {
+	if r.fault == "" {
+		fmt.Printf("%s: caught by %s, %.1f s\n", r.guard.Name, r.guard.Test, r.took.Seconds())
+		return
+	}
+	fmt.Printf("%s: NOT CAUGHT: %s, %.1f s\n", r.guard.Name, r.fault, r.took.Seconds())
 }
 
 // show prints the table of results, after the output of those that are not as demanded, and returns how many these are.

@@ -60,14 +60,14 @@ func TestReadmeHasTheTable(t *testing.T) {
 }
 
 func TestSelected(t *testing.T) {
-	all, err := selected("")
+	all, err := selected("", "")
 	require.NoError(t, err)
 	assert.Equal(t, guards(), all)
-	some, err := selected("own-session, fence-worker")
+	some, err := selected("own-session, fence-worker", "")
 	require.NoError(t, err)
 	require.Len(t, some, 2)
 	assert.Equal(t, "fence-worker", some[0].Name, "in the table's order")
-	_, err = selected("fence-worker,nonsense")
+	_, err = selected("fence-worker,nonsense", "")
 	assert.ErrorContains(t, err, `"nonsense"`)
 }
 
@@ -136,20 +136,42 @@ func TestPositive(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("there is no go command")
 	}
+	var told []string
 	results, err := examine(t.Context(), []guard{
 		{Name: "good", File: "small.go", Old: "n < 0", New: "n == 1<<40", Test: "TestNegative"},
 		{Name: "missed", File: "small.go", Old: "n < 0", New: "n == 1<<40", Test: "TestPositive"},
 		{Name: "broken", File: "small.go", Old: "n < 0", New: "n", Test: "TestNegative"},
-	})
+	}, func(r result) { told = append(told, r.guard.Name) })
 	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{"good", "missed", "broken"}, told)
 	var faults []string
 	for _, r := range results {
 		faults = append(faults, r.fault)
 	}
 	assert.Equal(t, []string{"", "the test passes", "it does not compile"}, faults)
 
-	_, err = examine(t.Context(), []guard{{Name: "moved", File: "small.go", Old: "n > 0", Test: "TestNegative"}})
+	_, err = examine(t.Context(), []guard{{Name: "moved", File: "small.go", Old: "n > 0", Test: "TestNegative"}}, nil)
 	require.ErrorContains(t, err, "has moved")
-	_, err = examine(t.Context(), []guard{{Name: "testless", File: "small.go", Old: "n < 0", Test: "TestNothing"}})
+	_, err = examine(t.Context(), []guard{{Name: "testless", File: "small.go", Old: "n < 0", Test: "TestNothing"}}, nil)
 	require.ErrorContains(t, err, "there is no test")
+}
+
+func TestPartsAreAllGuards(t *testing.T) {
+	var names []string
+	for _, part := range []string{"1/3", "2/3", "3/3"} {
+		some, err := selected("", part)
+		require.NoError(t, err)
+		for _, g := range some {
+			names = append(names, g.Name)
+		}
+	}
+	var all []string
+	for _, g := range guards() {
+		all = append(all, g.Name)
+	}
+	assert.ElementsMatch(t, all, names)
+	for _, part := range []string{"0/3", "4/3", "1", "1/", "1/3x", "a/b", "1/0", "-1/2"} {
+		_, err := selected("", part)
+		assert.ErrorContains(t, err, "PART must be like 1/4", part)
+	}
 }

@@ -233,11 +233,13 @@ func TestWhoIsSlowByItselfTakesNoTurns(t *testing.T) {
 func newTurnHeld(t *testing.T) (f *fixture, leave func()) {
 	t.Helper()
 	f = newFixture(t)
-	f.append("Order", 200)
 	holds, entered, leave := f.turnsHeldByFirst()
 	for range 2 {
 		f.start(nil, &recorder{name: "p", before: holds})
 	}
+	eventually(t, func() bool { return f.active(2) > 0 }, "the workers do not share the projection")
+	f.exec(`UPDATE orchestrator_turns SET until = now() + interval '10 minutes'`)
+	f.append("Order", 200)
 	entered()
 	return f, leave
 }

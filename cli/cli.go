@@ -75,10 +75,11 @@ func asksForHelp(root *urfave.Command, args []string) []string {
 		return args
 	}
 	var path []string
-	options := false
 	for command := root; len(args) > 0; args = args[1:] {
 		if strings.HasPrefix(args[0], "-") {
-			options = true
+			if len(args) > 1 && takesNext(root, command, args[0]) {
+				args = args[1:]
+			}
 			continue
 		}
 		below := command.Command(args[0])
@@ -86,12 +87,23 @@ func asksForHelp(root *urfave.Command, args []string) []string {
 		case below != nil:
 			command, path = below, append(path, args[0])
 			continue
-		case len(command.Commands) > 0 && !options: // an option's value is no command
+		case len(command.Commands) > 0:
 			return append(path, args[0])
 		}
 		break
 	}
 	return append(path, "--help")
+}
+
+// takesNext says whether the argument after a flag of one of the commands is the flag's value.
+func takesNext(root, command *urfave.Command, flag string) bool {
+	name := strings.TrimLeft(flag, "-")
+	for _, f := range slices.Concat(root.Flags, command.Flags) {
+		if documented, ok := f.(urfave.DocGenerationFlag); ok && slices.Contains(f.Names(), name) {
+			return documented.TakesValue()
+		}
+	}
+	return false
 }
 
 func (c Config) withDefaults() Config {

@@ -96,6 +96,9 @@ func (a *app) listLetters(ctx context.Context, c *urfave.Command) error {
 		}
 		letters = append(letters, letter)
 	}
+	if err := a.found(ctx, c, adm, len(letters)); err != nil {
+		return err
+	}
 	if err := printList(a, c, letters, letterColumns...); err != nil {
 		return err
 	}
@@ -125,6 +128,9 @@ func (a *app) listGroups(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	groups, err := adm.FailureGroups(ctx, filter(c))
+	if err == nil {
+		err = a.found(ctx, c, adm, len(groups))
+	}
 	if err != nil {
 		return err
 	}
@@ -204,6 +210,9 @@ func (a *app) tryLetters(ctx context.Context, c *urfave.Command) error {
 		return err
 	}
 	trials, err := adm.Try(ctx, filter(c))
+	if err == nil {
+		err = a.found(ctx, c, adm, len(trials))
+	}
 	if err != nil {
 		return err
 	}
@@ -235,7 +244,7 @@ func (a *app) retryLetters(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	letters, aggregates, err := waiting(ctx, adm, filter(c))
+	letters, aggregates, err := a.waiting(ctx, c, adm)
 	if err != nil {
 		return err
 	}
@@ -272,8 +281,17 @@ func (a *app) nothingToRetry(c *urfave.Command) error {
 	return a.printJSON(admin.Result{})
 }
 
-// waiting counts the letters that a filter selects, with the others of their aggregates, and the aggregates.
-func waiting(ctx context.Context, adm *admin.Admin, f admin.Filter) (letters, aggregates int, err error) {
+// found is an error if nothing was found because the replica set has no projection of the name that was given.
+func (a *app) found(ctx context.Context, c *urfave.Command, adm *admin.Admin, n int) error {
+	if n > 0 {
+		return nil
+	}
+	return absent(ctx, adm, c.String("projection"))
+}
+
+// waiting counts the letters that the flags select, with the others of their aggregates, and the aggregates.
+func (a *app) waiting(ctx context.Context, c *urfave.Command, adm *admin.Admin) (letters, aggregates int, err error) {
+	f := filter(c)
 	type key struct {
 		projection string
 		of         admin.Aggregate
@@ -285,6 +303,9 @@ func waiting(ctx context.Context, adm *admin.Admin, f admin.Filter) (letters, ag
 			return 0, 0, err
 		}
 		selected[key{d.Projection, d.Aggregate}]++
+	}
+	if len(selected) == 0 {
+		return 0, 0, a.found(ctx, c, adm, 0)
 	}
 	for d, err := range adm.DeadLetters(ctx, admin.Filter{Projection: f.Projection, State: "parked"}) {
 		if err != nil {
@@ -318,9 +339,12 @@ func (a *app) discardLetters(ctx context.Context, c *urfave.Command) error {
 			}
 			n++
 		}
+		if err := a.found(ctx, c, adm, n); err != nil {
+			return err
+		}
 		what = "delete the records of " + counted(n, "event that was skipped", "events that were skipped")
 	default:
-		letters, aggregates, err := waiting(ctx, adm, f)
+		letters, aggregates, err := a.waiting(ctx, c, adm)
 		if err != nil {
 			return err
 		}

@@ -71,17 +71,25 @@ func targeted(s admin.Snapshot, t admin.Target) ([]admin.Projection, error) {
 
 // known is the error of an act on a projection. If the replica set has no such projection, the error says so, and which it has.
 func known(ctx context.Context, adm *admin.Admin, name string, err error) error {
-	if err == nil || name == "" || ctx.Err() != nil || errors.Is(err, admin.ErrInvalid) {
+	if err == nil || errors.Is(err, admin.ErrInvalid) {
 		return err
 	}
-	s, unread := adm.Snapshot(ctx)
-	if unread != nil { // the role may not look
-		return err
-	}
-	if _, none := targeted(s, admin.Target{Projection: name}); none != nil {
+	if none := absent(ctx, adm, name); none != nil {
 		return none
 	}
 	return err
+}
+
+// absent is an error if the replica set has no projection of that name. It is nil if none is named, and if that cannot be looked up.
+func absent(ctx context.Context, adm *admin.Admin, name string) error {
+	if name == "" {
+		return nil
+	}
+	if s, err := adm.Snapshot(ctx); err == nil {
+		_, none := targeted(s, admin.Target{Projection: name})
+		return none
+	}
+	return nil
 }
 
 // others names the projections that there are.

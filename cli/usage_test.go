@@ -26,6 +26,8 @@ func TestWhatIsWrongWithTheCommandLine(t *testing.T) {
 		"projections frobnicate":  `there is no command "frobnicate"; there are "list", "pause", "resume", "reset", "rebuild", "wait", "cut-over", "move"`,
 		"help statu":              `there is no command "statu"; there is "status"`,
 		"statu --help":            `there is no command "statu"; there is "status"`,
+		"--schema x statu --help": `there is no command "statu"; there is "status"`,
+		"--schema=x statu -h":     `there is no command "statu"; there is "status"`,
 		"projections rese --help": `there is no command "rese"; there are "resume", "reset"`,
 		"projections resume users --reason " + strings.Repeat("x", 4097): "--reason must have at most 4096 bytes, and has 4097",
 	} {

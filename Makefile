@@ -65,12 +65,12 @@ HOSTILE_MODES = cache_statement describe_exec exec simple_protocol
 test-hostile: postgres ## Run test/face once more as roles whose settings are all hostile, in pgx's modes; HOSTILE_MODES=simple_protocol
 	@for mode in $(HOSTILE_MODES); do \
 		echo "pgx's mode $$mode:"; \
-		HOSTILE=$$mode $(PGTEST) run -- go test -count=1 -timeout 20m $(FLAGS) ./test/face || exit 1; \
+		HOSTILE=$$mode $(PGTEST) run -- go test -count=1 -timeout 40m $(FLAGS) ./test/face || exit 1; \
 	done
 
 .PHONY: test-sql
 test-sql: postgres ## Run test/face once more with handlers that use database/sql
-	HANDLERS=sql $(PGTEST) run -- go test -count=1 -timeout 20m $(FLAGS) ./test/face
+	HANDLERS=sql $(PGTEST) run -- go test -count=1 -timeout 40m $(FLAGS) ./test/face
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) $(GOFUMPT) ## Check the formatting and the code: gofumpt, go vet, golangci-lint

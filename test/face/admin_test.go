@@ -40,23 +40,30 @@ func (w *world) patiently() context.Context {
 }
 
 // asks has somebody ask for a retry, and go away when the request is there.
-func (w *world) asks(a *admin.Admin, f admin.Filter) (admin.Result, error) {
+func (w *world) asks(a *admin.Admin, f admin.Filter) (result admin.Result, err error) {
+	w.t.Helper()
+	before := w.value("SELECT count(*) + 1 FROM orchestrator_operations")
+	err = w.givesUp(before, "SELECT count(*) FROM orchestrator_operations", func(ctx context.Context) (err error) {
+		result, err = a.Retry(ctx, f, "")
+		return err
+	})
+	return result, err
+}
+
+// givesUp runs do, ends its context when the query's answer is as wanted, and returns its error.
+func (w *world) givesUp(want, query string, do func(context.Context) error) error {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
 	defer cancel()
-	before := w.value("SELECT count(*) + 1 FROM orchestrator_operations")
-	var result admin.Result
 	ended := make(chan error, 1)
-	go func() {
-		var err error
-		result, err = a.Retry(ctx, f, "")
-		ended <- err
-	}()
-	w.await(before, "SELECT count(*) FROM orchestrator_operations")
+	go func() { ended <- do(ctx) }()
+	w.await(want, query)
 	cancel()
-	err := await(w.t, ended, "Retry to return")
-	return result, err
+	return await(w.t, ended, "somebody to give up")
 }
+
+// waitsForLock says whether somebody waits for a row.
+const waitsForLock = `SELECT count(*) > 0 FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT l.granted AND a.datname = current_database()`
 
 // directOnly skips the test behind a pooler, where it would find out nothing more than others do.
 func directOnly(t *testing.T) {

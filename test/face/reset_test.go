@@ -373,17 +373,16 @@ func TestAResetThatWaits(t *testing.T) {
 	}
 	r = start(t, w.orchestrator("set", orchestrator.WithWorkerName("w7")), p)
 	await(t, entered, "the handler to be called")
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	require.ErrorContains(t, w.admin("set").ResetCheckpoints(ctx, "p", admin.Start(), ""), `waiting for the handlers of projection "p" in partition 0/1 on worker "w7"`)
+	err := w.givesUp("true", waitsForLock, func(ctx context.Context) error { return w.admin("set").ResetCheckpoints(ctx, "p", admin.Start(), "") })
+	require.ErrorContains(t, err, `waiting for the handlers of projection "p" in partition 0/1 on worker "w7"`)
 	close(release)
 	w.awaitHandled("p", 2)
 	require.NoError(t, r.stop())
 
 	w.exec("UPDATE orchestrator_workers SET state = 'running' WHERE started_at = (SELECT max(started_at) FROM orchestrator_workers)") // as if it had been killed
-	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	err := w.admin("set").Reset(ctx, "p", admin.Start(), "")
+	err = w.givesUp("1", "SELECT count(*) FROM orchestrator_operations WHERE state = 'waiting'", func(ctx context.Context) error {
+		return w.admin("set").Reset(ctx, "p", admin.Start(), "")
+	})
 	require.ErrorContains(t, err, "1 of 1 resets still wait for a worker that runs p")
 	id := w.value("SELECT max(id) FROM orchestrator_operations WHERE state = 'waiting'")
 	assert.Equal(t, "2", w.value("SELECT position FROM orchestrator_checkpoints"))

@@ -64,7 +64,7 @@ var observingGuards = []guard{
 	},
 	{
 		Name: "unknown-projections-are-told", File: "cli/outcome.go",
-		Old: "none := targeted(s, admin.Target{Projection: name}); none != nil {", New: "none := targeted(s, admin.Target{Projection: name}); none != nil && unread != nil {",
+		Old: "if s, err := adm.Snapshot(ctx); err == nil {", New: "if s, err := adm.Snapshot(ctx); err != nil {",
 		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a name that is misspelled is told, with those that there are",
 	},
 	{

@@ -16,26 +16,28 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// Report is what RunUntilCaughtUp has done.
+// Report is the result of RunUntilCaughtUp.
 type Report struct {
-	// Position is the horizon at the time of the call: no event at or below it could appear any more. 0 if it was not found.
+	// Position is the horizon at the time of the call: no event at or below it could still appear. It is 0 if the
+	// horizon was not found.
 	Position int64
-	// Projections are in the order in which they were given.
+	// Projections are in the order in which they were passed.
 	Projections []ProjectionReport
-	// Took is how long the call has taken.
+	// Took is the duration of the call.
 	Took time.Duration
 }
 
-// ProjectionReport is what RunUntilCaughtUp has done with one projection.
+// ProjectionReport is the result of RunUntilCaughtUp for one projection.
 type ProjectionReport struct {
 	Projection string
-	// CaughtUp says that everything up to Report.Position was handled, by this worker or by others.
+	// CaughtUp is true if everything up to Report.Position was handled, by this worker or by others.
 	CaughtUp bool
-	// Position is up to where everything was handled when the call ended. It may be above Report.Position.
+	// Position is the position up to which everything was handled when the call ended. It may be above Report.Position.
 	Position int64
-	// Events is how many events this worker has handled, and Letters how many it has skipped or put aside, as the error policy says.
+	// Events is the number of events that this worker handled. Letters is the number that it skipped or parked under the
+	// error policy.
 	Events, Letters int64
-	// Took is how long it took to catch up; that of the call if it did not.
+	// Took is how long the projection took to catch up. If it did not catch up, it is the duration of the call.
 	Took time.Duration
 }
 
@@ -54,15 +56,19 @@ type catchUp struct {
 	index  map[string]int // of a projection in the report
 }
 
-// RunUntilCaughtUp handles every event up to the horizon at the time of the call, and returns what it has done. It is a worker of the replica set until then,
-// like any other: those that run meanwhile share the events with it, and what they handle counts. Events that were committed while a transaction with a
-// lower position was open may be above the horizon, and are not waited for.
+// RunUntilCaughtUp handles every event up to the horizon at the time of the call, and returns a report. Until then it is
+// an ordinary worker of the replica set. Other workers that run at the same time share the events with it, and the
+// events that they handle count. It does not wait for events above the horizon, such as those that were committed while
+// a transaction with a lower position was open.
 //
-// It ends with the first event that this worker's handlers fail on, and the error names it and wraps the handler's. Where a projection's error policy bounds the
-// attempts, they are made first, and only a stop ends it: events that are skipped or put aside are counted. Where a projection is paused or stopped, the error
-// wraps ErrProjectionPaused or ErrProjectionStopped, and ErrProjectionReplaced where it was replaced. Where somebody has drained the worker, by its name or meanwhile, it
-// wraps ErrNotRunning, unless another worker runs the projection. If ctx ends first, the error wraps ctx.Err(). Otherwise it returns what Run
-// does. The report says how far it has come in any case.
+// It ends at the first event that this worker's handlers fail on. The error names the event and wraps the handler's
+// error. If the projection's error policy limits the attempts, they are made first, and only the outcome Stop ends the
+// call; skipped and parked events are counted.
+//
+// The error wraps ErrProjectionPaused, ErrProjectionStopped or ErrProjectionReplaced if a projection is paused, stopped
+// or replaced. It wraps ErrNotRunning if somebody has drained the worker, by name or during the call, unless another
+// worker runs the projection. If ctx ends first, it wraps ctx.Err(). Other errors are those of Run. The report is valid
+// with an error too, and says how far each projection is.
 func (o *Orchestrator) RunUntilCaughtUp(ctx context.Context, projections []projection.Projection) (Report, error) {
 	if ctx == nil {
 		return Report{}, fmt.Errorf("catching up replica set %q: ctx must not be nil", o.replicaSet)
@@ -126,7 +132,7 @@ func (c *catchUp) start(ctx context.Context, cfg *actors.Config, d described, wa
 	return nil
 }
 
-// tell tells the application how far it is, until the call ends.
+// tell reports progress to the application until the call ends.
 func (c *catchUp) tell(ctx context.Context) {
 	next := time.NewTicker(progressEvery)
 	defer next.Stop()
@@ -185,7 +191,7 @@ func (c *catchUp) caughtUp(name string) {
 	p.CaughtUp, p.Took = true, time.Since(c.began)
 }
 
-// hook ends the call at a failure that ends it, and tells the application's hook of all.
+// hook ends the call at a failure that must end it, and passes every failure to the application's hook.
 func (c *catchUp) hook(own func(context.Context, projection.Failure), projections []handling.Description) func(context.Context, projection.Failure) {
 	return func(ctx context.Context, f projection.Failure) {
 		forEver := projections[c.index[f.Projection]].Policy.Attempts == 0
@@ -203,7 +209,7 @@ func (c *catchUp) hook(own func(context.Context, projection.Failure), projection
 	}
 }
 
-// finish completes the report: where the projections stand.
+// finish completes the report with the projections' positions.
 func (c *catchUp) finish(ctx context.Context) Report {
 	if len(c.report.Projections) == 0 {
 		c.report.Took = time.Since(c.began)
@@ -214,7 +220,7 @@ func (c *catchUp) finish(ctx context.Context) Report {
 	return c.look(ctx)
 }
 
-// look is the report of this moment.
+// look returns the current report.
 func (c *catchUp) look(ctx context.Context) Report {
 	var q waiting.Question
 	for name := range c.index {
@@ -239,10 +245,10 @@ func (c *catchUp) look(ctx context.Context) Report {
 }
 
 const (
-	// lastLook bounds the look at where the projections stand in the end.
+	// lastLook bounds the final look at the projections' positions.
 	lastLook = 5 * time.Second
 	// progressEvery is how often WithProgress is called.
 	progressEvery = time.Second
-	// hookPatience is how long a stop that was noticed waits for the failure that has led to it.
+	// hookPatience is how long a stop that was noticed waits for the failure that caused it.
 	hookPatience = time.Second
 )

@@ -21,8 +21,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// described is the caller's projections with what they say of themselves, asked
-// once: neither the caller's slice nor a projection can change them later.
+// described is the caller's projections and what their methods returned. The methods are called once, so neither the
+// caller's slice nor a projection can change the answers later.
 type described struct {
 	projections   []handling.Description
 	names         []string
@@ -32,7 +32,7 @@ type described struct {
 	sources       []policySource
 }
 
-// describe says why the projections cannot be run, or what they are.
+// describe asks the projections about themselves. It returns an error if they cannot be run.
 func describe(projections []projection.Projection) (described, error) {
 	d := described{unpartitioned: []string{}, replaces: map[string]string{}}
 	if len(projections) == 0 {
@@ -68,15 +68,14 @@ func describe(projections []projection.Projection) (described, error) {
 	return d, nil
 }
 
-// stores are what the worker's statements are made of. The database has resolved their tables.
+// stores hold the worker's statements. Their table names are resolved against the database.
 type stores struct {
 	coordination *pgcoord.Store
 	events       *eventstore.Store
 }
 
-// check checks that the database is as the library needs it, and claims the
-// projections. It tries until the database answers, or ctx ends. The error is ErrNeverReached
-// if ctx ended after an attempt had failed.
+// check checks that the database meets the library's needs, and claims the projections. It tries until the database
+// answers or ctx ends. The error is ErrNeverReached if ctx ended after a failed attempt.
 func (o *Orchestrator) check(ctx context.Context, d described) (stores, error) {
 	var last error // why the attempt before failed
 	for failures := 1; ; failures++ {
@@ -104,13 +103,13 @@ var startBackoff = dbfault.Backoff{First: 100 * time.Millisecond, Max: 5 * time.
 // checkTimeout bounds one attempt to check the database.
 const checkTimeout = 30 * time.Second
 
-// checkOnce is one attempt. What a missing right may have caused is explained by it.
+// checkOnce is one attempt. If a missing right may have caused the error, the error names it.
 func (o *Orchestrator) checkOnce(ctx context.Context, d described) (stores, error) {
 	checked, err := o.checkDatabase(ctx, d)
 	return checked, dbrights.Explain(ctx, o.db, err, pgcoord.Needs(o.config.schema, o.eventStore.EventsTable()))
 }
 
-// checkDatabase goes from the way to the database to the projections' checkpoints.
+// checkDatabase checks the connection first, then the tables, then the projections' checkpoints.
 func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
@@ -160,7 +159,7 @@ func (o *Orchestrator) checkDatabase(ctx context.Context, d described) (stores, 
 	return stores{coordination: store, events: events}, store.CheckEntered(ctx, db, d.names)
 }
 
-// checkTables checks what the pool's role may do with the tables, and whether the events table is one that can be followed.
+// checkTables checks the rights of the pool's role on the tables, and whether a projection can follow the events table.
 func (o *Orchestrator) checkTables(ctx context.Context, db dbguard.Transactions, schema string, events *eventstore.Store) (*pgcoord.Store, error) {
 	if err := dbrights.Check(ctx, db, pgcoord.Needs(schema, events.EventsTable())); err != nil {
 		return nil, err
@@ -175,7 +174,7 @@ func (o *Orchestrator) checkTables(ctx context.Context, db dbguard.Transactions,
 	return store, pgcoord.CheckVisible(ctx, db, schema, events.EventsTable())
 }
 
-// configurationFaults end Run, besides what the database answers: see dbguard.MayPass.
+// configurationFaults end Run. Some answers of the database do too: see dbguard.MayPass.
 var configurationFaults = []error{
 	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoPreparedStatements, ErrNoTransactions, ErrNoStartupParameters,
 	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer, ErrMigrationsChanged,

@@ -52,7 +52,7 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 	return cfg
 }
 
-// timing is the intervals and bounds of the worker that follow from the options.
+// timing derives the worker's intervals and bounds from the options.
 func (c *config) timing() actors.Timing {
 	return actors.Timing{
 		Timing: replicaset.Timing{
@@ -72,7 +72,7 @@ func (c *config) timing() actors.Timing {
 	}
 }
 
-// batch is how events are handled, as it follows from the options.
+// batch derives the settings of batches from the options.
 func (c *config) batch() actors.BatchConfig {
 	return actors.BatchConfig{
 		Size: c.batchSize,

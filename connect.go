@@ -15,14 +15,14 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// The connection of the coordination session is opened here. At the start, what its database is like is looked at: whether a pooler is in between, and whether the pool may
-// lead to a standby.
+// This file opens the connection of the coordination session. At the start it also checks that session's rights, and
+// whether the pool may lead to a standby.
 
-// connectTimeout bounds an attempt to connect where the pool's configuration does not, as pgxpool does it.
+// connectTimeout bounds an attempt to connect if the pool's configuration does not. pgxpool uses the same bound.
 const connectTimeout = 2 * time.Minute
 
-// connect opens the coordination session's connection as the pool would: with its hooks, so that the session is the same role
-// with the same settings.
+// connect opens the coordination session's connection as the pool would. It runs the pool's hooks, so that the session
+// has the same role and settings.
 func (o *Orchestrator) connect(ctx context.Context, id uuid.UUID) (*pgx.Conn, error) {
 	pool := o.db.Config()
 	cfg := pool.ConnConfig.Copy()
@@ -69,8 +69,8 @@ func closeConn(conn *pgx.Conn) error {
 	return conn.Close(ctx)
 }
 
-// checkSession begins to check the rights of the role that the coordination session has, which hooks may make another one than the pool's. That goes on
-// beside the other checks. The caller must call the function that it returns, which waits for the answer.
+// checkSession begins to check the rights of the coordination session's role, which the pool's hooks may change. The
+// check runs beside the others. The caller must call the returned function, which waits for the answer.
 func (o *Orchestrator) checkSession(ctx context.Context, schema string, events pgx.Identifier) (answer func() error) {
 	answered := make(chan error, 1)
 	go func() {
@@ -91,8 +91,8 @@ func (o *Orchestrator) checkSession(ctx context.Context, schema string, events p
 	return func() error { return <-answered }
 }
 
-// fallbackHosts returns the hosts that the configuration may connect to in place of the first, and that may be standbys. It is
-// empty where target_session_attrs keeps standbys away.
+// fallbackHosts returns the hosts that the configuration may connect to instead of the first, and that may be standbys.
+// It is empty if target_session_attrs excludes standbys.
 func fallbackHosts(cfg *pgconn.Config) []string {
 	var hosts []string
 	for _, f := range cfg.Fallbacks {
@@ -113,7 +113,8 @@ func fallbackHosts(cfg *pgconn.Config) []string {
 	return nil // read-write, primary, or the application's own check
 }
 
-// warnOfStandbys logs that some of the pool's connections may lead to a standby. They are refused, so nothing is lost, but each costs an attempt.
+// warnOfStandbys logs a warning if some of the pool's connections may lead to a standby. The library refuses such
+// connections, so nothing is lost, but each one costs an attempt.
 func (o *Orchestrator) warnOfStandbys(ctx context.Context) {
 	if hosts := fallbackHosts(&o.db.Config().ConnConfig.Config); len(hosts) > 0 {
 		o.config.logger.WarnContext(ctx, "the pool may connect to a standby, which can neither be written nor be relied upon: "+

@@ -1,5 +1,5 @@
-// Package orchestrator runs event-sourced projections on many workers, with no
-// infrastructure beside the PostgreSQL that holds the events.
+// Package orchestrator runs event-sourced projections on many workers. It needs no infrastructure other than the
+// PostgreSQL database that holds the events.
 //
 // Every process makes an Orchestrator for a replica set and calls Run:
 //
@@ -7,14 +7,12 @@
 //	…
 //	err = orch.Run(ctx, []projection.Projection{&UserProjection{}})
 //
-// The processes of a replica set divide the stream of events among themselves,
-// notice each other's arrival, departure and death, and divide it again: all
-// pause, a new generation with new partitions is agreed, all go on with it.
+// The processes of a replica set divide the stream of events among themselves. When a process arrives, leaves or dies,
+// the others notice and divide the stream again: all workers pause, agree on a new generation with new partitions, and
+// continue with it.
 //
-// No event is lost, an event's effects in the handler's transaction happen
-// exactly once, and events of one aggregate are handled in order. How, is
-// written in docs/architecture.md.
+// No event is lost. The effects that an event has in the handler's transaction happen exactly once. Each projection
+// handles the events of one aggregate in order. docs/architecture.md explains how.
 //
-// RunMigrations creates the coordination tables. Everything in them is plain
-// rows, to be read with SQL.
+// RunMigrations creates the coordination tables. All state is in plain rows that you can query with SQL.
 package orchestrator

@@ -9,96 +9,88 @@ import (
 )
 
 var (
-	// ErrInvalidOption is wrapped by what New returns for an option, or a
-	// combination of options, that cannot work. The text names the option and
-	// the rule.
+	// ErrInvalidOption means that an option, or a combination of options, cannot work. New returns an error that wraps
+	// it and names the option and the rule. Run does so for an error policy that was given as an option.
 	ErrInvalidOption = errors.New("invalid option")
 
-	// ErrInvalidProjections is wrapped by what Run returns for a list of
-	// projections that cannot work: empty, with a nil, an empty name, an
-	// over-long name, or one name twice.
+	// ErrInvalidProjections means that Run cannot work with the list of projections: it is empty, or has a nil
+	// projection, an empty name, a name that is too long, or the same name twice. Run returns an error that wraps it.
 	ErrInvalidProjections = errors.New("invalid projections")
 
-	// ErrAlreadyRunning is returned by Run while another Run of the same
-	// Orchestrator has not returned.
+	// ErrAlreadyRunning means that an earlier call of Run on the same Orchestrator has not returned yet. Run returns an
+	// error that wraps it.
 	ErrAlreadyRunning = errors.New("this orchestrator is running already: make another one for another worker")
 
-	// ErrProjectionClaimed is wrapped by what Run returns for a projection that
-	// belongs to another replica set. The text names it. docs/operating.md says how to move
-	// a projection.
+	// ErrProjectionClaimed means that a projection belongs to another replica set. Run returns an error that wraps it
+	// and names the projection. docs/operating.md explains how to move a projection.
 	ErrProjectionClaimed = errors.New("the projection belongs to another replica set")
 
-	// ErrCheckpointsIncomplete is wrapped by what Run returns for a projection that
-	// has not run yet, and for which somebody has entered checkpoints of some slots
-	// only. The text names it and the slots. See docs/projections.md on coming from
-	// projection.PostgresProcessor.
+	// ErrCheckpointsIncomplete means that a projection has not run yet, but somebody has entered checkpoints for some of
+	// its slots and not for others. Run returns an error that wraps it and names the projection and the slots.
+	// docs/projections.md explains how to move from projection.PostgresProcessor.
 	ErrCheckpointsIncomplete = pgcoord.ErrCheckpointsIncomplete
 
-	// ErrNeverReached is wrapped by what Run returns when its context ended and no attempt to reach the database,
-	// of one at least, had succeeded. The text says why the last one failed.
+	// ErrNeverReached means that the context of Run ended before any attempt to reach the database had succeeded. At
+	// least one attempt had failed. Run returns an error that wraps it and says why the last attempt failed.
 	ErrNeverReached = errors.New("the database was never reached")
 
-	// ErrNotGranted is wrapped by what Run returns if the role may not read the
-	// events table or change the coordination tables. The text says what to grant.
+	// ErrNotGranted means that the role may not read the events table or change the coordination tables. Run returns an
+	// error that wraps it and says which rights to grant.
 	ErrNotGranted = pgcoord.ErrNotGranted
 
-	// ErrNoSession is wrapped by what Run returns if the database is reached
-	// through a pooler that keeps no sessions, and WithPollOnly was not given.
+	// ErrNoSession means that a pooler that does not keep sessions is in front of the database, and WithPollOnly was not
+	// given. Run returns an error that wraps it.
 	ErrNoSession = pgcoord.ErrNoSession
 
-	// ErrNoPreparedStatements is wrapped by what Run returns if the pool prepares
-	// statements, as pgx does by default, and a pooler loses them. The text says
-	// which setting of the pool helps.
+	// ErrNoPreparedStatements means that the pool prepares statements, as pgx does by default, and a pooler loses them.
+	// Run returns an error that wraps it and names the pool setting that helps.
 	ErrNoPreparedStatements = pgcoord.ErrNoPreparedStatements
 
-	// ErrNoTransactions is wrapped by what Run returns if a pooler refuses
-	// transactions.
+	// ErrNoTransactions means that a pooler refuses transactions. Run returns an error that wraps it.
 	ErrNoTransactions = pgcoord.ErrNoTransactions
 
-	// ErrNoStartupParameters is wrapped by what Run returns if a pooler refuses parameters
-	// that the pool's connections set as they start. The text names them.
+	// ErrNoStartupParameters means that a pooler refuses parameters that the pool's connections set when they start. Run
+	// returns an error that wraps it and names the parameters.
 	ErrNoStartupParameters = pgcoord.ErrNoStartupParameters
 
-	// ErrNotStopped is wrapped by what Run returns if handlers did not return
-	// within the shutdown timeout, or if the goodbye could not be written. The
-	// text says which.
+	// ErrNotStopped means that handlers did not return within the shutdown timeout, or that the worker could not record
+	// its departure. Run returns an error that wraps it and says which of the two happened.
 	ErrNotStopped = errors.New("the worker did not stop in time")
 
-	// ErrNotRunning is wrapped by what WaitFor and WaitForAppend return if no worker runs the projection.
-	// A worker of the same process counts from the call of Run on, unless it is drained: see admin.Drain. The text says who has drained workers.
+	// ErrNotRunning means that no worker runs the projection. WaitFor and WaitForAppend return an error that wraps it. A
+	// worker of the same process counts from the moment it calls Run, unless it is drained (see admin.Drain). If workers
+	// are drained, the error says who drained them.
 	ErrNotRunning = waiting.ErrNotRunning
 
-	// ErrProjectionPaused is wrapped by what WaitFor and WaitForAppend return if the projection is paused
-	// before the position: see admin.Pause.
+	// ErrProjectionPaused means that the projection is paused before the position (see admin.Pause). WaitFor and
+	// WaitForAppend return an error that wraps it.
 	ErrProjectionPaused = waiting.ErrPaused
 
-	// ErrProjectionStopped is wrapped by what WaitFor and WaitForAppend return if the projection is stopped
-	// before the position, at an event that could not be handled.
+	// ErrProjectionStopped means that the projection stopped before the position, at an event that could not be handled.
+	// WaitFor and WaitForAppend return an error that wraps it.
 	ErrProjectionStopped = waiting.ErrStopped
 
-	// ErrAggregateParked is wrapped by what WaitFor and WaitForAppend return if the event is, or will be,
-	// put aside with the others of its aggregate, since one of them could not be handled.
+	// ErrAggregateParked means that the event is parked, or will be, because its aggregate has an event that could not
+	// be handled. WaitFor and WaitForAppend return an error that wraps it.
 	ErrAggregateParked = waiting.ErrParked
 
-	// ErrProjectionReplaced is wrapped by what WaitFor and WaitForAppend return if another projection has replaced this one
-	// before the position: see admin.CutOver. The text names it.
+	// ErrProjectionReplaced means that another projection replaced this one before the position (see admin.CutOver).
+	// WaitFor and WaitForAppend return an error that wraps it and names the other projection.
 	ErrProjectionReplaced = waiting.ErrReplaced
 
-	// ErrMigrationsMissing is wrapped by what Run returns where the coordination
-	// tables do not exist.
+	// ErrMigrationsMissing means that the coordination tables do not exist. Run returns an error that wraps it.
 	ErrMigrationsMissing = migrations.ErrMissing
 
-	// ErrMigrationsOutdated is wrapped by what Run returns where the
-	// coordination tables are of an older version than the library.
+	// ErrMigrationsOutdated means that the coordination tables are of an older version than the library. Run returns an
+	// error that wraps it.
 	ErrMigrationsOutdated = migrations.ErrOutdated
 
-	// ErrMigrationsNewer is wrapped by what Run returns where the coordination
-	// tables are of a newer version than the library.
+	// ErrMigrationsNewer means that the coordination tables are of a newer version than the library. Run returns an
+	// error that wraps it.
 	ErrMigrationsNewer = migrations.ErrNewer
 
-	// ErrMigrationsChanged is wrapped by what Run and RunMigrations return where a
-	// coordination table is missing, or is not as the migrations made it, though they
-	// were applied. The text names the table and what is wrong.
+	// ErrMigrationsChanged means that the migrations were applied, but a coordination table is missing or differs from
+	// what they created. Run and RunMigrations return an error that wraps it, names the table and says what is wrong.
 	ErrMigrationsChanged = migrations.ErrChanged
 )
 

@@ -13,42 +13,47 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
 )
 
-// Health is how an Orchestrator is. As JSON its fields keep their names and meanings within a major version; fields may be added.
+// Health is the state of an Orchestrator. In its JSON form, fields keep their names and meanings within a major version.
+// New fields may be added.
 type Health struct {
-	// Live says that no loop of the worker is stuck. It does not depend on the database: a loop that tries in vain makes progress.
-	// It is true before Run, and false after Run has returned an error.
+	// Live is true if no loop of the worker is stuck. It does not depend on the database: a loop that keeps trying to
+	// reach the database makes progress. Live is true before Run, and false after Run has returned an error.
 	Live bool `json:"live"`
-	// Ready says that the worker can do its work: see Orchestrator.ReadyHandler. NotReady is why not, as a sentence for people; empty if it is ready.
+	// Ready is true if the worker can do its work (see Orchestrator.ReadyHandler). Otherwise NotReady is a sentence that
+	// tells people why; it is empty if Ready is true.
 	Ready    bool   `json:"ready"`
 	NotReady string `json:"not_ready,omitempty"`
-	// Phase is new before Run, starting while the database and the tables are looked for, running, leaving, and then ended or failed, as Run has returned
-	// nil or an error.
+	// Phase is "new" before Run, "starting" while Run looks for the database and the tables, then "running", then
+	// "leaving". It is "ended" after Run has returned nil, and "failed" after Run has returned an error.
 	Phase      string `json:"phase"`
 	ReplicaSet string `json:"replica_set"`
-	// Worker is the worker's id, and WorkerName its name, as the tables and the log have them. Worker is empty while no worker runs.
+	// Worker is the worker's id, and WorkerName its name, as in the tables and the log. Worker is empty while no worker
+	// runs.
 	Worker     string `json:"worker,omitempty"`
 	WorkerName string `json:"worker_name"`
-	// State is the worker's state at its last look at the replica set: pending, ready, running, stopping, stopped or dead. It is empty before the first look.
+	// State is the worker's state when it last looked at the replica set: pending, ready, running, stopping, stopped or
+	// dead. It is empty before the first look.
 	State string `json:"state,omitempty"`
-	// Generation is the number of the replica set's generation at that look; 0 before the first.
+	// Generation is the number of the replica set's generation at that look. It is 0 before the first look.
 	Generation int64 `json:"generation"`
-	// Loops are the loops of the worker, ordered by name. There are none unless Run is running.
+	// Loops are the worker's loops, ordered by name. It is empty unless Run is running.
 	Loops []LoopHealth `json:"loops"`
 }
 
-// LoopHealth is how one of a worker's internal loops is.
+// LoopHealth is the state of one of a worker's internal loops.
 type LoopHealth struct {
-	// Name is supervisor, coordinator, heartbeat, horizon, session, reader or waits, or begins with partition or processor, followed by which one.
+	// Name is supervisor, coordinator, heartbeat, horizon, session, reader or waits. For the others it begins with
+	// partition or processor, followed by which one.
 	Name string `json:"name"`
-	// LastRound is when the loop has ended its last round, and AllowedSeconds how long ago that may be. AllowedSeconds is 0 while the loop waits for
-	// something that is not the worker's, such as a handler.
+	// LastRound is when the loop's last round ended, and AllowedSeconds is how long ago that may be. AllowedSeconds is 0
+	// while the loop waits for something outside the worker's control, such as a handler.
 	LastRound      time.Time `json:"last_round"`
 	AllowedSeconds float64   `json:"allowed_seconds"`
-	// OK says that the last round is not too long ago.
+	// OK is true if the last round is recent enough.
 	OK bool `json:"ok"`
 }
 
-// healthState is what an Orchestrator knows of its worker.
+// healthState is what an Orchestrator knows about its worker.
 type healthState struct {
 	member  health.Membership
 	loops   atomic.Pointer[health.Loops] // nil unless a worker runs
@@ -57,13 +62,13 @@ type healthState struct {
 	onRound func(loop string)            // see health.NewLoops; nil outside tests
 }
 
-// begin says that Run was called.
+// begin records that Run was called.
 func (s *healthState) begin(waits *waiting.Hub) {
 	s.member.Begin()
 	s.waits.Store(waits)
 }
 
-// run has the worker's loops watched.
+// run begins to watch the worker's loops.
 func (s *healthState) run(cfg *actors.Config) {
 	id := cfg.Membership.ID.String()
 	cfg.Loops, cfg.Member = health.NewLoops(time.Second, s.onRound), &s.member
@@ -72,7 +77,7 @@ func (s *healthState) run(cfg *actors.Config) {
 	s.member.Enter(health.Running)
 }
 
-// end says that Run returns.
+// end records that Run returns.
 func (s *healthState) end(err error) {
 	phase := health.Ended
 	if err != nil {
@@ -84,7 +89,8 @@ func (s *healthState) end(err error) {
 	s.worker.Store(nil)
 }
 
-// Health says how the worker is. It asks nobody, so it is quick and needs no database. It may be called at any time.
+// Health returns the worker's state. It reads only memory, so it is quick and does not need the database. It may be
+// called at any time.
 func (o *Orchestrator) Health() Health {
 	s := &o.health
 	m := s.member.Now()
@@ -108,9 +114,12 @@ func (o *Orchestrator) Health() Health {
 	return h
 }
 
-// LiveHandler answers 200 while the worker's internal loops make progress, and 503 if one is stuck, or if Run has returned an error: then only a new process
-// helps. It never asks the database, and a lost database, lag, a pause, a rebuild, parked aggregates and a handler that hangs leave it at 200. Before Run, and after Run has returned nil,
-// it answers 200 too. With ?verbose the answer is Health as JSON, otherwise a line of text.
+// LiveHandler answers 200 while the worker's internal loops make progress. It answers 503 if one is stuck, or if Run has
+// returned an error. In both cases only a new process helps. It also answers 200 before Run, and after Run has returned
+// nil.
+//
+// It never asks the database. A lost database, lag, a pause, a rebuild, parked aggregates and a hanging handler do not
+// change the answer. With ?verbose the answer is Health as JSON, otherwise a line of text.
 func (o *Orchestrator) LiveHandler() http.Handler {
 	return o.healthHandler(func(h Health) (bool, string) {
 		if h.Live {
@@ -129,9 +138,13 @@ func (o *Orchestrator) LiveHandler() http.Handler {
 	})
 }
 
-// ReadyHandler answers 200 while the worker can do its work, and 503 otherwise: it has found the database and the tables, is a member of an active generation,
-// and has written a heartbeat lately. It stays ready while the generation changes, for up to the coordination timeout. Lag, a pause, a rebuild, parked aggregates and a drain
-// leave it ready. It goes by what the worker has last seen, and asks nobody. With ?verbose the answer is Health as JSON, otherwise a line of text.
+// ReadyHandler answers 200 while the worker can do its work, and 503 otherwise. A worker can do its work if it has found
+// the database and the tables, is a member of an active generation, and has recently written a heartbeat. It stays ready
+// during a generation change, for up to the coordination timeout. Lag, a pause, a rebuild, parked aggregates and a drain
+// leave it ready.
+//
+// The answer comes from what the worker last saw, without a query. With ?verbose the answer is Health as JSON, otherwise
+// a line of text.
 func (o *Orchestrator) ReadyHandler() http.Handler {
 	return o.healthHandler(func(h Health) (bool, string) {
 		if h.Ready {
@@ -141,7 +154,7 @@ func (o *Orchestrator) ReadyHandler() http.Handler {
 	})
 }
 
-// healthHandler answers with a line of text, or with all that is known.
+// healthHandler answers with a line of text, or with Health as JSON.
 func (o *Orchestrator) healthHandler(judge func(Health) (ok bool, line string)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {

@@ -12,10 +12,10 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// A projection that a manual runner has run, and whose checkpoints were not imported, would begin at the start of the stream: whatever the runner has handled
-// would be handled again. Nobody can know that this is not meant, so Run warns.
+// If a manual runner has run a projection and its checkpoints were not imported, the projection begins at the start of
+// the stream. It then handles again what the runner has handled. The user may want that, so Run only warns.
 
-// sqlReadable says whether the table is there and may be read. A worker's role need not know of it.
+// sqlReadable says whether the table exists and may be read. A worker's role need not have access to it.
 const sqlReadable = `SELECT coalesce(pg_catalog.has_table_privilege(pg_catalog.to_regclass($1), 'SELECT'), false) WHERE ` + dbguard.Primary
 
 // sqlManualRows reads the rows of manual runners, of this library's or pupsourcing's, that have handled something of the projections.
@@ -25,8 +25,8 @@ WHERE last_global_position > 0 AND ` + dbguard.Primary + ` AND (projection_name 
     OR pg_catalog.regexp_replace(projection_name, '(\[[0-9]+/[0-9]+(:[0-9]+-[0-9]+)?\]|_p[0-9]+)$', '') = ANY ($1::pg_catalog.text[]))
 ORDER BY projection_name COLLATE "C" LIMIT 10`
 
-// warnOfManualRows logs which of the projections a manual runner has run, where the replica set does not have their checkpoints yet. It is called before they
-// are entered.
+// warnOfManualRows logs the projections that a manual runner has run and that have no checkpoints in the replica set
+// yet. It must be called before they are entered.
 func (o *Orchestrator) warnOfManualRows(ctx context.Context, db dbguard.Transactions, store *pgcoord.Store, events *eventstore.Store, names []string) {
 	rows, err := manualRows(ctx, db, store, events.CheckpointsTable(), names)
 	if err != nil {
@@ -40,7 +40,7 @@ func (o *Orchestrator) warnOfManualRows(ctx context.Context, db dbguard.Transact
 	}
 }
 
-// manualRows is the rows of manual runners for those of the projections that have no checkpoints here.
+// manualRows returns the rows of manual runners for the projections that have no checkpoints here.
 func manualRows(ctx context.Context, db dbguard.Transactions, store *pgcoord.Store, table pgx.Identifier, names []string) ([]string, error) {
 	entered, err := store.Entered(ctx, db, names)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 )
 
-// showWorker makes the metrics that are asked for at each scrape.
+// showWorker registers the metrics that are computed at each scrape.
 func (o *Orchestrator) showWorker(cfg actors.Config) {
 	history, loops := cfg.Lag, cfg.Loops
 	cfg.Metrics.ShowWorker(measure.Worker{

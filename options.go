@@ -16,9 +16,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// Option changes an Orchestrator from its defaults. New returns an error that
-// wraps ErrInvalidOption for a value that breaks the option's rule. No duration may
-// be longer than 24h.
+// Option changes a default of an Orchestrator. New returns an error that wraps ErrInvalidOption for a value that breaks
+// the option's rule. No duration may be longer than 24h.
 type Option func(*config)
 
 // config is every setting of an Orchestrator.
@@ -67,93 +66,89 @@ func defaults() config {
 	}
 }
 
-// WithHeartbeatInterval sets how often the worker writes its heartbeat.
-// Defaults to 5s. It must be at least 50ms and at most a third of the stale
-// worker timeout, so that one lost heartbeat kills nobody.
+// WithHeartbeatInterval sets how often the worker writes its heartbeat. Defaults to 5s. It must be at least 50ms, and at
+// most a third of the stale worker timeout, so that one lost heartbeat does not make a worker count as dead.
 func WithHeartbeatInterval(d time.Duration) Option {
 	return func(c *config) { c.heartbeatInterval = d }
 }
 
-// WithStaleWorkerTimeout sets the age of a heartbeat from which on its worker
-// is held for dead. Defaults to 30s. It bounds how long the partitions of a
-// frozen or vanished host stand still; a killed process is noticed at once,
-// without it. It must be at least three times the heartbeat interval, and the same
-// for all workers of a replica set.
+// WithStaleWorkerTimeout sets the heartbeat age at which a worker is declared dead. Defaults to 30s. If a host freezes
+// or vanishes, its partitions stand still for at most about this long. A killed process does not wait for it, since the
+// others notice at once. It must be at least three times the heartbeat interval, and the same for all workers of a
+// replica set.
 func WithStaleWorkerTimeout(d time.Duration) Option {
 	return func(c *config) { c.staleWorkerTimeout = d }
 }
 
-// WithCoordinationTimeout sets how long a generation change waits for a worker
-// to stop handling events before it goes on without it. Defaults to 60s. Handlers
-// have half of it to finish the event, or the HandleBatch, that they are at, but no
-// more than 5s, and no more than half of the shutdown timeout. It must be at least
-// 100ms.
+// WithCoordinationTimeout sets how long a generation change waits for a worker to stop handling events. After that, the
+// change continues without the worker. Defaults to 60s. It must be at least 100ms.
+//
+// When a generation changes, a handler may finish its current event, or its current HandleBatch. It has half of this
+// timeout to do so, but at most 5s, and at most half of the shutdown timeout.
 func WithCoordinationTimeout(d time.Duration) Option {
 	return func(c *config) { c.coordinationTimeout = d }
 }
 
-// WithPollInterval sets the longest interval between two looks for new events
-// where nothing tells the worker of appends. Defaults to 250ms. While events come
-// the worker looks every few milliseconds, and the longer there were none the more
-// seldom. When there were none for five times the interval, it looks every 5s only,
-// or every interval if that is longer, as long as it is told: by the wake-up trigger
-// (eventstore.Store.InstallWakeUp), or by looks at the replica set, every 250ms, which
-// show appends where it has several workers, or polls only, and the interval is not
-// below 250ms. It must be at least 1ms.
+// WithPollInterval sets the longest interval between polls for new events while nothing else tells the worker of
+// appends. Defaults to 250ms. It must be at least 1ms. The worker polls every few milliseconds while events arrive, and
+// backs off to this interval while idle.
+//
+// After five idle intervals, it polls only every 5s, or every interval if that is longer, provided that something else
+// tells it of appends. This may be the wake-up trigger (eventstore.Store.InstallWakeUp). It may also be the worker's
+// look at the replica set, every 250ms, which shows appends if the replica set has several workers or the worker is
+// poll-only. The look does not count if the interval is below 250ms.
 func WithPollInterval(d time.Duration) Option {
 	return func(c *config) { c.pollInterval = d }
 }
 
-// WithShutdownTimeout sets how long Run may take to return after its context
-// ended. Defaults to 15s. Handlers have half of it to finish the event, or the
-// HandleBatch, that they are at, but no more than 5s, and no more than half of the
-// coordination timeout. Then their context is cancelled, and they have the rest to
-// return. It must be at least 10ms.
+// WithShutdownTimeout sets how long Run may take to return after its context has ended. Defaults to 15s. It must be at
+// least 10ms.
+//
+// A handler may finish its current event, or its current HandleBatch. It has half of this timeout to do so, but at most
+// 5s, and at most half of the coordination timeout. Then its context is cancelled, and it has the rest of the timeout to
+// return.
 func WithShutdownTimeout(d time.Duration) Option {
 	return func(c *config) { c.shutdownTimeout = d }
 }
 
-// WithBatchSize sets the most events that are handled in one transaction.
-// Defaults to 4000. Batches are cut earlier where handlers are slow, so that a
-// stop never waits long. It must be between 1 and 100000.
+// WithBatchSize sets the maximum number of events that are handled in one transaction. Defaults to 4000. Batches are
+// smaller if handlers are slow, so that a stop never waits long. It must be between 1 and 100000.
 func WithBatchSize(events int) Option {
 	return func(c *config) { c.batchSize = events }
 }
 
-// WithPartitionsPerWorker sets how many partitions of each projection this
-// worker handles at the same time. Defaults to 1. More make sense for handlers
-// that wait for something other than the CPU. It must be between 1 and 1024.
+// WithPartitionsPerWorker sets how many partitions of each projection this worker handles at the same time. Defaults to
+// 1. Set more for handlers that wait for something other than the CPU. It must be between 1 and 1024.
 //
-// Each batch takes a connection, so a worker handles as many at once as its pool
-// allows connections, less 2, over all projections. Orchestrators of the process that
-// use the same pool share these places. A handler may take one connection at a time from
-// the pool, besides its transaction. Partitions beyond that take
-// turns, of which Run warns where n is above 1. The limit of a pgx pool is the
-// greater of 4 and the number of processors, unless pool_max_conns in the connection
-// string, or MaxConns, says otherwise.
+// Each batch takes a connection. Over all projections, a worker therefore handles at most as many partitions at once as
+// its pool allows connections, minus 2. Orchestrators in one process that use the same pool share these places. The
+// other partitions take turns; Run logs a warning about this if n is above 1. A handler may take one connection at a
+// time from the pool, in addition to its transaction. A pgx pool allows 4 connections or one per processor, whichever is
+// more, unless pool_max_conns in the connection string, or MaxConns, says otherwise.
 func WithPartitionsPerWorker(n int) Option {
 	return func(c *config) { c.partitions = n }
 }
 
-// WithRetryBackoff sets the delay before an event is handled again on which a
-// handler failed: first after the first failure, doubling up to maximum. Of each
-// delay a random part of up to a half is left out, so that partitions do not retry
-// together. Events are retried for ever, unless an error policy says otherwise (see WithErrorPolicy). Defaults to 100ms and 30s. first must be at
-// least 1ms and not above maximum.
+// WithRetryBackoff sets the delay before an event on which a handler failed is handled again. The delay is first after
+// the first failure, and doubles up to maximum. Each delay is shortened by a random part of up to a half, so that
+// partitions do not retry together. Events are retried forever, unless an error policy says otherwise (see
+// WithErrorPolicy). Defaults to 100ms and 30s. first must be at least 1ms and not above maximum.
 func WithRetryBackoff(first, maximum time.Duration) Option {
 	return func(c *config) { c.retryFirst, c.retryMax = first, maximum }
 }
 
-// WithErrorPolicy sets what becomes of events that handlers fail on, for projections that have no policy of their own (see
-// projection.ErrorPolicied) and that WithErrorPolicyFor does not name. Defaults to the zero value, which retries for ever. Run returns an
-// error wrapping ErrInvalidOption for a field that breaks its rule, and for a policy that would park an unpartitioned projection.
+// WithErrorPolicy sets what happens to events that handlers fail on. It applies to projections that have no policy of
+// their own (see projection.ErrorPolicied) and that WithErrorPolicyFor does not name. Defaults to the zero value, which
+// retries forever. Run returns an error that wraps ErrInvalidOption if a field breaks its rule, or if the policy would
+// park an unpartitioned projection.
 func WithErrorPolicy(p projection.ErrorPolicy) Option {
 	return func(c *config) { c.errorPolicy = &p }
 }
 
-// WithErrorPolicyFor sets what becomes of events that the handler of one projection fails on, whatever policy the projection has of its
-// own. Of several for one projection the last counts. Run returns an error wrapping ErrInvalidOption if it is given no projection with that
-// name, for a field that breaks its rule, and for a policy that would park an unpartitioned projection.
+// WithErrorPolicyFor sets what happens to events that the handler of one projection fails on. It takes precedence over
+// the projection's own policy. If it is given several times for one projection, the last one applies. Run returns an
+// error that wraps ErrInvalidOption if no projection has that name, if a field breaks its rule, or if the policy would
+// park an unpartitioned projection.
 func WithErrorPolicyFor(projectionName string, p projection.ErrorPolicy) Option {
 	return func(c *config) {
 		if c.errorPolicies == nil {
@@ -163,72 +158,75 @@ func WithErrorPolicyFor(projectionName string, p projection.ErrorPolicy) Option 
 	}
 }
 
-// WithFailureHook sets a function that is told of each failed attempt at an event, as for Sentry. It is called outside the transaction, one
-// call at a time, and never delays handling: at most 128 failures wait for it, and others are not told to it, which the metric
-// failure_hook_dropped_total counts. A panic of it is logged. The context ends when the worker has ended and a second has passed, or an eighth of the shutdown timeout if that
-// is less; a call that does not return then is not waited for. Conflicts, lost connections and stops are no failures of an event, and are not told. A failure that
-// leads to an outcome is told after that was committed, and may be told twice after a crash. Defaults to nil, which tells nobody.
+// WithFailureHook sets a function that is called for each failed attempt at an event, for example to report it to
+// Sentry. Defaults to nil, which calls nothing. The worker calls it outside the transaction, one call at a time. It
+// never delays handling: at most 128 failures wait for it, and the metric failure_hook_dropped_total counts failures
+// beyond that, which are dropped.
+//
+// Conflicts, lost connections and stops are not failures of an event, so the hook is not called for them. If a failure
+// leads to an outcome, the hook is called after the outcome was committed; after a crash it may be called twice for it.
+//
+// A panic of the hook is logged. Its context ends one second after the worker has ended, or after an eighth of the
+// shutdown timeout if that is less. The worker does not wait for a call that takes longer.
 func WithFailureHook(hook func(context.Context, projection.Failure)) Option {
 	return func(c *config) { c.failureHook = hook }
 }
 
-// WithProgress sets a function that RunUntilCaughtUp tells how far it is: once a second while it runs, one call at a time, and never after it has returned. The report is
-// that of this moment: Took is the time until now, and Position and CaughtUp of each projection are as the tables say. Where they cannot be read, Position stays as it was. A call that
-// has not returned when the projections have caught up delays RunUntilCaughtUp. A panic of it is logged. Run does not call it. Defaults to nil, which tells nobody.
+// WithProgress sets a function that RunUntilCaughtUp calls with its progress. Defaults to nil, which calls nothing. Run
+// does not call it. RunUntilCaughtUp calls it once a second, one call at a time, and never after it has returned. If a
+// call is still running when the projections have caught up, RunUntilCaughtUp waits for it. A panic of the function is
+// logged.
+//
+// The report describes the current moment. Took is the time so far. Position and CaughtUp of each projection are read
+// from the tables. If the tables cannot be read, Position keeps its last value.
 func WithProgress(progress func(context.Context, Report)) Option {
 	return func(c *config) { c.progress = progress }
 }
 
-// WithSynchronousCommit sets whether the commit of a batch waits for the disk.
-// Defaults to false, which is safe for what a handler writes through its
-// transaction: after a crash of the server the last batches may be missing,
-// read model and checkpoint together, and their events are handled again. Set
-// it where handlers have effects elsewhere that should be repeated as seldom
-// as possible.
+// WithSynchronousCommit sets whether the commit of a batch waits for the disk. Defaults to false, which is safe for
+// everything that a handler writes through its transaction. After a crash of the server, the last batches may be
+// missing, read model and checkpoint together, and their events are handled again. Set it if handlers have effects
+// elsewhere that should be repeated as rarely as possible.
 func WithSynchronousCommit(on bool) Option {
 	return func(c *config) { c.synchronousCommit = on }
 }
 
-// WithPollOnly makes the worker do without what needs a session of its own:
-// notifications and session locks. It is for connections through PgBouncer in
-// transaction mode. Everything is found by looking, and the dead by their
-// heartbeats, so changes take longer to notice.
+// WithPollOnly makes the worker work without a session of its own, and so without notifications and session locks. Use
+// it for connections through PgBouncer in transaction mode. The worker finds everything by polling, and finds dead
+// workers by their heartbeats only, so it notices changes later.
 func WithPollOnly() Option {
 	return func(c *config) { c.pollOnly = true }
 }
 
-// WithSchema sets the schema of the coordination tables. Defaults to the
-// connection's, which is the first of its search_path; so does an empty schema. It
-// must be the one that RunMigrations was given.
+// WithSchema sets the schema of the coordination tables. By default, and if schema is empty, it is the connection's,
+// which is the first of its search_path. It must be the schema that was given to RunMigrations.
 func WithSchema(schema string) Option {
 	return func(c *config) { c.schema = schema }
 }
 
-// WithHistory sets how many superseded generations, workers that are gone, and
-// failed events that were handled later are kept in the tables, of each; older
-// ones are deleted. Defaults to 100. It must be between 1 and 100000.
+// WithHistory sets how many superseded generations, departed workers, and failed events that were handled later stay in
+// the tables. The number applies to each kind separately. Older rows are deleted. Defaults to 100. It must be between 1
+// and 100000.
 func WithHistory(rows int) Option {
 	return func(c *config) { c.history = rows }
 }
 
-// WithWorkerName sets the name under which people see this worker, in tables
-// and logs. A worker that comes back under its name, as the pods of a StatefulSet
-// do, gets the partitions back that it had. Defaults to the host's name. In
-// Kubernetes that is the pod's name, except with hostNetwork or a hostname in the
-// pod's specification: then set it to metadata.name, by an environment variable of the
-// downward API. Containers that share a host's name show as several workers of one
-// name.
+// WithWorkerName sets the name under which people see this worker in tables and logs. Defaults to the host's name. It
+// must have between 1 and 255 bytes of valid UTF-8 without NUL. A worker that comes back under the same name, as the
+// pods of a StatefulSet do, gets its previous partitions back.
 //
-// Names need not be unique: ids tell workers apart, and the log and the reasons of
-// generations show the end of the id beside the name. If two workers have the same
-// name, either may get the other's partitions back. It must have between 1 and 255
-// bytes of valid UTF-8 without NUL.
+// In Kubernetes the host's name is the pod's name, unless the pod uses hostNetwork or its specification sets a hostname.
+// In these cases pass metadata.name, through an environment variable of the downward API. Containers that share a host's
+// name appear as several workers with one name.
+//
+// Names need not be unique, since workers are told apart by their ids. The log and the reasons of generations show the
+// end of the id beside the name. If two workers have the same name, either may get the other's partitions back.
 func WithWorkerName(name string) Option {
 	return func(c *config) { c.workerName = name }
 }
 
-// WithLogger sets the logger. Defaults to the default logger of slog, as it is when New is called. It must
-// not be nil; a logger with slog.DiscardHandler discards everything.
+// WithLogger sets the logger. Defaults to slog.Default() at the time of New. It must not be nil. To discard everything,
+// use a logger with slog.DiscardHandler.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) { c.logger = l }
 }
@@ -238,29 +236,31 @@ func WithMetricsEnabled(enabled bool) Option {
 	return func(c *config) { c.metricsEnabled = enabled }
 }
 
-// WithMetricsRegisterer sets where the metrics are registered. Orchestrators of
-// one process may share it. Defaults to a registry of the Orchestrator's own,
-// which MetricsHandler serves; so does nil. The library never uses the default
-// registerer by itself.
+// WithMetricsRegisterer sets where the metrics are registered. Orchestrators in one process may share it. By default,
+// and if r is nil, the Orchestrator has a registry of its own, which MetricsHandler serves. The library never uses
+// Prometheus' default registerer by itself.
 func WithMetricsRegisterer(r prometheus.Registerer) Option {
 	return func(c *config) { c.registerer = r }
 }
 
-// WithEarlierMetricNames has the metrics shown under the names of the earlier orchestrator too, such as
-// pupsourcing_orchestrator_events_processed_total, so that dashboards and alerts go on working while they are changed. By default only today's names are
-// shown. docs/metrics.md has both.
+// WithEarlierMetricNames also shows the metrics under the names of the earlier orchestrator, such as
+// pupsourcing_orchestrator_events_processed_total. Dashboards and alerts keep working while you change them. By default
+// only the current names are shown. docs/metrics.md lists both.
 func WithEarlierMetricNames() Option {
 	return func(c *config) { c.earlierMetricNames = true }
 }
 
-// WithTracerProvider has the worker make a span of each batch of a projection, of the kind consumer, which the handlers' contexts carry. It links to the sampled
-// spans that have appended the batch's events, if these were appended by a store with eventstore.WithTraceContext: to 64 at most, each once, and it counts the rest. docs/tracing.md
-// lists its attributes. Defaults to nil, which makes none and costs nothing. The application shuts the provider down.
+// WithTracerProvider makes the worker create a span for each batch of a projection. The span's kind is consumer, and the
+// contexts of the handlers carry it. Defaults to nil, which creates no spans and costs nothing.
+//
+// If a store with eventstore.WithTraceContext appended the batch's events, the span links to the sampled spans of those
+// appends. It has at most 64 links, each to a different span, and counts the rest. docs/tracing.md lists the attributes.
+// The application shuts the provider down.
 func WithTracerProvider(p trace.TracerProvider) Option {
 	return func(c *config) { c.tracerProvider = p }
 }
 
-// validate says which option is impossible, or which two are together.
+// validate returns an error for an impossible option, or for two that contradict each other.
 func (c *config) validate() error {
 	longest, option := c.longest()
 	for _, check := range []struct {
@@ -292,11 +292,10 @@ func (c *config) validate() error {
 	return nil
 }
 
-// longestDuration bounds every duration: what is longer is a mistake, and some
-// would be too long for the server.
+// longestDuration bounds every duration. A longer one is a mistake, and might be too long for the server.
 const longestDuration = 24 * time.Hour
 
-// longest is the longest of the durations, and the option that sets it.
+// longest returns the longest duration and the option that sets it.
 func (c *config) longest() (longest time.Duration, option string) {
 	for _, set := range []struct {
 		option string
@@ -319,7 +318,7 @@ func (c *config) longest() (longest time.Duration, option string) {
 // maxNameLength bounds names, in bytes.
 const maxNameLength = 255
 
-// validName says whether a name can be stored and shown.
+// validName reports whether a name can be stored and shown.
 func validName(name string) bool {
 	if name == "" || len(name) > maxNameLength || !utf8.ValidString(name) {
 		return false
@@ -332,7 +331,6 @@ func validName(name string) bool {
 	return true
 }
 
-// minimumConnections is what a worker needs of its pool: one for a batch, one
-// for reading, one for the horizon, a generation change, or a handler that uses
-// the pool.
+// minimumConnections is how many connections a worker needs from its pool: one for a batch, one for reading, and one for
+// the horizon, a generation change, or a handler that uses the pool.
 const minimumConnections = 3

@@ -38,13 +38,11 @@ type Orchestrator struct {
 	hintsLogged atomic.Int64                  // when a failure to look who waits elsewhere was
 }
 
-// New makes a worker of the replica set with that name. Workers of the same
-// name and database share the work; each replica set scales by itself. The name
-// must have between 1 and 255 bytes. New does not touch the database.
+// New makes a worker of the named replica set. Workers that share a name and a database share the work. Each replica set
+// scales by itself. The name must have between 1 and 255 bytes. New does not touch the database.
 //
-// The pool is used for reading, for batches and for generation changes, and must
-// allow at least 3 connections. Beside it a worker opens one connection of its
-// own for coordination (see WithPollOnly).
+// The worker uses the pool for reading, for batches and for generation changes. The pool must allow at least 3
+// connections. The worker also opens one connection of its own for coordination (see WithPollOnly).
 func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, options ...Option) (*Orchestrator, error) {
 	switch {
 	case db == nil:
@@ -76,21 +74,19 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 	return o, nil
 }
 
-// RunMigrations creates the coordination tables, or brings them to the
-// library's version. It may be called by any number of processes at once, and
-// again. It looks at two options: WithSchema, whose schema is created if it does not
-// exist, and WithLogger, since each migration is logged at Info.
+// RunMigrations creates the coordination tables, or updates them to the library's version. Any number of processes may
+// call it at once, and it can be repeated. It uses two options. WithSchema names the schema, which RunMigrations creates
+// if it does not exist. WithLogger sets the logger, which gets a line at Info for each migration.
 //
-// It waits indefinitely for locks that other sessions hold, on the tables or to
-// migrate. RunMigrationsContext bounds that, or a lock_timeout of the pool's
-// connections, as in postgres://…?lock_timeout=10s. A statement_timeout does not end it.
+// It waits indefinitely for locks that other sessions hold, on the tables or for their own migrations. To bound the
+// wait, use RunMigrationsContext, or set lock_timeout on the pool's connections, as in postgres://…?lock_timeout=10s. A
+// statement_timeout has no effect on it.
 func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 	return RunMigrationsContext(context.Background(), db, options...)
 }
 
-// RunMigrationsContext is RunMigrations with a context. When ctx ends before it is done, it
-// returns an error that wraps ctx.Err(). Each migration is applied as a whole or not at all,
-// and a later call carries on from there. ctx must not be nil.
+// RunMigrationsContext is RunMigrations with a context. If ctx ends first, it returns an error that wraps ctx.Err().
+// Each migration is applied completely or not at all, and a later call continues from there. ctx must not be nil.
 func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, options ...Option) error {
 	switch {
 	case ctx == nil:
@@ -111,23 +107,21 @@ func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, options ...Opti
 	return nil
 }
 
-// Run joins the replica set and handles events until ctx ends; it returns nil
-// then, after this worker has left: batches in flight are finished or cancelled,
-// checkpoints kept, the others told. It returns an error wrapping ErrNotStopped
-// if that took longer than the shutdown timeout, and one wrapping ErrNeverReached
-// if it had tried to reach the database until then. ctx must not be nil.
+// Run joins the replica set and handles events until ctx ends. Then this worker leaves: batches in flight are finished
+// or cancelled, checkpoints are kept, and the other workers are told. Run then returns nil. It returns an error that
+// wraps ErrNotStopped if leaving took longer than the shutdown timeout, and one that wraps ErrNeverReached if it was
+// still trying to reach the database when ctx ended. ctx must not be nil.
 //
-// Before that it returns only if the configuration is impossible: projections
-// that cannot work, missing or outdated tables, a projection of another replica
-// set. Whatever else happens is retried and logged: a lost database, a handler
-// that fails or panics.
+// While ctx lasts, Run returns only if the configuration is impossible, for example because a projection cannot work or
+// belongs to another replica set, or because tables are missing or outdated. Run logs and retries all other failures,
+// such as a lost database or a handler that fails or panics.
 //
-// Run may be called again after it returned, which makes a new worker.
+// Run may be called again after it has returned. Each call makes a new worker.
 func (o *Orchestrator) Run(ctx context.Context, projections []projection.Projection) error {
 	return o.run(ctx, projections, nil)
 }
 
-// run is Run, for a call of RunUntilCaughtUp unless c is nil.
+// run implements Run, and RunUntilCaughtUp if c is not nil.
 func (o *Orchestrator) run(ctx context.Context, projections []projection.Projection, c *catchUp) (err error) {
 	if ctx == nil {
 		return fmt.Errorf("running replica set %q: ctx must not be nil", o.replicaSet)
@@ -179,10 +173,9 @@ func (o *Orchestrator) run(ctx context.Context, projections []projection.Project
 	return o.work(ctx, cfg, d)
 }
 
-// MetricsHandler serves the metrics in Prometheus' text format: those of the
-// Orchestrator's own registry, or of the given registerer if that can be
-// gathered from, as a *prometheus.Registry can. Otherwise, and with metrics
-// disabled, it answers 404.
+// MetricsHandler serves the metrics in Prometheus' text format. They come from the Orchestrator's own registry, or from
+// the registerer of WithMetricsRegisterer if it is a prometheus.Gatherer, as a *prometheus.Registry is. If it is not, or
+// if metrics are disabled, the handler answers 404.
 func (o *Orchestrator) MetricsHandler() http.Handler {
 	if o.gatherer == nil {
 		return http.NotFoundHandler()
@@ -190,7 +183,7 @@ func (o *Orchestrator) MetricsHandler() http.Handler {
 	return metrics.Handler(o.gatherer)
 }
 
-// registerMetrics registers the metrics where the options say.
+// registerMetrics registers the metrics with the registerer from the options.
 func (o *Orchestrator) registerMetrics() error {
 	if !o.config.metricsEnabled {
 		return nil
@@ -208,7 +201,7 @@ func (o *Orchestrator) registerMetrics() error {
 	return nil
 }
 
-// abridged is a text short enough for a message.
+// abridged shortens a text for a message.
 func abridged(text string) string {
 	const most = 40
 	if len(text) <= most {

@@ -12,10 +12,11 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// Several policies may be given for a projection: by an option that names it, by the projection itself, by an option for all, and the default. Here it is
-// chosen which one applies, before the worker starts. What a policy is stands in projection/errorpolicy.go, and what follows from it in internal/handling.
+// A projection may have several policies: from an option that names it, from the projection itself, from an option for
+// all projections, and the default. This file chooses the one that applies, before the worker starts.
+// projection/errorpolicy.go defines policies, and internal/handling applies them.
 
-// policySource says where a projection's policy comes from, for logs and errors.
+// policySource is where a projection's policy comes from, for logs and errors.
 type policySource string
 
 const (

@@ -6,8 +6,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/waiting"
 )
 
-// presence is whether a call of Run counts as one that runs its projections, or is about to, for those who wait in this process. While the worker is drained
-// it does not, so that a wait for what nobody else runs fails.
+// presence tells the waits of this process whether a call of Run runs its projections or is about to. While the worker
+// is drained it does not count, so a wait fails if no other worker runs the projection.
 type presence struct {
 	waits *waiting.Hub
 	names []string // of the projections
@@ -17,14 +17,14 @@ type presence struct {
 	over  bool   // Run has returned
 }
 
-// newPresence begins to count.
+// newPresence returns a presence that counts.
 func newPresence(waits *waiting.Hub, names []string) *presence {
 	p := &presence{waits: waits, names: names}
 	p.drained(false)
 	return p
 }
 
-// drained takes note of whether somebody has drained the worker.
+// drained records whether somebody has drained the worker.
 func (p *presence) drained(is bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -38,7 +38,7 @@ func (p *presence) drained(is bool) {
 	}
 }
 
-// end ends the count.
+// end makes the presence stop counting.
 func (p *presence) end() {
 	p.drained(true)
 	p.mu.Lock()

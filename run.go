@@ -11,8 +11,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// work keeps a worker running until ctx ends. A worker ends before only if its
-// supervisor panicked; another takes its place.
+// work keeps a worker running until ctx ends. A worker ends earlier only if its supervisor panicked. Another one then
+// takes its place.
 func (o *Orchestrator) work(ctx context.Context, cfg actors.Config, d described) error {
 	log := cfg.Logger
 	log.InfoContext(ctx, "joining the replica set", "projections", cfg.Membership.Projections, "version", cfg.Membership.Version)
@@ -38,7 +38,8 @@ func (o *Orchestrator) work(ctx context.Context, cfg actors.Config, d described)
 	}
 }
 
-// warnOfFewConnections warns where the pool does not allow all batches of a worker with several partitions at once.
+// warnOfFewConnections logs a warning if the pool has too few connections for all batches of a worker with several
+// partitions.
 func (o *Orchestrator) warnOfFewConnections(ctx context.Context, cfg actors.Config) {
 	connections := o.db.Config().MaxConns
 	if atOnce, most := actors.BatchesAtOnce(connections), mostBatches(cfg.Membership); atOnce < most && cfg.Membership.Partitions > 1 {
@@ -47,14 +48,14 @@ func (o *Orchestrator) warnOfFewConnections(ctx context.Context, cfg actors.Conf
 	}
 }
 
-// mostBatches is how many batches a worker could handle at once, had it the
-// connections: one for each partition of each projection.
+// mostBatches is how many batches a worker could handle at once with enough connections: one per partition of each
+// projection.
 func mostBatches(m pgcoord.Membership) int {
 	whole := len(m.Unpartitioned)
 	return (len(m.Projections)-whole)*m.Partitions + whole
 }
 
-// leave asks the worker to go and waits for it: first softly, then hard.
+// leave asks the worker to leave and waits for it. If that takes too long, it stops the worker.
 func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
 	cfg.Logger.Info("leaving the replica set")
 	o.health.member.Enter(health.Leaving)
@@ -85,12 +86,11 @@ func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
 	return fmt.Errorf("leaving replica set %q: %w: after %s handlers were still running: %s", o.replicaSet, ErrNotStopped, soft, strings.Join(busy, "; "))
 }
 
-// hardStop is how long the worker has at most to end without a goodbye, at the
-// end of the shutdown timeout.
+// hardStop is the most time that a worker has to end without recording its departure. It is the end of the shutdown
+// timeout.
 const hardStop = 500 * time.Millisecond
 
-// shutdown divides the shutdown timeout: for a worker that leaves in good order,
-// and for one that is stopped since it has not.
+// shutdown divides the shutdown timeout into the time to leave in good order and the time to stop if that fails.
 func (c *config) shutdown() (soft, hard time.Duration) {
 	hard = min(hardStop, c.shutdownTimeout/4)
 	return c.shutdownTimeout - hard, hard

@@ -19,17 +19,19 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// WaitFor waits until the projection has handled every event up to and including the position, of all aggregates. It needs no Run: the projection may be
-// run by any process, in any replica set of the same events table. When it returns nil, a read that begins afterwards on the primary shows what the handlers
-// have written. Events that an error policy has skipped or put aside count as handled, but for the event at the position itself.
+// WaitFor waits until the projection has handled every event up to and including the position, of all aggregates. It
+// does not need Run: any process may run the projection, in any replica set on the same events table. A read that begins
+// on the primary after WaitFor has returned nil sees what the handlers have written. Events that an error policy skipped
+// or parked count as handled, except the event at the position itself.
 //
-// It returns at once with an error that wraps ErrNotRunning, ErrProjectionPaused, ErrProjectionStopped, ErrProjectionReplaced or ErrAggregateParked if the position will not be
-// reached before a person, or a worker that starts, does something about it. When ctx ends, it returns an error that wraps ctx.Err() and says how
-// far the projection is. Until then it goes on, also while the database is not reached and while a rebuild has set the projection back. A position that no event
-// has yet is waited for as well, so ctx should have a deadline.
+// WaitFor returns an error at once if the position cannot be reached until a person acts or a worker starts. The error
+// wraps ErrNotRunning, ErrProjectionPaused, ErrProjectionStopped, ErrProjectionReplaced or ErrAggregateParked. When ctx
+// ends, WaitFor returns an error that wraps ctx.Err() and says how far the projection is. Until then it keeps waiting,
+// even while the database cannot be reached or a rebuild has moved the projection back. It also waits for a position
+// that no event has yet, so give ctx a deadline.
 //
-// All waits of a process on one pool share one connection, and one statement for each look at the checkpoints. Do not wait within a transaction: others may need its
-// connection, and the projection does not see its events before it commits.
+// All waits of a process on one pool share one connection, and one statement per look at the checkpoints. Do not wait
+// within a transaction. Other waits may need its connection, and the projection cannot see its events before it commits.
 func (o *Orchestrator) WaitFor(ctx context.Context, projection string, position int64) error {
 	err := o.wait(ctx, waiting.Wait{Projection: projection, Position: position})
 	if err != nil {
@@ -38,9 +40,10 @@ func (o *Orchestrator) WaitFor(ctx context.Context, projection string, position 
 	return nil
 }
 
-// WaitForAppend is WaitFor for the events that were appended: it waits until the projection has handled these, and does not wait for other aggregates, but for
-// those that have a slot with this one. It fails with ErrAggregateParked if the aggregate is parked for the projection, unless it was parked for a later event. r is what
-// Append has returned. Wait after the transaction was committed.
+// WaitForAppend waits until the projection has handled the appended events. r is the result of Append. Call it after the
+// transaction has committed. Unlike WaitFor it does not wait for other aggregates, except those that share a slot with
+// this one. It returns an error that wraps ErrAggregateParked if the aggregate is parked for the projection, unless it
+// was parked for a later event. Otherwise it is like WaitFor.
 func (o *Orchestrator) WaitForAppend(ctx context.Context, projection string, r es.AppendResult) error {
 	w, err := waitOf(projection, r)
 	if err == nil {
@@ -52,7 +55,7 @@ func (o *Orchestrator) WaitForAppend(ctx context.Context, projection string, r e
 	return nil
 }
 
-// waitOf is what to wait for after an append.
+// waitOf returns the wait for an append.
 func waitOf(projection string, r es.AppendResult) (waiting.Wait, error) {
 	if len(r.Events) == 0 {
 		return waiting.Wait{}, errors.New("the result has no events: it must be what Append has returned")
@@ -94,7 +97,7 @@ func (o *Orchestrator) wait(ctx context.Context, w waiting.Wait) error {
 	return err
 }
 
-// waitPlace is where the waits of a process are one: all that use a pool, with the same tables.
+// waitPlace is the key under which the waits of a process are shared: those that use one pool and the same tables.
 type waitPlace struct {
 	pool           *pgxpool.Pool
 	schema, events string
@@ -113,7 +116,7 @@ func mayPass(err error) bool {
 	return !errors.Is(err, puddle.ErrClosedPool) && !dbguard.HidesRows(err) && dbguard.MayPass(err, configurationFaults...)
 }
 
-// lookForWaits answers a question of those who wait.
+// lookForWaits answers the waiters' question.
 func (o *Orchestrator) lookForWaits(ctx context.Context, q waiting.Question) (waiting.Answer, error) {
 	store, err := o.waitStore(ctx)
 	var answer waiting.Answer
@@ -130,7 +133,7 @@ func (o *Orchestrator) lookForWaits(ctx context.Context, q waiting.Question) (wa
 	return answer, err
 }
 
-// waitStore finds the tables, once.
+// waitStore resolves the tables on the first call.
 func (o *Orchestrator) waitStore(ctx context.Context) (*pgcoord.Store, error) {
 	if store := o.waits.Load(); store != nil {
 		return store, nil
@@ -150,7 +153,7 @@ func (o *Orchestrator) waitStore(ctx context.Context) (*pgcoord.Store, error) {
 	return store, err
 }
 
-// askToFlush asks the workers to write down how far they are. Without it they do so within a second.
+// askToFlush asks the workers to store their positions now. Otherwise they do so within a second.
 func (o *Orchestrator) askToFlush(ctx context.Context, projection string, standing waiting.Standing) {
 	store := o.waits.Load()
 	if store == nil || standing.ReplicaSet == "" {
@@ -168,7 +171,7 @@ func (o *Orchestrator) askToFlush(ctx context.Context, projection string, standi
 // hintPatience is how long a look at orchestrator_waits waits for a lock.
 const hintPatience = 100 * time.Millisecond
 
-// waitedElsewhere says which of the projections somebody waits for in another process. The workers of this one get no notifications.
+// waitedElsewhere returns the projections that another process waits for. It is for workers that get no notifications.
 func (o *Orchestrator) waitedElsewhere(ctx context.Context, projections []string) (waited []string, err error) {
 	store, err := o.waitStore(ctx)
 	if err == nil {
@@ -188,7 +191,7 @@ func (o *Orchestrator) waitedElsewhere(ctx context.Context, projections []string
 	return waited, err
 }
 
-// whyWaitFailed says who paused the projection, or what the event failed with. It is an aid.
+// whyWaitFailed says who paused the projection, or why the event failed. If that cannot be read, it says nothing.
 func (o *Orchestrator) whyWaitFailed(ctx context.Context, w waiting.Wait, failure error) string {
 	store := o.waits.Load()
 	if store == nil {
@@ -201,7 +204,7 @@ func (o *Orchestrator) whyWaitFailed(ctx context.Context, w waiting.Wait, failur
 	return why
 }
 
-// logWaiting logs that those who wait learn nothing, once a minute.
+// logWaiting logs, at most once a minute, that the waits cannot read the tables.
 func (o *Orchestrator) logWaiting(ctx context.Context, err error) {
 	if mayPass(err) && onceAMinute(&o.waitsLogged) {
 		o.config.logger.WarnContext(ctx, "the checkpoints cannot be looked at; those who wait for a projection wait on, and it is tried again",
@@ -209,7 +212,7 @@ func (o *Orchestrator) logWaiting(ctx context.Context, err error) {
 	}
 }
 
-// onceAMinute says whether a minute has passed since it did so last.
+// onceAMinute returns true at most once a minute.
 func onceAMinute(said *atomic.Int64) bool {
 	now, last := time.Now().UnixNano(), said.Load()
 	return (last == 0 || now-last >= int64(time.Minute)) && said.CompareAndSwap(last, now)

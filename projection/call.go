@@ -14,14 +14,16 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
-// The manual runner calls handlers here, on a goroutine of its own for each batch, and gives up one that does not return after its context has ended.
+// This file calls the handlers of the manual runner, on one goroutine per batch. If a handler does not return after its
+// context has ended, the runner abandons it.
 
 const (
 	// handlerGrace is how long a handler may go on after its context has ended.
 	handlerGrace = 10 * time.Second
-	// hangAfter is how long a handler may run before it is logged, and how often it is logged from then on.
+	// hangAfter is how long a handler may run before it is logged, and how often it is logged after that.
 	hangAfter = 10 * time.Second
-	// lastWait is how long a handler has to return after its connection was closed. farewell bounds ending its backend, which may take another connection.
+	// lastWait is how long a handler has to return after its connection was closed. farewell bounds the attempt to end
+	// its backend, which may need another connection.
 	lastWait, farewell = 50 * time.Millisecond, 2 * time.Second
 )
 
@@ -39,8 +41,8 @@ type call struct {
 	err     error
 }
 
-// call has the handlers called. It returns an error wrapping ErrHandlerRunning if they have not returned within the grace after ctx has ended: what
-// they did is rolled back, and the connection is theirs.
+// call runs the handlers. If they have not returned within the grace period after ctx has ended, it returns an error
+// that wraps ErrHandlerRunning. Their work is then rolled back, and they keep the connection.
 func (r *runner) call(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, events []es.PersistedEvent) (handled int, err error) {
 	c := &call{events: events, began: time.Now(), done: make(chan struct{})}
 	go func() {
@@ -71,7 +73,7 @@ func (r *runner) call(ctx context.Context, conn *pgxpool.Conn, tx pgx.Tx, events
 		ErrHandlerRunning, event.GlobalPosition, event.EventID, event.EventType, time.Since(c.began).Round(time.Millisecond))
 }
 
-// event is the one that is being handled.
+// event returns the event that is being handled.
 func (c *call) event() es.PersistedEvent {
 	if len(c.events) == 0 {
 		return es.PersistedEvent{}
@@ -79,7 +81,8 @@ func (c *call) event() es.PersistedEvent {
 	return c.events[c.at.Load()]
 }
 
-// returns waits for the handlers. It is false if they have not returned within the grace after ctx has ended.
+// returns waits for the handlers. It returns false if they have not returned within the grace period after ctx has
+// ended.
 func (r *runner) returns(ctx context.Context, c *call) bool {
 	slow := time.NewTicker(hangAfter)
 	defer slow.Stop()

@@ -13,7 +13,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// checkpoints are a processor's rows in the checkpoints table of pupsourcing.
+// checkpoints are a processor's rows in the checkpoints table, which has pupsourcing's form.
 type checkpoints struct {
 	projection string
 	partition  slot.Partition
@@ -111,9 +111,9 @@ func (c checkpoints) read(ctx context.Context, db querier) ([]manual.Piece, erro
 	return own, nil
 }
 
-// arrange makes the rows that the partition is run with, see plan. A processor of another number of partitions waits for
-// its own batch and then finds its rows gone. mayChange says whether rows may be made that
-// are not there, and those of another number be replaced. replaced are those that were.
+// arrange creates the rows that the partition needs, see plan. A processor of another number of partitions finishes its
+// batch and then finds its rows gone. mayChange says whether arrange may create missing rows and replace those of
+// another number. It returns the names of the rows that it replaced.
 func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange bool) (own []manual.Piece, replaced []string, err error) {
 	if !mayChange {
 		if _, err := c.read(ctx, db); err != nil {
@@ -149,10 +149,10 @@ func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange boo
 	return l.Own, l.Drop, nil
 }
 
-// errRowsChanged says that rows were made or deleted since they were read.
+// errRowsChanged means that rows were created or deleted since they were read.
 var errRowsChanged = errors.New("somebody has made or deleted checkpoints of the projection meanwhile")
 
-// rearrange locks the rows that are to be changed, looks at them again, and changes them.
+// rearrange locks the rows that must change, reads them again, and changes them.
 func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row, change bool) (manual.Layout, error) {
 	locked := map[string]bool{}
 	var names []string
@@ -191,7 +191,7 @@ func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row
 	return l, tx.Commit(ctx)
 }
 
-// apply deletes and inserts what the layout says.
+// apply deletes and inserts rows according to the layout.
 func (c checkpoints) apply(ctx context.Context, tx pgx.Tx, l manual.Layout) error {
 	if len(l.Drop) > 0 {
 		if _, err := tx.Exec(ctx, c.deleteSQL, l.Drop); err != nil {
@@ -210,7 +210,7 @@ func (c checkpoints) apply(ctx context.Context, tx pgx.Tx, l manual.Layout) erro
 	return nil
 }
 
-// locks are the statements that lock the rows below upTo, where they are believed to be.
+// locks returns the statements that lock the rows below upTo, provided that they have the expected positions.
 func (c checkpoints) locks(own []manual.Piece, upTo int64) []batchtx.Statement {
 	var statements []batchtx.Statement
 	for _, p := range own {
@@ -221,7 +221,7 @@ func (c checkpoints) locks(own []manual.Piece, upTo int64) []batchtx.Statement {
 	return statements
 }
 
-// advances are the statements that advance these rows.
+// advances returns the statements that advance these rows.
 func (c checkpoints) advances(own []manual.Piece, upTo int64) []batchtx.Statement {
 	var statements []batchtx.Statement
 	for _, p := range own {

@@ -23,42 +23,42 @@ const (
 	defaultPollInterval = 100 * time.Millisecond
 )
 
-// ProcessorConfig says what a PostgresProcessor runs. Fields without a default
-// are required.
+// ProcessorConfig configures a PostgresProcessor. Fields without a default are required.
 type ProcessorConfig struct {
-	// DB has the events, the checkpoints and what the projection writes. A
-	// processor uses one connection at a time.
+	// DB is the database with the events, the checkpoints and the projection's own tables. A processor uses one
+	// connection at a time.
 	DB *pgxpool.Pool
 	// EventStore names the tables.
 	EventStore *eventstore.Store
 	// Projection handles the events.
 	Projection Projection
-	// BatchSize is the most events handled in one transaction. Defaults to 100.
+	// BatchSize is the maximum number of events handled in one transaction. Defaults to 100.
 	BatchSize int
-	// PartitionKey says which of the partitions this processor handles: 0 to
-	// TotalPartitions-1. Defaults to 0.
+	// PartitionKey selects the partition that this processor handles, from 0 to TotalPartitions-1. Defaults to 0.
 	PartitionKey int
-	// TotalPartitions is the number of partitions that the aggregates are divided
-	// into. Defaults to 1. It must be 1 for an UnpartitionedProjection.
+	// TotalPartitions is the number of partitions that share the aggregates. Defaults to 1. It must be 1 for an
+	// UnpartitionedProjection.
 	TotalPartitions int
-	// PollInterval is how long to wait for new events at the end of the stream.
-	// Defaults to 100ms.
+	// PollInterval is how long the processor waits for new events at the end of the stream. Defaults to 100ms.
 	PollInterval time.Duration
-	// ErrorPolicy says what follows when an event has failed. Nil means the projection's own, see ErrorPolicied. If it has none either, Run returns an
-	// error at the first failed attempt. What becomes of events is kept in the tables EventStore.DeadLettersTable and
-	// EventStore.ParkedAggregatesTable, which eventstore.RunMigrations makes. docs/errors.md says what a person does with them. The backoff defaults to
-	// 100ms at first and 30s later.
+	// ErrorPolicy says what happens after an event has failed. Nil means the projection's own policy (see
+	// ErrorPolicied). If the projection has none, Run returns an error at the first failed attempt. The backoff defaults
+	// to 100ms for the first delay and 30s for the longest.
+	//
+	// Outcomes are stored in the tables EventStore.DeadLettersTable and EventStore.ParkedAggregatesTable, which
+	// eventstore.RunMigrations creates. docs/errors.md explains what to do with them.
 	ErrorPolicy *ErrorPolicy
-	// FailureHook is told of each failed attempt, and of the outcome once that is committed. It is called outside the transaction, by one goroutine. If
-	// it is slow, failures are dropped: handling never waits for it.
+	// FailureHook is called for each failed attempt, and for the outcome after it was committed. One goroutine calls it,
+	// outside the transaction. If it is slow, failures are dropped, since handling never waits for it.
 	FailureHook func(context.Context, Failure)
-	// TracerProvider makes a span of each batch, as orchestrator.WithTracerProvider does. Defaults to nil, which makes none.
+	// TracerProvider creates a span for each batch, as orchestrator.WithTracerProvider does. Defaults to nil, which
+	// creates none.
 	TracerProvider trace.TracerProvider
 	// Logger defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// withDefaults fills in what was left out.
+// withDefaults sets the defaults of fields that are not set.
 func (c ProcessorConfig) withDefaults() ProcessorConfig {
 	if c.BatchSize == 0 {
 		c.BatchSize = defaultBatchSize
@@ -98,13 +98,13 @@ func (c ProcessorConfig) describe() (d handling.Description, policied bool, err 
 	return d, policied, err
 }
 
-// retryFirst and retryMax are the delays of a policy that says nothing of them: those of the orchestrator.
+// retryFirst and retryMax are the delays of a policy that does not set them. They equal the orchestrator's.
 const (
 	retryFirst = 100 * time.Millisecond
 	retryMax   = 30 * time.Second
 )
 
-// policy is the error policy that applies.
+// policy returns the error policy that applies.
 func (c ProcessorConfig) policy(d handling.Description) (p handling.Policy, policied bool, err error) {
 	var set ErrorPolicy
 	source := "ErrorPolicy is invalid"
@@ -129,7 +129,7 @@ func (c ProcessorConfig) policy(d handling.Description) (p handling.Policy, poli
 	return p, true, nil
 }
 
-// validate returns an error for the first field but Projection that breaks its rule.
+// validate returns an error for the first field that breaks its rule, Projection excepted.
 func (c ProcessorConfig) validate() error {
 	switch {
 	case c.DB == nil:

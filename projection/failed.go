@@ -11,12 +11,13 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
-// What follows a batch of the manual runner that was not committed is decided here. If an event has failed, failing.go performs what the error policy says of it.
+// This file decides what happens after a batch of the manual runner was not committed. If an event has failed,
+// failing.go applies the error policy.
 
-// noPolicy says what follows when an event has failed where no error policy is set: Run ends.
+// noPolicy applies if no error policy is set: Run ends at the first failed event.
 var noPolicy = handling.Policy{Attempts: 1, Then: handling.Stop, MaxParked: handling.DefaultMaxParked, MaxParkedEvents: handling.DefaultMaxParked}
 
-// rolledBack rolls back and decides what follows an error of a handler. The error is that of ctx.
+// rolledBack rolls back and decides what happens after a handler's error. It returns an error only if ctx has ended.
 func (r *runner) rolledBack(ctx context.Context, tx *batchtx.Tx, events []es.PersistedEvent, handled int, took time.Duration, err error) (handling.Decision, error) {
 	conflict, cause := tx.Conflict(), tx.Last()
 	lost := tx.Abort(ctx)
@@ -29,7 +30,7 @@ func (r *runner) rolledBack(ctx context.Context, tx *batchtx.Tx, events []es.Per
 	}), nil
 }
 
-// decide decides what follows a batch that was not committed.
+// decide decides what happens after a batch was not committed.
 func (r *runner) decide(ctx context.Context, events []es.PersistedEvent, f handling.Failure) handling.Decision {
 	f.Events, f.Idle = len(events), r.idle
 	if len(events) > 0 {
@@ -45,8 +46,8 @@ func (r *runner) decide(ctx context.Context, events []es.PersistedEvent, f handl
 	return d
 }
 
-// repeated is the error after which the batch is handled again. It ends Run if the role has lost a right, or a table is not there any
-// more.
+// repeated is the error after which the batch is handled again. It ends Run if the role has lost a right, or if a table
+// no longer exists.
 func repeated(events []es.PersistedEvent, d handling.Decision) error {
 	switch {
 	case d.Verdict == handling.Database && dbfault.IsConfiguration(d.Err):

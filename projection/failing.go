@@ -24,10 +24,11 @@ type failing struct {
 	last     *Failure             // the latest failure, for the hook
 }
 
-// errAgain says that the stream is to be read again from the checkpoint, after what was done about an event, and not before runner.retryAt.
+// errAgain means that an event was dealt with, and that the stream must be read again from the checkpoint, not before
+// runner.retryAt.
 var errAgain = errors.New("the events are read again")
 
-// eventFailed arranges for the event to be tried again, or for its outcome.
+// eventFailed schedules a retry of the event, or its outcome.
 func (r *runner) eventFailed(ctx context.Context, event es.PersistedEvent, d handling.Decision) {
 	f, now := &r.failing, time.Now()
 	if f.event.GlobalPosition != event.GlobalPosition {
@@ -49,7 +50,8 @@ func (r *runner) eventFailed(ctx context.Context, event es.PersistedEvent, d han
 	}
 }
 
-// recordAttempt records a failed attempt in the table, and takes over its count of them. That is an aid: without it, the event is tried again as well.
+// recordAttempt records a failed attempt in the table, and takes the count from there. If that fails, the event is
+// retried all the same.
 func (r *runner) recordAttempt(ctx context.Context) {
 	if r.letters == nil {
 		return
@@ -65,7 +67,7 @@ func (r *runner) recordAttempt(ctx context.Context) {
 	f.attempts = max(f.attempts, attempts)
 }
 
-// failureOf is what the hook is told of a failed attempt.
+// failureOf returns the failure that is passed to the hook.
 func (r *runner) failureOf(d handling.Decision) *Failure {
 	return &Failure{
 		PartitionKey: r.partition.Key, TotalPartitions: r.partition.Total, Projection: r.name, Event: FailedEvent(r.failing.event), Attempt: r.failing.attempts,
@@ -94,13 +96,14 @@ func (r *runner) report(ctx context.Context, d handling.Decision) {
 	r.log.ErrorContext(ctx, "a handler failed; the partition waits for the event", append(attrs, "next_try", d.Delay)...)
 }
 
-// pending says whether the event that failed has an outcome that is still to be performed.
+// pending reports whether the failed event has an outcome that has not been performed yet.
 func (r *runner) pending() bool {
 	return r.failing.event.GlobalPosition != 0 && r.failing.outcome != handling.Retry
 }
 
-// perform does what the policy says of the event that failed, which is the next one. It is a transaction without handlers: what came before the event was
-// committed by itself. It returns errAgain once the projection can go on behind the event, and the error that Run ends with if it stops.
+// perform applies the policy to the failed event, which is the next one. It uses a transaction without handlers, since
+// the events before it were committed separately. It returns errAgain when the projection can continue after the event,
+// and the error that ends Run if the projection stops.
 func (r *runner) perform(ctx context.Context) error {
 	f := &r.failing
 	upTo, lockBelow := f.event.GlobalPosition, f.event.GlobalPosition
@@ -144,14 +147,14 @@ func (r *runner) perform(ctx context.Context) error {
 	return errAgain
 }
 
-// stopped concludes a stop, and returns the error that Run ends with.
+// stopped concludes a stop, and returns the error that ends Run.
 func (r *runner) stopped(ctx context.Context) error {
 	event, cause := r.failing.event, r.failing.err
 	r.conclude(ctx)
 	return r.stoppedAt(event, cause)
 }
 
-// conclude tells that the outcome of the event that failed was committed.
+// conclude reports that the outcome of the failed event was committed.
 func (r *runner) conclude(ctx context.Context) {
 	f := r.failing
 	attrs := []any{"position", f.event.GlobalPosition, "event_id", f.event.EventID, "attempts", f.attempts, "error", f.text}
@@ -169,7 +172,7 @@ func (r *runner) conclude(ctx context.Context) {
 	r.failing, r.failures = failing{}, r.failures.Committed(f.event.GlobalPosition)
 }
 
-// stopFull has the projection stop at the event: its aggregate is parked, and has as many letters as it may.
+// stopFull stops the projection at the event, whose aggregate is parked and has reached its limit of letters.
 func (r *runner) stopFull(event es.PersistedEvent) {
 	r.failing = failing{event: handling.FailedEventOf(event), text: handling.TooManyLetters, err: errors.New(handling.TooManyLetters), outcome: handling.Stop}
 }
@@ -184,8 +187,8 @@ func (r *runner) write(ctx context.Context, upTo, lockBelow int64, statements []
 	return r.commit(ctx, b, upTo, statements)
 }
 
-// waitToRetry waits until the next attempt. It looks at the checkpoint now and then: a person may skip the event or begin a rebuild, which must not
-// have to wait for it.
+// waitToRetry waits until the next attempt. It reads the checkpoint from time to time, because a person may skip the
+// event or begin a rebuild, and must not wait for the retry.
 func (r *runner) waitToRetry(ctx context.Context) error {
 	for ctx.Err() == nil {
 		left := time.Until(r.retryAt)
@@ -209,7 +212,7 @@ func (r *runner) waitToRetry(ctx context.Context) error {
 	return nil
 }
 
-// publicError is an error as users know it.
+// publicError converts an error to its public form.
 func publicError(err error) error {
 	if panicked, ok := errors.AsType[*handling.PanicError](err); ok {
 		return (*PanicError)(panicked)
@@ -217,7 +220,7 @@ func publicError(err error) error {
 	return err
 }
 
-// stoppedAt is the error that an event ends Run with.
+// stoppedAt returns the error with which an event ends Run.
 func (r *runner) stoppedAt(event handling.FailedEvent, err error) error {
 	return &StoppedError{Projection: r.name, Position: event.GlobalPosition, EventID: event.EventID, EventType: event.EventType, Err: publicError(err)}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// Failure is a failed attempt at an event, as orchestrator.WithFailureHook and ProcessorConfig.FailureHook are told of it.
+// Failure describes a failed attempt at an event, for orchestrator.WithFailureHook and ProcessorConfig.FailureHook.
 type Failure struct {
 	// ReplicaSet, Worker, Generation, PartitionKey and TotalPartitions say where the handler was called: see [Delivery]. The first three are zero
 	// under the manual runner.
@@ -19,14 +19,14 @@ type Failure struct {
 	Projection string
 	// Event is the event that failed.
 	Event FailedEvent
-	// Attempt counts the failed attempts at the event in a row, this one included, over restarts.
+	// Attempt counts the consecutive failed attempts at the event, including this one. The count survives restarts.
 	Attempt int
 	// Class is the kind of failure.
 	Class Class
-	// Retry says that the event is handled again, after Delay. Otherwise Outcome says what has become of it.
+	// Retry is true if the event will be handled again, after Delay. Otherwise Outcome says what happened to it.
 	Retry bool
 	Delay time.Duration
-	// Outcome is what has become of the event: it is in the tables. Meaningless if Retry is set.
+	// Outcome is what happened to the event, as stored in the tables. It has no meaning if Retry is set.
 	Outcome Outcome
 	// Err is the handler's error: a [*PanicError] if it panicked.
 	Err error

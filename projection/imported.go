@@ -23,7 +23,8 @@ SELECT c.replica_set FROM %[1]s.orchestrator_checkpoints AS c
 WHERE c.projection = $1 AND c.events_table = $2 AND EXISTS (SELECT FROM %[1]s.orchestrator_operations AS o WHERE o.projection = $1 AND o.kind = 'import')
 LIMIT 1`
 
-// refuseImported is ErrProjectionImported if the projection has no row here, and a replica set has its checkpoints by an import.
+// refuseImported returns ErrProjectionImported if the projection has no row here, and a replica set has imported its
+// checkpoints.
 func (r *runner) refuseImported(ctx context.Context) error {
 	rows, err := r.rows.rows(ctx, r.db)
 	if err != nil {

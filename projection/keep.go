@@ -9,9 +9,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// keep looks after the checkpoint about once a second: it writes how far the stream was looked through, looks whether
-// somebody has moved the rows, and joins rows that have met. So a partition without events does not stay behind the others, and
-// a checkpoint that is moved above the sequence is noticed.
+// keep maintains the checkpoint about once a second. It stores how far the stream was read, checks whether somebody has
+// moved the rows, and joins rows that have met. This keeps a partition without events from falling behind the others,
+// and detects a checkpoint that was moved above the sequence.
 func (r *runner) keep(ctx context.Context) error {
 	if time.Since(r.kept) < keepEvery {
 		return nil
@@ -32,7 +32,7 @@ func (r *runner) keep(ctx context.Context) error {
 	return err
 }
 
-// join makes one row of rows that have met.
+// join merges rows that have met into one.
 func (r *runner) join(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()
@@ -47,11 +47,11 @@ func (r *runner) join(ctx context.Context) error {
 	return nil
 }
 
-// finishTimeout bounds what is done after ctx has ended.
+// finishTimeout bounds the work after ctx has ended.
 const finishTimeout = 5 * time.Second
 
-// finish writes how far the stream has been looked through when Run ends. If nothing was left to handle it looks once more, so that the
-// partitions of a projection that has handled everything stop at the same position.
+// finish stores how far the stream was read when Run ends. If nothing was left to handle, it looks once more, so that
+// all partitions of a projection that has handled everything end at the same position.
 func (r *runner) finish(ctx context.Context) {
 	if !r.ready {
 		return

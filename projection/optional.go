@@ -9,15 +9,18 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
-// Wrapper is a Projection around another one, as for logging or measuring. The optional interfaces that the wrapper lacks are those
-// of the projection that Unwrap returns, which may be a wrapper as well. Unwrap must always return the same projection.
+// Wrapper is a Projection around another one, for example for logging or measuring. If the wrapper lacks an optional
+// interface, the library uses that of the projection that Unwrap returns, which may itself be a wrapper. Unwrap must
+// always return the same projection.
 //
-// A wrapper without HandleBatch around a [BatchProjection] is not called for events: they go to the inner HandleBatch. A wrapper that
-// must see them has a HandleBatch of its own. The same goes for HandleSQL and HandleSQLBatch around a [SQLProjection] or [SQLBatchProjection].
+// If a wrapper without HandleBatch contains a [BatchProjection], events go to the inner HandleBatch and the wrapper is
+// not called. A wrapper that must see the events needs its own HandleBatch. The same applies to HandleSQL and
+// HandleSQLBatch for a [SQLProjection] or [SQLBatchProjection].
 //
-// A wrapper without Unwrap that hides an optional interface is an error where it has the inner projection in a field. It cannot be noticed where it
-// has only the inner projection's methods, as functions, or keeps it in a slice, a map or a variable: then events that the inner
-// HandleBatch should get go to the wrapper's Handle. So give every wrapper Unwrap.
+// A wrapper without Unwrap must not hide an optional interface. This is an error if the wrapper has the inner projection
+// in a field. The library cannot detect it if the wrapper has only the inner projection's methods, as functions, or
+// keeps the projection in a slice, a map or a variable. Events meant for the inner HandleBatch then go to the wrapper's
+// Handle. So give every wrapper Unwrap.
 type Wrapper interface {
 	Projection
 
@@ -25,11 +28,11 @@ type Wrapper interface {
 	Unwrap() Projection
 }
 
-// ErrBatchOnly is returned by the Handle of [BatchOnly].
+// ErrBatchOnly is the error that [BatchOnly.Handle] returns.
 var ErrBatchOnly = errors.New("this projection handles whole batches only: call HandleBatch, or give a wrapper around it the method Unwrap() projection.Projection")
 
-// BatchOnly is the Handle of a [BatchProjection] that has no use for one. Embed it. It returns [ErrBatchOnly], so that a wrapper that
-// hides HandleBatch is noticed.
+// BatchOnly gives a [BatchProjection] the Handle that it does not need. Embed it. Its Handle returns [ErrBatchOnly],
+// which reveals a wrapper that hides HandleBatch.
 type BatchOnly struct{}
 
 // Handle returns ErrBatchOnly.

@@ -20,25 +20,24 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 )
 
-// PostgresProcessor is the manual runner: it runs one projection on one
-// partition of the stream, without coordination with others. Partitions are ranges of
-// slots, as the orchestrator has them.
+// PostgresProcessor is the manual runner. It runs one projection on one partition of the stream, without coordinating
+// with others. Partitions are ranges of slots, as in the orchestrator.
 //
-// Its checkpoint is a row of the event store's checkpoints table
-// (projection_checkpoints, as pupsourcing has it). With one partition the row has the
-// projection's name, so a checkpoint that pupsourcing left is continued. Partition k of
-// N has the row name[k/N].
+// Its checkpoint is a row of the event store's checkpoints table, which has pupsourcing's form (projection_checkpoints).
+// With one partition the row has the projection's name, so the processor continues a checkpoint that pupsourcing left.
+// Partition k of N has the row name[k/N].
 //
-// To change N, stop all processors of the projection and start others with another
-// TotalPartitions. The first of them replaces the rows, in one transaction: every aggregate keeps its
-// position, so nothing is handled again and nothing is left out, whether or not the old rows were equal. A partition whose
-// aggregates have different positions has several rows, name[k/N:from-to], until they meet. A
-// processor of the old N that is still running returns [ErrCheckpointGone]. The role needs DELETE on the table for a change of N.
+// To change N, stop all processors of the projection and start new ones with another TotalPartitions. The first one
+// replaces the rows, in one transaction. Every aggregate keeps its position, even if the old rows had different
+// positions, so no event is handled again or left out. If the aggregates of a partition have different positions, it has
+// several rows, name[k/N:from-to], until they meet. A processor of the old N that is still running returns
+// ErrCheckpointGone. Changing N needs DELETE on the table.
 //
-// A row with the projection's name beside those of other partitions was entered by a person, or left behind when there was one partition. Where
-// the partitions have rows it must not be above them, and is dropped. Where N changes and it is below all others, the start is there: what was handled above is
-// handled again. Rows that contradict each other are refused with [ErrCheckpointsContradict]. A row that is missing counts
-// as position 0 at the start, and is [ErrCheckpointGone] later.
+// A row with the projection's name may exist beside the rows of several partitions. Either a person entered it, or it
+// was left behind when there was one partition. If the partitions have rows, it must not be above them, and it is
+// dropped. If N changes and it is below all others, the projection starts there and handles again what was handled above
+// it. A processor refuses rows that contradict each other, with ErrCheckpointsContradict. A missing row counts as
+// position 0 at the start, and is ErrCheckpointGone later.
 //
 // Two processors of the same partition never both commit an event: see Run.
 type PostgresProcessor struct {
@@ -52,30 +51,34 @@ func NewPostgresProcessor(config ProcessorConfig) *PostgresProcessor {
 	return &PostgresProcessor{config: config.withDefaults(), grace: handlerGrace, idle: idleTimeout}
 }
 
-// Run handles events, from the checkpoint on and in order, until ctx ends; then it
-// returns nil. Events are read up to the horizon, so none is lost however
-// transactions of writers overlap. Each batch is one transaction that first locks
-// the checkpoint, provided it is where this processor believes: another
-// processor of the partition waits for its end and then reads its own checkpoint again. The checkpoint is also advanced
-// about once a second over events that are not wanted, and when ctx ends.
+// Run handles events in order, from the checkpoint on, until ctx ends. Then it returns nil. It reads events up to the
+// horizon, so none is lost when the transactions of writers overlap. Each batch is one transaction that first locks the
+// checkpoint, provided that its position is the expected one. Another processor of the partition waits for the end of
+// that transaction and then reads its own checkpoint again. The checkpoint also advances over events that are not
+// wanted, about once a second and when ctx ends.
 //
-// It returns an error
-//   - if the configuration is invalid or the database unfit, see [horizon.Check], or if a pooler is in the way that loses
-//     prepared statements or transactions, or if the role lacks a right;
-//   - wrapping [ErrProjectionStopped] (a [*StoppedError]) if an event failed, or, with an error policy, if that says so. The events
-//     before it are committed with the checkpoint, the failed one is rolled back. Without an error policy, calling
-//     Run again tries it again. With one, the stop is stored: Run returns the error at once until a person decides (docs/errors.md), for every
-//     partition that has slots of the one that stopped. An event also fails if what was written for it violates a constraint at COMMIT, if its handler ends the transaction by
-//     SQL, or if the connection is lost three times in a row while it is handled;
-//   - wrapping [*horizon.RegressionError] if the checkpoint is ahead of the events, also if somebody moves it there later;
-//   - wrapping [ErrCheckpointsContradict] or [ErrCheckpointGone] if the checkpoint's rows were changed by hand so that nobody knows what is meant;
-//   - wrapping [ErrProjectionImported] if the projection has no checkpoint when Run begins, and a replica set has imported them;
+// Run returns an error
+//   - if the configuration is invalid, if the database is unfit (see [horizon.Check]), if a pooler loses prepared
+//     statements or transactions, or if the role lacks a right;
+//   - wrapping [ErrProjectionStopped] (a [*StoppedError]) if an event failed, or, with an error policy, if the policy
+//     stops the projection. The events before it are committed with the checkpoint, and the failed one is rolled back.
+//     Without an error policy, the next Run tries the event again. With one, the stop is stored: Run returns the error
+//     at once until a person decides (docs/errors.md), for every partition that has slots of the stopped one. An event
+//     also fails if what its handler wrote violates a constraint at COMMIT, if its handler ends the transaction by SQL,
+//     or if the connection is lost three times in a row while it is handled;
+//   - wrapping [*horizon.RegressionError] if the checkpoint is ahead of the events, even if somebody moves it there
+//     later;
+//   - wrapping [ErrCheckpointsContradict] or [ErrCheckpointGone] if the checkpoint's rows were changed by hand and their
+//     meaning is not clear;
+//   - wrapping [ErrProjectionImported] if the projection has no checkpoint when Run begins, because a replica set has
+//     imported its checkpoints;
 //   - wrapping [ErrHandlerRunning] if a handler has not returned 10s after ctx ended.
 //
-// All other errors, lost connections, deadlocks, serialization failures and locks that were not to be had (55P03) among them, are logged and tried again,
-// after at most 100ms at first and 5s later.
+// All other errors are logged and retried, including lost connections, deadlocks, serialization failures and locks that
+// could not be acquired (55P03). The delay is at most 100ms at first and 5s later.
 //
-// A handler may leave its transaction idle for 10 minutes. If it takes longer it is called again and gets more time, up to an hour. Several Runs at the same time are like several processors of the partition.
+// A handler may leave its transaction idle for 10 minutes. If it takes longer, it is called again and gets more time, up
+// to an hour. Several concurrent Runs are like several processors of the partition.
 func (p *PostgresProcessor) Run(ctx context.Context) error {
 	d, policied, err := p.config.describe()
 	if err != nil {
@@ -93,14 +96,16 @@ func (p *PostgresProcessor) Run(ctx context.Context) error {
 }
 
 const (
-	// roundTrip bounds whatever runs no handler.
+	// roundTrip bounds everything that does not run a handler.
 	roundTrip = 30 * time.Second
-	// failuresReport is how many failures in a row are an error that a person should see.
+	// failuresReport is the number of consecutive failures after which they are logged as an error that a person should
+	// see.
 	failuresReport = 16
-	// horizonAge is how old the horizon may be when what was read up to it is handled. The pool tries a connection that has rested for a second, and
-	// opens another if it is dead. So the server may have crashed since the horizon was found without any statement having failed.
+	// horizonAge is how old the horizon may be when events that were read up to it are handled. The pool pings a
+	// connection that was idle for a second, and opens another if it is dead. So the server may have crashed since the
+	// horizon was found although no statement has failed.
 	horizonAge = time.Second
-	// keepEvery is how often the checkpoint is advanced where no event was wanted, or looked at where nothing was passed.
+	// keepEvery is how often the checkpoint is advanced over unwanted events, or read if there was nothing to advance.
 	keepEvery = time.Second
 )
 
@@ -155,8 +160,7 @@ func newRunner(c ProcessorConfig, d handling.Description, policied bool) *runner
 	return r
 }
 
-// run sets up and handles batches until ctx ends or an error comes that trying
-// again does not end.
+// run sets up and handles batches until ctx ends or an error occurs that a retry cannot fix.
 func (r *runner) run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
@@ -187,8 +191,8 @@ func (r *runner) run(ctx context.Context) error {
 	return nil
 }
 
-// explain adds to an error the rights that the role lacks, if that may be what it comes from. Only a change of the number of partitions
-// needs DELETE.
+// explain adds to an error the rights that the role lacks, if a missing right may have caused it. Only a change of the
+// number of partitions needs DELETE.
 func (r *runner) explain(ctx context.Context, err error) error {
 	events, checkpoints := r.config.EventStore.EventsTable(), r.config.EventStore.CheckpointsTable()
 	return dbrights.Explain(ctx, r.config.DB, err,
@@ -255,7 +259,7 @@ func (r *runner) resolve(ctx context.Context, db eventread.DB) error {
 	return nil
 }
 
-// take begins from what the checkpoint's rows say, and then from what is known of failed events.
+// take starts from the checkpoint's rows, and then from what is known about failed events.
 func (r *runner) take(ctx context.Context, own []manual.Piece) error {
 	r.own = own
 	r.scanned = r.stored()
@@ -263,7 +267,7 @@ func (r *runner) take(ctx context.Context, own []manual.Piece) error {
 	return r.loadLetters(ctx)
 }
 
-// reload takes over what the checkpoint's rows say.
+// reload reads the checkpoint's rows again.
 func (r *runner) reload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()
@@ -274,7 +278,7 @@ func (r *runner) reload(ctx context.Context) error {
 	return err
 }
 
-// turn does one step and what follows it.
+// turn does one step and handles its result.
 func (r *runner) turn(ctx context.Context) error {
 	err := r.step(ctx)
 	switch {
@@ -329,7 +333,8 @@ func (r *runner) read(ctx context.Context) (eventread.Page, error) {
 	})
 }
 
-// advance probes the horizon. A checkpoint above the sequence is an error, whenever it was moved there.
+// advance probes the horizon. It returns an error if the checkpoint is above the sequence, no matter when it was moved
+// there.
 func (r *runner) advance(ctx context.Context) error {
 	reading, err := r.probe(ctx)
 	if err != nil {
@@ -354,7 +359,7 @@ func (r *runner) advance(ctx context.Context) error {
 	return nil
 }
 
-// probe probes the horizon. In another epoch, what was looked through since the checkpoint was written must be looked through again.
+// probe probes the horizon. If its epoch changed, everything since the stored checkpoint must be read again.
 func (r *runner) probe(ctx context.Context) (horizon.Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, roundTrip)
 	defer cancel()

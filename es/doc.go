@@ -1,7 +1,6 @@
-// Package es holds the values of event sourcing: events before and after they
-// are stored, expected versions, and an aggregate's stream. They have no
-// behaviour beyond describing themselves and no dependency on a database.
+// Package es holds the values of event sourcing: events before and after they are stored, expected versions, and an
+// aggregate's stream. The values only describe themselves, and do not depend on a database.
 //
-// The fields carry the names that the pupsourcing library gives them, so that
-// code written against it changes its imports and nothing else.
+// The fields have the same names as in the pupsourcing library, so code written for that library only changes its
+// imports.
 package es

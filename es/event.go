@@ -6,12 +6,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// Event is a fact that an application wants stored. It has no position yet:
-// the store assigns AggregateVersion and GlobalPosition when it is appended
-// (see PersistedEvent).
+// Event is a fact that an application wants to store. It has no position yet. The store assigns AggregateVersion and
+// GlobalPosition when it appends the event (see PersistedEvent).
 type Event struct {
-	// CreatedAt is when the event happened. The zero value lets the database
-	// set its own time.
+	// CreatedAt is when the event happened. If it is zero, the database sets its own time.
 	CreatedAt time.Time
 	// BoundedContext names the part of the domain the aggregate lives in.
 	BoundedContext string
@@ -34,7 +32,7 @@ type Event struct {
 	CorrelationID NullString
 	// TraceID links the event to a distributed trace.
 	TraceID NullString
-	// EventID identifies the event. The zero UUID lets the store draw one.
+	// EventID identifies the event. If it is the zero UUID, the store generates one.
 	EventID uuid.UUID
 }
 
@@ -54,11 +52,11 @@ type PersistedEvent struct {
 	EventVersion int
 	// AggregateVersion numbers the aggregate's events 1, 2, 3 ….
 	AggregateVersion int64
-	// GlobalPosition is the event's place in the whole stream. Positions grow
-	// but are not dense: a rolled back transaction leaves a hole for ever.
+	// GlobalPosition is the event's place in the whole stream. Positions increase but have gaps: a transaction that was
+	// rolled back leaves a permanent one.
 	GlobalPosition int64
-	// Payload is the event's content in whatever encoding the application uses. Projections share its memory and that of Metadata: a handler
-	// must not change them, and copies what it wants to change.
+	// Payload is the event's content in whatever encoding the application uses. Projections share the memory of Payload
+	// and Metadata. A handler must not change them; it copies what it wants to change.
 	Payload []byte
 	// Metadata is a JSON document, or nil.
 	Metadata []byte
@@ -72,16 +70,15 @@ type PersistedEvent struct {
 	EventID uuid.UUID
 }
 
-// AppendResult says what an append stored.
+// AppendResult is what an append stored.
 type AppendResult struct {
-	// Events are the stored events, in the order in which they were given.
+	// Events are the stored events, in the order in which they were passed.
 	Events []PersistedEvent
 	// GlobalPositions are their positions, in the same order.
 	GlobalPositions []int64
 }
 
-// FromVersion is the aggregate's version before the append; 0 for a new
-// aggregate or an empty result.
+// FromVersion returns the aggregate's version before the append. It is 0 for a new aggregate or an empty result.
 func (r AppendResult) FromVersion() int64 {
 	if len(r.Events) == 0 {
 		return 0
@@ -89,7 +86,7 @@ func (r AppendResult) FromVersion() int64 {
 	return r.Events[0].AggregateVersion - 1
 }
 
-// ToVersion is the aggregate's version after the append; 0 for an empty result.
+// ToVersion returns the aggregate's version after the append. It is 0 for an empty result.
 func (r AppendResult) ToVersion() int64 {
 	if len(r.Events) == 0 {
 		return 0
@@ -105,7 +102,7 @@ type Stream struct {
 	Events         []PersistedEvent
 }
 
-// Version is the version of the last event in the stream; 0 if it is empty.
+// Version returns the version of the last event in the stream. It is 0 if the stream is empty.
 func (s Stream) Version() int64 {
 	if len(s.Events) == 0 {
 		return 0
@@ -113,8 +110,8 @@ func (s Stream) Version() int64 {
 	return s.Events[len(s.Events)-1].AggregateVersion
 }
 
-// IsEmpty says whether the stream has no events.
+// IsEmpty reports whether the stream has no events.
 func (s Stream) IsEmpty() bool { return len(s.Events) == 0 }
 
-// Len is the number of events in the stream.
+// Len returns the number of events in the stream.
 func (s Stream) Len() int { return len(s.Events) }

@@ -5,8 +5,7 @@ import (
 	"strconv"
 )
 
-// ExpectedVersion says in which version an aggregate must be for an append to
-// succeed. The zero value is Any.
+// ExpectedVersion is the version that an aggregate must have for an append to succeed. The zero value is Any.
 type ExpectedVersion struct {
 	kind    expectation
 	version int64
@@ -20,14 +19,14 @@ const (
 	expectExact
 )
 
-// Any makes no demand on the aggregate's version.
+// Any accepts every version of the aggregate.
 func Any() ExpectedVersion { return ExpectedVersion{} }
 
-// NoStream demands that the aggregate has no events yet.
+// NoStream requires that the aggregate has no events yet.
 func NoStream() ExpectedVersion { return ExpectedVersion{kind: expectNoStream} }
 
-// Exact demands that the aggregate is at version. Exact(0) means the same as
-// NoStream. It panics if version is negative, which no aggregate can be.
+// Exact requires that the aggregate is at version. Exact(0) means the same as NoStream. It panics if version is
+// negative.
 func Exact(version int64) ExpectedVersion {
 	if version < 0 {
 		panic(fmt.Sprintf("es.Exact: version must not be negative, got %d", version))
@@ -35,24 +34,24 @@ func Exact(version int64) ExpectedVersion {
 	return ExpectedVersion{kind: expectExact, version: version}
 }
 
-// IsAny says whether every version is accepted.
+// IsAny reports whether every version is accepted.
 func (v ExpectedVersion) IsAny() bool { return v.kind == expectAny }
 
-// IsNoStream says whether the aggregate must not exist.
+// IsNoStream reports whether the aggregate must not exist.
 func (v ExpectedVersion) IsNoStream() bool { return v.kind == expectNoStream }
 
-// IsExact says whether one particular version is demanded.
+// IsExact reports whether one particular version is required.
 func (v ExpectedVersion) IsExact() bool { return v.kind == expectExact }
 
-// Value is the demanded version: 0 for NoStream, and for Any, which demands none.
+// Value returns the required version. It is 0 for NoStream, and for Any, which requires none.
 func (v ExpectedVersion) Value() int64 { return v.version }
 
-// Allows says whether an aggregate at version current meets the expectation.
+// Allows reports whether an aggregate at version current meets the expectation.
 func (v ExpectedVersion) Allows(current int64) bool {
 	return v.kind == expectAny || v.version == current
 }
 
-// String describes the expectation for messages and logs.
+// String describes the expected version for messages and logs.
 func (v ExpectedVersion) String() string {
 	switch v.kind {
 	case expectNoStream:

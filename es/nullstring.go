@@ -2,9 +2,9 @@ package es
 
 import "database/sql"
 
-// NullString is a text that may be absent, which in the database is NULL. It
-// is [database/sql.NullString], so it scans and encodes with every driver.
+// NullString is a text that may be absent, stored as NULL. It is [database/sql.NullString], so it scans and encodes with
+// every driver.
 type NullString = sql.NullString
 
-// String returns a NullString that holds s; the empty string is present too.
+// String returns a NullString that holds s. The empty string also counts as present.
 func String(s string) NullString { return NullString{String: s, Valid: true} }

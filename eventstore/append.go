@@ -21,43 +21,36 @@ import (
 // anyVersion tells the statement that every version will do.
 const anyVersion int64 = -1
 
-// Append stores events of one aggregate inside the caller's transaction, in the
-// order given: versions are consecutive and positions ascend with them. It takes
-// one round trip, whatever their number. Nothing is visible to others before the
-// caller commits.
+// Append stores events of one aggregate inside the caller's transaction, in the order given. Their versions are
+// consecutive, and their positions ascend with them. It takes one round trip for any number of events. Others see
+// nothing before the caller commits.
 //
-// A zero EventID is drawn (UUID version 7), a zero EventVersion becomes 1, a zero
-// CreatedAt becomes the database's now(), and empty Metadata is stored as NULL.
-// The result's events are what a later read returns, CreatedAt in microseconds
-// and UTC and Metadata in jsonb's notation included; their Payload is the slice
-// that was given. The limits are MaxNameLength and its neighbours.
+// Append fills in missing values: it generates a zero EventID (UUID version 7), sets a zero EventVersion to 1 and a zero
+// CreatedAt to the database's now(), and stores empty Metadata as NULL. The result's events equal what a later read
+// returns: CreatedAt has microseconds and is in UTC, and Metadata is in jsonb's notation. Their Payload is the slice
+// that was passed. The limits are MaxNameLength and its neighbours.
 //
-// Errors: ErrNoEvents and ErrInvalidEvent before the database is asked;
-// ErrOptimisticConcurrency if the aggregate is not at the expected version;
-// ErrDuplicateEvent if a given EventID is stored already. Both are told from other
-// unique violations by the columns of the violated index, whatever its name. The rest
-// is the database's own error, with the GRANT where the role lacks a right, which is looked up on a connection of its own. A trigger or rule that takes events away, or
-// stores them elsewhere, is an error too, and so is row-level security that may hide
-// the aggregate from the role where that looks like a conflict.
+// Append returns ErrNoEvents or ErrInvalidEvent without asking the database. It returns ErrOptimisticConcurrency if the
+// aggregate is not at the expected version, and ErrDuplicateEvent if a given EventID is already stored. It recognises
+// both by the columns of the violated index, whatever its name. Other errors are the database's own. If the role lacks a
+// right, the error includes the GRANT, which is looked up on a separate connection. It is also an error if a trigger or
+// rule removes events or stores them elsewhere, and if an apparent conflict may come from row-level security that hides
+// the aggregate from the role.
 //
-// After ErrOptimisticConcurrency the transaction is usable still: the statement
-// stored nothing and raised nothing. The exception is a conflict that only the
-// unique index finds, because other code writes events without advancing
-// aggregate_heads. That, ErrDuplicateEvent and every other error leave the
-// transaction fit for a rollback only. [pgx.Tx.Conn] and its
-// PgConn().TxStatus() tell the two apart ('T' and 'E').
+// After ErrOptimisticConcurrency the transaction can usually still be used, since the statement stored nothing and
+// raised no error. The exception is a conflict that only the unique index finds, because other code writes events
+// without advancing aggregate_heads. After such a conflict, after ErrDuplicateEvent and after every other error, only a
+// rollback is possible. To tell the cases apart, use PgConn().TxStatus() of pgx.Tx.Conn ('T' and 'E').
 //
-// The first append of a store in a database takes another round trip, in which it
-// learns the table's unique indexes. A unique violation is looked up again, on a
-// connection that is opened for it with the configuration of the transaction's, at most once a second.
+// The first append of a store in a database takes an additional round trip, in which it reads the table's unique
+// indexes. After a unique violation, it reads them again, at most once a second, on a new connection with the same
+// configuration as the transaction's.
 //
-// A concurrent append to the same aggregate makes this one wait for the other's
-// end. Then es.Any() appends after it and never fails because of it, while
-// es.Exact and es.NoStream compare with what it left. So transactions that
-// append to several aggregates should do it in one order, or PostgreSQL may have
-// to end a deadlock (SQLSTATE 40P01). All this speaks of READ COMMITTED;
-// stricter isolation levels answer a concurrent append with SQLSTATE 40001, as
-// they do to any update.
+// If another transaction is appending to the same aggregate, Append waits until it ends. es.Any() then appends after it,
+// and never fails because of it. es.Exact and es.NoStream compare with the version that it left. Transactions that
+// append to several aggregates should therefore do so in one order. Otherwise PostgreSQL may have to end a deadlock
+// (SQLSTATE 40P01). All this applies to READ COMMITTED. At stricter isolation levels, PostgreSQL answers a concurrent
+// append with SQLSTATE 40001, as it does for any update.
 func (s *Store) Append(ctx context.Context, tx pgx.Tx, expected es.ExpectedVersion, events []es.Event) (es.AppendResult, error) {
 	if err := s.Validate(); err != nil {
 		return es.AppendResult{}, err

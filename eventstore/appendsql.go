@@ -12,16 +12,18 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/sqltx"
 )
 
-// SQLTx is a transaction of database/sql: a *sql.Tx, or what tools around it have in its place. A *sql.Conn is one after BEGIN.
+// SQLTx is a transaction of database/sql: a *sql.Tx, or the equivalent of a tool built on it. A *sql.Conn is one after
+// BEGIN.
 type SQLTx interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
-// ErrNoTransaction says that AppendSQL was given a connection that has no transaction open.
+// ErrNoTransaction means that the connection given to AppendSQL has no open transaction.
 var ErrNoTransaction = errors.New("the connection is not in a transaction")
 
-// AppendSQL is [Store.Append] within a transaction of database/sql, whose connection must be of github.com/jackc/pgx/v5/stdlib. Nothing else uses the connection
-// meanwhile. A handler of a projection.SQLProjection may pass its own tx.
+// AppendSQL is [Store.Append] for a transaction of database/sql. Its connection must come from
+// github.com/jackc/pgx/v5/stdlib. Nothing else may use the connection during the call. The handler of a
+// projection.SQLProjection may pass its own tx.
 func (s *Store) AppendSQL(ctx context.Context, tx SQLTx, expected es.ExpectedVersion, events []es.Event) (result es.AppendResult, err error) {
 	if err := refuseNil("appending events", "tx", tx); err != nil {
 		return es.AppendResult{}, err

@@ -13,8 +13,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
-// Execer is what changes of the schema run on: a pool, a connection, or a
-// transaction.
+// Execer is the interface that schema changes need. A pool, a connection and a transaction satisfy it.
 type Execer interface {
 	DB
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)

@@ -18,34 +18,31 @@ import (
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
 
-// RunMigrations creates the store's tables, and its schema if one is configured,
-// where there are none. Tables that exist, made by pupsourcing's generator, are
-// adopted unchanged, so it is of use where no pupsourcing tables exist yet and
-// does no harm elsewhere. It can be repeated, and run by any number of processes
-// at once. Take the same options as for New.
+// RunMigrations creates the store's tables where they do not exist, and the schema if one is configured. Tables that
+// pupsourcing's generator made stay unchanged, so the call is needed only where they do not exist, and harmless
+// elsewhere. It can be repeated, and any number of processes may call it at once. Pass the same options as to New.
 //
-// It waits indefinitely for locks that other sessions hold, on the tables or to
-// migrate. RunMigrationsContext bounds that, or a lock_timeout of the pool's
-// connections, as in postgres://…?lock_timeout=10s. A statement_timeout does not end it.
+// It waits indefinitely for locks that other sessions hold, on the tables or for their own migrations. To bound the
+// wait, use RunMigrationsContext, or set lock_timeout on the pool's connections, as in postgres://…?lock_timeout=10s. A
+// statement_timeout has no effect on it.
 //
-// Without WithSchema all tables are in one schema of the connection's search_path: that of
-// the version table, or else that of an events table that is there, or else the one that new tables go to. It is an error if
-// the search_path leads to one of the tables in another schema.
+// Without WithSchema, all tables are in one schema of the connection's search_path. It is the schema of the version
+// table if there is one, otherwise that of an existing events table, otherwise the one in which new tables are created.
+// It is an error if the search_path leads to one of the tables in another schema.
 //
-// The tables must have the columns, types and unique constraints that the store relies on. If one has not, or is no table, the error
-// says what is wrong, and nothing is changed. More columns, indexes and constraints do no harm.
+// The tables must have the columns, types and unique constraints that the store relies on. If a table lacks one, or is
+// not a table, the error says what is wrong, and nothing is changed. Additional columns, indexes and constraints do no
+// harm.
 //
-// What has been done stands in the table eventstore_schema_version, or
-// <events table>_schema_version for a store with another events table, so that
-// several stores can share a schema. Where that name is too long, or is taken by the orchestrator's or a default store's
-// migrations, it is eventstore_<hash>_schema_version.
+// The applied migrations are recorded in the table eventstore_schema_version. A store with another events table uses
+// <events table>_schema_version, so several stores can share a schema. If that name is too long, or the orchestrator's
+// or a default store's migrations use it, the table is eventstore_<hash>_schema_version.
 func RunMigrations(db *pgxpool.Pool, opts ...Option) error {
 	return RunMigrationsContext(context.Background(), db, opts...)
 }
 
-// RunMigrationsContext is RunMigrations with a context. When ctx ends before it is done, it
-// returns an error that wraps ctx.Err(). Each migration is applied as a whole or not at all,
-// and a later call carries on from there. ctx must not be nil.
+// RunMigrationsContext is RunMigrations with a context. If ctx ends first, it returns an error that wraps ctx.Err().
+// Each migration is applied completely or not at all, and a later call continues from there. ctx must not be nil.
 func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, opts ...Option) error {
 	if ctx == nil {
 		return errors.New("creating the event store's tables: ctx must not be nil")

@@ -2,11 +2,10 @@ package eventstore
 
 import "log/slog"
 
-// Option changes a Store that New makes.
+// Option configures a Store made by New.
 type Option func(*Store)
 
-// WithSchema sets the schema of the tables. Defaults to none: the connection's
-// search_path decides.
+// WithSchema sets the schema of the tables. By default the connection's search_path decides.
 func WithSchema(schema string) Option {
 	return func(s *Store) { s.schema = schema }
 }
@@ -31,15 +30,16 @@ func WithCheckpointsTable(name string) Option {
 	return func(s *Store) { s.checkpoints = name }
 }
 
-// WithTraceContext has Append store the trace context of its ctx with the events: their metadata get the member traceparent, and tracestate if there
-// is one, as W3C Trace Context has these headers. So the spans of batches can link to the append: see orchestrator.WithTracerProvider. Metadata that is not a JSON object is stored as it is,
-// and so is a traceparent that it has already. Defaults to off. A ctx without a span costs nothing.
+// WithTraceContext makes Append store the trace context of its ctx with the events. Their metadata get the member
+// traceparent, and tracestate if there is one, in the form of the W3C Trace Context headers. The spans of batches can
+// then link to the append: see orchestrator.WithTracerProvider. Metadata that is not a JSON object, or already has a
+// traceparent, is stored unchanged. Defaults to off. A ctx without a span costs nothing.
 func WithTraceContext() Option {
 	return func(s *Store) { s.traces = true }
 }
 
-// WithLogger sets the logger: migrations are logged at Info, version conflicts
-// at Debug. Defaults to slog.Default(); nil logs nothing.
+// WithLogger sets the logger. The store logs migrations at Info and version conflicts at Debug. Defaults to
+// slog.Default(). Nil logs nothing.
 func WithLogger(log *slog.Logger) Option {
 	return func(s *Store) {
 		if log == nil {

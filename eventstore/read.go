@@ -12,12 +12,11 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
-// ReadEvents reads up to limit events of the whole stream with positions above
-// fromPosition, in order; none, and no error, at its end. Limit must be at least
-// 1.
+// ReadEvents reads up to limit events of the whole stream with positions above fromPosition, in order. At the end of the
+// stream it returns no events and no error. limit must be at least 1.
 //
-// A caller that remembers the last position and reads on from there loses the
-// events of transactions that commit late. Projections read up to the horizon, where none is lost.
+// A caller that remembers the last position and continues from there loses the events of transactions that commit late.
+// Projections do not, since they read only up to the horizon.
 func (s *Store) ReadEvents(ctx context.Context, db DB, fromPosition int64, limit int) ([]es.PersistedEvent, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
@@ -39,9 +38,9 @@ func (s *Store) ReadEvents(ctx context.Context, db DB, fromPosition int64, limit
 	return events, nil
 }
 
-// ReadAggregateStream reads an aggregate's events from fromVersion up to
-// toVersion, both inclusive; nil means from the first and up to the last. An
-// aggregate that does not exist gives an empty stream and no error.
+// ReadAggregateStream reads an aggregate's events from fromVersion to toVersion, both inclusive. A nil fromVersion means
+// the first version, and a nil toVersion the last. If the aggregate does not exist, the stream is empty and there is no
+// error.
 func (s *Store) ReadAggregateStream(ctx context.Context, db DB, boundedContext, aggregateType, aggregateID string, fromVersion, toVersion *int64) (es.Stream, error) {
 	if err := s.usable("reading an aggregate", db); err != nil {
 		return es.Stream{}, err
@@ -64,8 +63,7 @@ func (s *Store) ReadAggregateStream(ctx context.Context, db DB, boundedContext, 
 	return es.Stream{BoundedContext: boundedContext, AggregateType: aggregateType, AggregateID: aggregateID, Events: events}, nil
 }
 
-// LatestPosition is the highest position that is visible, 0 if there are no
-// events. Lower ones may still appear.
+// LatestPosition returns the highest visible position, or 0 if there are no events. Lower positions may still appear.
 func (s *Store) LatestPosition(ctx context.Context, db DB) (int64, error) {
 	if err := s.usable("reading the latest position", db); err != nil {
 		return 0, err

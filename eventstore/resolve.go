@@ -34,13 +34,13 @@ type schemas struct{ events, heads, checkpoints string }
 var errSharedPath = errors.New("the session's search_path is not the one that it began with, since a pooler gave the session to somebody else before: " +
 	"name the tables' schema with eventstore.WithSchema")
 
-// Resolve returns the store with the schemas of its tables, as db finds them now: whatever becomes of a connection's search_path, and
-// whichever temporary tables there are, its statements use these tables. The orchestrator and the manual runner resolve
-// the store that they are given. A store with [WithSchema] is returned as it is, and so is a resolved one.
+// Resolve returns a copy of the store with the schemas of its tables, as db finds them now. Its statements keep using
+// these tables, even if a connection's search_path changes or has temporary tables. The orchestrator and the manual
+// runner resolve the store that they are given. A store with WithSchema is returned as it is, and so is a resolved one.
 //
-// If db is a pool whose connection was given another search_path, it asks on a new connection: a
-// connection's last user may have changed it. It is an error if the events table is not found. One of the other tables that is not
-// found is looked for where the events are.
+// The previous user of a pool's connection may have changed its search_path. If so, Resolve asks on a new connection. It
+// is an error if the events table is not found. If another table is not found, the store expects it in the schema of the
+// events table.
 func (s *Store) Resolve(ctx context.Context, db DB) (*Store, error) {
 	if err := s.usable("resolving the event store's tables", db); err != nil {
 		return nil, err

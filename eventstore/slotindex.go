@@ -18,34 +18,36 @@ var slotIndex = &indexKind{
 	refused: "false",
 }
 
-// InstallSlotIndex builds an index of the events by their positions, in blocks of 1024, and the slots of their aggregates. A worker that catches
-// up reads its part of each block by it, and does not look at the events of the other workers: workers find
-// out within seconds that it is there, and read by it where that is quicker.
-// It pays where four workers or more share the projections, and catch up over many events: without it, each worker's reads pass over all
-// events, at 0.2 µs an event. A worker with more than a quarter of the slots does not use it. It costs each append an entry in one more index, and
-// disk: about 22 bytes an event.
+// InstallSlotIndex builds an index of the events by position, in blocks of 1024, and by the slots of their aggregates.
+// With it, a worker that catches up reads only its part of each block, and skips the events of the other workers.
+// Workers notice the index within seconds, and use it where that is quicker.
 //
-// It may be called again, and by several processes at once. It does nothing if any index serves ([Store.HasSlotIndex]), and builds one
-// again that an interrupted build has left behind. Builds, db, the role's rights and its timeouts are as for [Store.InstallScopeIndex]. It is an error
-// if the events table is partitioned.
+// The index pays if four or more workers share the projections and catch up over many events. Without it, each worker's
+// reads scan all events, at 0.2 µs per event. A worker with more than a quarter of the slots does not use it. Each
+// append writes an entry in one more index. The index takes about 22 bytes of disk per event.
+//
+// InstallSlotIndex may be repeated, and several processes may call it at once. It does nothing if a suitable index
+// exists (see [Store.HasSlotIndex]). It rebuilds an index that an interrupted build has left behind. Builds, db, the
+// role's rights and its timeouts are as for [Store.InstallScopeIndex]. It is an error if the events table is
+// partitioned.
 func (s *Store) InstallSlotIndex(ctx context.Context, db Execer) error {
 	return s.installIndex(ctx, db, slotIndex)
 }
 
-// RemoveSlotIndex drops the index of InstallSlotIndex, if it is there, and what an interrupted install or removal has left behind; an index of
-// another name stays. Workers go back to looking through the whole stream within a second; until then a read
-// may be slow. db and the role's rights are as for [Store.RemoveScopeIndex].
+// RemoveSlotIndex drops the index of InstallSlotIndex if it exists, and the remains of an interrupted install or
+// removal. An index with another name stays. Workers scan the whole stream again within a second. Until then a read may
+// be slow. db and the role's rights are as for [Store.RemoveScopeIndex].
 func (s *Store) RemoveSlotIndex(ctx context.Context, db Execer) error {
 	return s.removeIndex(ctx, db, slotIndex)
 }
 
-// HasSlotIndex says whether an index, of whatever name, serves as the slot index does: a complete B-tree of all rows that begins with its
-// expression, ascending. It is an error if the table does not exist.
+// HasSlotIndex reports whether an index, whatever its name, serves as the slot index. It must be a complete B-tree of
+// all rows that begins with the slot index's expression, ascending. It is an error if the table does not exist.
 func (s *Store) HasSlotIndex(ctx context.Context, db DB) (bool, error) {
 	return s.hasIndex(ctx, db, slotIndex)
 }
 
-// HasUnfinishedSlotIndex says of the slot index what [Store.HasUnfinishedScopeIndex] says of the scope index.
+// HasUnfinishedSlotIndex is [Store.HasUnfinishedScopeIndex] for the slot index.
 func (s *Store) HasUnfinishedSlotIndex(ctx context.Context, db DB) (bool, error) {
 	return s.hasUnfinishedIndex(ctx, db, slotIndex)
 }

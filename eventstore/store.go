@@ -21,15 +21,14 @@ const (
 	defaultCheckpoints = "projection_checkpoints"
 )
 
-// DB is what reading needs. *pgxpool.Pool, *pgx.Conn and pgx.Tx satisfy it.
+// DB is the interface that reading needs. *pgxpool.Pool, *pgx.Conn and pgx.Tx satisfy it.
 type DB = interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Store appends and reads events. It holds no connection, only names and the
-// statements made from them, and may be used by several goroutines. Use New:
-// the zero value is of no use.
+// Store appends and reads events. It holds no connection, only table names and the statements made from them. Several
+// goroutines may use it at once. Make it with New; the zero value does not work.
 type Store struct {
 	schema      string
 	events      string
@@ -44,8 +43,7 @@ type Store struct {
 	refusals    *refusals
 }
 
-// New makes a Store. It cannot fail: an option's bad value is kept and returned
-// by Validate and by every operation.
+// New makes a Store. It cannot fail: if an option has a bad value, Validate and every operation return the error.
 func New(opts ...Option) *Store {
 	s := &Store{
 		events:      defaultEvents,
@@ -67,8 +65,8 @@ func New(opts ...Option) *Store {
 // errNotMade is what is wrong with a Store that New has not made.
 var errNotMade = errors.New("the event store must be made by eventstore.New: the zero value is of no use")
 
-// Validate is the first fault of the options, naming the field and its rule, or
-// nil. The zero value is at fault too.
+// Validate returns an error for the first bad option, naming the field and its rule. It returns an error for the zero
+// value, too.
 func (s *Store) Validate() error {
 	if s.invalid == nil && s.events == "" {
 		return errNotMade
@@ -110,31 +108,34 @@ func refuseNil(doing, argument string, db any) error {
 	return nil
 }
 
-// EventsTable is the events table's name, with the schema as the first of two
-// parts if one is set or was found by Resolve.
+// EventsTable returns the name of the events table. If a schema is set, or was found by Resolve, it is the first of two
+// parts.
 func (s *Store) EventsTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.events, s.schema), s.events)
 }
 
-// AggregateHeadsTable is the name of the table of aggregates' versions, with the
-// schema as the first of two parts if one is set or was found by Resolve.
+// AggregateHeadsTable returns the name of the table of aggregates' versions. If a schema is set, or was found by
+// Resolve, it is the first of two parts.
 func (s *Store) AggregateHeadsTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.heads, s.schema), s.heads)
 }
 
-// CheckpointsTable is the name of pupsourcing's table of positions, with the
-// schema as the first of two parts if one is set or was found by Resolve.
+// CheckpointsTable returns the name of pupsourcing's table of positions. If a schema is set, or was found by Resolve, it
+// is the first of two parts.
 func (s *Store) CheckpointsTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.checkpoints)
 }
 
-// DeadLettersTable is the name of the table in which the manual runner keeps events that it could not handle: projection_dead_letters, or
-// the checkpoints table's name with _dead_letters after it if that is not projection_checkpoints. It is in the schema of the checkpoints table.
+// DeadLettersTable returns the name of the table in which the manual runner keeps events that it could not handle. It is
+// projection_dead_letters, or the checkpoints table's name followed by _dead_letters if that name is not
+// projection_checkpoints. If the result would be too long, it is eventstore_<hash>_dead_letters. The table is in the
+// schema of the checkpoints table.
 func (s *Store) DeadLettersTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.letters())
 }
 
-// ParkedAggregatesTable is the name of the table of the aggregates that the manual runner has parked, by the same rule.
+// ParkedAggregatesTable returns the name of the table of the aggregates that the manual runner has parked. It is
+// projection_parked_aggregates, or follows from the checkpoints table's name as in [Store.DeadLettersTable].
 func (s *Store) ParkedAggregatesTable() pgx.Identifier {
 	return migrate.Qualify(cmp.Or(s.found.checkpoints, s.schema), s.parked())
 }

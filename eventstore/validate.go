@@ -11,8 +11,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
-// Limits of an append. PostgreSQL's own are not far: an index row holds about
-// 2,700 bytes, a value or a message 1 GB.
+// Limits of an append. PostgreSQL's own limits are close: about 2,700 bytes for an index row, and 1 GB for a value or a
+// message.
 const (
 	// MaxNameLength is the limit, in bytes, of BoundedContext, AggregateType and
 	// EventType.
@@ -20,8 +20,7 @@ const (
 	// MaxIDLength is the limit, in bytes, of AggregateID, TraceID, CorrelationID
 	// and CausationID.
 	MaxIDLength = 1024
-	// MaxPayloadLength is the limit, in bytes, of one event's Payload, and of its
-	// Metadata.
+	// MaxPayloadLength is the limit, in bytes, of one event's Payload. It also applies to its Metadata.
 	MaxPayloadLength = 64 << 20
 	// MaxAppendLength is the limit, in bytes, of all payloads and metadata of one
 	// append.

@@ -97,26 +97,28 @@ SELECT EXISTS (
 		AND tgargs = convert_to($3, 'UTF8') || decode('00', 'hex') || convert_to($4, 'UTF8') || decode('00', 'hex'))
 WHERE ` + dbguard.Primary
 
-// InstallWakeUp puts a trigger on the events table that notifies workers of
-// appends, while they wait for one: they handle an event within milliseconds of its
-// commit, and hardly ever look while there is none. A worker looks for the trigger
-// when it starts, and about once a minute. InstallWakeUp may be called again, and by several processes at once. It replaces a
-// trigger of an earlier form.
+// InstallWakeUp puts a trigger on the events table that notifies idle workers of appends. Workers then handle an event
+// within milliseconds of its commit, and hardly ever poll while there are none. A worker looks for the trigger when it
+// starts, and about once a minute. InstallWakeUp may be repeated, and several processes may call it at once. It replaces
+// a trigger of an earlier version.
 //
-// The role must own the events table, or have TRIGGER on it, and needs CREATE on the table's schema for the trigger's function. An error
-// names the right that is missing and its GRANT. Once the function is there, which event stores in one schema share, another install
-// needs only EXECUTE on it.
+// The role must own the events table or have TRIGGER on it. It also needs CREATE on the table's schema for the trigger's
+// function. If a right is missing, the error names it and its GRANT. Event stores in one schema share the function. Once
+// it exists, another install needs only EXECUTE on it.
 //
-// It needs a lock on the table that waits for open appends, and that other appends wait for. It waits for 100 ms at a time, so it stalls
-// appends no longer, and tries again until ctx ends: give ctx a deadline where transactions may stay open. If db is a
-// [pgx.Tx] it tries five times, and keeps the lock until that transaction ends.
+// InstallWakeUp needs a lock on the table. It waits for open appends, and other appends wait for it. Each attempt waits
+// at most 100 ms, so it does not stall appends for longer. It retries until ctx ends, so give ctx a deadline if
+// transactions may stay open. If db is a pgx.Tx, it tries five times, and the transaction keeps the lock until it ends.
 //
-// A transaction that has notified cannot be prepared, so applications that use PREPARE TRANSACTION for
-// appends cannot have the trigger. A commit that notifies waits for others that do, so a role's lock_timeout can end it. While
-// the server's queue of notifications is half full, because a session that listens stays in a transaction, appends notify nobody, and
-// workers find events by looking every few seconds. Roles
-// that append need EXECUTE on the built-in functions for advisory locks and notifications, which every role has by default. It is
-// an error if one of them lacks it.
+// The trigger has these effects:
+//
+//   - A transaction that has notified cannot be prepared, so applications that append with PREPARE TRANSACTION cannot
+//     use the trigger.
+//   - A commit that notifies waits for other such commits, so a role's lock_timeout can end it.
+//   - The server's queue of notifications fills up if a session that listens stays in a transaction. While the queue is
+//     half full, appends do not notify, and workers find events by polling every few seconds.
+//   - Roles that append need EXECUTE on the built-in functions for advisory locks and notifications. Every role has it
+//     by default. It is an error if one of them lacks it.
 func (s *Store) InstallWakeUp(ctx context.Context, db Execer) error {
 	if err := s.usable("installing the wake-up trigger", db); err != nil {
 		return err
@@ -174,12 +176,13 @@ func (s *Store) rolesCanNotify(ctx context.Context, db DB) error {
 	return nil
 }
 
-// RemoveWakeUp takes the trigger of InstallWakeUp off the events table. Workers
-// poll as soon as they miss it, which takes up to about a minute; until then an event
-// may wait for some seconds. The role must own the table. The trigger's function stays.
+// RemoveWakeUp removes the trigger of InstallWakeUp from the events table. Workers poll as soon as they notice, which
+// takes up to about a minute. Until then an event may wait for some seconds. The role must own the table. The trigger's
+// function stays.
 //
-// PostgreSQL drops a trigger only under a lock that waits for appends and reads, and that others of both wait for. RemoveWakeUp waits for
-// 100 ms at a time, so it stalls them no longer, and tries again as InstallWakeUp does.
+// To drop a trigger, PostgreSQL needs a lock that waits for appends and reads, and that later appends and reads wait
+// for. Each attempt waits at most 100 ms, so it does not stall them for longer. RemoveWakeUp retries as InstallWakeUp
+// does.
 func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 	if err := s.usable("removing the wake-up trigger", db); err != nil {
 		return err
@@ -202,9 +205,8 @@ func (s *Store) RemoveWakeUp(ctx context.Context, db Execer) error {
 	return nil
 }
 
-// HasWakeUp says whether the trigger of InstallWakeUp is on the events table,
-// enabled, and notifies this table's channel, in this version's form or in the one before. It is an error if the table does not
-// exist.
+// HasWakeUp reports whether the trigger of InstallWakeUp is on the events table and enabled, and notifies this table's
+// channel, in this version's form or the previous one. It is an error if the table does not exist.
 func (s *Store) HasWakeUp(ctx context.Context, db DB) (bool, error) {
 	if err := s.usable("looking for the wake-up trigger", db); err != nil {
 		return false, err

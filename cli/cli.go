@@ -16,24 +16,25 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// Config is what a command line works with. The zero value is that of a program of its own.
+// Config configures the command line. The zero value is that of a standalone program.
 type Config struct {
-	// Stdin, Stdout and Stderr are the streams; nil means those of the process. Results go to Stdout. Questions, progress and errors go to Stderr.
+	// Stdin, Stdout and Stderr are the streams. Nil means the process's own. Results go to Stdout. Questions, progress
+	// and errors go to Stderr.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// Getenv reads an environment variable; nil means os.Getenv.
+	// Getenv reads an environment variable. Nil means os.Getenv.
 	Getenv func(string) string
-	// Connect opens the pool, which is closed when the command has ended. If it is nil, the flag --database says where to connect, or DATABASE_URL, or the
-	// variables of PostgreSQL's own programs, such as PGHOST.
+	// Connect opens the pool. Run closes it when the command has ended. If Connect is nil, the connection comes from the
+	// flag --database, from DATABASE_URL, or from the variables of PostgreSQL's own programs, such as PGHOST.
 	Connect func(context.Context) (*pgxpool.Pool, error)
-	// EventStore is the store of the events. If it is nil, the flags --events-schema and --events-table say where they are.
+	// EventStore is the event store. If it is nil, the flags --events-schema and --events-table name its tables.
 	EventStore *eventstore.Store
-	// Projections are those of the program, whose names complete arguments in a shell. It need not have any.
+	// Projections are the program's projections. The shell completion offers their names. They are optional.
 	Projections []projection.Projection
 }
 
-// Run runs a command and returns the exit code. The arguments are those after the program's name, as in os.Args[1:]; all of os.Args is understood as well. It
-// never ends the process. When ctx ends, the command ends.
+// Run runs a command and returns the exit code. args are the arguments after the program's name, as in os.Args[1:]; Run
+// also accepts all of os.Args. It never ends the process. When ctx ends, the command ends.
 func Run(ctx context.Context, args []string, c Config) (exitCode int) {
 	if len(args) > 0 && len(os.Args) > 0 && args[0] == os.Args[0] {
 		args = args[1:]

@@ -1,6 +1,11 @@
-// Package cli is the command line of the orchestrator. The program cmd/pupsourcing-orchestrator is nothing but a call of [Run]. A program of your own can mount
-// it too, beside its projections.
+// Package cli is the command line of the orchestrator. The program cmd/pupsourcing-orchestrator only calls Run. You can
+// also mount the command line in your own program, beside its projections.
 //
-// The exit code is 0 if what was asked for was done, or is so; 1 if it failed; 2 if the command line is wrong; 3 if a condition that was asked for does not
-// hold; and 4 if something was not confirmed.
+// The exit codes are:
+//
+//	0  done, or the condition holds
+//	1  failed
+//	2  the command line is wrong
+//	3  the condition does not hold
+//	4  not confirmed
 package cli

@@ -1,14 +1,12 @@
-// Package metrics is what an orchestrator shows to Prometheus: the list of its
-// metrics, and a handler that serves them.
+// Package metrics lists the metrics that an orchestrator exposes to Prometheus, and has a handler that serves them.
 //
-// orchestrator.New registers them with the Registerer of WithMetricsRegisterer.
-// Several orchestrators of one process may share it: every series carries the label
-// replica_set, and is deleted when Run returns.
+// orchestrator.New registers them with the Registerer of WithMetricsRegisterer. Several orchestrators in one process may
+// share it. Every series has the label replica_set, and is deleted when Run returns.
 //
 // # What there is
 //
-// Every name begins with pupsourcing_orchestrator_, and every metric has the
-// label replica_set besides those that are listed.
+// Every name begins with pupsourcing_orchestrator_. Every metric has the label replica_set in addition to the labels
+// listed here.
 //
 //	name                            type       labels                 meaning
 //	workers                         gauge      state                  Workers of the replica set, by state, as this worker sees them.
@@ -82,11 +80,10 @@
 //
 // # Labels
 //
-// All labels are bounded. projection is a projection's name, partition is k/N
-// and its series are deleted with the partition, actor is the kind of an actor,
-// and message the type of a message. The others are words; at most 100 values of
-// each are told apart. These words have their
-// series from the start, so that an alert on an increase sees the first one:
+// All labels are bounded. The label projection is a projection's name. The label partition is k/N, and its series are
+// deleted with the partition. The label actor is the kind of an actor, and message is the type of a message. The other
+// labels are words, with at most 100 distinct values each. The following words have their series from the start, so an
+// alert on an increase sees the first one:
 //
 //	state      pending              joined, or waiting to be taken into a generation
 //	state      ready                has stopped its partitions for the generation in preparation
@@ -142,8 +139,8 @@
 //	result     arrived              the notification came back
 //	result     missing              it did not
 //
-// The log has what is behind each: cause and reason of a generation in "a
-// generation is active", a lost worker in "a worker is lost".
+// The log has the details. The message "a generation is active" has the cause and the reason of a generation, and "a
+// worker is lost" names a lost worker.
 //
 // # Buckets
 //
@@ -156,7 +153,7 @@
 //
 // # Cost
 //
-// The series of a label are found in a map that is read without a lock, so
-// recording costs a hash and an atomic addition and allocates nothing. The first
-// use of a label, Forget and ForgetPartition lock and copy that map.
+// The series of a label are in a map that is read without a lock. Recording a value costs a hash and an atomic addition,
+// and allocates nothing. The first use of a label locks and copies that map, and so does the end of a partition or of a
+// Run.
 package metrics

@@ -1,6 +1,5 @@
-// Package migrations holds the coordination tables' definitions, numbered .sql
-// files compiled into the program, and applies them. The version that a
-// database is at stands in its table orchestrator_schema_version.
+// Package migrations holds the definitions of the coordination tables and applies them. They are numbered .sql files
+// that are compiled into the program. A database records its version in the table orchestrator_schema_version.
 //
 // Applications call orchestrator.RunMigrations, which calls Run.
 package migrations
@@ -41,7 +40,8 @@ type set struct {
 // Option changes how Run and Down work.
 type Option func(*set)
 
-// WithLogger has each migration that is applied, or taken back, logged at Info. By default nothing is logged, and neither is with nil.
+// WithLogger makes Run and Down log each migration that they apply or take back, at Info. By default, and if log is nil,
+// they log nothing.
 func WithLogger(log *slog.Logger) Option { return func(s *set) { s.log = log } }
 
 // with is the set with options.
@@ -58,24 +58,24 @@ func (s set) with(options []Option) set {
 var embedded = set{files: files, shapes: shapes}
 
 var (
-	// ErrMissing says that the coordination tables are not there, or not in the
-	// schema that was asked for.
+	// ErrMissing means that the coordination tables do not exist, or not in the requested schema.
 	ErrMissing = errors.New("the orchestrator's tables are missing: create them with orchestrator.RunMigrations(db), and give the same schema there and here")
-	// ErrOutdated says that the tables are of an older version of the library.
+	// ErrOutdated means that the tables are of an older version of the library.
 	ErrOutdated = errors.New("the orchestrator's tables are outdated: update them with orchestrator.RunMigrations(db)")
-	// ErrChanged says that a table is missing, or is not as the migrations made it, though they were applied; or that the version table is
-	// not theirs. The text around it names the table and what is wrong.
+	// ErrChanged means that the migrations were applied, but a table is missing or differs from what they created, or
+	// that the version table is not theirs. The error that wraps it names the table and says what is wrong.
 	ErrChanged = errors.New("the orchestrator's tables are not as its migrations made them: restore what is named here, or drop all of them, the version table too, and run orchestrator.RunMigrations(db)")
-	// ErrNewer says that a newer version of the library has updated the tables.
+	// ErrNewer means that a newer version of the library has updated the tables.
 	ErrNewer = errors.New("the orchestrator's tables are newer than this program: update the program; orchestrator.RunMigrations(db) of the newer version made them")
 )
 
-// Run brings the coordination tables in schema up to date, creating the schema
-// if it is missing. Empty means the schema of the version table, wherever in the connection's search_path it is, or where
-// there is none the schema that new tables go to. It can
-// be repeated, and run by any number of processes at once. The error is
-// ErrNewer if the tables are newer than this program, and ErrChanged if they are not as the migrations made them. It waits for locks that other
-// sessions hold, on the tables or to migrate, until ctx ends.
+// Run updates the coordination tables in schema, and creates the schema if it is missing. If schema is empty, Run uses
+// the schema of the version table, anywhere in the connection's search_path. If there is no such table, it uses the
+// schema in which new tables are created. It can be repeated, and any number of processes may call it at once. Run waits
+// for locks that other sessions hold, on the tables or for their own migrations, until ctx ends.
+//
+// The error wraps ErrNewer if the tables are newer than this program, and ErrChanged if they differ from what the
+// migrations created.
 func Run(ctx context.Context, db *pgxpool.Pool, schema string, options ...Option) error {
 	return embedded.with(options).run(ctx, db, schema)
 }
@@ -88,10 +88,9 @@ func (s set) run(ctx context.Context, db *pgxpool.Pool, schema string) error {
 	return named(runner.Up(ctx, db))
 }
 
-// Down takes back the newest steps migrations and everything stored in the
-// tables that they made; at the first one, all checkpoints. Steps must be at
-// least 1; more than were applied means all. No worker may be running. Only the owner of the
-// tables may do this.
+// Down takes back the newest migrations, as many as steps says, and deletes everything stored in the tables that they
+// made. Taking back the first one deletes all checkpoints. steps must be at least 1. If it is more than were applied,
+// Down takes back all. No worker may be running. Only the owner of the tables may do this.
 func Down(ctx context.Context, db *pgxpool.Pool, schema string, steps int, options ...Option) error {
 	runner, err := embedded.with(options).runner(schema)
 	if err != nil {
@@ -100,21 +99,20 @@ func Down(ctx context.Context, db *pgxpool.Pool, schema string, steps int, optio
 	return named(runner.Down(ctx, db, steps))
 }
 
-// DB is what Check needs: a pool, a connection or a transaction.
+// DB is the interface that Check needs. A pool, a connection and a transaction satisfy it.
 type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Check says whether the tables in schema are those that this program works
-// with: nil, or an error that wraps ErrMissing, ErrOutdated, ErrNewer or ErrChanged, or
-// what went wrong when asking the database.
+// Check returns nil if this program works with the tables in schema. Otherwise its error wraps ErrMissing, ErrOutdated,
+// ErrNewer or ErrChanged, or says why the database could not be asked.
 func Check(ctx context.Context, db DB, schema string) error {
 	_, err := Locate(ctx, db, schema)
 	return err
 }
 
-// Locate checks the tables as [Check] does and returns the schema that they are in. Without a given schema, that is the one of the version
-// table, wherever in the connection's search_path it is.
+// Locate checks the tables as Check does, and returns their schema. If schema is empty, that is the schema of the
+// version table, anywhere in the connection's search_path.
 func Locate(ctx context.Context, db DB, schema string) (string, error) {
 	return embedded.locate(ctx, db, schema)
 }
@@ -153,7 +151,7 @@ func judge(version, latest int, schema string) error {
 	return nil
 }
 
-// Latest is the version that Run migrates to.
+// Latest returns the version that Run migrates to.
 func Latest() int {
 	runner, err := embedded.runner("")
 	if err != nil {
@@ -191,6 +189,6 @@ func named(err error) error {
 	return err
 }
 
-// ValidateSchema says why a schema cannot be the tables'. The error begins with
-// field. The empty schema is the connection's.
+// ValidateSchema returns an error if the tables cannot be in schema. The error begins with field. An empty schema is
+// valid and means the connection's.
 func ValidateSchema(field, schema string) error { return migrate.ValidateSchema(field, schema) }

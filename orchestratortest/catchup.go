@@ -22,10 +22,12 @@ const (
 	catchUpTimeout = time.Minute
 )
 
-// CatchUp has a worker handle everything that has been appended, and returns the report: see [orchestrator.Orchestrator.RunUntilCaughtUp]. The tables
-// must be there. The test ends with a failure if an event cannot be handled, or if it takes longer than a minute. Warnings are written to the test's log.
+// CatchUp runs a worker that handles everything that has been appended, and returns its report (see
+// orchestrator.Orchestrator.RunUntilCaughtUp). The tables must exist. The test fails and ends if an event cannot be
+// handled, or if this takes longer than a minute. Warnings go to the test's log.
 //
-// It runs the projections in the replica set "orchestratortest". So the database must be one in which no other replica set has them.
+// The worker runs in the replica set "orchestratortest". In the test's database, no other replica set may have the
+// projections.
 func CatchUp(tb testing.TB, db *pgxpool.Pool, store *eventstore.Store, projections ...projection.Projection) orchestrator.Report {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), catchUpTimeout)

@@ -11,9 +11,10 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// Failing is the projection, but fails on the events for which when returns an error, with that error, before it handles them. It has the scope and everything else
-// that p says of itself, and handles whole batches if p does: a batch with such an event fails. when may be called by several goroutines at once, and again for an
-// event that is handled again.
+// Failing wraps p so that it fails on chosen events. If when returns an error for an event, the handler returns that
+// error before it handles the event. The result has p's scope and all its optional interfaces. If p handles whole
+// batches, a batch with such an event fails. Several goroutines may call when at once. It is called again for an event
+// that is handled again.
 func Failing(p projection.Projection, when func(es.PersistedEvent) error) projection.Projection {
 	f := failing{Projection: p, when: when}
 	if d, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p); err == nil { // if not, whoever runs it says so

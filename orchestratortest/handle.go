@@ -16,12 +16,13 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// Handle has the projection handle the events within tx, in order, as a worker would in one batch: those out of its scope are left out, one that has HandleBatch
-// gets all of them in one call, and the handler can neither commit nor roll back. Nothing is stored in the events table. The test ends with a failure if
-// the handler returns an error or panics.
+// Handle makes the projection handle the events within tx, in order, as a worker would in one batch. Events out of scope
+// are left out. A projection with HandleBatch gets all events in one call. The handler can neither commit nor roll back.
+// Nothing is stored in the events table. The test fails and ends if the handler returns an error or panics.
 //
-// It returns the events as they would be stored, those included that are out of scope. Positions are 1, 2, 3 … in each test, and so are the versions of each aggregate, over all
-// calls of Handle. What else is not set is filled in as by [github.com/getpup/pupsourcing-orchestrator/v2/eventstore.Store.Append].
+// Handle returns the events as they would be stored, including those out of scope. Positions are 1, 2, 3 … in each test,
+// over all calls of Handle, and so are the versions of each aggregate. Other fields that are not set are filled in as by
+// [github.com/getpup/pupsourcing-orchestrator/v2/eventstore.Store.Append].
 func Handle(tb testing.TB, tx pgx.Tx, p projection.Projection, events ...es.Event) []es.PersistedEvent {
 	tb.Helper()
 	d, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p)

@@ -20,20 +20,23 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// CheckLaws checks that the projection makes the same read model of the events however workers handle them:
+// CheckLaws checks that the projection builds the same read model from the events, however workers handle them:
 //
-//   - again: it depends on the events only, not on the clock or on what is kept in memory;
-//   - a rollback leaves nothing: it writes through tx only;
-//   - in batches of other sizes and, if it has HandleBatch, one by one through Handle, unless that returns projection.ErrBatchOnly or
-//     projection.ErrSQLOnly (the same for HandleSQLBatch and HandleSQL);
-//   - divided among 2 to 8 partitions, which are handled one after the other, in either order, and by turns, unless it is unpartitioned;
-//   - with a crash at any point of a batch, after which the batch is handled again.
+//   - Again: the read model depends on the events only, not on the clock or on anything kept in memory.
+//   - After a rollback nothing is left: the projection writes through tx only.
+//   - In batches of other sizes. If it has HandleBatch, also one by one through Handle, unless Handle returns
+//     projection.ErrBatchOnly or projection.ErrSQLOnly. The same applies to HandleSQLBatch and HandleSQL.
+//   - Divided among 2 to 8 partitions, unless it is unpartitioned. They are handled one after the other, in either
+//     order, and by turns.
+//   - With a crash at any point of a batch, after which the batch is handled again.
 //
-// read returns the read model, in a form that [reflect.DeepEqual] compares, such as a slice of structs. The events are those of one stream, in order, completed as by
-// [Handle]. All happens in transactions that are rolled back, on the tables as they are.
+// read returns the read model in a form that [reflect.DeepEqual] compares, such as a slice of structs. The events form
+// one stream, in order, and are completed as by [Handle]. Everything happens in transactions that are rolled back, on
+// the tables as they are.
 //
-// The test ends with a failure that names the law, and the smallest part of the events that was found to break it. If what read returns is nil, or has no
-// elements, after each of the events, the test's log says so, since there is nothing to compare.
+// If the projection breaks a law, the test fails and ends. The failure names the law and the smallest part of the events
+// that was found to break it. If read returns nil, or something without elements, after each of the events, there is
+// nothing to compare, and the test's log says so.
 func CheckLaws(tb testing.TB, db *pgxpool.Pool, p projection.Projection, events []es.Event, read func(pgx.Tx) (any, error)) {
 	tb.Helper()
 	d, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p)

@@ -39,9 +39,10 @@ type collector struct {
 	at   time.Time // when last was read; the process's clock
 }
 
-// NewCollector collects what the tables say about a replica set, for a registry of yours. It needs no worker: a replica set whose last worker has died is seen.
-// A scrape costs one snapshot, and scrapes within a second share it. If the database cannot be read, the scrape fails, and shows as up == 0. Every metric has the
-// label replica_set:
+// NewCollector returns a collector that reads the state of a replica set from the tables. Register it with your own
+// registry. It does not need a worker, so it also shows a replica set whose last worker has died. A scrape costs one
+// snapshot, which scrapes within a second share. If the database cannot be read, the scrape fails, which shows as up ==
+// 0. Every metric has the label replica_set:
 //
 //	name                           labels             meaning
 //	set_workers                    state              Workers: pending, ready, running or stopping; silent, without a heartbeat for 15 s; dead, declared so in the last 10 minutes.
@@ -66,7 +67,8 @@ type collector struct {
 //	set_regressions                                   Regressions of the sequence that are not settled; while there is one nothing is handled.
 //	set_operations_waiting                            Operations that workers have yet to do.
 //
-// A projection that another has replaced at a cut-over has no series. The full names begin with pupsourcing_orchestrator_. It panics if a is nil.
+// A projection that was replaced at a cut-over has no series. The full names begin with pupsourcing_orchestrator_.
+// NewCollector panics if a is nil.
 func NewCollector(a *admin.Admin) prometheus.Collector {
 	if a == nil {
 		panic("statuspage.NewCollector: the admin must not be nil")

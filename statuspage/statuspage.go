@@ -11,11 +11,11 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
 
-// Option changes how the page works.
+// Option configures the page.
 type Option func(*page)
 
-// WithAccess says what a request may do. It is called for every request. Without this option everybody may read, and nobody may act or see payloads. If access is
-// nil, nobody may do anything.
+// WithAccess sets the function that decides what a request may do. It is called for every request. Without this option
+// everybody may read, and nobody may act or see payloads. If access is nil, nobody may do anything.
 func WithAccess(access func(*http.Request) Access) Option {
 	return func(p *page) {
 		if access == nil {
@@ -25,8 +25,9 @@ func WithAccess(access func(*http.Request) Access) Option {
 	}
 }
 
-// WithInterval sets how often the database is asked while somebody watches, and how often the page refreshes itself. Defaults to 2s; less than 100ms is 100ms.
-// While reading takes longer than a tenth of it, the database is asked less often.
+// WithInterval sets how often the page asks the database while somebody watches, and how often it refreshes itself.
+// Defaults to 2s. Less than 100ms becomes 100ms. If reading takes longer than a tenth of the interval, the page asks
+// less often.
 func WithInterval(d time.Duration) Option {
 	return func(p *page) { p.watch.interval = max(d, 100*time.Millisecond) }
 }
@@ -44,9 +45,10 @@ type page struct {
 	watch  *watch
 }
 
-// New makes the handler of a replica set's page. The replica set need not run, nor exist. It panics if a is nil.
+// New makes the handler of a replica set's page. The replica set need not run, or even exist. New panics if a is nil.
 //
-// Actions are POST requests that http.CrossOriginProtection lets pass: a browser sends them from the page itself only. They need Access.Act and a reason.
+// Actions are POST requests that [http.CrossOriginProtection] lets pass, so a browser can send them only from the page
+// itself. They need Access.Act and a reason.
 func New(a *admin.Admin, options ...Option) http.Handler {
 	if a == nil {
 		panic("statuspage.New: the admin must not be nil")

@@ -21,7 +21,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// Admin looks at a replica set and changes it. It is safe for concurrent use.
+// Admin reads and changes a replica set. It is safe for concurrent use.
 type Admin struct {
 	pool       *pgxpool.Pool
 	db         dbguard.Transactions
@@ -43,22 +43,25 @@ type tables struct {
 	events pgx.Identifier // the events table
 }
 
-// Option changes how an Admin works.
+// Option configures an Admin.
 type Option func(*Admin)
 
-// WithSchema says in which schema the coordination tables are. By default they are looked for in the connection's search_path.
+// WithSchema sets the schema of the coordination tables. By default Admin looks for them in the connection's
+// search_path.
 func WithSchema(schema string) Option { return func(a *Admin) { a.schema = schema } }
 
-// WithActor says who acts, for the rows in orchestrator_operations. By default that is the user of the operating system and the host, such as "anna@ops-1".
+// WithActor sets the actor for the rows in orchestrator_operations. Defaults to the operating system's user and the
+// host, such as "anna@ops-1".
 func WithActor(actor string) Option { return func(a *Admin) { a.actor = actor } }
 
-// WithProgress has Try and Retry call a function at each look at how far the workers are: at least twice a second, from the goroutine that waits.
+// WithProgress sets a function that Try and Retry call with the result so far, at least twice a second, from the
+// goroutine that waits.
 func WithProgress(tell func(soFar Result)) Option { return func(a *Admin) { a.progress = tell } }
 
 // mostText bounds names, actors and reasons, in bytes.
 const mostText = 255
 
-// New makes an Admin of the replica set with that name, which need not run. It does not touch the database.
+// New makes an Admin of the named replica set, which need not be running. It does not touch the database.
 func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, options ...Option) (*Admin, error) {
 	switch {
 	case db == nil:

@@ -12,17 +12,18 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// CutOver is what came of Admin.CutOver.
+// CutOver is the result of [Admin.CutOver].
 type CutOver struct {
 	// Operation is the number of the row in orchestrator_operations.
 	Operation int64
-	// Position is the highest position that the old projection has handled. The new one goes on after it.
+	// Position is the highest position that the old projection has handled. The new one continues after it.
 	Position int64
-	// Paused is how long projections were held, from the first moment to the last. It is 0 if both were at the same positions already.
+	// Paused is how long projections were held in total. It is 0 if both were already at the same positions.
 	Paused time.Duration
 }
 
-// ErrTooFarBehind is wrapped by what CutOver returns if the projections are too far apart: see WithCutOverLimits. The text says how far.
+// ErrTooFarBehind means that the projections are too far apart for a cut-over (see WithCutOverLimits). CutOver returns
+// an error that wraps it and says how far.
 var ErrTooFarBehind = errors.New("the projections are too far apart")
 
 // Defaults of WithCutOverLimits.
@@ -34,24 +35,29 @@ const (
 // longestPause bounds WithCutOverLimits.
 const longestPause = 10 * time.Minute
 
-// WithCutOverLimits bounds what CutOver holds projections back for. Apart is how many positions the part of either projection that is furthest behind may be behind the part
-// that is furthest ahead. It defaults to 10,000. Pause is how long they are held at most. It defaults to 30 seconds, and must not be above 10 minutes.
+// WithCutOverLimits bounds how long CutOver may hold projections. apart is how many positions the lowest checkpoint of
+// the two projections may be behind the highest. Defaults to 10,000. pause is how long the projections are held at most.
+// Defaults to 30 seconds. It must not be above 10 minutes.
 func WithCutOverLimits(apart int64, pause time.Duration) Option {
 	return func(a *Admin) { a.apart, a.pause = apart, pause }
 }
 
-// CutOver has one projection take over from another, in one transaction. to must be a projection.Successor that replaces from, and workers must run it. From then on the
-// handlers of to are no longer told that they replay (projection.Delivery.Replay), and from handles nothing any more. Each event is handled by exactly one
-// of them as the one that counts: by from, or by to without Replay.
+// CutOver makes one projection take over from another, in one transaction. to must be a projection.Successor that
+// replaces from, and workers must run it. After the cut-over, the handlers of to are no longer told that they replay
+// (projection.Delivery.Replay), and from handles nothing more. Each event takes effect through exactly one of them:
+// from, or to without Replay.
 //
-// If both are at the same positions already, that is all. Else both are held at the position of the part that is furthest ahead, and CutOver waits until all parts of
-// both have reached it. It is refused, and nothing is held, if that may take long (ErrTooFarBehind, WithCutOverLimits), and if either projection is paused or
-// stopped, retries an event, has parked aggregates or waiting requests, or has no worker that could go on.
+// If both projections are at the same positions, the cut-over is done at once. Otherwise CutOver holds both at their
+// highest checkpoint, and waits until all checkpoints of both have reached it. CutOver refuses to begin, and holds
+// nothing, if this may take too long (ErrTooFarBehind, WithCutOverLimits). It also refuses if either projection is
+// paused or stopped, retries an event, has parked aggregates or waiting requests, or has no worker that could continue.
 //
-// CutOver gives up when ctx ends, when the longest pause has passed, or when an event is parked or stops a projection meanwhile. Then it takes the holds back, both projections go on as
-// before, and the error says why. If the process ends, the holds end by themselves, after the longest pause at most. Another CutOver continues at once. Resume of either projection, and Cancel, end a cut-over that has begun.
+// CutOver gives up when ctx ends, when the longest pause has passed, or when an event is parked or stops a projection
+// during the wait. It then removes the holds, both projections continue as before, and the error says why. If the
+// process ends, the holds end by themselves, after the longest pause at most. Another CutOver continues at once. Resume
+// of either projection, and Cancel, end a cut-over that has begun.
 //
-// A cut-over is not undone. To go back, run the old code under a new name as a Successor of to.
+// A cut-over cannot be undone. To go back, run the old code under a new name as a Successor of to.
 func (a *Admin) CutOver(ctx context.Context, from, to, reason string) (CutOver, error) {
 	result, err := a.cutOver(ctx, from, to, reason)
 	return result, a.explainCutOver(ctx, from, to, err)

@@ -11,32 +11,34 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// Aggregate names an aggregate.
+// Aggregate identifies an aggregate.
 type Aggregate struct {
 	BoundedContext string `json:"bounded_context"`
 	Type           string `json:"aggregate_type"`
 	ID             string `json:"aggregate_id"`
 }
 
-// DeadLetter is an event that a projection's handler has failed on, or that waits behind such an event.
+// DeadLetter is an event that a projection's handler failed on, or that waits behind such an event.
 type DeadLetter struct {
 	Projection string    `json:"projection"`
 	Position   int64     `json:"position"` // of the event
 	EventID    uuid.UUID `json:"event_id"`
 	EventType  string    `json:"event_type"`
 	Aggregate  Aggregate `json:"aggregate"`
-	// State is "retrying" while its partition waits for the event, "stopped" while the projection is stopped at it, "parked" while its aggregate is parked,
-	// "skipped" if no handler has handled it, and "handled" if one has in the end.
+	// State is "retrying" while the event's partition waits for it, "stopped" while the projection is stopped at it,
+	// "parked" while its aggregate is parked, "skipped" if no handler has handled it, and "handled" if a handler has
+	// handled it in the end.
 	State string `json:"state"`
-	// Attempts is how often handlers have failed on it; 0 for an event that waits behind another.
+	// Attempts is how often handlers have failed on the event. It is 0 for an event that waits behind another one.
 	Attempts int `json:"attempts"`
-	// Error is what the last attempt failed with, and Group the failures that are like it.
+	// Error is the error of the last attempt. Group identifies the failures that are like it.
 	Error string `json:"error"`
 	Group string `json:"group"`
-	// Worker and Generation are those of the last attempt, or of the worker that put the event aside.
+	// Worker and Generation are those of the last attempt, or of the worker that parked the event.
 	Worker     uuid.UUID `json:"worker"`
 	Generation int64     `json:"generation"`
-	// FirstFailedAt and LastFailedAt are the database's times of the first and the last attempt, or of when the event was put aside.
+	// FirstFailedAt and LastFailedAt are the times of the first and the last attempt, or the time at which the event was
+	// parked. They are the database's times.
 	FirstFailedAt time.Time `json:"first_failed_at"`
 	LastFailedAt  time.Time `json:"last_failed_at"`
 }
@@ -48,8 +50,8 @@ FROM {{schema}}orchestrator_dead_letters AS d
 WHERE ` + filterSQL + ` AND (d.projection, d.global_position) > ($10, $11::bigint)
 ORDER BY d.projection, d.global_position LIMIT 500`
 
-// DeadLetters are the events that could not be handled, in order of their projections' names and their positions. They are read as the caller goes through them,
-// 500 at a time. After an error there are no more.
+// DeadLetters returns the events that could not be handled, ordered by projection name and position. It reads them while
+// the caller iterates, 500 at a time. After an error the iteration ends.
 func (a *Admin) DeadLetters(ctx context.Context, f Filter) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
 		after := DeadLetter{Position: -1}
@@ -101,30 +103,34 @@ func (a *Admin) toList(ctx context.Context, f Filter) (*pgcoord.Store, []string,
 	return store, wanted, err
 }
 
-// FailureGroup is failures of a projection that are alike: of one kind, from one function of the application.
+// FailureGroup is a group of similar failures of a projection. They have the same kind and come from the same function
+// of the application.
 type FailureGroup struct {
 	Projection string `json:"projection"`
 	// Group identifies the kind and the frame, for a Filter. It is the same in all projections and replica sets.
 	Group string `json:"group"`
-	// Kind is what the errors have in common. It is the first of these that there is:
+	// Kind is what the errors have in common. It is the first of these that applies:
 	//
-	//   - "timeout", for a call that took longer than the error policy allows
-	//   - the code and the constraint of PostgreSQL's error, as "SQLSTATE 23505, constraint users_email_key"
-	//   - the Go type of the innermost error, as "*net.DNSError"
-	//   - the innermost error's text, if its type is one of errors, fmt or runtime, which says nothing: "…" stands there for numbers, identifiers and what is quoted, as in "no user …"
+	//   - "timeout", if the call took longer than the error policy allows
+	//   - the code and the constraint of PostgreSQL's error, as in "SQLSTATE 23505, constraint users_email_key"
+	//   - the Go type of the innermost error, as in "*net.DNSError"
+	//   - the innermost error's text, if its type belongs to errors, fmt or runtime and so says nothing. Numbers,
+	//     identifiers and quoted parts are replaced by "…", as in "no user …"
 	//
-	// A panic's kind is that of its value, after "panic: ". To have failures in one group whatever their texts say, return errors of a type of your own.
+	// A panic's kind is that of its value, after "panic: ". To put failures with different texts into one group, return
+	// errors of a type of your own.
 	Kind string `json:"kind"`
-	// Frame is the function that they came from: that which panicked, or else the handler's method.
+	// Frame is the function that the failures came from: the one that panicked, or else the handler's method.
 	Frame string `json:"frame"`
-	// Events is how many events failed so, and Aggregates of how many aggregates. Waiting is how many letters those of them that are parked have in all.
+	// Events is how many events failed in this way, and Aggregates is how many aggregates they belong to. Waiting is how
+	// many letters the parked ones among these aggregates have in total.
 	Events     int `json:"events"`
 	Aggregates int `json:"aggregates"`
 	Waiting    int `json:"waiting"`
-	// First and Last are when an event of the group failed first and last.
+	// First and Last are the earliest and the latest time at which an event of the group failed.
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// Example is the error of the event at ExamplePosition, which failed last.
+	// Example is the error of the event at ExamplePosition, which is the one that failed last.
 	Example         string `json:"example"`
 	ExamplePosition int64  `json:"example_position"`
 }
@@ -141,7 +147,7 @@ WHERE ` + filterSQL + ` AND d.attempts > 0
 GROUP BY 1, 2
 ORDER BY count(*) DESC, 1, 2`
 
-// FailureGroups are the failures, those first that most events have.
+// FailureGroups returns the failures in groups. The groups with the most events come first.
 func (a *Admin) FailureGroups(ctx context.Context, f Filter) ([]FailureGroup, error) {
 	groups, err := a.failureGroups(ctx, f)
 	if err != nil {

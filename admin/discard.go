@@ -25,9 +25,11 @@ UPDATE {{schema}}orchestrator_requests SET state = 'cancelled', finished_at = no
 const sqlDiscardSkipped = `
 DELETE FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + filterSQL + ` AND ` + dbguard.Primary
 
-// Discard deletes the letters of parked aggregates. No handler will handle those events, and the aggregates are no longer parked. Whole aggregates are discarded, whichever of their letters the filter selects. The next event of the aggregate is handled.
+// Discard deletes the letters of parked aggregates. No handler will handle those events. The aggregates are no longer
+// parked, so their next event is handled. Discard always takes whole aggregates, even if the filter selects only some of
+// their letters.
 //
-// With Filter.State "skipped" it deletes the records of events that were skipped, and changes nothing else.
+// With Filter.State "skipped" it deletes the records of skipped events, and changes nothing else.
 func (a *Admin) Discard(ctx context.Context, f Filter, reason string) (Result, error) {
 	result, err := a.discard(ctx, f, reason)
 	return result, a.explain(ctx, discardRights, "discarding letters", err)

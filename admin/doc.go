@@ -1,8 +1,9 @@
-// Package admin is what operators and their tools do to a replica set: see how far it is, pause, rebuild and move projections, drain workers, see what could not be
-// handled, and have it handled again or left out.
+// Package admin is the library that operators and their tools use on a replica set. It shows how far the replica set is,
+// pauses, rebuilds and moves projections, and drains workers. It also shows the events that could not be handled, and
+// retries or discards them.
 //
-// It needs no worker in its own process, and changes nothing but rows. Every change is one transaction, and leaves a row in orchestrator_operations that says
-// who did what, when and why, and what came of it.
+// It needs no worker in its own process, and changes only rows. Every change is one transaction. It leaves a row in
+// orchestrator_operations that says who did what, when and why, and with what result.
 //
 //	a, err := admin.New(db, eventStore, "main-projections")
 //	groups, err := a.FailureGroups(ctx, admin.Filter{Projection: "users"})

@@ -37,12 +37,15 @@ const sqlDrain = `
 INSERT INTO {{schema}}orchestrator_drains (replica_set, worker, actor, reason) VALUES ($1, $2, $3, $4)
 ON CONFLICT (replica_set, worker) DO UPDATE SET actor = excluded.actor, reason = excluded.reason`
 
-// Drain gives the partitions of a worker to the others. The worker goes on running, and gets none until Undrain. worker is its name, which outlasts restarts
-// and holds for all workers that have it, or its id. Drain returns when the worker has no partitions any more. When ctx ends before, the worker stays drained,
-// and the error names what it still has.
+// Drain gives the partitions of a worker to the others. The worker keeps running, and gets no partitions until Undrain.
+// worker is its name or its id. A name survives restarts, and applies to all workers that have it. Drain returns when
+// the worker has no partitions left. If ctx ends first, the worker stays drained, and the error names the partitions
+// that it still has.
 //
-// It is an error if no other worker runs all projections of the worker, since they would stand still: pause them instead. If the others end later, the projections
-// stand still too, until one comes or somebody calls Undrain: a drained worker never takes partitions. The worker must be known: it runs, or its row is still kept.
+// It is an error if no other worker runs all projections of the worker, since they would stand still; pause them
+// instead. A drained worker never takes partitions. If the other workers end later, the projections therefore stand
+// still until another worker starts or somebody calls Undrain. The worker must be known: it runs, or its row still
+// exists.
 func (a *Admin) Drain(ctx context.Context, worker, reason string) error {
 	return a.explain(ctx, drainRights, fmt.Sprintf("draining worker %q", worker), a.drain(ctx, worker, reason))
 }
@@ -130,7 +133,8 @@ const sqlUndrain = `DELETE FROM {{schema}}orchestrator_drains WHERE replica_set 
 
 const sqlDrains = `SELECT coalesce(string_agg(worker, ', ' ORDER BY worker), '') FROM {{schema}}orchestrator_drains WHERE replica_set = $1`
 
-// Undrain ends a drain: the worker gets partitions again. worker is what Drain was called with. It is an error if that is not drained.
+// Undrain ends a drain, and the worker gets partitions again. worker is the argument that Drain was called with. It is
+// an error if that is not drained.
 func (a *Admin) Undrain(ctx context.Context, worker, reason string) error {
 	err := checkDrain(worker, reason)
 	if err == nil {

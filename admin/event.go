@@ -8,10 +8,11 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
-// ErrNoEvent says that there is no event at a position, or none yet.
+// ErrNoEvent means that there is no event at a position, or none yet.
 var ErrNoEvent = errors.New("there is no event at the position")
 
-// Event reads the event at a position, with its payload. It returns an error that wraps ErrNoEvent if the position has no event.
+// Event reads the event at a position, with its payload. If the position has no event, it returns an error that wraps
+// ErrNoEvent.
 func (a *Admin) Event(ctx context.Context, position int64) (es.PersistedEvent, error) {
 	var event es.PersistedEvent
 	err := a.look(ctx, func(l look) error {
@@ -38,7 +39,8 @@ func (a *Admin) Event(ctx context.Context, position int64) (es.PersistedEvent, e
 	return event, nil
 }
 
-// As returns an Admin of the same replica set whose changes are recorded with another actor: see WithActor. It is for programs that act for several people.
+// As returns an Admin of the same replica set that records its changes under another actor (see WithActor). It is for
+// programs that act for several people.
 func (a *Admin) As(actor string) (*Admin, error) {
 	if err := checkText("the actor", actor, 1, mostText); err != nil {
 		return nil, fmt.Errorf("acting in replica set %q: %w", a.replicaSet, err)
@@ -49,5 +51,5 @@ func (a *Admin) As(actor string) (*Admin, error) {
 	}, nil
 }
 
-// ReplicaSet is the name of the replica set.
+// ReplicaSet returns the name of the replica set.
 func (a *Admin) ReplicaSet() string { return a.replicaSet }

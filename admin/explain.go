@@ -13,54 +13,58 @@ import (
 // Outcome is what a projection did or will do with a position.
 type Outcome string
 
-// The outcomes. Handled, Skipped, PutAside, Stopped and Retrying are told by rows about the event; the rest follows from the checkpoint.
+// The outcomes. Handled, Skipped, PutAside, Stopped and Retrying come from rows about the event. The others follow from
+// the checkpoint.
 const (
-	// Handled is that a handler failed on the event, and has handled it since.
+	// Handled means that a handler failed on the event at first, and has handled it since.
 	Handled Outcome = "handled"
-	// Passed is that the checkpoint is at the event or past it, and no row says more. A handler has handled it if it is in the projection's scope, which only
-	// workers know, and unless somebody has moved the checkpoint past it or discarded it.
+	// Passed means that the checkpoint is at the event or past it, and no row says more. A handler has handled the event
+	// if it is in the projection's scope, which only workers know. This does not hold if somebody has moved the
+	// checkpoint past the event or discarded it.
 	Passed Outcome = "passed"
-	// Skipped is that no handler has handled it: the error policy left it out, or a person moved the checkpoint past it.
+	// Skipped means that no handler has handled the event: the error policy skipped it, or a person moved the checkpoint
+	// past it.
 	Skipped Outcome = "skipped"
-	// PutAside is that the event is put aside, because its aggregate is parked.
+	// PutAside means that the event was set aside because its aggregate is parked.
 	PutAside Outcome = "parked"
-	// Stopped is that the projection is stopped at this event.
+	// Stopped means that the projection is stopped at this event.
 	Stopped Outcome = "stopped"
-	// Retrying is that the handler fails on the event, and is called again.
+	// Retrying means that the handler fails on the event, and will be called again.
 	Retrying Outcome = "retrying"
-	// Replaced is that the projection was replaced at a cut-over, and handles nothing beyond it.
+	// Replaced means that the projection was replaced at a cut-over, and handles nothing after it.
 	Replaced Outcome = "replaced"
-	// Held is that somebody has paused the projection, or holds it back before the event.
+	// Held means that somebody has paused the projection, or holds it back before the event.
 	Held Outcome = "held"
-	// AboveHorizon is that a transaction is open that may yet append at the position or below.
+	// AboveHorizon means that an open transaction may still append at the position or below.
 	AboveHorizon Outcome = "above_horizon"
-	// Waiting is that the event will be handled, if it is in scope. Reason says what comes first.
+	// Waiting means that the event will be handled, if it is in scope. Reason says what comes first.
 	Waiting Outcome = "waiting"
-	// Gap is that there is no event and none can appear: its transaction was rolled back, or it was deleted.
+	// Gap means that there is no event and none can appear. Its transaction was rolled back, or the event was deleted.
 	Gap Outcome = "gap"
-	// NotYet is that no event has been given the position.
+	// NotYet means that the position has not been allocated to an event.
 	NotYet Outcome = "not_yet"
-	// Uncovered is that the projection has no checkpoint for the event's slot.
+	// Uncovered means that the projection has no checkpoint for the event's slot.
 	Uncovered Outcome = "uncovered"
 )
 
-// Explanation is what a projection did or will do with a position, and why.
+// Explanation says what a projection did or will do with a position, and why.
 type Explanation struct {
 	Projection string `json:"projection"`
 	Position   int64  `json:"position"`
 	// Event is null if the position has no event.
 	Event   *Event  `json:"event"`
 	Outcome Outcome `json:"outcome"`
-	// Reason is the outcome in a sentence or two, with what is known.
+	// Reason explains the outcome in a sentence or two, with the known details.
 	Reason string `json:"reason"`
-	// Partition, WorkerName and Checkpoint are of the event's slot. Without an event, Checkpoint is the lowest of the projection's, and
-	// the others are empty. Without a checkpoint for the slot they are empty and 0.
+	// Partition, WorkerName and Checkpoint are those of the event's slot. Without an event, Checkpoint is the
+	// projection's lowest, and the others are empty. If the slot has no checkpoint, all are empty or 0.
 	Partition  string `json:"partition"`
 	WorkerName string `json:"worker_name"`
 	Checkpoint int64  `json:"checkpoint"`
-	// Behind is the position of the event that must be handled or decided about first. It is null if no other event comes first.
+	// Behind is the position of the event that must be handled or decided about first. It is null if no other event
+	// comes first.
 	Behind *int64 `json:"behind"`
-	// HeldBackBy are the open transactions, where the outcome is AboveHorizon.
+	// HeldBackBy lists the open transactions if the outcome is AboveHorizon.
 	HeldBackBy []Transaction `json:"held_back_by"`
 }
 
@@ -69,12 +73,12 @@ type Event struct {
 	ID        uuid.UUID `json:"id"`
 	Type      string    `json:"type"`
 	Aggregate Aggregate `json:"aggregate"`
-	// Slot is that of the aggregate.
+	// Slot is the slot of the aggregate.
 	Slot int `json:"slot"`
 }
 
-// Explain says, for each projection of the replica set, what it did or will do with the event at a position, and why. It tells what is known from the tables:
-// only what a handler is known to have done is called handled.
+// Explain says, for each projection of the replica set, what it did or will do with the event at a position, and why.
+// The answer comes from the tables. It calls an event handled only if a row shows that a handler handled it.
 func (a *Admin) Explain(ctx context.Context, position int64) ([]Explanation, error) {
 	found, err := a.explainPosition(ctx, position)
 	if err != nil {

@@ -86,7 +86,7 @@ func (f *facts) above() string {
 	return text + ", held back by " + strings.Join(names, ", ")
 }
 
-// String names the transaction, for messages.
+// String describes the transaction for messages.
 func (t Transaction) String() string {
 	text := fmt.Sprintf("pid %d", t.PID)
 	if t.PID == 0 {

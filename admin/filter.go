@@ -6,18 +6,21 @@ import (
 	"time"
 )
 
-// Filter selects events that could not be handled. What is empty selects all; the zero value selects everything of the replica set.
+// Filter selects events that could not be handled. An empty field selects everything, and so the zero value selects all
+// such events of the replica set.
 type Filter struct {
 	Projection     string
 	BoundedContext string
 	AggregateType  string
 	AggregateID    string
-	// Group is that of a FailureGroup.
+	// Group is the Group of a FailureGroup.
 	Group string
-	// State is one of "retrying", "stopped", "parked", "skipped" and "handled". Try, Retry and Discard take parked events whatever it is, and an error where it
-	// is another; Discard takes "skipped" as well. For DeadLetters, empty means all but "handled".
+	// State is "retrying", "stopped", "parked", "skipped" or "handled". For DeadLetters, empty means all except
+	// "handled". Try, Retry and Discard take parked events if it is empty, and return an error if it is another state
+	// than "parked". Discard also accepts "skipped".
 	State string
-	// FailedSince and FailedBefore bound the time of the last failed attempt: from FailedSince on, and before FailedBefore.
+	// FailedSince and FailedBefore bound the time of the last failed attempt. FailedSince is inclusive, and FailedBefore
+	// is exclusive.
 	FailedSince  time.Time
 	FailedBefore time.Time
 }

@@ -6,21 +6,21 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Hold is that a projection is held back: nothing beyond a position is handled.
+// Hold is a projection that is held back: it handles nothing beyond a position.
 type Hold struct {
 	Projection string `json:"projection"`
-	// Actor, Reason and Since are those of the latest pause of the projection, or of all projections, or of the cut-over that holds it. They are empty and null if the replica set has no record
-	// of one.
+	// Actor, Reason and Since come from the latest pause of the projection or of all projections, or from the cut-over
+	// that holds it. They are empty and null if the replica set has no record of one.
 	Actor  string     `json:"actor"`
 	Reason string     `json:"reason"`
 	Since  *time.Time `json:"since"`
-	// Until is when it ends by itself; null if somebody has to resume the projection.
+	// Until is when the hold ends by itself. It is null if somebody must resume the projection.
 	Until *time.Time `json:"until"`
 }
 
-// Drain is that a worker gets no partitions.
+// Drain is a drained worker: it gets no partitions.
 type Drain struct {
-	// Worker is what Admin.Drain was called with: the worker's name, or its id.
+	// Worker is the argument of Admin.Drain: the worker's name, or its id.
 	Worker string     `json:"worker"`
 	Actor  string     `json:"actor"`
 	Reason string     `json:"reason"`

@@ -16,17 +16,17 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Import is what came of ImportCheckpoints.
+// Import is the result of ImportCheckpoints.
 type Import struct {
-	// Operation is the number of the row in orchestrator_operations, which keeps the rows that were imported.
+	// Operation is the number of the row in orchestrator_operations, which keeps the imported rows.
 	Operation int64 `json:"operation"`
-	// Rows are the manual runner's, by name.
+	// Rows are the manual runner's rows, ordered by name.
 	Rows []ImportedRow `json:"rows"`
-	// Position is where the slots begin that are least far.
+	// Position is the lowest position at which a slot begins.
 	Position int64 `json:"position"`
-	// MayRepeat is how many events may be handled again. It is 0 where every slot begins where its row was.
+	// MayRepeat is how many events may be handled again. It is 0 if every slot begins at the position of its row.
 	MayRepeat int64 `json:"may_repeat"`
-	// Advice says how to avoid that; empty if there is nothing to avoid.
+	// Advice says how to avoid handling events again. It is empty if MayRepeat is 0.
 	Advice string `json:"advice"`
 }
 
@@ -36,20 +36,25 @@ type ImportedRow struct {
 	Position int64  `json:"position"`
 }
 
-// ImportCheckpoints has the replica set go on where a manual runner has stopped: its rows for the projection, in the checkpoints table of the event store, become the
-// checkpoints of the replica set.
+// ImportCheckpoints makes the replica set continue where a manual runner stopped. The runner's rows for the projection,
+// in the event store's checkpoints table, become the checkpoints of the replica set.
 //
-// Rows of this library's processors, "name" and "name[k/N]", are taken exactly, and deleted: a processor that still runs ends with projection.ErrCheckpointGone.
-// pupsourcing's rows of partitions, "name_pK", divide the aggregates in another way, so all slots begin at the lowest of them: no event is left out, and some may be
-// handled again. [Import.MayRepeat] says how many. They stay. Stop pupsourcing's processors before: they do not notice.
+// Rows of this library's processors, "name" and "name[k/N]", are taken over exactly, and deleted. A processor that still
+// runs ends with projection.ErrCheckpointGone.
 //
-// It is an error if the rows contradict each other, if the projection has checkpoints in a replica set, or if its processor has parked or stopped something.
+// pupsourcing's rows of partitions, "name_pK", divide the aggregates in another way. All slots therefore begin at the
+// lowest of these rows, and a missing row counts as position 0. No event is left out, but some may be handled again;
+// Import.MayRepeat says how many. These rows stay. Stop pupsourcing's processors first, since they do not notice the
+// import.
+//
+// It is an error if the rows contradict each other, if the projection has checkpoints in a replica set, or if its
+// processor has parked or stopped something.
 func (a *Admin) ImportCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
 	return a.importAs(ctx, projection, reason, func(do func(change) error) error { return a.change(ctx, do) })
 }
 
-// PreviewImport is what ImportCheckpoints would come to now, without an operation: nothing is changed, and nothing waits for processors that run. It needs the same
-// rights.
+// PreviewImport returns what ImportCheckpoints would do now, without an operation. It changes nothing, and does not wait
+// for running processors. It needs the same rights.
 func (a *Admin) PreviewImport(ctx context.Context, projection string) (Import, error) {
 	return a.importAs(ctx, projection, "", func(do func(change) error) error {
 		return a.preview(ctx, append(importRights.needs(a.schema, a.eventStore.EventsTable()), a.manualNeeds()...), do)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ErrInvalid says that an argument is wrong: the database was not asked.
+// ErrInvalid means that an argument is wrong. The database was not asked.
 var ErrInvalid = errors.New("an argument is wrong")
 
 // invalid is an error that wraps ErrInvalid, and does not say so.

@@ -34,12 +34,14 @@ var sqlMoveAlong = []string{
 	`UPDATE {{schema}}orchestrator_operations SET replica_set = $2 WHERE projection = $1 AND kind <> 'move'`,
 }
 
-// Move gives a projection to another replica set, which need not exist yet: its checkpoints, with all holds and stops, its letters and parked aggregates, and what is asked
-// for. Start workers of that replica set with the projection afterwards, not before: Run returns an error for a projection of another replica set. They go on
-// where the projection is. Their fencing token is higher than any that the projection had.
+// Move gives a projection to another replica set, which need not exist yet. It moves the checkpoints with all holds and
+// stops, the letters and parked aggregates, and waiting operations. Start workers of that replica set with the
+// projection afterwards, not before: Run returns an error for a projection of another replica set. They continue at the
+// projection's position. Their fencing token is higher than any that the projection had.
 //
-// It is an error if a running worker of this replica set, or of a third, has the projection: restart it without. A worker that starts at the same moment is fenced: it
-// handles nothing of the projection, and its log says whose it is.
+// It is an error if a running worker of this replica set, or of a third one, has the projection; restart that worker
+// without it. A worker that starts at the same moment is fenced: it handles nothing of the projection, and its log names
+// the replica set that has it.
 func (a *Admin) Move(ctx context.Context, projection, to, reason string) error {
 	return a.explainMove(ctx, projection, to, a.move(ctx, projection, to, reason))
 }

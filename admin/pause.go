@@ -15,9 +15,9 @@ import (
 // Pause and Resume write hold_at of a projection's checkpoints, which a worker reads with them, and slot.Divide obeys. They raise the revision too, so a batch in flight cannot
 // commit beyond it.
 
-// Target is what Pause and Resume are for.
+// Target selects what Pause and Resume apply to.
 type Target struct {
-	// Projection is its name. Empty means all projections that the replica set has.
+	// Projection is the name of a projection. Empty means all projections of the replica set.
 	Projection string
 }
 
@@ -43,13 +43,15 @@ const sqlResume = `
 UPDATE {{schema}}orchestrator_checkpoints AS c SET hold_at = NULL, hold_until = NULL, stopped_at = NULL, revision = revision + 1
 WHERE ` + targetSQL + notReplacedSQL + ` RETURNING c.projection, c.slot_from, c.slot_to`
 
-// Pause has the projection handle nothing more until it is resumed, or until that time unless it is zero. When Pause has returned, no batch of it can commit
-// any more: it has waited for those in flight. A pause outlasts restarts, crashes and other numbers of workers. To pause what is paused changes until.
+// Pause stops the projection until it is resumed, or until the given time unless that is zero. After Pause has returned,
+// no batch of the projection can commit, since Pause waits for the batches in flight. A pause survives restarts, crashes
+// and changes in the number of workers. Pausing a paused projection changes until.
 //
-// Pause waits for running handlers until ctx ends. If a handler does not return in time, Pause pauses nothing, and its error names the handler's partition and
-// worker.
+// Pause waits for running handlers until ctx ends. If a handler does not return in time, Pause pauses nothing, and its
+// error names the handler's partition and worker.
 //
-// A projection that was replaced at a cut-over can be neither paused nor resumed. To pause a projection while a cut-over holds it has the cut-over give up.
+// A projection that was replaced at a cut-over can be neither paused nor resumed. If a cut-over holds the projection,
+// pausing it makes the cut-over give up.
 func (a *Admin) Pause(ctx context.Context, t Target, reason string, until time.Time) error {
 	arguments := map[string]any{}
 	if !until.IsZero() {
@@ -76,14 +78,15 @@ func (a *Admin) checkPause(until time.Time) error {
 	return nil
 }
 
-// Resume ends a pause, and a stop at an event that could not be handled: the event is tried again. It
-// does nothing to what is neither paused nor stopped. A cut-over of the projection that has begun is given up, and the other projection goes on too.
+// Resume ends a pause. It also ends a stop at an event that could not be handled, and the event is tried again. It does
+// nothing to a projection that is neither paused nor stopped. If a cut-over of the projection has begun, the cut-over
+// gives up, and the other projection continues too.
 func (a *Admin) Resume(ctx context.Context, t Target, reason string) error {
 	err := a.holdBack(ctx, t, operation{kind: "resume", arguments: map[string]any{}, reason: reason}, sqlResume, a.replicaSet, t.Projection)
 	return a.explain(ctx, pauseRights, "resuming "+t.String(), err)
 }
 
-// String names the target, for messages.
+// String describes the target for messages.
 func (t Target) String() string {
 	if t.Projection == "" {
 		return "all projections"

@@ -9,24 +9,25 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Point is where a projection begins again: see [Start], [Position] and [Time]. The zero value is the beginning.
+// Point is where a projection starts again: see Start, Position and Time. The zero value is the beginning of the stream.
 type Point struct {
 	position int64
 	at       time.Time
 	timed    bool // at counts
 }
 
-// Start is the beginning of the stream.
+// Start returns the beginning of the stream.
 func Start() Point { return Point{} }
 
 // Position is just after the event with that global position: the next one is handled first. 0 is the beginning.
 func Position(n int64) Point { return Point{position: n} }
 
-// Time is the highest position such that every event up to it was created before t. Events' created_at decides, which clients may set, so some events after that
-// position may be older than t. It is found by reading the events in order from the beginning, unless created_at has an index.
+// Time returns the highest position such that every event up to it was created before t. It compares the events'
+// created_at, which clients may set, so some events after that position may be older than t. Finding it reads the events
+// in order from the beginning, unless created_at has an index.
 func Time(t time.Time) Point { return Point{at: t, timed: true} }
 
-// String names the point, for messages.
+// String describes the point for messages.
 func (p Point) String() string {
 	switch {
 	case p.timed:

@@ -9,8 +9,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// PreviewReset says whether [Admin.Reset] would be refused now, with the error that it would return; nil if it would begin. Nothing is changed, and nothing waits for
-// handlers. It needs the same rights. What the worker's own Reset would say is not found out.
+// PreviewReset checks whether [Admin.Reset] would be refused now. It returns the error that Reset would return, or nil
+// if the reset would begin. It changes nothing, and does not wait for handlers. It needs the same rights. It does not
+// find out whether the projection's own Reset would fail.
 func (a *Admin) PreviewReset(ctx context.Context, projection string, to Point) error {
 	return a.previewReset(ctx, askRights, projection, to, func(c change) error {
 		if err := c.mayResetByWorker(ctx, projection); err != nil {
@@ -46,8 +47,8 @@ func (a *Admin) previewReset(ctx context.Context, needs rights, projection strin
 	return a.explainReset(ctx, needs, projection, to, err)
 }
 
-// PreviewMove says whether [Admin.Move] would be refused now, with the error that it would return; nil if it would be done. Nothing is changed, and nothing waits for
-// handlers. It needs the same rights.
+// PreviewMove checks whether [Admin.Move] would be refused now. It returns the error that Move would return, or nil if
+// the move would be done. It changes nothing, and does not wait for handlers. It needs the same rights.
 func (a *Admin) PreviewMove(ctx context.Context, projection, to string) error {
 	err := a.validateMove(projection, to, "")
 	if err == nil {
@@ -56,10 +57,12 @@ func (a *Admin) PreviewMove(ctx context.Context, projection, to string) error {
 	return a.explainMove(ctx, projection, to, err)
 }
 
-// PreviewCutOver says whether [Admin.CutOver] would be refused now, with the error that it would return; nil if it would begin. Nothing is changed or held, and nothing
-// waits for handlers. It needs the same rights. Whether both projections would come to one position in time is not found out.
+// PreviewCutOver checks whether [Admin.CutOver] would be refused now. It returns the error that CutOver would return, or
+// nil if the cut-over would begin. It changes and holds nothing, and does not wait for handlers. It needs the same
+// rights. It does not find out whether both projections would reach one position in time.
 //
-// If the projections are too far apart it looks again for up to 2 seconds, as CutOver does, since a worker may not have written down yet how far it is.
+// If the projections are too far apart, it looks again for up to 2 seconds, as CutOver does, since a worker may not have
+// stored its position yet.
 func (a *Admin) PreviewCutOver(ctx context.Context, from, to string) error {
 	c := &cutting{Admin: a, from: from, to: to}
 	err := c.validate()

@@ -11,18 +11,19 @@ import (
 
 // Rebuild is how far a projection is since it was reset.
 type Rebuild struct {
-	// Operation is the number of the reset's row in orchestrator_operations, and Began when it committed.
+	// Operation is the number of the reset's row in orchestrator_operations. Began is when the reset committed.
 	Operation int64
 	Began     time.Time
-	// From is the position that the reset set the projection back to, and Until the highest that a part of it had before.
+	// From is the position to which the reset moved the projection. Until is its highest checkpoint before the reset.
 	From, Until int64
-	// Position is where the part of it is that is least far. The rebuild is complete when that is at Until.
+	// Position is the projection's lowest checkpoint. The rebuild is complete when it reaches Until.
 	Position int64
 	Complete bool
-	// Handled is the mean over all slots of how many positions lie behind it since From. Not every position has an event that the projection wants.
+	// Handled is how many positions each slot has passed since From, as the mean over all slots. Not every position has
+	// an event that the projection wants.
 	Handled int64
-	// Rate is Handled by the second since the reset, pauses included, and Left how long the rest takes at that rate. Both are 0 when the rebuild is complete, and
-	// before anything is handled.
+	// Rate is Handled per second since the reset, including pauses. Left is how long the rest takes at that rate. Both
+	// are 0 when the rebuild is complete, and before anything was handled.
 	Rate float64
 	Left time.Duration
 }
@@ -36,10 +37,11 @@ FROM {{schema}}orchestrator_operations AS o, (
 WHERE o.replica_set = $1 AND o.projection = $2 AND o.kind = 'reset' AND o.state = 'done' AND o.result ? 'until' AND c.lowest IS NOT NULL
 ORDER BY o.finished_at DESC, o.id DESC LIMIT 1`
 
-// ErrNotReset says that no reset of the projection is on record.
+// ErrNotReset means that no reset of the projection is on record.
 var ErrNotReset = errors.New("no reset of the projection is on record")
 
-// Rebuild says how far a projection is since it was last reset, from rows alone. It returns an error wrapping ErrNotReset if it never was.
+// Rebuild returns how far a projection is since its last reset, from rows alone. If it was never reset, the error wraps
+// ErrNotReset.
 func (a *Admin) Rebuild(ctx context.Context, projection string) (Rebuild, error) {
 	r, err := a.rebuild(ctx, projection)
 	return r, a.explain(ctx, readRights, fmt.Sprintf("looking how far the rebuild of projection %q is", projection), err)

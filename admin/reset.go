@@ -13,26 +13,29 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Reset has a projection that is a projection.Resettable begin again at an earlier point. A worker empties the read model and sets all checkpoints of the
-// projection back, in one transaction: either all of it happens or nothing does. Then the workers that run the projection rebuild it together. [Admin.Rebuild] says
-// how far they are. Reset returns when the transaction has committed.
+// Reset makes a [projection.Resettable] start again at an earlier point. A worker empties the read model and moves all
+// checkpoints of the projection back, in one transaction, so either both happen or neither does. Then the workers that
+// run the projection rebuild it together. [Admin.Rebuild] says how far they are. Reset returns when the transaction has
+// committed.
 //
-// What is put aside of events after the point is discarded, since they are handled again. An aggregate that is parked with an earlier event stays parked. A stop
-// ends. A projection that is paused stays paused, at its new position.
+// Parked events after the point are discarded, since they will be handled again. An aggregate that is parked with an
+// earlier event stays parked. A stop ends. A paused projection stays paused, at its new position.
 //
-// A projection that was replaced at a cut-over, or that a cut-over holds, is not reset. One that has replaced another handles the events again as the one that counts:
-// its handlers are not told that they replay.
+// Reset refuses a projection that was replaced at a cut-over, or that a cut-over holds. A projection that has replaced
+// another one handles the events again without Replay.
 //
-// It is an error if the point is above the position of any part of the projection, since events would be skipped, and if a running worker has the
-// projection without a Reset, or none has it at all: see [Admin.ResetWith] and [Admin.ResetCheckpoints]. When ctx ends before a worker has done it, the reset stays
-// asked for; [Admin.Cancel] ends that.
+// It is an error if the point is above any checkpoint of the projection, since events would be skipped. It is also an
+// error if a running worker has the projection without a Reset method, or if no worker has the projection: use
+// [Admin.ResetWith] or [Admin.ResetCheckpoints]. If ctx ends before a worker has done the reset, the request remains;
+// [Admin.Cancel] removes it.
 func (a *Admin) Reset(ctx context.Context, projection string, to Point, reason string) error {
 	return a.explainReset(ctx, askRights, projection, to, a.resetByWorker(ctx, projection, to, reason))
 }
 
-// ResetWith is [Admin.Reset] where empty, not a worker, empties the read model. No worker need run the projection. empty is called in the transaction that sets the
-// checkpoints back, while no batch of the projection runs. It may be called again after a conflict with another transaction, and must not end the
-// transaction. Its error undoes everything.
+// ResetWith is [Admin.Reset] with a function that empties the read model instead of a worker. No worker needs to run the
+// projection. ResetWith calls empty in the transaction that moves the checkpoints back, while no batch of the projection
+// runs. After a conflict with another transaction it may call empty again. empty must not end the transaction. An error
+// from it undoes everything.
 func (a *Admin) ResetWith(ctx context.Context, projection string, to Point, reason string, empty func(ctx context.Context, tx pgx.Tx) error) error {
 	err := errors.New("the function must not be nil: ResetCheckpoints leaves the read model as it is")
 	if empty != nil {
@@ -41,7 +44,8 @@ func (a *Admin) ResetWith(ctx context.Context, projection string, to Point, reas
 	return a.explainReset(ctx, resetRights, projection, to, err)
 }
 
-// ResetCheckpoints is [Admin.Reset] without the read model, which stays as it is: the handler sees the events again and must bear that.
+// ResetCheckpoints is [Admin.Reset] for the checkpoints only. The read model stays as it is, so the handler must be able
+// to handle the events again.
 func (a *Admin) ResetCheckpoints(ctx context.Context, projection string, to Point, reason string) error {
 	return a.explainReset(ctx, resetRights, projection, to, a.resetHere(ctx, projection, to, reason, "nobody", func(context.Context, pgx.Tx) error { return nil }))
 }

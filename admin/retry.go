@@ -11,19 +11,19 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// Result is what came of Retry or Discard.
+// Result is the result of Retry or Discard.
 type Result struct {
 	// Operation is the number of the row in orchestrator_operations.
 	Operation int64 `json:"operation"`
-	// Aggregates is how many parked aggregates the filter selected. Of them, Succeeded are not parked any more, Failed are still, because one of their letters
-	// could not be handled, and Waiting have yet to be handled.
+	// Aggregates is how many parked aggregates the filter selected. Succeeded of them are no longer parked. Failed of
+	// them are still parked, because one of their letters could not be handled. Waiting of them have yet to be handled.
 	Aggregates int `json:"aggregates"`
 	Succeeded  int `json:"succeeded"`
 	Failed     int `json:"failed"`
 	Waiting    int `json:"waiting"`
 	// Events is how many letters were handled or discarded.
 	Events int64 `json:"events"`
-	// Failures says what the first 100 that failed did so with.
+	// Failures are the first 100 letters that failed, with their errors.
 	Failures []RetryFailure `json:"failures,omitempty"`
 }
 
@@ -35,27 +35,30 @@ type RetryFailure struct {
 	Error      string    `json:"error"`
 }
 
-// ErrCancelled says that somebody has cancelled an operation that was waited for, or has discarded or reset what it was to be done with.
+// ErrCancelled means that somebody has cancelled an operation while it was being waited for, or has discarded or reset
+// what it applied to.
 var ErrCancelled = errors.New("the operation was cancelled")
 
-// Trial is what would come of the retry of a parked aggregate now.
+// Trial is the result that a retry of a parked aggregate would have now.
 type Trial struct {
 	Projection string    `json:"projection"`
 	Aggregate  Aggregate `json:"aggregate"`
-	// Letters is how many events of the aggregate are put aside, and Handled how many of them the handler handled, in order, before one failed. At most 1,000
-	// are tried, for about 5 seconds.
+	// Letters is how many events of the aggregate are set aside. Handled is how many of them the handler handled, in
+	// order, before one failed. A trial takes at most 1,000 events and about 5 seconds.
 	Letters int `json:"letters"`
 	Handled int `json:"handled"`
-	// FailedAt is the position of the event that failed; 0 if none did. Error is what it failed with.
+	// FailedAt is the position of the event that failed, or 0 if none did. Error is the handler's error.
 	FailedAt int64  `json:"failed_at"`
 	Error    string `json:"error"`
 }
 
-// Retry has the owners of their slots handle the letters of parked aggregates again, in order. An aggregate is parked no more when none of its letters is left.
-// If one fails, what succeeded before it stays, and the aggregate stays parked.
+// Retry makes workers handle the letters of parked aggregates again, in order. The owner of an aggregate's slot handles
+// its letters. When no letter is left, the aggregate is no longer parked. If one fails, the letters before it stay
+// handled, and the aggregate stays parked.
 //
-// Whole aggregates are retried, whichever of their letters the filter selects. Retry waits until all have been. When ctx ends first, it returns what came of it so
-// far and an error: the rest stays asked for, and is done when workers run the projection. Cancel ends that.
+// Retry always takes whole aggregates, even if the filter selects only some of their letters. It waits until all have
+// been retried. If ctx ends first, it returns the result so far and an error. The rest of the request remains, and is
+// done when workers run the projection; Cancel removes it.
 func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, error) {
 	var result Result
 	id, err := a.request(ctx, f, replicaset.Retry, reason)
@@ -65,8 +68,8 @@ func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, err
 	return result, a.explain(ctx, askRights, "retrying parked aggregates", err)
 }
 
-// Try says what Retry would come to now: the owners of the slots call the handlers, and roll back. Handlers are told (projection.Delivery.Trial), so that they
-// can leave out what a rollback does not undo.
+// Try returns what Retry would achieve now. The owners of the slots call the handlers and roll back. Handlers are told
+// (projection.Delivery.Trial), so that they can leave out effects that a rollback does not undo.
 func (a *Admin) Try(ctx context.Context, f Filter) ([]Trial, error) {
 	id, err := a.request(ctx, f, replicaset.Try, "")
 	if err == nil {
@@ -231,8 +234,8 @@ UPDATE {{schema}}orchestrator_operations SET state = 'cancelled', finished_at = 
     result = result || jsonb_build_object('cancelled_by', $3::text, 'cancelled_because', $4::text)
 WHERE id = $1 AND replica_set = $2 AND state = 'waiting'`
 
-// Cancel ends what still waits of an operation. What workers have done of it stays. A cut-over's
-// holds are taken back. It is an error if the operation is not waiting.
+// Cancel ends the waiting part of an operation. Work that workers have already done stays. If the operation is a
+// cut-over, its holds are removed. It is an error if the operation is not waiting.
 func (a *Admin) Cancel(ctx context.Context, operation int64, reason string) error {
 	err := checkText("the reason", reason, 0, mostReason)
 	if err == nil {

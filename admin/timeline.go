@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// EntryKind is what an Entry is about.
+// EntryKind is the kind of an Entry.
 type EntryKind string
 
 // The kinds of entries.
@@ -19,31 +19,32 @@ const (
 	WorkerJoined        EntryKind = "worker_joined"
 	WorkerStopped       EntryKind = "worker_stopped" // Reason says why
 	WorkerDied          EntryKind = "worker_died"    // Reason is the evidence
-	HandlerFailed       EntryKind = "handler_failed" // Reason is the error of the last attempt, Count the attempts until now. The time is that of the first
+	HandlerFailed       EntryKind = "handler_failed" // Reason is the last attempt's error, Count the attempts so far, At the time of the first
 	EventHandled        EntryKind = "event_handled"  // after it had failed
 	EventSkipped        EntryKind = "event_skipped"
 	EventPutAside       EntryKind = "event_put_aside"   // because its aggregate was parked
 	AggregateParked     EntryKind = "aggregate_parked"  // Count is its letters now. Reason names it
-	HandlerAbandoned    EntryKind = "handler_abandoned" // it has not returned when it was to stop
+	HandlerAbandoned    EntryKind = "handler_abandoned" // it did not return when it was told to stop
 	OperationRequested  EntryKind = "operation_requested"
-	OperationEnded      EntryKind = "operation_ended"    // of those that workers had to do
+	OperationEnded      EntryKind = "operation_ended"    // only for operations that workers carry out
 	RegressionNoticed   EntryKind = "regression_noticed" // Position is where the sequence stood, Count the highest checkpoint
 	RegressionSettled   EntryKind = "regression_settled" // the same
 )
 
-// Entry is something that happened in a replica set. What does not apply is empty or null.
+// Entry is something that happened in a replica set. Fields that do not apply are empty or null.
 type Entry struct {
 	At   time.Time `json:"at"` // the database's time
 	Kind EntryKind `json:"kind"`
-	// Text is the entry in a sentence.
+	// Text describes the entry in a sentence.
 	Text       string `json:"text"`
 	Projection string `json:"projection"`
 	WorkerName string `json:"worker_name"`
-	// Generation, Operation and Position are numbers of what it is about.
+	// Generation, Operation and Position are the numbers of what the entry is about.
 	Generation *int64 `json:"generation"`
 	Operation  *int64 `json:"operation"`
 	Position   *int64 `json:"position"`
-	// What is the cause of a generation, the kind of an operation, and the type of an event. Reason says why, and Actor who asked for an operation.
+	// What is the cause of a generation, the kind of an operation, or the type of an event. Reason says why it happened.
+	// Actor is the actor who requested an operation.
 	What   string `json:"what"`
 	Reason string `json:"reason"`
 	Actor  string `json:"actor"`
@@ -97,9 +98,12 @@ SELECT at, kind, projection, worker, generation, operation, position, what, reas
 WHERE at >= $2 AND pg_catalog.isfinite(at)
 ORDER BY at DESC, rank DESC, coalesce(generation, operation, 0) DESC, projection DESC, position DESC LIMIT $4`
 
-// Timeline is what happened in the replica set since a time, in order: generations, failures of handlers and what became of the events, operations, regressions of
-// the sequence, and workers that came and left. It is made from rows, so what they no longer say is not in it: old generations and workers are deleted, and an
-// event's row has its last error only. It has the latest 10,000 entries at most. The zero time means all.
+// Timeline returns what happened in the replica set since a time, in order: generations, failures of handlers and the
+// outcomes of their events, operations, regressions of the sequence, and workers that came and left. The zero time means
+// everything. It returns at most the latest 10,000 entries.
+//
+// Timeline is built from rows, so it lacks what they no longer contain. Old generations and workers are deleted, and an
+// event's row has only its last error.
 func (a *Admin) Timeline(ctx context.Context, since time.Time) ([]Entry, error) {
 	entries, err := a.timeline(ctx, since)
 	if err != nil {

@@ -8,35 +8,36 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Severity is how bad a finding is.
+// Severity is how serious a finding is.
 type Severity string
 
 // The severities.
 const (
-	// Note is nothing wrong, but worth knowing.
+	// Note is harmless, but worth knowing.
 	Note Severity = "note"
-	// Warning is something that may be wrong, or that a person should look at.
+	// Warning may be wrong, and a person should look at it.
 	Warning Severity = "warning"
-	// Fault is something that must not be: somebody changed rows, or the library is at fault.
+	// Fault must never happen. Somebody changed rows, or the library has a bug.
 	Fault Severity = "fault"
 )
 
-// Finding is something about the rows of a replica set that should not be, or is worth knowing.
+// Finding is something in the rows of a replica set that is wrong or worth knowing.
 type Finding struct {
-	// Kind is what was found, in a word that is stable.
+	// Kind is a stable word for the finding.
 	Kind     string   `json:"kind"`
 	Severity Severity `json:"severity"`
-	// Projection is empty if it concerns none, or several.
+	// Projection is empty if the finding concerns none, or several.
 	Projection string `json:"projection"`
-	// Count is how many rows it is about.
+	// Count is how many rows the finding is about.
 	Count int64 `json:"count"`
-	// Text says what was found, Remedy what to do.
+	// Text describes the finding. Remedy says what to do.
 	Text   string `json:"text"`
 	Remedy string `json:"remedy"`
 }
 
-// Verify looks for what should not be in the rows of the replica set, and in what they say about events. It changes nothing. The findings are in order of their
-// kinds; a healthy replica set whose projections are all run by workers has none. It reads all letters that are not handled, and their events.
+// Verify looks for inconsistencies in the rows of the replica set, and between them and the events. It changes nothing.
+// The findings are ordered by kind. A healthy replica set whose projections all have workers has none. Verify reads all
+// letters that are not handled, and their events.
 func (a *Admin) Verify(ctx context.Context) ([]Finding, error) {
 	findings, err := a.verify(ctx)
 	if err != nil {
@@ -97,7 +98,7 @@ func (l look) runChecks(ctx context.Context) (findings []Finding, err error) {
 	return findings, err
 }
 
-// FindingKinds are the kinds that findings have.
+// FindingKinds returns all values of Finding.Kind.
 func FindingKinds() []string {
 	kinds := []string{
 		"projection_of_two_replica_sets", "slots_without_checkpoint", "slots_of_two_checkpoints", "checkpoint_above_sequence", "checkpoint_above_horizon",

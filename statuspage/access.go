@@ -21,8 +21,8 @@ type Access struct {
 	Act bool
 	// Payloads is how much a request may see of the payloads of events that could not be handled.
 	Payloads Payloads
-	// Actor is the person who acts, for the rows in orchestrator_operations. It has at most 255 bytes. Empty means the
-	// actor of the Admin.
+	// Actor is recorded in orchestrator_operations as the one who acts. It has at most 255 bytes. Empty means the actor
+	// of the Admin.
 	Actor string
 }
 

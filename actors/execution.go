@@ -208,40 +208,20 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	w := e.worker
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	var rows []replicaset.Checkpoint
-	var unsettled map[string]int64
-	var unsettledErr error
-	var missing []string
-	var parked []replicaset.Parked
-	var successions []replicaset.Succession
+	var read pgcoord.Assigned
 	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
-		if rows, err = w.Store.Assignment(ctx, db, w.self(), generation); err != nil {
-			return err
-		}
-		unsettled, unsettledErr = w.Store.Unsettled(ctx, db)
-		if parked, err = w.Store.Parked(ctx, db, w.Membership.Projections...); err != nil {
-			return err
-		}
-		if successions, err = w.Store.Successions(ctx, db, w.Membership.Projections...); err != nil {
-			return err
-		}
-		missing, err = w.Store.Missing(ctx, db, e.takenPartIn(), generation)
+		read, err = w.Store.ReadAssignment(ctx, db, w.self(), generation, w.Membership.Projections, e.takenPartIn())
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if unsettledErr != nil {
-		w.recordFailed(e.log, unsettledErr) // the processors read it later
+	if read.UnsettledErr != nil {
+		w.recordFailed(e.log, read.UnsettledErr) // the processors read it later
 	}
-	assignment := toAssignment(generation, rows, parked, successions, func(projection string) int64 {
-		if unsettledErr != nil {
-			return messages.UnsettledUnknown
-		}
-		return unsettled[projection]
-	})
+	assignment := toAssignment(generation, read)
 	e.result.assignment = &assignment
-	if e.result.incomplete = len(missing) > 0 || !covers(assignment); e.result.incomplete {
+	if e.result.incomplete = len(read.Missing) > 0 || !covers(assignment); e.result.incomplete {
 		e.lookAgain(0) // nothing of it is started
 		return nil
 	}
@@ -260,14 +240,20 @@ func (e *execution) takenPartIn() []string {
 }
 
 // toAssignment groups checkpoints by partition.
-func toAssignment(generation int64, rows []replicaset.Checkpoint, parked []replicaset.Parked, successions []replicaset.Succession, unsettled func(string) int64) messages.Assignment {
+func toAssignment(generation int64, read pgcoord.Assigned) messages.Assignment {
 	assignment := messages.Assignment{Generation: generation}
-	for _, row := range rows {
+	unsettled := func(projection string) int64 {
+		if read.UnsettledErr != nil {
+			return messages.UnsettledUnknown
+		}
+		return read.Unsettled[projection]
+	}
+	for _, row := range read.Checkpoints {
 		p := partitionOf(&assignment, row.Partition)
 		last := len(p.Projections) - 1
 		if last < 0 || p.Projections[last].Projection != row.Projection {
 			p.Projections = append(p.Projections, messages.ProjectionAssignment{
-				Projection: row.Projection, Unsettled: unsettled(row.Projection), Parked: parked, Successions: successions,
+				Projection: row.Projection, Unsettled: unsettled(row.Projection), Parked: read.Parked, Successions: read.Successions,
 			})
 			last++
 		}

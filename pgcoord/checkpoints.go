@@ -25,15 +25,44 @@ ORDER BY projection, slot_from`
 // Assignment reads the checkpoints that the worker owns in the generation,
 // ordered by projection and slot.
 func (s *Store) Assignment(ctx context.Context, db DB, worker uuid.UUID, generation int64) ([]replicaset.Checkpoint, error) {
-	rows, err := db.Query(ctx, s.q(sqlAssignment), s.replicaSet, generation, worker)
-	if err != nil {
-		return nil, fmt.Errorf("reading the assignment of worker %s in generation %d: %w", worker, generation, err)
+	var checkpoints []replicaset.Checkpoint
+	err := s.assignment(&checkpoints, worker, generation).alone(ctx, db)
+	return checkpoints, err
+}
+
+func (s *Store) assignment(into *[]replicaset.Checkpoint, worker uuid.UUID, generation int64) read {
+	return read{
+		sql: s.q(sqlAssignment), args: []any{s.replicaSet, generation, worker},
+		take: func(rows pgx.Rows) (err error) {
+			*into, err = pgx.CollectRows(rows, scanCheckpoint)
+			return err
+		},
+		doing: fmt.Sprintf("reading the assignment of worker %s in generation %d", worker, generation),
 	}
-	checkpoints, err := pgx.CollectRows(rows, scanCheckpoint)
+}
+
+// Assigned is what a worker reads about its part of a generation before it handles events.
+type Assigned struct {
+	Checkpoints []replicaset.Checkpoint // see Store.Assignment
+	Parked      []replicaset.Parked
+	Successions []replicaset.Succession
+	Missing     []string // see Store.Missing
+	// Unsettled is what Store.Unsettled returns. Without it UnsettledErr says why; the rest is valid.
+	Unsettled    map[string]int64
+	UnsettledErr error
+}
+
+// ReadAssignment reads what the worker handles in the generation, and then what is parked for its projections, what has replaced them, and which of takenPart
+// miss a checkpoint. The order matters: the revisions of the checkpoints fence what was read after them.
+func (s *Store) ReadAssignment(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections, takenPart []string) (Assigned, error) {
+	var a Assigned
+	err := inTurn(ctx, db, s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s.successions(&a.Successions, projections),
+		s.missing(&a.Missing, takenPart, generation))
 	if err != nil {
-		return nil, fmt.Errorf("reading the assignment of worker %s in generation %d: %w", worker, generation, err)
+		return Assigned{}, err
 	}
-	return checkpoints, nil
+	a.Unsettled, a.UnsettledErr = s.Unsettled(ctx, db)
+	return a, nil
 }
 
 const sqlReload = `

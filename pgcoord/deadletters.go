@@ -119,21 +119,21 @@ GROUP BY d.projection`
 // that was skipped is to be handled if its checkpoint was set back.
 func (s *Store) Unsettled(ctx context.Context, db Conn) (map[string]int64, error) {
 	highest := map[string]int64{}
-	err := s.record(ctx, db, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, s.q(sqlUnsettled), s.replicaSet) //nolint:rowserrcheck // ForEachRow checks it
-		if err != nil {
+	unsettled := read{
+		sql: s.q(sqlUnsettled), args: []any{s.replicaSet},
+		take: func(rows pgx.Rows) error {
+			var projection string
+			var position int64
+			_, err := pgx.ForEachRow(rows, []any{&projection, &position}, func() error {
+				highest[projection] = position
+				return nil
+			})
 			return err
-		}
-		var projection string
-		var position int64
-		_, err = pgx.ForEachRow(rows, []any{&projection, &position}, func() error {
-			highest[projection] = position
-			return nil
-		})
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the failed events of replica set %q: %w", s.replicaSet, err)
+		},
+		doing: fmt.Sprintf("reading the failed events of replica set %q", s.replicaSet),
+	}
+	if err := s.aside(ctx, db, unsettled); err != nil {
+		return nil, err
 	}
 	return highest, nil
 }

@@ -30,17 +30,22 @@ WHERE projection = ANY($1) AND ` + dbguard.Primary + ` LIMIT {{all rows}}`
 // Parked reads the aggregates that are parked for the projections. What a worker does with them is fenced by the revision of their slots' checkpoints, if
 // it has read those before.
 func (s *Store) Parked(ctx context.Context, db DB, projections ...string) ([]replicaset.Parked, error) {
-	rows, err := db.Query(ctx, s.q(sqlParked), projections)
 	var parked []replicaset.Parked
-	if err == nil {
-		parked, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p replicaset.Parked, err error) {
-			return p, row.Scan(&p.Projection, &p.BoundedContext, &p.Type, &p.ID, &p.Slot, &p.Letters)
-		})
+	err := s.parked(&parked, projections).alone(ctx, db)
+	return parked, err
+}
+
+func (s *Store) parked(into *[]replicaset.Parked, projections []string) read {
+	return read{
+		sql: s.q(sqlParked), args: []any{projections},
+		take: func(rows pgx.Rows) (err error) {
+			*into, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (p replicaset.Parked, err error) {
+				return p, row.Scan(&p.Projection, &p.BoundedContext, &p.Type, &p.ID, &p.Slot, &p.Letters)
+			})
+			return err
+		},
+		doing: fmt.Sprintf("reading the parked aggregates of %q", projections),
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the parked aggregates of %q: %w", projections, err)
-	}
-	return parked, nil
 }
 
 // sqlParkTurn has parks of a projection count one after the other.

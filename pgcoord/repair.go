@@ -39,15 +39,20 @@ ORDER BY name LIMIT {{all rows}}`
 // what it handles: rows that were deleted before, nobody's batches would miss; those that
 // are deleted later, its own do.
 func (s *Store) Missing(ctx context.Context, db DB, projections []string, generation int64) ([]string, error) {
-	rows, err := db.Query(ctx, s.q(sqlMissing), projections, s.replicaSet, generation)
-	if err != nil {
-		return nil, fmt.Errorf("looking for missing checkpoints of generation %d: %w", generation, err)
+	var missing []string
+	err := s.missing(&missing, projections, generation).alone(ctx, db)
+	return missing, err
+}
+
+func (s *Store) missing(into *[]string, projections []string, generation int64) read {
+	return read{
+		sql: s.q(sqlMissing), args: []any{projections, s.replicaSet, generation},
+		take: func(rows pgx.Rows) (err error) {
+			*into, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		},
+		doing: fmt.Sprintf("looking for missing checkpoints of generation %d", generation),
 	}
-	missing, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("looking for missing checkpoints of generation %d: %w", generation, err)
-	}
-	return missing, nil
 }
 
 const sqlEntered = `

@@ -17,13 +17,18 @@ WHERE cut_over_at IS NOT NULL AND (projection = ANY ($1::text[]) OR replaced = A
 // Successions reads which of the projections have replaced others, and which were replaced. What a worker does with it is fenced by the revision of the projections'
 // checkpoints, if it has read those before: a cut-over raises it.
 func (s *Store) Successions(ctx context.Context, db DB, projections ...string) ([]replicaset.Succession, error) {
-	rows, err := db.Query(ctx, s.q(sqlSuccessions), projections)
 	var all []replicaset.Succession
-	if err == nil {
-		all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[replicaset.Succession])
+	err := s.successions(&all, projections).alone(ctx, db)
+	return all, err
+}
+
+func (s *Store) successions(into *[]replicaset.Succession, projections []string) read {
+	return read{
+		sql: s.q(sqlSuccessions), args: []any{projections},
+		take: func(rows pgx.Rows) (err error) {
+			*into, err = pgx.CollectRows(rows, pgx.RowToStructByPos[replicaset.Succession])
+			return err
+		},
+		doing: fmt.Sprintf("reading what has replaced %q", projections),
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading what has replaced %q: %w", projections, err)
-	}
-	return all, nil
 }

@@ -52,4 +52,19 @@ var aidGuards = []guard{
 		Old: "	if dbfault.IsRefused(err) {\n\t\te.result.unrecorded = true", New: "	if dbfault.IsRefused(err) && err == nil {\n\t\te.result.unrecorded = true",
 		Test: "TestAHandlerThatHangsCannotBeRecorded", Promise: "a handler that hangs and cannot be recorded keeps nobody else from work",
 	},
+	{
+		Name: "an-assignment-waits-for-no-aid", File: "pgcoord/reads.go",
+		Old: "	first.Queue(sqlRecordPatience)\n", New: "	first.Queue(\"SELECT 1\")\n",
+		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "no partition waits for the record of failures before it starts",
+	},
+	{
+		Name: "assignments-roll-back-aids", File: "pgcoord/reads.go",
+		Old: "	if err != nil && !conn.IsClosed() {", New: "	if err != nil && conn.IsClosed() {",
+		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "a session is of use after an aid could not be read",
+	},
+	{
+		Name: "revisions-are-read-first", File: "pgcoord/checkpoints.go",
+		Old: "s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s", New: "s.parked(&a.Parked, projections), s.assignment(&a.Checkpoints, worker, generation), s",
+		Test: "TestWhatIsReadIsAsNewAsTheRevisionThatFencesIt", Promise: "what a worker knows of parked aggregates is fenced",
+	},
 }

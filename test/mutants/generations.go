@@ -54,7 +54,7 @@ var generationGuards = []guard{
 	},
 	{
 		Name: "missing-calls-for-a-generation", File: "actors/execution.go",
-		Old: "e.result.incomplete = len(missing) > 0 ||", New: "e.result.incomplete = len(missing) > len(w.Membership.Projections) ||",
+		Old: "e.result.incomplete = len(read.Missing) > 0 ||", New: "e.result.incomplete = len(read.Missing) > len(w.Membership.Projections) ||",
 		Test: "TestCheckpointsAreDeletedBeforeTheyAreRead", Promise: "and a worker notices if there is one when it starts",
 	},
 	{

@@ -1,0 +1,125 @@
+package pgcoord
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
+)
+
+// everyMode is the modes in which pgx sends statements.
+var everyMode = []pgx.QueryExecMode{
+	pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+}
+
+// connected is a connection of the owner's database in a mode.
+func connected(t *testing.T, o owner, mode pgx.QueryExecMode) *pgx.Conn {
+	t.Helper()
+	config := o.pool.Config().ConnConfig.Copy()
+	config.DefaultQueryExecMode = mode
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+func (o owner) reads(t *testing.T, db Conn) Assigned {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	a, err := o.ReadAssignment(ctx, db, o.worker, o.fence.Generation, []string{"orders"}, []string{"orders", "letters"})
+	require.NoError(t, err)
+	return a
+}
+
+// What a session reads in one message is what others read one after the other.
+func TestASessionReadsItsAssignmentInOneMessage(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	b := o.begin(t, whole(0), 7)
+	b.Park(failed(t, o, slot.All(), 7, "no stock"), 1)
+	require.NoError(t, b.Commit(t.Context(), 7))
+	o.fails(t, failed(t, o, slot.All(), 8, "no stock"))
+	exec(t, o.pool, `INSERT INTO orchestrator_successions (projection, replaced, cut_over_at) VALUES ('orders', 'older', now())`)
+	want := o.reads(t, o.pool)
+	require.NoError(t, want.UnsettledErr)
+	assert.Equal(t, []any{1, 1, 1, map[string]int64{"orders": 8}, []string{"letters"}},
+		[]any{len(want.Checkpoints), len(want.Parked), len(want.Successions), want.Unsettled, want.Missing})
+	for _, mode := range everyMode {
+		conn := connected(t, o, mode)
+		assert.Equal(t, want, o.reads(t, conn), mode.String())
+		assert.Equal(t, byte('I'), conn.PgConn().TxStatus(), mode.String())
+		assert.Equal(t, "0", value[string](t, conn, `SHOW lock_timeout`), "the aid's patience is its own")
+	}
+}
+
+// The record of failures is an aid: who cannot read it reads the rest.
+func TestAnAssignmentIsReadWithoutTheRecordOfFailures(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	locked, err := o.pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = locked.Rollback(context.WithoutCancel(t.Context())) })
+	exec(t, locked, `LOCK TABLE orchestrator_dead_letters`)
+	for _, mode := range everyMode {
+		conn := connected(t, o, mode)
+		a := o.reads(t, conn)
+		assert.Len(t, a.Checkpoints, 1)
+		require.ErrorContains(t, a.UnsettledErr, "reading the failed events of replica set", mode.String())
+		require.ErrorContains(t, a.UnsettledErr, "55P03", mode.String())
+		assert.Equal(t, byte('I'), conn.PgConn().TxStatus(), mode.String())
+	}
+}
+
+// Each error says what was attempted.
+func TestAnAssignmentThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	exec(t, o.pool, `ALTER TABLE orchestrator_parked_aggregates RENAME TO elsewhere`)
+	for _, mode := range everyMode {
+		for _, db := range []Conn{o.pool, connected(t, o, mode)} {
+			_, err := o.ReadAssignment(t.Context(), db, o.worker, o.fence.Generation, []string{"orders"}, nil)
+			require.ErrorContains(t, err, "42P01", mode.String())
+			require.ErrorContains(t, err, "reading", mode.String())
+		}
+	}
+}
+
+// A change may come between any two reads. What was read of a revision is at least as new as the revision.
+func TestWhatIsReadIsAsNewAsTheRevisionThatFencesIt(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	conn := connected(t, o, pgx.QueryExecModeCacheStatement)
+	changing, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- o.keepParking(changing) }()
+	for changing.Err() == nil {
+		a := o.reads(t, conn)
+		require.Len(t, a.Checkpoints, 1)
+		require.GreaterOrEqual(t, int64(len(a.Parked)), a.Checkpoints[0].Revision)
+	}
+	require.NoError(t, <-done)
+}
+
+// keepParking parks an aggregate more and raises the revision by one, again and again.
+func (o owner) keepParking(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := pgx.BeginFunc(context.WithoutCancel(ctx), o.pool, func(tx pgx.Tx) error {
+			_, err := tx.Exec(context.WithoutCancel(ctx), `
+				WITH raised AS (UPDATE orchestrator_checkpoints SET revision = revision + 1 RETURNING revision)
+				INSERT INTO orchestrator_parked_aggregates (projection, bounded_context, aggregate_type, aggregate_id, replica_set, global_position, letters)
+				SELECT 'orders', 'shop', 'Order', revision::text, 'main', 1, 1 FROM raised`)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

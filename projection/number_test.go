@@ -122,6 +122,26 @@ func TestPartitionsWithoutEventsStayBehindNobody(t *testing.T) {
 	assert.Equal(t, want, handledPositions(t, pool))
 }
 
+// A processor that is stopped right after an append looks at it, and writes how far it has looked. All events are of one aggregate, so two partitions have none.
+func TestAStopWritesHowFarTheStreamWasLookedThrough(t *testing.T) {
+	pool, store := newStore(t)
+	last := appendEvents(t, pool, store, "Order", 30)[29]
+	complete := 0
+	for k := range 3 {
+		config := configFor(pool, store, recorder("orders"))
+		config.PartitionKey, config.TotalPartitions = k, 3
+		stop := start(t, config)
+		row := fmt.Sprintf("orders[%d/3]", k)
+		require.Eventually(t, func() bool { return rowsOf(t, pool)[row] == last }, patience, tick)
+		last = appendEvents(t, pool, store, "Order", 1)[0]
+		require.NoError(t, stop())
+		if rowsOf(t, pool)[row] == last {
+			complete++
+		}
+	}
+	assert.GreaterOrEqual(t, complete, 2)
+}
+
 // Only one partition of three was run, and some events are appended after it has stopped.
 func TestUnequalPartitionsRepeatNothing(t *testing.T) {
 	pool, store := newStore(t)

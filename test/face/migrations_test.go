@@ -95,11 +95,12 @@ func TestDeclarationsOutlastMigrationsDownAndUp(t *testing.T) {
 	w.awaitHandled("p2", 3)
 	require.NoError(t, r.stop())
 	third := succeeding{acting{recorder{name: "p3"}}, "p2"}
-	start(t, w.orchestrator("set"), rebuildable{recorder: recorder{name: "p"}}, recorder{name: "q"}, third)
+	start(t, w.orchestrator("set"), rebuildable{recorder: recorder{name: "p"}}, recorder{name: "q"})
+	start(t, w.orchestrator("set"), third)
 	w.awaitHandled("p", 3)
 	w.awaitHandled("p3", 3)
-	const declared = `SELECT resettable::text, replaces::text FROM orchestrator_workers WHERE state = 'running'`
-	const before = `{p} {"p3": "p2"}`
+	const declared = `SELECT resettable::text, replaces::text FROM orchestrator_workers WHERE state = 'running' ORDER BY resettable`
+	const before = `{p} {}, {} {"p3": "p2"}`
 	w.await(before, declared)
 
 	require.NoError(t, migrations.Down(t.Context(), w.db, "", migrations.Latest()-5))

@@ -105,7 +105,7 @@ var manualGuards = []guard{
 		File:    "projection/processor.go",
 		Old:     `			r.finish(ctx)`,
 		New:     ``,
-		Test:    "TestPartitionsWithoutEventsStayBehindNobody",
+		Test:    "TestAStopWritesHowFarTheStreamWasLookedThrough",
 		Promise: "a stop writes how far the stream was looked through",
 	},
 	{

@@ -198,8 +198,8 @@ func WithPollOnly() Option {
 	return func(c *config) { c.pollOnly = true }
 }
 
-// WithSchema sets the schema of the coordination tables. By default, and if schema is empty, it is the connection's,
-// which is the first of its search_path. It must be the schema that was given to RunMigrations.
+// WithSchema sets the schema of the coordination tables. Defaults to the connection's, which is the first of its
+// search_path, also if schema is empty. It must be the schema that was given to RunMigrations.
 func WithSchema(schema string) Option {
 	return func(c *config) { c.schema = schema }
 }
@@ -225,7 +225,7 @@ func WithWorkerName(name string) Option {
 	return func(c *config) { c.workerName = name }
 }
 
-// WithLogger sets the logger. Defaults to slog.Default() at the time of New. It must not be nil. To discard everything,
+// WithLogger sets the logger. Defaults to the default logger of slog, at the time of New. It must not be nil. To discard everything,
 // use a logger with slog.DiscardHandler.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) { c.logger = l }
@@ -236,8 +236,8 @@ func WithMetricsEnabled(enabled bool) Option {
 	return func(c *config) { c.metricsEnabled = enabled }
 }
 
-// WithMetricsRegisterer sets where the metrics are registered. Orchestrators in one process may share it. By default,
-// and if r is nil, the Orchestrator has a registry of its own, which MetricsHandler serves. The library never uses
+// WithMetricsRegisterer sets where the metrics are registered. Orchestrators in one process may share it. Defaults to a
+// registry of the Orchestrator's own, also if r is nil. MetricsHandler serves that registry. The library never uses
 // Prometheus' default registerer by itself.
 func WithMetricsRegisterer(r prometheus.Registerer) Option {
 	return func(c *config) { c.registerer = r }

@@ -28,6 +28,7 @@
 //   - grants.go: what the role must be allowed
 //   - pooler.go: what a pooler does not give, from internal/pooler
 //   - prune.go: deleting what is long over
+//   - reads.go: several reads in one message
 //   - blockers.go: ending backends that hold up a generation
 //
 // # The fence

@@ -78,7 +78,7 @@ type (
 		joined     bool                 // the worker's row is there
 		left       bool                 // the goodbye is said
 		assignment *messages.Assignment // to be started
-		incomplete bool                 // the assignment lacks slots, or some projection of the worker has slots that are nobody's
+		incomplete bool                 // the assignment lacks slots
 		again      bool                 // look again after delay
 		delay      time.Duration
 		refused    int  // the backend of a frozen leader that this worker may not end

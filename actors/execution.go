@@ -202,15 +202,14 @@ func reportAfter(rank, members int) time.Duration {
 	return min(reportRunning, reportRunningLeast+time.Duration(members)*reportRunningGrows) + time.Duration(max(0, rank))*each
 }
 
-// readAssignment reads what the worker handles in the generation, and then whether
-// anything of it is missing.
+// readAssignment reads what the worker handles in the generation.
 func (e *execution) readAssignment(ctx context.Context, generation int64) error {
 	w := e.worker
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
 	var read pgcoord.Assigned
 	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
-		read, err = w.Store.ReadAssignment(ctx, db, w.self(), generation, w.Membership.Projections, e.takenPartIn())
+		read, err = w.Store.ReadAssignment(ctx, db, w.self(), generation, w.Membership.Projections)
 		return err
 	})
 	if err != nil {
@@ -221,22 +220,13 @@ func (e *execution) readAssignment(ctx context.Context, generation int64) error 
 	}
 	assignment := toAssignment(generation, read)
 	e.result.assignment = &assignment
-	if e.result.incomplete = len(read.Missing) > 0 || !covers(assignment); e.result.incomplete {
+	if e.result.incomplete = !covers(assignment); e.result.incomplete {
 		e.lookAgain(0) // nothing of it is started
 		return nil
 	}
 	rank := slices.Index(e.view.Generation.Members, w.self())
 	e.lookAgain(reportAfter(rank, len(e.view.Generation.Members)))
 	return nil
-}
-
-// takenPartIn is the worker's projections that the generation does not leave out.
-func (e *execution) takenPartIn() []string {
-	me, _ := e.view.Worker(e.worker.self())
-	if me.WithoutPartitions {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(e.worker.Membership.Projections), func(p string) bool { return slices.Contains(me.LeftOut, p) })
 }
 
 // toAssignment groups checkpoints by partition.

@@ -46,18 +46,15 @@ type Assigned struct {
 	Checkpoints []replicaset.Checkpoint // see Store.Assignment
 	Parked      []replicaset.Parked
 	Successions []replicaset.Succession
-	Missing     []string // see Store.Missing
 	// Unsettled is what Store.Unsettled returns. Without it UnsettledErr says why; the rest is valid.
 	Unsettled    map[string]int64
 	UnsettledErr error
 }
 
-// ReadAssignment reads what the worker handles in the generation, and then what is parked for its projections, what has replaced them, and which of takenPart
-// miss a checkpoint. The order matters: the revisions of the checkpoints fence what was read after them.
-func (s *Store) ReadAssignment(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections, takenPart []string) (Assigned, error) {
+// ReadAssignment reads what the worker handles in the generation, and then what is parked for its projections and what has replaced them. The order matters: the revisions of the checkpoints fence what was read after them.
+func (s *Store) ReadAssignment(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections []string) (Assigned, error) {
 	var a Assigned
-	err := inTurn(ctx, db, s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s.successions(&a.Successions, projections),
-		s.missing(&a.Missing, takenPart, generation))
+	err := inTurn(ctx, db, s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s.successions(&a.Successions, projections))
 	if err != nil {
 		return Assigned{}, err
 	}

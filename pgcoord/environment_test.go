@@ -119,11 +119,11 @@ func TestHiddenRowsOfTheCoordinationTablesAreAnError(t *testing.T) {
 			ctx := t.Context()
 			_, observed := o.Observe(ctx, conn, o.worker, true)
 			_, glanced := o.Glance(ctx, conn, o.worker)
-			_, missing := o.Missing(ctx, conn, []string{"orders"}, 1)
+			_, assigned := o.ReadAssignment(ctx, conn, o.worker, 1, []string{"orders"})
 			_, prepared := o.Prepare(ctx, conn, change(1))
 			_, activated := o.Activate(ctx, conn, replicaset.Activation{Number: 1}, nil)
 			for name, err := range map[string]error{
-				"Observe": observed, "Glance": glanced, "Missing": missing, "Prepare": prepared, "Activate": activated,
+				"Observe": observed, "Glance": glanced, "ReadAssignment": assigned, "Prepare": prepared, "Activate": activated,
 				"CheckEntered": o.CheckEntered(ctx, conn, []string{"orders"}),
 			} {
 				assert.True(t, dbguard.HidesRows(err), "%s: %v", name, err)

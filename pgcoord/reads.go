@@ -20,7 +20,7 @@ type read struct {
 func (r read) alone(ctx context.Context, db DB) error { return r.explain(r.run(ctx, db)) }
 
 func (r read) run(ctx context.Context, db DB) error {
-	rows, err := db.Query(ctx, r.sql, r.args...)
+	rows, err := db.Query(ctx, r.sql, r.args...) //nolint:rowserrcheck // take checks it
 	if err != nil {
 		return err
 	}

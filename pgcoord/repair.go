@@ -25,36 +25,6 @@ SELECT DISTINCT projection, replica_set FROM {{schema}}orchestrator_checkpoints
 WHERE projection = ANY($1) AND replica_set <> $2 AND ` + dbguard.Primary + `
 LIMIT {{all rows}}`
 
-const sqlMissing = `
-SELECT name FROM unnest($1::text[]) AS name
-WHERE EXISTS (SELECT 1 FROM {{schema}}orchestrator_generations WHERE replica_set = $2 AND number = $3 AND state = 'active')
-  AND NOT EXISTS (SELECT 1 FROM {{schema}}orchestrator_checkpoints WHERE projection = name AND replica_set <> $2)
-  AND 65536 <> (SELECT coalesce(sum(slot_to - slot_from), 0) FROM {{schema}}orchestrator_checkpoints
-      WHERE projection = name AND replica_set = $2 AND generation = $3)
-  AND ` + dbguard.Primary + `
-ORDER BY name LIMIT {{all rows}}`
-
-// Missing is the projections of which not all slots have a checkpoint in the generation,
-// while it is active, and that are no other replica set's. A worker asks after it has read
-// what it handles: rows that were deleted before, nobody's batches would miss; those that
-// are deleted later, its own do.
-func (s *Store) Missing(ctx context.Context, db DB, projections []string, generation int64) ([]string, error) {
-	var missing []string
-	err := s.missing(&missing, projections, generation).alone(ctx, db)
-	return missing, err
-}
-
-func (s *Store) missing(into *[]string, projections []string, generation int64) read {
-	return read{
-		sql: s.q(sqlMissing), args: []any{projections, s.replicaSet, generation},
-		take: func(rows pgx.Rows) (err error) {
-			*into, err = pgx.CollectRows(rows, pgx.RowTo[string])
-			return err
-		},
-		doing: fmt.Sprintf("looking for missing checkpoints of generation %d", generation),
-	}
-}
-
 const sqlEntered = `
 SELECT projection, slot_from, slot_to FROM {{schema}}orchestrator_checkpoints AS c
 WHERE projection = ANY($1) AND replica_set = $2

@@ -127,32 +127,6 @@ func TestActivationWaitsForAChangeByHand(t *testing.T) {
 	}
 }
 
-func TestMissingNamesWhatNobodyHandles(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		change  string
-		missing []string
-	}{
-		"nothing":                        {``, []string{}},
-		"all rows":                       {`DELETE FROM orchestrator_checkpoints WHERE projection = 'orders'`, []string{"orders"}},
-		"one row":                        {`DELETE FROM orchestrator_checkpoints WHERE slot_from = 0`, []string{"letters", "orders"}},
-		"a row of before":                {`UPDATE orchestrator_checkpoints SET generation = 0 WHERE projection = 'orders' AND slot_from = 0`, []string{"orders"}},
-		"moved":                          {`UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE projection = 'orders'`, []string{}},
-		"moved in part":                  {`UPDATE orchestrator_checkpoints SET replica_set = 'other' WHERE slot_from = 0`, []string{}},
-		"the generation is not any more": {`UPDATE orchestrator_generations SET state = 'superseded', superseded_at = now() WHERE state = 'active'`, []string{}},
-	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			o, _ := heirs(t)
-			exec(t, o.pool, tt.change)
-			missing, err := o.Missing(t.Context(), o.pool, []string{"letters", "orders"}, o.fence.Generation)
-			require.NoError(t, err)
-			assert.Equal(t, tt.missing, missing)
-		})
-	}
-}
-
 // A look shows a running worker which projections are not as the generation has divided them.
 func TestObserveShowsWhatContradictsTheGeneration(t *testing.T) {
 	t.Parallel()

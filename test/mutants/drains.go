@@ -18,11 +18,6 @@ var drainGuards = []guard{
 		Test: "TestADrainedMemberGetsNothing", Promise: "a drained worker whose projections nobody handles causes no change after the other",
 	},
 	{
-		Name: "drained-workers-miss-nothing", File: "actors/execution.go",
-		Old: "	if me.WithoutPartitions {", New: "	if false && me.WithoutPartitions {",
-		Test: "TestADrainedWorkerTakesNothing", Package: "test/face", Promise: "a drained worker leaves to others what somebody has deleted",
-	},
-	{
 		Name: "drains-in-turn", File: "admin/drain.go",
 		Old: "IN SHARE ROW EXCLUSIVE MODE`", New: "IN ACCESS SHARE MODE`",
 		Test: "TestADrainThatIsRefused", Package: "test/face", Promise: "of two workers that handle a projection alone, one is drained at most",

@@ -84,7 +84,7 @@ var errorPolicyGuards = []guard{
 	},
 	{
 		Name: "parked-is-loaded", File: "actors/execution.go",
-		Old: "Unsettled: unsettled(row.Projection), Parked: parked, ", New: "Unsettled: unsettled(row.Projection), ",
+		Old: "Unsettled: unsettled(row.Projection), Parked: read.Parked, ", New: "Unsettled: unsettled(row.Projection), ",
 		Test: "TestParkedAggregatesFollowTheirSlots", Package: "test/face", Promise: "another owner knows which aggregates are parked",
 	},
 	{

@@ -53,11 +53,6 @@ var generationGuards = []guard{
 		Test: "TestProjectionThatWasMovedStopsNobody", Package: "pgcoord", Promise: "what is moved to another replica set is not taken back, and nothing else stops for it",
 	},
 	{
-		Name: "missing-calls-for-a-generation", File: "actors/execution.go",
-		Old: "e.result.incomplete = len(read.Missing) > 0 ||", New: "e.result.incomplete = len(read.Missing) > len(w.Membership.Projections) ||",
-		Test: "TestCheckpointsAreDeletedBeforeTheyAreRead", Promise: "and a worker notices if there is one when it starts",
-	},
-	{
 		Name: "entered-checkpoints-are-complete", File: "check.go",
 		Old: "return stores{coordination: store, events: events}, store.CheckEntered(ctx, db, d.names)", New: "return stores{coordination: store, events: events}, nil",
 		Test: "TestCheckpointsThatLeaveSlotsOut", Package: "test/face", Promise: "what was handled before is not handled again because somebody forgot to enter a checkpoint",

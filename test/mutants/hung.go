@@ -15,7 +15,7 @@ var hungGuards = []guard{
 	{
 		Name: "abandoned-batches-are-closed", File: "internal/batchtx/abandon.go",
 		Old: "	_ = socket.Close()\n", New: "	_ = socket\n",
-		Test: "TestWhatAnAbandonedHandlerDoesIsRolledBack", Package: "actors", Promise: "an abandoned handler can do nothing more in its transaction, whose locks are released",
+		Test: "TestAClosedSocketEndsTheTransaction", Promise: "an abandoned handler can do nothing more in its transaction, whose locks are released",
 	},
 	{
 		Name: "abandoned-statements-are-ended", File: "pgcoord/abandoned.go",

@@ -36,14 +36,6 @@ var manualGuards = []guard{
 		Promise: "what a handler that commits has set for its session reaches no other statement",
 	},
 	{
-		Name: "manual-conflict-is-no-failure",
-		File: "internal/handling/fault.go",
-		Old:  `return f.Conflict || batchtx.IsConflict(f.Err)`,
-		New:  `return f.AtCommit && batchtx.IsConflict(f.Err)`,
-		Test: "TestProcessorTriesAgainAfterConflictsAndLosses", Package: "projection",
-		Promise: "repeating what a deadlock or serialization failure undid",
-	},
-	{
 		Name:    "manual-checkpoint-above-the-sequence",
 		File:    "projection/processor.go",
 		Old:     `if highest(r.own) > reading.LastValue {`,

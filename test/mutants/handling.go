@@ -84,7 +84,7 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "panic-while-ending", File: "actors/guard.go",
-		Old: "if !ending {", New: "if !ending || label != \"\" {",
+		Old: "if !ending {", New: "if !ending || kind != \"\" {",
 		Test: "TestGuard", Promise: "a panic of an actor that ends does not keep its parent from stopping",
 	},
 	{

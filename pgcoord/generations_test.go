@@ -235,7 +235,7 @@ func TestGenerationsAreNotified(t *testing.T) {
 		setState(t, s, tx, m.ID, replicaset.Ready, number) // at once, which nobody is told
 		return nil
 	}))
-	exec(t, pool, `UPDATE orchestrator_generations SET created_at = created_at - interval '100 ms'`)
+	exec(t, pool, `UPDATE orchestrator_generations SET created_at = created_at - interval '2 s'`)
 	setState(t, s, pool, m.ID, replicaset.Ready, number)
 	assert.Equal(t, "ready "+m.ID.String(), hears(t, listener), "the leader looks seldom by now")
 	_, err = s.Activate(ctx, pool, replicaset.Activation{Number: number, By: m.ID}, nil)

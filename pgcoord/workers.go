@@ -160,7 +160,7 @@ WITH released AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), EXISTS (
     SELECT 1 FROM {{schema}}orchestrator_generations AS g JOIN {{schema}}orchestrator_workers AS w USING (replica_set)
-    WHERE w.worker_id = $1 AND g.number = $3 AND NOT g.created_at BETWEEN now() - interval '100 ms' AND now())`
+    WHERE w.worker_id = $1 AND g.number = $3 AND NOT g.created_at BETWEEN now() - $5::bigint * interval '1 ms' AND now())`
 
 // SetState records what the worker is doing for a generation. It tells the others
 // that it is ready if they have waited for that for a while; before, the leader
@@ -174,7 +174,7 @@ func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state rep
 	}
 	var released, changed int
 	var awaited bool
-	err := db.QueryRow(ctx, s.q(sqlSetState), worker, string(state), generation, leadership).Scan(&released, &changed, &awaited)
+	err := db.QueryRow(ctx, s.q(sqlSetState), worker, string(state), generation, leadership, replicaset.YoungChange.Milliseconds()).Scan(&released, &changed, &awaited)
 	if err != nil {
 		return false, fmt.Errorf("recording that worker %s is %s: %w", worker, state, err)
 	}

@@ -361,7 +361,7 @@ func TestLeaderActivates(t *testing.T) {
 	lost := as(ann, Running, 1)
 	lost.HeartbeatAge = decideTiming.Stale
 	now := []Action{Activate{Activation: Activation{Number: 2, By: bob}}, LookAgain{}}
-	waits := []Action{LookAgain{After: decideTiming.Observe}}
+	waits := []Action{LookAgain{After: patienceYoung}}
 	for name, test := range map[string]struct {
 		view View
 		want []Action
@@ -393,11 +393,12 @@ func TestLeaderActivates(t *testing.T) {
 	t.Run("never with nobody ready", func(t *testing.T) {
 		draining := of(func(s *State) { s.Partitions, s.Generation = Draining, 1 })
 		_, actions := decideAs(t, draining, leading(sight(late, as(ann, Running, 1), as(bob, Running, 1))))
-		assert.Equal(t, waits, actions)
+		assert.Equal(t, []Action{LookAgain{After: decideTiming.Observe}}, actions)
 	})
 	t.Run("looks the sooner again the shorter it has waited", func(t *testing.T) {
 		for age, after := range map[time.Duration]time.Duration{
-			0: patienceLeast, 100 * time.Millisecond: 50 * time.Millisecond, time.Hour: decideTiming.Observe,
+			0: patienceLeast, 30 * time.Millisecond: 15 * time.Millisecond, 100 * time.Millisecond: patienceYoung, YoungChange - 1: patienceYoung,
+			YoungChange: decideTiming.Observe, time.Hour: decideTiming.Observe,
 		} {
 			g := preparing(2)
 			g.Age = age
@@ -407,7 +408,9 @@ func TestLeaderActivates(t *testing.T) {
 	t.Run("looks soon for a missing session", func(t *testing.T) {
 		missing := as(ann, Running, 1)
 		missing.SessionPID = 0
-		_, actions := decideAs(t, of(nil), leading(sight(preparing(2), missing, ready)))
+		lasting := preparing(2)
+		lasting.Age = YoungChange
+		_, actions := decideAs(t, of(nil), leading(sight(lasting, missing, ready)))
 		assert.Equal(t, []Action{LookAgain{After: absenceInterval}}, actions)
 	})
 }

@@ -274,18 +274,26 @@ func finishPreparing(s State, v View, lost []Loss) []Action {
 }
 
 // patience is how long the leader waits for who is not ready yet before it looks
-// again: half as long as it has waited already. A worker that is ready soon says so
-// to nobody, since each notification wakes every session of the database.
+// again: half as long as it has waited already, but a short time while the change is young. A
+// worker that is ready then notifies nobody, since each notification wakes every session of the database.
 func patience(s State, g Generation) time.Duration {
 	most := s.Timing.Observe
+	if g.Age < YoungChange {
+		most = min(most, patienceYoung)
+	}
 	if len(s.absent) > 0 {
 		most = min(most, absenceInterval)
 	}
 	return min(max(g.Age/2, patienceLeast), most)
 }
 
-// patienceLeast bounds patience from below.
-const patienceLeast = 8 * time.Millisecond
+const (
+	// YoungChange is how old a generation is in preparation when a worker that is ready for it begins to notify the leader.
+	YoungChange = 2 * time.Second
+	// patienceLeast bounds patience from below, and patienceYoung from above until YoungChange.
+	patienceLeast = 8 * time.Millisecond
+	patienceYoung = 25 * time.Millisecond
+)
 
 // pruneAfter is how long a generation has been active when old rows are
 // deleted: not while there is something to do.

@@ -52,4 +52,14 @@ var leadingGuards = []guard{
 		Old: "ELSE 'infinity' END,", New: "ELSE 0 END,",
 		Test: "TestObserveReadsWhateverStandsThere", Promise: "a worker without a heartbeat is not taken for a new one",
 	},
+	{
+		Name: "young-changes-are-looked-at", File: "internal/replicaset/lead.go",
+		Old: "most = min(most, patienceYoung)", New: "most = min(most, s.Timing.Observe)",
+		Test: "TestLeaderActivates", Promise: "a change ends soon after the last worker is ready, though it notifies nobody",
+	},
+	{
+		Name: "late-workers-notify", File: "pgcoord/workers.go",
+		Old: "now() - $5::bigint * interval '1 ms' AND now())`", New: "now() - $5::bigint * interval '1 h' AND now())`",
+		Test: "TestGenerationsAreNotified", Promise: "where the leader looks seldom, whoever is ready says so",
+	},
 }

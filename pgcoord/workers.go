@@ -145,13 +145,13 @@ func (s *Store) Claim(ctx context.Context, db DB, projections []string) error {
 	return &claimed
 }
 
-// $4 is the leader's lock where it is to be given up, else null.
+// $4 is the leader's lock where it is to be given up, else null: then the locks, whose scan makes others wait, are not looked at.
 const sqlSetState = `
 WITH released AS MATERIALIZED (
-    SELECT pg_advisory_unlock($4) WHERE EXISTS (
+    SELECT pg_advisory_unlock($4) WHERE CASE WHEN $4::bigint IS NOT NULL THEN EXISTS (
         SELECT 1 FROM pg_locks AS l
         WHERE l.locktype = 'advisory' AND l.pid = pg_backend_pid() AND l.objsubid = 1
-          AND ((l.classid::bigint << 32) | l.objid::bigint) = $4::bigint)
+          AND ((l.classid::bigint << 32) | l.objid::bigint) = $4::bigint) ELSE false END
 ), changed AS (
     UPDATE {{schema}}orchestrator_workers
     SET state = $2, generation = $3, state_changed_at = now(), detail = ''

@@ -1,9 +1,7 @@
-// Package messages holds the messages of a worker's actors: plain values, one
-// file per conversation. Each says who sends it, who receives it, and what it
-// promises.
+// Package messages holds the messages that a worker's actors exchange. They are plain values, with one file per
+// conversation. The comment of each message names its sender and its receiver, and says what it promises.
 //
-// What an actor accepts is sealed by a marker interface, so the compiler knows
-// its whole protocol:
+// A marker interface seals the set of messages that an actor accepts, so the compiler knows its whole protocol:
 //
 //	ToSupervisor   from its children and from the orchestrator
 //	ToCoordinator  from the supervisor
@@ -13,10 +11,9 @@
 //	ToPartition    from the supervisor and from its processors
 //	ToProcessor    from its partition and from the reader
 //
-// Messages between siblings go through the supervisor, which knows who is alive;
-// only questions to the reader and its answers go directly.
-// What an actor sends to itself (ticks, results of its own work) is its own
-// business and not here.
+// Messages between siblings go through the supervisor, which knows which actors are alive. Only questions to the reader
+// and its answers go directly. Messages that an actor sends to itself (ticks, results of its own work) are private and
+// not in this package.
 //
 // The package is outside the module's compatibility promise.
 package messages

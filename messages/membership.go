@@ -2,22 +2,20 @@ package messages
 
 import "time"
 
-// Leave asks the worker to leave the replica set: finish its batches, say
-// goodbye, stop. Orchestrator → supervisor → coordinator, once.
+// Leave asks the worker to leave the replica set: finish its batches, record its departure, and stop. Orchestrator →
+// supervisor → coordinator, once.
 type Leave struct{}
 
-// Joined says that the worker's row has been entered, or made pending again:
-// there is a lease to renew. Coordinator → supervisor → heartbeat, which beats
-// at once.
+// Joined says that the worker's row was entered, or made pending again, so there is a lease to renew. Coordinator →
+// supervisor → heartbeat, which beats at once.
 type Joined struct{}
 
-// Left says that the worker's row says so, and the others have been told: the
+// Left says that the worker's departure is recorded in its row, and that the other workers have been told. The
 // supervisor stops everything. Coordinator → supervisor.
 type Left struct{}
 
-// SessionConnected says that the coordination session is connected, again or for
-// the first time: whatever was notified before is lost and must be looked for.
-// Session → supervisor → coordinator and heartbeat, which beats at once.
+// SessionConnected says that the coordination session has connected, for the first time or again. Earlier notifications
+// are lost, so the receivers look for changes. Session → supervisor → coordinator and heartbeat, which beats at once.
 type SessionConnected struct{}
 
 // SessionLost says that the coordination session broke, or could not be
@@ -29,25 +27,22 @@ type SessionLost struct{ Err error }
 type Notified struct {
 	// Kind is the first word of the notification's payload.
 	Kind string
-	// Worker is who sent it, as text.
+	// Worker is the id of the sender, as text.
 	Worker string
 }
 
-// LeaseRenewed says until when the worker may trust itself. Heartbeat →
-// supervisor after each success; on to the coordinator only where the worker
-// was not trusted before.
+// LeaseRenewed says until when the worker may trust itself. Heartbeat → supervisor, after each success. The supervisor
+// passes it to the coordinator only if the worker was not trusted before.
 type LeaseRenewed struct {
 	// Until is on this process's monotonic clock.
 	Until time.Time
 }
 
-// LeaseExpired says that the last heartbeat is so long ago that others may hold
-// this worker for dead: the supervisor cancels its partitions by itself.
-// Heartbeat → supervisor → coordinator.
+// LeaseExpired says that the last heartbeat is so old that other workers may declare this one dead. The supervisor
+// cancels its partitions itself. Heartbeat → supervisor → coordinator.
 type LeaseExpired struct{}
 
-// DeclaredDead says that the worker's row says it is dead or has left.
-// Heartbeat → supervisor → coordinator.
+// DeclaredDead says that, according to its row, the worker is dead or has left. Heartbeat → supervisor → coordinator.
 type DeclaredDead struct{}
 
 func (Leave) toSupervisor()             {}

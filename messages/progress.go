@@ -1,9 +1,9 @@
 package messages
 
-// ProgressAsked asks an actor that may have nothing to do to say that it still processes messages. Supervisor → reader and partitions → processors,
-// about once a second. A processor is not asked again before it has answered.
+// ProgressAsked asks an actor that may be idle to show that it still processes messages. Supervisor → reader and
+// partitions → processors, about once a second. A processor is not asked again before it has answered.
 type ProgressAsked struct {
-	// Number tells one question from the next.
+	// Number distinguishes one question from the next.
 	Number int64
 }
 

@@ -5,24 +5,22 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// ReaderReady says where to ask for events. Supervisor → partition → processor,
-// when there is a reader, and again when another has taken its place: what was
-// asked of the one before is not answered any more.
+// ReaderReady tells a processor where to ask for events. Supervisor → partition → processor, when there is a reader, and
+// again when another one has replaced it. Questions to the previous reader are not answered any more.
 type ReaderReady struct {
 	// Reader is the address of the actor, as text.
 	Reader string
 }
 
-// ReadEvents asks for the next events: it is the credit that lets the reader
-// run ahead. Processor → reader, which answers with EventsRead, at once or when
-// there are events. A processor has one question open at a time.
+// ReadEvents asks for the next events. It is the credit that lets the reader run ahead. Processor → reader, which
+// answers with EventsRead at once, or as soon as there are events. A processor has one open question at a time.
 type ReadEvents struct {
-	// Consumer names the processor, Sequence the question.
+	// Consumer names the processor, and Sequence numbers the question.
 	Consumer string
 	Sequence uint64
-	// Epoch is the horizon's, see HorizonAdvanced.
+	// Epoch is that of the horizon, see HorizonAdvanced.
 	Epoch uint64
-	// Pieces are the slots wanted, each with the position after which.
+	// Pieces are the wanted slots, each with the position after which its events are wanted.
 	Pieces []slot.Piece
 	// Partial says that the pieces are not all of the partition's slots.
 	Partial bool
@@ -32,19 +30,16 @@ type ReadEvents struct {
 
 // EventsRead answers ReadEvents. Reader → processor.
 type EventsRead struct {
-	// Sequence is the question's.
+	// Sequence is that of the question.
 	Sequence uint64
-	// Events are in order of their positions and shared with other processors.
-	// If Filter is set, they are more than was asked for: the processor picks its
-	// own.
+	// Events are ordered by position, and shared with other processors. If Filter is set, they include events that were
+	// not asked for, and the processor selects its own.
 	Events packed.Events
-	// UpTo is the position that the answer reaches: of the wanted events up to
-	// and including it none is missing.
+	// UpTo is the position that the answer reaches. No wanted event up to and including it is missing.
 	UpTo int64
-	// Filter says that the scope is the processor's to check, FilterSlots the
-	// slots too.
+	// Filter says that the processor must check the scope, and FilterSlots that it must also check the slots.
 	Filter, FilterSlots bool
-	// Err is why nothing could be read; the rest is empty then.
+	// Err says why nothing could be read. The other fields are then empty.
 	Err error
 }
 

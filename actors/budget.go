@@ -18,7 +18,7 @@ import (
 // batches: for reading, for the horizon, and for handlers that use the pool.
 const reservedConnections = 2
 
-// BatchesAtOnce is how many batches can be handled at once on a pool that allows so many connections, over all workers of the
+// BatchesAtOnce returns how many batches a pool with so many connections can handle at once, over all workers of the
 // process that use it.
 func BatchesAtOnce(connections int32) int {
 	return max(1, int(connections)-reservedConnections)

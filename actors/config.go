@@ -23,13 +23,13 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
-// Config is what a worker needs. The orchestrator has validated it.
+// Config configures a worker. The orchestrator has validated it.
 type Config struct {
 	Pool       *pgxpool.Pool
 	EventStore *eventstore.Store
 	Store      *pgcoord.Store
 	Membership pgcoord.Membership
-	// Projections are in the order of Membership.Projections, which names them.
+	// Projections are in the same order as the names in Membership.Projections.
 	Projections []handling.Description
 	// Connect opens the coordination session's connection. It is not used in
 	// poll-only mode.
@@ -39,42 +39,43 @@ type Config struct {
 	Logger  *slog.Logger
 	// Metrics may be nil.
 	Metrics *measure.ReplicaSet
-	// Handlers is shared by the workers that follow each other in one process, so that
-	// each knows of the handlers that those before have abandoned. Nil makes one.
+	// Handlers is shared by the workers that follow each other in one process, so that each knows the handlers that
+	// earlier ones have abandoned. If it is nil, the worker makes its own.
 	Handlers *Handlers
-	// Waits are told what was committed; may be nil.
+	// Waits are told what was committed. It may be nil.
 	Waits *waiting.Hub
-	// Drained is told whether somebody has drained the worker, after each look; may be nil.
+	// Drained is called after each look, with whether somebody has drained the worker. It may be nil.
 	Drained func(is bool)
-	// Handled is told how many events of a projection a batch has handled, and how many it has skipped or put aside; may be nil.
+	// Handled is called with the number of events that a batch of a projection has handled, and the number that it has
+	// skipped or parked. It may be nil.
 	Handled func(projection string, events, letters int)
-	// FailureHook is told of failed attempts at events; may be nil.
+	// FailureHook is called for failed attempts at events. It may be nil.
 	FailureHook func(context.Context, projection.Failure)
-	// Lag is told up to where the stream goes. Nil makes one.
+	// Lag records how far the stream has come. If it is nil, the worker makes its own.
 	Lag *lag.History
-	// Tracer makes a span of each batch; may be nil.
+	// Tracer makes a span for each batch. It may be nil.
 	Tracer *tracing.Tracer
-	// Loops are told of the progress of the worker's loops, and Member how it is as a member of its replica set; both may be nil.
+	// Loops record the progress of the worker's loops, and Member the worker's state in its replica set. Both may be
+	// nil.
 	Loops  *health.Loops
 	Member *health.Membership
 }
 
-// Timing is every interval and bound of a worker.
+// Timing holds all intervals and bounds of a worker.
 type Timing struct {
 	replicaset.Timing // by which the coordinator decides
 	// Heartbeat is the interval between heartbeats.
 	Heartbeat time.Duration
 	// Drain is how long processors have to finish before they are cancelled.
 	Drain time.Duration
-	// Grace is how long handlers have to return after they were cancelled, before they
-	// are abandoned.
+	// Grace is how long handlers have to return after they were cancelled. Then they are abandoned.
 	Grace time.Duration
-	// Answer is how long a statement may take to be answered before its connection counts as dead. Defaults to 5s.
+	// Answer is how long a statement may take before its connection counts as dead. Defaults to 5s.
 	Answer time.Duration
-	// Place is after how long a batch that waits for a place on the pool is logged, and one that has a place no longer counts: see budget. Defaults to 5s.
+	// Place is how long a batch may wait for a place on the pool before it is logged. After the same time, a batch that
+	// has a place no longer counts: see budget. Defaults to 5s.
 	Place time.Duration
-	// History is how many superseded generations, workers that are gone, and
-	// failed events that were handled are kept.
+	// History is how many superseded generations, departed workers, and failed events that were handled later are kept.
 	History int
 }
 
@@ -82,20 +83,20 @@ type Timing struct {
 // it stops by itself a margin before others may declare it dead.
 func (t Timing) trust() time.Duration { return t.Stale - t.Stale/6 }
 
-// BatchConfig is how events are handled.
+// BatchConfig configures batches.
 type BatchConfig struct {
-	// Size is the most events of a batch.
+	// Size is the maximum number of events in a batch.
 	Size int
-	// Time is when a batch is cut, so that a stop does not wait long.
+	// Time is the duration after which a batch is cut, so that a stop does not wait long.
 	Time time.Duration
 	// Settings are the batch transaction's.
 	Settings pgcoord.BatchSettings
 	// RetryFirst and RetryMax bound the backoff after a handler's error.
 	RetryFirst, RetryMax time.Duration
-	// HangAfter is how long a handler may take before it is logged.
+	// HangAfter is how long a handler may run before it is logged.
 	HangAfter time.Duration
-	// FlushAfter and FlushEvery bound how far the checkpoint may stay behind
-	// while nothing is in scope: in time, and in positions.
+	// FlushAfter and FlushEvery bound how far the checkpoint may lag behind while no event is in scope, in time and in
+	// positions.
 	FlushAfter time.Duration
 	FlushEvery int64
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// Handlers knows which handlers are running, for what cannot be asked of an actor whose
-// handler does not return, or that has ended without it: where is it, and has it returned?
-// What else the worker's actors share are fields of worker (config.go): positions, notices, late records, turns,
-// the share of the places for batches.
+// Handlers records which handlers are running. An actor cannot answer for a handler that does not return, or that has
+// outlived the actor. Handlers then says where it runs and whether it has returned. The other state that the worker's
+// actors share is in fields of worker (config.go): positions, notices, late records, turns, and the share of the places
+// for batches.
 type Handlers struct {
 	every   time.Duration // how often a handler that does not return is logged
 	metrics *measure.ReplicaSet
@@ -40,8 +40,8 @@ type Handlers struct {
 // abandonedWindow is for how long an abandoned handler counts for the next one's pause.
 const abandonedWindow = 10 * time.Minute
 
-// NewHandlers makes an empty record. A handler that does not return is logged every so
-// often. m may be nil.
+// NewHandlers makes an empty record. It logs a handler that does not return each time that every has passed. m may be
+// nil.
 func NewHandlers(every time.Duration, m *measure.ReplicaSet) *Handlers {
 	return &Handlers{
 		every: every, metrics: m, pause: dbfault.Backoff{First: 5 * time.Second, Max: time.Minute},

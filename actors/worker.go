@@ -20,8 +20,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// Worker is a running worker: an actor system of its own, and its coordination
-// session.
+// Worker is a running worker. It has an actor system and a coordination session of its own.
 type Worker struct {
 	worker  *worker
 	system  *actor.ActorSystem
@@ -30,8 +29,7 @@ type Worker struct {
 	cleanup sync.Once
 }
 
-// Start starts a worker. It joins its replica set in the background, and tries
-// for as long as it takes.
+// Start starts a worker. It joins its replica set in the background, and keeps trying until it succeeds.
 func Start(cfg Config) (*Worker, error) {
 	w := &worker{
 		Config:   cfg,
@@ -167,20 +165,19 @@ func (w *Worker) close() {
 	})
 }
 
-// Leave asks the worker to leave its replica set: finish what is in flight, say
-// so, and end. Done tells when it has.
+// Leave asks the worker to leave its replica set: to finish the work in flight, record its departure, and end. Done is
+// closed when it has ended.
 func (w *Worker) Leave() { w.system.Root.Send(w.top, messages.Leave{}) }
 
-// Stop ends the worker without a goodbye: what is in flight is cancelled, and handlers
-// that do not heed it are abandoned. Done tells when it has ended.
+// Stop ends the worker without recording its departure. Work in flight is cancelled, and handlers that ignore this are
+// abandoned. Done is closed when it has ended.
 func (w *Worker) Stop() { w.system.Root.Stop(w.top) }
 
-// Done is closed when nothing of the worker is alive, but for handlers that it has
-// abandoned. If neither Leave nor Stop
-// was called before, the supervisor has panicked.
+// Done is closed when every part of the worker has ended, except abandoned handlers. If neither Leave nor Stop was
+// called before, the supervisor has panicked.
 func (w *Worker) Done() <-chan struct{} { return w.done }
 
-// Busy describes the handlers that are running at the moment, abandoned ones included.
+// Busy describes the handlers that are running now, including abandoned ones.
 func (w *Worker) Busy() []string { return w.worker.handlers.running() }
 
 // guardian stops a supervisor that panicked: everything below it is started

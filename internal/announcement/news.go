@@ -1,5 +1,6 @@
-// Package announcement holds what a worker that has found a horizon tells the others: a value and its text, as a notification has it. See package
-// horizon for what a horizon is, and why one can rely on that of another worker.
+// Package announcement holds the message in which a worker that has found a horizon tells the others about it: its
+// value, and its text in a notification. Package horizon explains what a horizon is, and why a worker can rely on
+// another worker's.
 package announcement
 
 import "slices"

@@ -1,6 +1,6 @@
 // Package batchtx is the transaction in which handlers run. It begins in one round trip and ends in another.
 //
-// Handlers get the transaction and may run any SQL in it, so nothing that they leave behind is trusted:
+// Handlers may run any SQL in the transaction, so the package trusts nothing that they leave behind:
 //
 //   - A handler may end the transaction by SQL and begin another. Whatever the earlier events of the batch wrote is then lost, or
 //     committed without the checkpoint. [Begin] remembers the transaction's id, which PostgreSQL never gives twice. [Tx.CommitWith] fails

@@ -1,5 +1,5 @@
-// Package dbrights names the rights that a role lacks, as the GRANT that gives it each of them.
+// Package dbrights names the rights that a role lacks, each with the GRANT that gives it.
 //
-// The server's error names one object, in its own language, and a table whose schema the role may not use looks as if it were not there.
-// So the rights are looked up in the catalog, which every role may read.
+// The server's error names only one object, in the server's language. A table whose schema the role may not use looks as
+// if it did not exist. The package therefore looks the rights up in the catalog, which every role may read.
 package dbrights

@@ -1,7 +1,7 @@
 // Package eventread reads events for workers: of some slots, types and bounded contexts, up to the horizon.
 //
-// Positions become visible out of order when transactions overlap. Whoever follows the stream must not read past the horizon,
-// which is Query.UpTo.
+// Positions become visible out of order when transactions overlap. A reader that follows the stream must not read past
+// the horizon, which is Query.UpTo.
 //
 // # Statements
 //

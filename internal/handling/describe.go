@@ -42,9 +42,11 @@ func isName(name string) bool {
 	return name != "" && len(name) <= maxNameLength && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }
 
-// Describe asks a projection for all that it says about itself. W is the type of wrappers, projection.Wrapper, and E projection.ErrorPolicied. It returns an error for a nil projection, for what would lose
-// something that somebody meant to give it (see resolve), for a panic in one of its methods, and for a name that is not between 1 and 255 bytes of valid UTF-8 without NUL, or a scope that is not valid UTF-8 without NUL.
-// A nil pointer is refused only if its methods panic: they may do without.
+// Describe asks a projection for its name and everything else that its methods say. W is the type of wrappers,
+// projection.Wrapper, and E is projection.ErrorPolicied. Describe returns an error for a nil projection, for an optional
+// interface that would be ignored (see resolve), for a panic in one of the methods, for a name that does not have
+// between 1 and 255 bytes of valid UTF-8 without NUL, and for a scope that is not valid UTF-8 without NUL. A nil pointer
+// is an error only if its methods panic.
 func Describe[W Wrapper[P], E any, P Projection](p P) (d Description, err error) {
 	if any(p) == nil {
 		return Description{}, errors.New("it is nil")

@@ -2,10 +2,9 @@
 //
 // # The problem
 //
-// Positions are drawn from a sequence before the transaction commits, so 102 can
-// be visible while 101 is still in flight. A reader that has seen 102 and goes on
-// from there never sees 101. The horizon is the highest position at and below
-// which no event can still appear; who reads no further loses nothing.
+// Positions are drawn from a sequence before the transaction commits, so 102 can be visible while 101 is still in
+// flight. A reader that has seen 102 and goes on from there never sees 101. The horizon is the highest position at and
+// below which no event can still appear. A reader that stops there loses nothing.
 //
 // # The rule
 //
@@ -33,28 +32,32 @@
 //
 // # A glance
 //
-// Looking at all locks is expensive, and its cost grows with the number of sessions. Most probes do not need it. Let h be the horizon, and let the
-// events at h+1 to e be visible without a hole. Then e is settled: each number up to it is visible, so every number that a
-// transaction still holds is above e, whether a look has met the transaction or not. So e is a bound for all of them. A probe
-// therefore reads the sequence and the next events in one statement first, which costs much less. Where a hole is in the way,
-// a transaction is in flight or was rolled back. Most end within milliseconds, so only a hole that is still there after 10 ms calls for a look at the locks.
+// Looking at all locks is expensive, and its cost grows with the number of sessions. Most probes do not need it. Let h
+// be the horizon, and let the events at h+1 to e be visible without a hole. Then e is settled: each number up to it is
+// visible, so every number that a transaction still holds is above e, whether a look has met the transaction or not. So
+// e is a bound for all of them. A probe therefore reads the sequence and the next events in one statement first, which
+// costs much less. A hole means that a transaction is in flight or was rolled back. Most transactions end within
+// milliseconds, so the prober looks at the locks only if the hole is still there after 10 ms.
 //
-// This needs that a position is there once, as the key of the events table says. The key of a partitioned table may include more, so there
-// each probe looks at the locks.
+// This requires that each position exists only once, which the key of the events table ensures. The key of a partitioned
+// table may include other columns. Each probe of such a table therefore looks at the locks.
 //
-// That statement reads the events table, so a session that excludes readers, as ALTER TABLE does, would hold it up. It waits 100 ms, after
-// which the locks are looked at instead for a second. (A connection that has not prepared the statement yet waits for as long as the caller does.)
+// That statement reads the events table, so a session that excludes readers, such as ALTER TABLE, would block it. It
+// waits at most 100 ms. After that, probes look at the locks instead for a second. (A connection that has not prepared
+// the statement yet waits as long as the caller does.)
 //
 // # Announcements
 //
-// A prober may take in what another one has found ([Prober.Announce], [Prober.Hear]). What is settled stays settled, so it does not matter how late an
-// announcement comes, as long as no position is given again in between, and both look at the same table and sequence. It raises the
-// bounds of all holders, as a glance does: all numbers up to it are settled, so whatever a transaction still holds is above.
-// The sender makes sure that the server has not crashed since its probe, in the statement that notifies. The receiver's session, through which the
-// notification comes, must be older than the latest probe of its own, so that the notification is of the run which that probe met.
+// A prober may use the horizon that another one has found ([Prober.Announce], [Prober.Hear]). Settled positions stay
+// settled. A late announcement is therefore still valid, provided that no position was given again in between and both
+// probers use the same table and sequence. It raises the bounds of all holders, as a glance does: all numbers up to it
+// are settled, so every number that a transaction still holds is above it. The statement that notifies also checks that
+// the server has not crashed since the sender's probe. The receiver's session, which gets the notification, must be
+// older than the receiver's latest probe. The notification then comes from the same run of the server as that probe.
 //
-// The slots of the events go with it (package announcement). They are known where a glance has read the events, or are read after a look.
-// They speak of all events between two horizons, so whoever has read up to the lower one, or beyond, and wants none of the slots need not read up to the higher.
+// An announcement includes the slots of the events (package announcement). A glance has read them with the events; after
+// a look they are read separately. They cover all events between two horizons. A reader that has read up to the lower
+// horizon, or beyond, and wants none of these slots need not read up to the higher one.
 //
 // # Three more cases
 //
@@ -77,8 +80,9 @@
 //
 // # The stored horizon
 //
-// Probers store the horizon for those that start later, about once a second while it moves. Let H be what is stored. Every number up to H was
-// settled when H was found, and stays so unless numbers are given again. That happens in three ways:
+// Probers store the horizon for those that start later, about once a second while it moves. Let H be the stored horizon.
+// Every number up to H was settled when H was found, and stays so unless numbers are given again. That happens in three
+// ways:
 //
 //   - The server crashes, or a replica takes over, and the end of the log is lost. Whoever found H had read the sequence
 //     after its record was in the log, and the row with H was written later. So a server that has the row has the
@@ -94,35 +98,35 @@
 //
 // # The table
 //
-// Another table may take the events table's name. With H the id of the last event up to it is stored. A table that lacks it, or has another event at
-// its position, is not a continuation of the one before: checkpoints say nothing about it, and Probe returns a [ReplacedError]. Events may
-// be deleted, so one that is missing proves something only where the table's oid is another.
+// Another table may take the events table's name. The id of the last event up to H is therefore stored with H. A table
+// that lacks this event, or has another event at its position, does not continue the previous table. The checkpoints do
+// not apply to it, and Probe returns a [ReplacedError]. Since events may be deleted, a missing event proves this only if
+// the table's oid is different too.
 //
 // # Checkpoints ahead of the sequence
 //
-// Where the server has lost the end of its log, checkpoints that are in the same
-// database have lost it too, and all goes on. But a checkpoint may come from elsewhere,
-// a backup of other tables for one, and be ahead of the sequence: events that get the
-// positions up to it would be skipped. Probe then returns a [RegressionError] with Floor
-// set, which names both positions, and goes on returning it when appends have brought the sequence past the
-// checkpoint again, until the checkpoints were set back (or the sequence was lifted before
-// anything was appended). What is known of it is a [Regression]; Probers that share their
-// [Checkpoints] all know it when one has seen it, and all go on when one has found it settled.
+// If the server has lost the end of its log, checkpoints in the same database have lost it too, and everything
+// continues. But a checkpoint may come from elsewhere, such as a backup of other tables, and be ahead of the sequence.
+// Events that get the positions up to it would then be skipped. Probe then returns a [RegressionError] with Floor set,
+// which names both positions, and goes on returning it when appends have brought the sequence past the checkpoint again,
+// until the checkpoints were set back (or the sequence was lifted before anything was appended). What is known of it is
+// a [Regression]; Probers that share their [Checkpoints] all know it when one has seen it, and all go on when one has
+// found it settled.
 //
-// Two things cannot be told apart from what is in order. A checkpoint above the
-// highest event, with the sequence at or above it, is what rolled-back transactions leave
-// behind as well; nothing can be skipped there, since no position up to it is ever given
-// again. (A promoted replica's sequence may be up to 32 numbers ahead.) And where every Prober
-// meets the sequence only after it has passed the checkpoint again, nothing is odd: have workers
-// running, or compare the two before writers start.
+// Two faults look like a normal state. The first is a checkpoint above the highest event, with the sequence at or above
+// it. Rolled-back transactions leave the same state. Nothing can be skipped there, since no position up to the
+// checkpoint is ever given again. (A promoted replica's sequence may be up to 32 numbers ahead.) The second is a
+// sequence that has passed the checkpoint again before any Prober sees it. To prevent this, keep workers running, or
+// compare the two before writers start.
 //
-// Numbers at or below the horizon without a visible event were rolled back. They are
-// dead for ever, so readers need no logic to wait for or skip them.
+// Numbers at or below the horizon without a visible event were rolled back and stay unused, so readers need no logic to
+// wait for or skip them.
 //
 // # Preconditions
 //
-// [Check] verifies what can be verified and says what to do. Each probe reads it again, in the statements that it makes anyway: a
-// precondition that has ended is an [UnfitError], and the prober starts afresh when it is met again.
+// [Check] verifies the preconditions that can be verified and says what to do. Each probe checks them again in the
+// statements that it runs anyway. If one no longer holds, Probe returns an [UnfitError]. When it holds again, the prober
+// starts afresh.
 //
 //   - Positions are drawn by the default of the column, within the INSERT, from one
 //     sequence that counts upwards with CACHE 1 and does not cycle. A writer that
@@ -134,19 +138,18 @@
 //     the partition.
 //   - Partitions are attached empty.
 //
-// An INSERT holds RowExclusiveLock even where its transaction holds a stronger lock
-// on the table already, since PostgreSQL keeps and shows each mode by itself; so this
-// one mode is enough to look for. It is mostly taken by the fast path, which pg_locks
-// shows too. UPDATE and DELETE on the events table take it as well: they hold the horizon
-// back while they run, to no purpose but without harm.
+// An INSERT holds RowExclusiveLock even where its transaction holds a stronger lock on the table already, since
+// PostgreSQL keeps and shows each mode by itself; so this one mode is enough to look for. It is mostly taken by the fast
+// path, which pg_locks shows too. UPDATE and DELETE on the events table take it as well. They hold the horizon back
+// while they run, which is unnecessary but harmless.
 //
 // ALTER SEQUENCE gives the sequence another file, waits for all transactions that have drawn from it, and so discards
-// the numbers that sessions hold in their caches. Therefore CACHE 1 can be relied upon as soon as it is seen, and a sequence with another file than
-// before is a reason to start afresh: it may have had a cache in between.
+// the numbers that sessions hold in their caches. CACHE 1 can therefore be relied upon as soon as a probe sees it. A
+// sequence with another file than before may have had a cache in between, so the prober starts afresh.
 //
 // # The sequence and the rows
 //
-// A sequence that stands below a stored event was not restored with the table, or is a logical subscriber's. At each start, and
-// every ten seconds, the highest position of a stored event is read, and the sequence afterwards. Whatever is visible then had drawn its
-// number before, so the sequence is never below in good order. If it is, Probe returns a [BehindError].
+// A sequence below a stored event was not restored with the table, or belongs to a logical subscriber. At each start,
+// and every ten seconds, the prober reads the highest position of a stored event, and then the sequence. A visible event
+// has drawn its number before, so the sequence must not be below. If it is, Probe returns a [BehindError].
 package horizon

@@ -1,4 +1,5 @@
-// Package lag knows since when events wait: it remembers up to which position the stream went at which time. Only its clock is not pure.
+// Package lag computes how long events have waited. It remembers which position the stream had reached at which time.
+// Everything except its clock is pure.
 package lag
 
 import (

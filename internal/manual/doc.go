@@ -1,3 +1,4 @@
-// Package manual knows the rows in which the manual runner keeps its positions, which ranges of slots they are for, and where each slot stands when
-// the number of partitions changes. The processor runs by it, and package admin imports by it.
+// Package manual defines the rows in which the manual runner keeps its positions and the ranges of slots that they
+// cover. It computes the position of each slot when the number of partitions changes. The processor uses it to run, and
+// package admin to import.
 package manual

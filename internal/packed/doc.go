@@ -1,7 +1,7 @@
-// Package packed holds events in little memory that the garbage collector need not look into.
+// Package packed holds events in a small amount of memory that the garbage collector need not scan.
 //
 // An [es.PersistedEvent] is 264 bytes with nine pointers. A worker that catches up reads a million of them a second and
-// hands each to a handler once; as lists of them, making, zeroing and collecting these would cost it a third of its time. Here an
-// event is a record of about 100 bytes without pointers, and its values lie in pieces of up to 64 KiB. [Events.At] makes
-// the event when a handler is to have it, by some 20 assignments and without an allocation.
+// passes each to a handler once. If they were kept as slices, allocating, zeroing and collecting them would take a third
+// of its time. Here an event is a record of about 100 bytes without pointers, and its values are in pieces of up to 64
+// KiB. [Events.At] builds the event for the handler, with some 20 assignments and no allocation.
 package packed

@@ -1,6 +1,6 @@
-// Package replicaset decides what becomes of a replica set: who is dead, who leads, what
-// happens next, and who gets which slots. It holds values and pure functions and does no
-// I/O: package pgcoord reads and stores its values, and package actors does what it decides.
+// Package replicaset makes the decisions of a replica set: which workers are dead, which one leads, what happens next,
+// and which worker gets which slots. It has values and pure functions and does no I/O. Package pgcoord reads and stores
+// the values, and package actors carries out the decisions.
 //
 // # What is where
 //

@@ -1,9 +1,10 @@
-// Package sqltx shows a transaction of pgx as a *sql.Tx, so that handlers written for database/sql can take part in it, and finds the connection of
-// pgx under a *sql.Tx.
+// Package sqltx presents a transaction of pgx as a *sql.Tx, so that handlers written for database/sql can use it. It
+// also finds the pgx connection under a *sql.Tx.
 //
-// The stdlib package of pgx makes connections of database/sql from connections that it has opened or acquired itself. A batch's transaction has begun
-// before, in one round trip with its locks, on a connection that the batch must be able to take away from a handler that hangs. So this package has a driver of its own that
-// only passes statements on. What it returns for a column is what stdlib returns.
+// The stdlib package of pgx makes database/sql connections only from connections that it has opened or acquired itself.
+// A batch's transaction has already begun, in one round trip with its locks, and the batch must be able to take its
+// connection away from a handler that hangs. This package therefore has a driver of its own that only passes statements
+// on. It returns the same column values as stdlib.
 package sqltx
 
 import (

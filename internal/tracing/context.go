@@ -1,5 +1,5 @@
-// Package tracing connects the handling of events with their appends: it keeps the trace context of an append in the metadata of its events, and makes
-// spans of batches that link to it.
+// Package tracing connects the handling of events with their appends. It stores the trace context of an append in the
+// metadata of its events, and makes spans for batches that link to it.
 package tracing
 
 import (

@@ -1,6 +1,6 @@
-// Package wakeup names what the trigger on an events table and the workers agree on: the channel that it notifies, and the advisory
-// lock that makes it do so. Both come from the table's name with its schema, as eventstore.Store.Resolve finds it, so all stores of one
-// table agree.
+// Package wakeup names two things that the trigger on an events table and the workers share: the channel that the
+// trigger notifies, and the advisory lock that makes it do so. Both come from the table's name with its schema, as
+// eventstore.Store.Resolve finds it, so all stores of one table agree.
 package wakeup
 
 import (

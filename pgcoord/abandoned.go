@@ -26,9 +26,8 @@ SELECT w.worker_id, new.* FROM {{schema}}orchestrator_workers AS w,
 WHERE w.worker_id = $1
 ON CONFLICT DO NOTHING`
 
-// SetAbandoned makes the table name exactly these abandoned handlers of the worker.
-// A worker that is ready must have recorded its own before: Activate gives it no
-// partition of their projections.
+// SetAbandoned replaces the worker's abandoned handlers in the table. A worker must record them before it reports that
+// it is ready, since Activate gives it no partition of their projections.
 func (s *Store) SetAbandoned(ctx context.Context, db Conn, worker uuid.UUID, handlers []replicaset.AbandonedHandler) error {
 	projections, events := []string{}, []string{}
 	generations, positions := []int64{}, []int64{}
@@ -66,12 +65,10 @@ const abandonedColumn = `
 // farewell on its connection.
 const endTimeout = 100 * time.Millisecond
 
-// Abandon ends a batch whose handlers do not return. The handlers may use the
-// transaction at the same time. The connection leaves its pool and is closed, so that
-// the server rolls back. A statement that is being executed would keep its locks until
-// it is done, so the backend is ended by way of db; behind a pooler, where the backend
-// is not known, only the pooler can do that. The caller must call the returned function once the handlers have
-// returned.
+// Abandon ends a batch whose handlers do not return. The handlers may still be using the transaction. Abandon takes the
+// connection out of its pool and closes it, so that the server rolls back. A statement that is being executed would keep
+// its locks until it is done, so Abandon also ends the backend, through db. Behind a pooler the backend is not known,
+// and only the pooler can end it. The caller must call the returned function after the handlers have returned.
 func (b *Batch) Abandon(db DB) (returned func()) {
 	conn := b.conn.Hijack()
 	b.conn = nil

@@ -73,34 +73,33 @@ SET partition_keys = CASE WHEN jsonb_typeof(w.partition_keys) = 'object' THEN w.
 FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::boolean[]) AS new (worker_id, keys, left_out, drained)
 WHERE w.worker_id = new.worker_id`
 
-// Activated is what has come of an Activation.
+// Activated is the result of an Activation.
 type Activated struct {
-	// Active says that the generation was activated.
+	// Active is true if the generation was activated.
 	Active bool
-	// Died is how many of the excluded workers it has declared dead.
+	// Died is how many of the excluded workers were declared dead.
 	Died int
-	// Noticed is what was changed by hand, and what was done about it. The
-	// generation's reason says it too.
+	// Noticed lists what was changed by hand, and how it was repaired. The generation's reason includes it.
 	Noticed []replicaset.Change
 
-	// WithoutAids is why the abandoned handlers, or the drains, could not be read. The generation leaves out what the one before did.
+	// WithoutAids says why the abandoned handlers, or the drains, could not be read. The generation then leaves out what
+	// the previous one did.
 	WithoutAids error
 
 	renumbered bool
 }
 
-// Activate divides the projections among the workers that are ready and makes
-// the generation active. It waits for batches in flight, whose rows it
-// rewrites. Slots of a projection of theirs whose checkpoints were deleted begin again at
-// the beginning of the stream. Its changes are completed by the workers that came or went since it was
-// prepared. It does nothing if the generation is not in preparation any more, or if nobody is ready.
+// Activate divides the projections among the ready workers and makes the generation active. It rewrites the rows of
+// batches in flight, so it waits for these batches. If checkpoints of a projection of these workers were deleted, their
+// slots start again at the beginning of the stream. Activate adds the workers that came or left since the preparation to
+// the generation's changes. It does nothing if the generation is no longer in preparation, or if no worker is ready.
 //
-// It does not activate the generation either if a row has come from another replica set with a generation that is not lower. The number
-// is a fencing token, which must not go back for a projection. So another generation with a number above that is put in preparation in
-// its place.
+// A row may have come from another replica set with a generation that is not lower. The number is a fencing token, which
+// must not go back for a projection. Activate then does not activate the generation, and prepares another one with a
+// number above that.
 //
-// began, unless nil, is told which backend the activation runs in, before it waits for anybody: Blockers finds whom it waits for. It is told again
-// where the activation begins again, without the aids.
+// If began is not nil, Activate calls it with its backend before it waits, so that Blockers can find what it waits for.
+// It calls it again if the activation starts again without the aids.
 func (s *Store) Activate(ctx context.Context, db Conn, a replicaset.Activation, began func(pid int)) (Activated, error) {
 	var result Activated
 	run := func() error {

@@ -13,7 +13,7 @@ import (
 // sqlAnnounce notifies, if the server has not crashed since the horizon was found.
 const sqlAnnounce = `SELECT pg_notify($4, $5) WHERE ` + horizon.SQLSameRun
 
-// Announce tells the other workers of a horizon. It is not sent if the server may have crashed since.
+// Announce announces a horizon to the other workers. It sends nothing if the server may have crashed since the probe.
 func (s *Session) Announce(ctx context.Context, a announcement.Horizon, run horizon.Run) error {
 	err := s.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, sqlAnnounce, run.Started, run.At, run.Statistics, s.cfg.Channel, NotifyHorizon+" "+a.Text())

@@ -19,8 +19,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Fence names the owner of a partition: a worker, for one projection, in one generation. A batch
-// compares it with each checkpoint row, and the row's position and revision too.
+// Fence identifies the owner of a partition: a worker, for one projection, in one generation. A batch compares it with
+// each checkpoint row, together with the row's position and revision.
 type Fence struct {
 	Projection string
 	Partition  slot.Partition
@@ -28,34 +28,31 @@ type Fence struct {
 	Worker     uuid.UUID
 }
 
-// String names the partition and generation, for messages.
+// String describes the partition and generation for messages.
 func (f Fence) String() string {
 	return fmt.Sprintf("projection %q, partition %s of generation %d", f.Projection, f.Partition, f.Generation)
 }
 
-// ErrMoved says that the checkpoint rows are not as the batch believes: another
-// generation or another batch has changed them. The transaction was rolled back
-// and nothing was handled. Read the rows again (Store.Pieces): if they are still
-// the worker's, go on from what they say; if not, the worker is fenced.
+// ErrMoved means that the checkpoint rows differ from what the batch expects, because another generation or another
+// batch has changed them. The transaction was rolled back and nothing was handled. Read the rows again (Store.Pieces).
+// If they are still the worker's, continue from there. Otherwise the worker is fenced.
 var ErrMoved = errors.New("the checkpoint was changed by somebody else")
 
-// BatchSettings are local to a batch's transaction, since its connection is the
-// application's.
+// BatchSettings are local to a batch's transaction, since the connection belongs to the application.
 type BatchSettings struct {
-	// IdleTimeout ends the transaction on the server if the worker stops
-	// talking to it for so long: it is frozen, or gone without a word.
+	// IdleTimeout ends the transaction on the server if the worker sends nothing for this long, because it is frozen or
+	// gone.
 	IdleTimeout time.Duration
-	// SynchronousCommit makes the commit wait for the disk. Without it a crash
-	// of the server can take back the last batches: read model and checkpoint
-	// together, so the events are handled again.
+	// SynchronousCommit makes the commit wait for the disk. Without it, a crash of the server may undo the last batches,
+	// read model and checkpoint together, and their events are handled again.
 	SynchronousCommit bool
-	// Turn has the batch wait for its turn while the projection's batches are in conflict.
+	// Turn makes the batch wait for its turn while the projection's batches are in conflict.
 	Turn bool
 	// Shown marks the batch as one of its projection for WaitsForShown, by a shared advisory lock. It needs Turn, and has no effect while the partitions take turns.
 	Shown bool
 }
 
-// ErrTurn says that another batch of the projection had the turn for longer than TurnWait. Nothing was handled.
+// ErrTurn means that another batch of the projection had the turn for longer than TurnWait. Nothing was handled.
 var ErrTurn = batchtx.ErrTurn
 
 // sqlLock compares all that the worker believes, and locks the row until the batch
@@ -91,10 +88,9 @@ type Batch struct {
 	committed bool
 }
 
-// BeginBatch opens a batch that handles the events up to and including upTo.
-// pieces are the partition's checkpoints as the worker believes them; those
-// below upTo are locked, in order of their slots. It returns ErrMoved if they are
-// not as believed. BEGIN, the settings and the locks are one round trip.
+// BeginBatch opens a batch that handles the events up to and including upTo. pieces are the partition's checkpoints as
+// the worker knows them. BeginBatch locks those below upTo, in order of their slots, and returns ErrMoved if they
+// differ. BEGIN, the settings and the locks take one round trip.
 func (s *Store) BeginBatch(ctx context.Context, pool Pool, f Fence, pieces []slot.Piece, upTo int64, settings BatchSettings) (*Batch, error) {
 	b := &Batch{store: s, fence: f}
 	for _, p := range pieces {
@@ -143,34 +139,35 @@ func (b *Batch) begin(ctx context.Context, settings BatchSettings, rows int64, l
 	return nil
 }
 
-// Tx is the transaction for the handlers. They cannot end it.
+// Tx returns the transaction for the handlers. They cannot end it.
 func (b *Batch) Tx() pgx.Tx { return batchtx.Guard(b.tx) }
 
-// InTurn says whether the projection's partitions take turns, and this one has it.
+// InTurn reports whether the projection's partitions take turns, and this one has its turn.
 func (b *Batch) InTurn() bool { return b.tx.Turn() }
 
-// Backend is the process id of the batch's backend.
+// Backend returns the process id of the batch's backend.
 func (b *Batch) Backend() int { return b.tx.Backend() }
 
-// Conflict says whether the handlers failed because of a concurrent transaction, by what they returned or by the last error that the
-// database gave them.
+// Conflict reports whether the handlers failed because of a concurrent transaction. It looks at the error that they
+// returned and at the last error that the database gave them.
 func (b *Batch) Conflict(handlerErr error) bool {
 	return handlerErr != nil && (batchtx.IsConflict(handlerErr) || b.tx.Conflict())
 }
 
-// Cause is the last error that the database gave the handlers, if it did since the last event that was handled.
+// Cause returns the last error that the database gave the handlers since the last event that was handled, or nil.
 func (b *Batch) Cause() error { return b.tx.Last() }
 
-// Alive says whether the connection still stands, or stood when the batch ended; if not, an error that a
-// handler returned says nothing about its event.
+// Alive reports whether the connection still works, or worked when the batch ended. If not, an error that a handler
+// returned says nothing about its event.
 func (b *Batch) Alive() bool { return !b.lost && (b.conn == nil || !b.conn.Conn().IsClosed()) }
 
-// Commit advances the checkpoint to handled, which is upTo or less, and commits, in
-// one round trip, and returns the connection. What handlers may have done to the
-// transaction is undone first, and is an error if it cannot be: see package batchtx. After an error it is
-// not known whether the commit happened, unless the error is a *pgconn.PgError of
-// another class than 08, with which a pooler reports that it has lost the
-// database, or batchtx.ErrOwner: read the rows again.
+// Commit advances the checkpoint to handled, which is upTo or less, and commits, in one round trip. It returns the
+// connection to the pool. Before that it undoes what handlers may have done to the transaction, and returns an error if
+// it cannot (see package batchtx).
+//
+// After an error it is not known whether the commit happened, so read the rows again. The exceptions are a
+// *pgconn.PgError of another class than 08, which a pooler uses to report that it has lost the database, and
+// batchtx.ErrOwner.
 func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	defer b.release(ctx)
 	advance := b.store.q(sqlAdvance)
@@ -191,17 +188,18 @@ func (b *Batch) Commit(ctx context.Context, handled int64) error {
 	return nil
 }
 
-// ErrNoRecord says that the server does not let Commit record anything. Nothing was committed. See Recovered.
+// ErrNoRecord means that the server does not let Commit record anything. Nothing was committed. See Recovered.
 var ErrNoRecord = batchtx.ErrAside
 
-// Recovered has Commit record those of the positions as handled whose events had failed before. The record is part of the transaction, but cannot make
-// it fail or wait for longer than a tenth of a second; see Unrecorded. It fails with ErrNoRecord where the role may not use PL/pgSQL.
+// Recovered makes Commit record that the events at these positions were handled, if they had failed before. The record
+// is part of the transaction, but cannot make it fail, or wait for longer than a tenth of a second; see Unrecorded. If
+// the role may not use PL/pgSQL, Commit fails with ErrNoRecord.
 func (b *Batch) Recovered(positions []int64) { b.recovered = positions }
 
-// Unrecorded is why a Commit that succeeded could not record what Recovered asked for.
+// Unrecorded returns the reason why a successful Commit could not record what Recovered asked for.
 func (b *Batch) Unrecorded() error { return b.tx.Missed() }
 
-// Recorded says whether a Commit that succeeded recorded what Recovered asked for.
+// Recorded reports whether a successful Commit recorded what Recovered asked for.
 func (b *Batch) Recorded() bool { return len(b.recovered) > 0 && b.tx.Missed() == nil }
 
 // array is positions as the text of an array.
@@ -214,8 +212,8 @@ func array(positions []int64) string {
 	return text.String() + "}"
 }
 
-// Rollback undoes the batch and returns the connection, also after ctx ended. It
-// does nothing if the batch has ended already.
+// Rollback undoes the batch and returns the connection to the pool, even after ctx has ended. It does nothing if the
+// batch has already ended.
 func (b *Batch) Rollback(ctx context.Context) {
 	if b.conn != nil {
 		b.release(ctx)

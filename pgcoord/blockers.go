@@ -42,10 +42,10 @@ const granting = `CASE WHEN rolsuper THEN 'let workers not log in as a superuser
          ELSE format('GRANT pg_signal_backend TO %I', (SELECT CASE WHEN own.rolinherit THEN current_user ELSE session_user END
                      FROM pg_roles AS own WHERE own.rolname = current_user)) END`
 
-// ErrMayNotEnd is wrapped by a *RightError.
+// ErrMayNotEnd means that the role may not end the sessions of another role. A *RightError wraps it.
 var ErrMayNotEnd = errors.New("the role may not end the sessions of another role")
 
-// RightError says that the worker's role may not end the sessions of another worker's role.
+// RightError means that the worker's role may not end the sessions of another worker's role.
 type RightError struct {
 	// Role is the other role. It is a number if the role was dropped.
 	Role string
@@ -58,14 +58,14 @@ func (e *RightError) Error() string {
 	return fmt.Sprintf("the role may not end sessions of the role %q: %s", e.Role, e.Remedy)
 }
 
-// Unwrap is ErrMayNotEnd.
+// Unwrap returns ErrMayNotEnd.
 func (e *RightError) Unwrap() error { return ErrMayNotEnd }
 
 // Blocker is a backend that another one waits for.
 type Blocker struct {
 	// PID is 0 for a prepared transaction.
 	PID int
-	// Worker is the worker of this replica set that the backend works for; uuid.Nil if it is nobody's.
+	// Worker is the worker of this replica set that the backend works for, or uuid.Nil if there is none.
 	Worker uuid.UUID
 	State  replicaset.WorkerState
 	// Role and Application describe the session to people.
@@ -122,7 +122,8 @@ SELECT name, ` + granting + ` FROM found
 WHERE NOT ((` + mayEnd("current_user") + `) OR (` + mayEnd("session_user") + `))
 ORDER BY name`
 
-// MissingRights is what the session lacks to end the sessions and batches that the replica set's other workers have at the moment.
+// MissingRights returns the rights that the session lacks to end the current sessions and batches of the replica set's
+// other workers.
 func (s *Store) MissingRights(ctx context.Context, db DB, worker uuid.UUID) ([]*RightError, error) {
 	rows, err := db.Query(ctx, s.q(sqlRights), s.replicaSet, worker, applicationPrefix)
 	if err != nil {
@@ -156,8 +157,8 @@ var sqlEndBackend = fmt.Sprintf(sqlEnd, "", granting, ending)
 // sqlEndLeader ends it only if it holds the leader's lock $5 too. The worker's lock is that of its session.
 var sqlEndLeader = fmt.Sprintf(sqlEnd, ` AND l.key = w.session_key AND EXISTS (SELECT 1 FROM locks AS m WHERE m.pid = a.pid AND m.key = $5)`, granting, ending)
 
-// EndBackend ends a worker's backend. It does nothing if the backend has gone,
-// or works for somebody else by now. It returns a *RightError if the role may not.
+// EndBackend ends a worker's backend. It does nothing if the backend has gone, or works for somebody else by now. It
+// returns a *RightError if the role lacks the right.
 func (s *Store) EndBackend(ctx context.Context, db DB, pid int, worker uuid.UUID) error {
 	return s.end(ctx, db, sqlEndBackend, pid, worker)
 }
@@ -183,7 +184,7 @@ func (s *Store) end(ctx context.Context, db DB, sql string, pid int, worker uuid
 	return nil
 }
 
-// Holder is who holds the leader's lock, as a person would look for it.
+// Holder is the holder of the leader's lock, described so that a person can find it.
 type Holder struct {
 	PID               int // 0 for a prepared transaction
 	Role, Application string
@@ -201,7 +202,8 @@ WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
   AND ((l.classid::bigint << 32) | l.objid::bigint) = $1
 ORDER BY l.pid LIMIT 1`
 
-// LeaderLockHolder is the session, or the prepared transaction, that holds the leader's lock. ok is false if none does.
+// LeaderLockHolder returns the session, or the prepared transaction, that holds the leader's lock. ok is false if there
+// is none.
 func (s *Store) LeaderLockHolder(ctx context.Context, db DB) (h Holder, ok bool, err error) {
 	err = db.QueryRow(ctx, sqlHolder, s.leaderKey()).Scan(&h.PID, &h.Role, &h.Application, &h.PreparedGID)
 	if errors.Is(err, pgx.ErrNoRows) {

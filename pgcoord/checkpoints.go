@@ -68,9 +68,9 @@ FROM {{schema}}orchestrator_checkpoints
 WHERE projection = $1 AND partition_key = $2 AND total_partitions = $3 AND generation = $4 AND worker_id = $5 AND ` + dbguard.Primary + `
 ORDER BY slot_from`
 
-// Pieces reads the checkpoints of one partition of a projection as they stand.
-// None means that the fence's worker does not own it any more in its generation: not all of it at least,
-// since somebody who deletes or changes one row must not make the rest handle that row's events.
+// Pieces reads the current checkpoints of one partition of a projection. An empty result means that the fence's worker
+// no longer owns the whole partition in its generation. If somebody deletes or changes one row, the others alone must
+// not lead to handling that row's events.
 func (s *Store) Pieces(ctx context.Context, db DB, f Fence) ([]slot.Piece, error) {
 	rows, err := db.Query(ctx, s.q(sqlReload), f.Projection, f.Partition.Key, f.Partition.Total, f.Generation, f.Worker)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// Letter is what orchestrator_dead_letters keeps of an event that a handler failed on.
+// Letter is the record of a failed event in orchestrator_dead_letters.
 type Letter struct {
 	Event    es.PersistedEvent
 	Attempts int
-	// Error is what the handler said last.
+	// Error is the handler's last error.
 	Error string
-	// Kind and Frame say which failures are like this one; empty if it is not known. See handling.Alike.
+	// Kind and Frame identify similar failures. They are empty if they are not known. See handling.Alike.
 	Kind, Frame string
 }
 
@@ -39,9 +39,9 @@ SET state = 'retrying', attempts = CASE d.state WHEN 'retrying' THEN d.attempts 
     worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = now()
 RETURNING attempts`
 
-// RecordFailure records that the partition waits for an event that its handler
-// fails on. It returns how often handlers have failed on the event in a row, on this worker and others. It
-// does nothing if the worker is fenced, or if the checkpoint has passed the event, and returns letter.Attempts.
+// RecordFailure records that the partition waits for an event that its handler fails on. It returns the number of
+// consecutive failures of the event, on this worker and others. If the worker is fenced, or the checkpoint has passed
+// the event, it does nothing and returns letter.Attempts.
 func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, letter Letter) (attempts int, err error) {
 	e := letter.Event
 	err = db.Waiting(recordPatience).QueryRow(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
@@ -74,7 +74,8 @@ SET state = 'handled', handled_at = t.at, skipped_at = CASE WHEN d.skipped_at < 
 FROM (SELECT now() - make_interval(secs => $3::float8) AS at) AS t
 WHERE d.projection = $1 AND d.global_position = ANY($2::bigint[]) AND d.state <> 'handled' AND d.last_failed_at <= t.at`
 
-// RecordHandled records as handled, an age ago, those of the positions whose events had failed. It is for what a batch could not record itself.
+// RecordHandled records that events at the positions that had failed were handled, an age ago. It is for records that a
+// batch could not make itself.
 func (s *Store) RecordHandled(ctx context.Context, db dbguard.Transactions, projection string, positions []int64, age time.Duration) error {
 	_, err := db.Waiting(recordPatience).Exec(ctx, s.q(sqlHandledBefore), projection, positions, age.Seconds())
 	if err != nil {
@@ -94,7 +95,8 @@ WHERE d.projection = $1 AND d.state IN ('retrying', 'stopped') AND c.projection 
   AND (hashtextextended(d.aggregate_id, 0) & 65535) < c.slot_to
 RETURNING d.global_position`
 
-// RecordSkipped records which failed events of a partition a person has skipped by advancing a checkpoint, and returns their positions.
+// RecordSkipped records which failed events of a partition a person has skipped by advancing a checkpoint, and returns
+// their positions.
 func (s *Store) RecordSkipped(ctx context.Context, db dbguard.Transactions, f Fence) ([]int64, error) {
 	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRecordSkipped), f.Projection, f.Worker, f.Generation, f.Partition.Key)
 	if err == nil {
@@ -115,8 +117,8 @@ WHERE d.replica_set = $1 AND ` + dbguard.Primary + ` AND (d.state IN ('retrying'
       AND (hashtextextended(d.aggregate_id, 0) & 65535) >= c.slot_from AND (hashtextextended(d.aggregate_id, 0) & 65535) < c.slot_to))
 GROUP BY d.projection`
 
-// Unsettled is the highest position of an event that failed and is still to be handled or skipped, for each projection that has one. An event
-// that was skipped is to be handled if its checkpoint was set back.
+// Unsettled returns, for each projection that has one, the highest position of a failed event that must still be handled
+// or skipped. A skipped event must be handled if its checkpoint was moved back.
 func (s *Store) Unsettled(ctx context.Context, db Conn) (map[string]int64, error) {
 	highest := map[string]int64{}
 	unsettled := read{

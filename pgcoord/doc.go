@@ -1,8 +1,6 @@
-// Package pgcoord is the coordination of a replica set in PostgreSQL: its
-// workers and their heartbeats, its generations, and the checkpoints of its
-// projections. All that workers read and write of the coordination tables is here.
-// What operators do to them is package admin's, and has its SQL there. What
-// follows from what the tables say is decided in internal/replicaset.
+// Package pgcoord is the coordination of a replica set in PostgreSQL: its workers and their heartbeats, its generations,
+// and the checkpoints of its projections. It contains everything that workers read and write in the coordination tables.
+// Package admin has the SQL of operators. internal/replicaset makes the decisions that follow from the tables' contents.
 //
 // # What is where
 //
@@ -33,12 +31,11 @@
 //
 // # The fence
 //
-// A batch is one transaction whose first statement locks its checkpoint rows and
-// compares all that the worker believes: generation, worker, position and revision, which
-// people raise by whatever they change. Its last one before COMMIT advances them.
-// A new generation rewrites the same rows. So it waits for a batch in flight and
-// sees its final position, and a later batch of the old generation updates
-// nothing. There is no clock in it and no window between check and use.
+// A batch is one transaction. Its first statement locks the checkpoint rows and compares everything that the worker
+// believes: generation, worker, position and revision. Every change by an operator raises the revision. The last
+// statement before COMMIT advances the rows. A new generation rewrites the same rows, so it waits for a batch in flight
+// and sees its final position. A later batch of the old generation updates nothing. No clock is involved, and there is
+// no window between check and use.
 //
 // Rows are locked in one order everywhere: the generation's row first, then
 // checkpoints by projection and slot_from.

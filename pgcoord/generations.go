@@ -46,17 +46,16 @@ WHERE w.worker_id = $1 AND w.state NOT IN ('stopped', 'dead')
         SELECT extract(epoch FROM h.last_heartbeat)::text FROM {{schema}}orchestrator_heartbeats AS h
         WHERE h.worker_id = w.worker_id), '') END`
 
-// Prepared is what has come of a Preparation.
+// Prepared is the result of a Preparation.
 type Prepared struct {
-	// Number is the new generation's; 0 if somebody else changed the generation first.
+	// Number is that of the new generation, or 0 if somebody else changed the generation first.
 	Number int64
-	// Died is how many of the lost workers it has declared dead.
+	// Died is how many of the lost workers were declared dead.
 	Died int
 }
 
-// Prepare supersedes the generation p.From and enters the next one, in preparation. It does
-// nothing if somebody else changed the generation first: the current generation's row is
-// locked, so of two leaders one wins.
+// Prepare supersedes the generation p.From and enters the next one, in preparation. It locks the current generation's
+// row, so of two leaders one wins. If somebody else changed the generation first, it does nothing.
 func (s *Store) Prepare(ctx context.Context, db Conn, p replicaset.Preparation) (Prepared, error) {
 	var result Prepared
 	cause, changes, reason, err := changeColumns(p.From == 0, p.Changes)
@@ -145,7 +144,7 @@ func (s *Store) lockCurrent(ctx context.Context, tx pgx.Tx) (number int64, state
 	return number, state, nil
 }
 
-// MarkDead declares workers dead for which the evidence still holds, and returns how many it has declared dead.
+// MarkDead declares those workers dead for which the evidence still holds, and returns their number.
 func (s *Store) MarkDead(ctx context.Context, db DB, losses []replicaset.Loss) (died int, err error) {
 	for _, l := range losses {
 		tag, err := db.Exec(ctx, s.q(sqlMarkDead), l.Worker, l.Detail, l.SessionGone, l.Heartbeat)

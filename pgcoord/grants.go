@@ -10,18 +10,19 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
-// ErrNotGranted says that the role lacks rights that a worker needs.
+// ErrNotGranted means that the role lacks rights that a worker needs.
 var ErrNotGranted = dbrights.ErrNotGranted
 
 // tablesChanged are the tables that a worker reads and changes, without their prefix.
 var tablesChanged = []string{"generations", "workers", "heartbeats", "checkpoints", "sequence_regressions", "horizons", "dead_letters", "turns", "abandoned_handlers", "parked_aggregates", "operations", "requests", "drains", "samples", "successions", "waits"}
 
-// Needs is the rights that a worker needs. Without a schema, the coordination tables are looked for in the connection's search_path.
+// Needs returns the rights that a worker needs. Without a schema, the coordination tables are found through the
+// connection's search_path.
 func Needs(schema string, events pgx.Identifier) []dbrights.Need {
 	return append(needs(schema, events, "SELECT", "INSERT", "UPDATE", "DELETE"), dbrights.OnSequence(events, "SELECT"))
 }
 
-// NeedsToRead is the rights that reading everything needs.
+// NeedsToRead returns the rights that are needed to read everything.
 func NeedsToRead(schema string, events pgx.Identifier) []dbrights.Need {
 	return needs(schema, events, "SELECT")
 }
@@ -38,7 +39,7 @@ func needs(schema string, events pgx.Identifier, rights ...string) []dbrights.Ne
 	return needs
 }
 
-// MissingGrants returns the statements that grant what the role lacks of what a worker needs.
+// MissingGrants returns the GRANT statements for the rights that a worker needs and the role lacks.
 func (s *Store) MissingGrants(ctx context.Context, db DB, events pgx.Identifier) ([]string, error) {
 	return dbrights.Missing(ctx, db, Needs(s.schema, events))
 }
@@ -48,8 +49,8 @@ const sqlHiddenTables = `
 SELECT coalesce(array_agg(relation ORDER BY relation) FILTER (WHERE row_security_active(relation)), '{}')
 FROM unnest($1::text[]) AS t (relation)`
 
-// CheckGrants returns an error wrapping ErrNotGranted, which says what to grant, if the role may not read the events table or change the coordination
-// tables in the schema.
+// CheckGrants checks whether the role may read the events table and change the coordination tables in the schema. If
+// not, its error wraps ErrNotGranted and says what to grant.
 func CheckGrants(ctx context.Context, db DB, schema string, events pgx.Identifier) error {
 	if err := dbrights.Check(ctx, db, Needs(schema, events)); err != nil {
 		return err

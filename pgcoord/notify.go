@@ -21,8 +21,8 @@ const (
 
 const sqlNotify = `SELECT pg_notify($1, $2)`
 
-// Notifying returns the Store that sends notifications, or none if send is false. failed, unless nil, is told of each that
-// could not be sent. A Store of Open sends them and tells nobody.
+// Notifying returns a Store that sends notifications, or none if send is false. failed, unless nil, is called for each
+// notification that could not be sent. A Store from Open sends notifications and has no such callback.
 func (s *Store) Notifying(send bool, failed func(context.Context, error)) *Store {
 	same := *s
 	same.silent, same.untold = !send, failed
@@ -40,8 +40,8 @@ func (s *Store) tell(ctx context.Context, db DB, kind string, worker uuid.UUID) 
 	}
 }
 
-// AnnounceChange tells the workers of the replica set that somebody who is no worker has changed checkpoints, or asked for something. Without it they
-// notice it with their next look.
+// AnnounceChange tells the workers of the replica set that an operator has changed checkpoints or requested something.
+// Without it they notice at their next look.
 func (s *Store) AnnounceChange(ctx context.Context, db DB) {
 	s.tell(ctx, db, NotifyChanged, uuid.Nil)
 }

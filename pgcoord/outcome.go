@@ -23,11 +23,11 @@ UPDATE {{schema}}orchestrator_checkpoints SET position = greatest($1::bigint, $4
     revision = revision + 1, updated_at = pg_catalog.now()
 WHERE projection = $2 AND slot_from = $3 AND position = $4 AND generation = $5 AND worker_id = $6 AND revision = $7`)
 
-// Skip has Commit record the event as skipped. The batch must pass it and have no handlers.
+// Skip makes Commit record the event as skipped. The batch must pass it and have no handlers.
 func (b *Batch) Skip(letter Letter) { b.record(letter, "skipped") }
 
-// Stop has Commit record that the projection stopped at the event, and stop all rows of the batch, which must end before the event and hold
-// all of the partition's rows that are not stopped.
+// Stop makes Commit record that the projection stopped at the event, and stop all rows of the batch. The batch must end
+// before the event, and hold all of the partition's rows that are not stopped.
 func (b *Batch) Stop(letter Letter) {
 	b.stops = true
 	b.record(letter, "stopped")

@@ -13,7 +13,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 )
 
-// ErrTooManyParked says that as many aggregates of the projection are parked as may be. Nothing was committed.
+// ErrTooManyParked means that the projection has reached its limit of parked aggregates. Nothing was committed.
 var ErrTooManyParked = errors.New("as many aggregates of the projection are parked as its error policy allows (MaxParked)")
 
 // Parameters that do not exist, which the failures of the statements name.
@@ -27,8 +27,8 @@ SELECT projection, bounded_context, aggregate_type, aggregate_id, (hashtextexten
 FROM {{schema}}orchestrator_parked_aggregates
 WHERE projection = ANY($1) AND ` + dbguard.Primary + ` LIMIT {{all rows}}`
 
-// Parked reads the aggregates that are parked for the projections. What a worker does with them is fenced by the revision of their slots' checkpoints, if
-// it has read those before.
+// Parked reads the aggregates that are parked for the projections. If the worker has read the checkpoints of their slots
+// before, their revisions fence what the worker does with the aggregates.
 func (s *Store) Parked(ctx context.Context, db DB, projections ...string) ([]replicaset.Parked, error) {
 	var parked []replicaset.Parked
 	err := s.parked(&parked, projections).alone(ctx, db)
@@ -60,8 +60,8 @@ WITH parked AS (
     RETURNING 1)
 SELECT CASE WHEN pg_catalog.count(*) <> 1 THEN ` + dbguard.Raise(tooManyParked) + ` END FROM parked`
 
-// Park has Commit park the event's aggregate and record the event, unless as many aggregates of the projection are parked as may be: then Commit returns
-// ErrTooManyParked. The batch must pass the event and have no handlers.
+// Park makes Commit park the event's aggregate and record the event. If the projection has reached its limit of parked
+// aggregates, Commit returns ErrTooManyParked. The batch must pass the event and have no handlers.
 func (b *Batch) Park(letter Letter, most int) {
 	e := letter.Event
 	b.more = append(b.more,
@@ -92,8 +92,8 @@ WITH event AS (
 SELECT CASE WHEN (SELECT pg_catalog.count(*) FROM letter) <> $11::bigint OR (SELECT pg_catalog.sum(n) FROM parked) IS DISTINCT FROM $11::bigint
     THEN ` + dbguard.Raise(parkedSetChanged) + ` END`
 
-// PutAside has Commit record the events, whose aggregates must be parked, instead of handling them. If one of the aggregates is not parked any more, Commit
-// returns ErrMoved.
+// PutAside makes Commit record the events instead of handling them. Their aggregates must be parked. If one of them is
+// no longer parked, Commit returns ErrMoved.
 func (b *Batch) PutAside(events packed.Events) {
 	n := events.Len()
 	if n == 0 {

@@ -37,7 +37,7 @@ DELETE FROM {{schema}}orchestrator_abandoned_handlers AS a
 USING {{schema}}orchestrator_workers AS w
 WHERE w.worker_id = a.worker_id AND w.replica_set = $1 AND w.state IN ('stopped', 'dead')`
 
-// PruneAbandoned deletes the handlers that workers have abandoned which left or died.
+// PruneAbandoned deletes the abandoned handlers of workers that left or died.
 func (s *Store) PruneAbandoned(ctx context.Context, db DB) error {
 	if _, err := db.Exec(ctx, s.q(sqlPruneAbandoned), s.replicaSet); err != nil {
 		return fmt.Errorf("pruning the abandoned handlers of workers of replica set %q that are gone: %w", s.replicaSet, err)
@@ -45,8 +45,8 @@ func (s *Store) PruneAbandoned(ctx context.Context, db DB) error {
 	return nil
 }
 
-// Prune deletes what is over but for the last keep of each: superseded generations and workers that left or died. A worker that was
-// declared dead and is pruned before it comes back joins as a new one.
+// Prune deletes superseded generations, and workers that left or died. It keeps the latest keep of each. A worker that
+// was declared dead and is pruned before it comes back joins as a new one.
 func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
 	for _, sql := range []string{sqlPruneGenerations, sqlPruneWorkers} {
 		if _, err := db.Exec(ctx, s.q(sql), s.replicaSet, keep); err != nil {
@@ -56,8 +56,8 @@ func (s *Store) Prune(ctx context.Context, db DB, keep int) error {
 	return nil
 }
 
-// PruneFailures deletes the record of events that failed and were handled later, but for the last keep. Events that were skipped stay: nothing
-// else says that no handler has handled them.
+// PruneFailures deletes the records of failed events that were handled later, except the latest keep. Records of skipped
+// events stay, since nothing else says that no handler has handled them.
 func (s *Store) PruneFailures(ctx context.Context, db Conn, keep int) error {
 	err := s.record(ctx, db, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, s.q(sqlPruneDeadLetters), s.replicaSet, keep)

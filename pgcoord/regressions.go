@@ -8,8 +8,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 )
 
-// Regressions is the checkpoints of an events table, of all replica sets, its
-// regressions and its stored horizon, as horizons need them. It is safe for concurrent use.
+// Regressions gives probers of the horizon the checkpoints of an events table, of all replica sets, its regressions and
+// its stored horizon. It is safe for concurrent use.
 type Regressions struct {
 	store *Store
 	db    DB
@@ -17,7 +17,8 @@ type Regressions struct {
 
 var _ horizon.Checkpoints = Regressions{}
 
-// Regressions are those of the replica set's events table. db is best a [dbguard.Pool], since all that reads fails on a standby.
+// Regressions returns the Regressions of the replica set's events table. db should be a dbguard.Pool, whose reads fail
+// on a standby.
 func (s *Store) Regressions(db DB) Regressions { return Regressions{store: s, db: db} }
 
 // sqlKnown reads all in one snapshot: so a regression that stands in it was not
@@ -77,8 +78,8 @@ ON CONFLICT (events_table, number) DO UPDATE
 SET last_position = least(r.last_position, excluded.last_position), checkpoint = greatest(r.checkpoint, excluded.checkpoint)
 WHERE r.settled_at IS NULL`
 
-// Regressed takes down the regression of that number, or how low the sequence stood in
-// it, if a checkpoint is above, and voids what is stored above it under the term.
+// Regressed records the regression with that number, or how low the sequence was in it, if a checkpoint is above. It
+// voids the horizon that is stored above it under the term.
 func (r Regressions) Regressed(ctx context.Context, number, low, term int64) error {
 	if _, err := r.db.Exec(ctx, r.store.q(sqlRegressed), r.store.events, number, low, term); err != nil {
 		return fmt.Errorf("recording regression %d of %s: %w", number, r.store.events, err)
@@ -90,7 +91,7 @@ const sqlSettle = `
 UPDATE {{schema}}orchestrator_sequence_regressions SET settled_at = now()
 WHERE events_table = $1 AND number = $2 AND last_position = $3 AND settled_at IS NULL`
 
-// Settle ends a regression, unless it was settled or found to be deeper meanwhile.
+// Settle ends a regression, unless it was settled or found to be deeper in the meantime.
 func (r Regressions) Settle(ctx context.Context, w horizon.Regression) error {
 	if _, err := r.db.Exec(ctx, r.store.q(sqlSettle), r.store.events, w.Number, w.Low); err != nil {
 		return fmt.Errorf("settling regression %d of %s: %w", w.Number, r.store.events, err)

@@ -17,7 +17,8 @@ import (
 // replica set. People change rows by hand, though, and must not stop the projections that
 // they have left alone.
 
-// ErrCheckpointsIncomplete is wrapped by what CheckEntered returns.
+// ErrCheckpointsIncomplete means that checkpoints that a person entered leave slots out. CheckEntered returns an error
+// that wraps it.
 var ErrCheckpointsIncomplete = errors.New("checkpoints that were entered by hand leave slots out")
 
 const sqlElsewhere = `
@@ -32,9 +33,9 @@ WHERE projection = ANY($1) AND replica_set = $2
   AND ` + dbguard.Primary + `
 ORDER BY projection LIMIT {{all rows}}`
 
-// CheckEntered returns an error wrapping ErrCheckpointsIncomplete for a projection that no
-// generation has divided yet, and whose checkpoints, entered by a person, leave slots out:
-// repairing them would handle again what a worker before has handled.
+// CheckEntered checks projections that no generation has divided yet. If a person entered checkpoints that leave slots
+// out, it returns an error that wraps ErrCheckpointsIncomplete. Repairing such checkpoints would repeat what an earlier
+// worker has handled.
 func (s *Store) CheckEntered(ctx context.Context, db DB, projections []string) error {
 	rows, err := db.Query(ctx, s.q(sqlEntered), projections, s.replicaSet)
 	var entered map[string][]slot.Piece

@@ -11,8 +11,8 @@ import (
 
 const sqlReplicaSets = `SELECT replica_set FROM %s UNION SELECT replica_set FROM %s ORDER BY 1`
 
-// ReplicaSets returns the names of the replica sets that have a worker or a checkpoint in a schema, in order. The error of a role that may not read the tables says
-// what to grant for looking at them and at the events.
+// ReplicaSets returns the names of the replica sets that have a worker or a checkpoint in a schema, in order. If the
+// role may not read the tables, the error says what to grant to read them and the events.
 func ReplicaSets(ctx context.Context, db DB, schema string, events pgx.Identifier) ([]string, error) {
 	var names []string
 	rows, err := db.Query(ctx, fmt.Sprintf(sqlReplicaSets, pgx.Identifier{schema, "orchestrator_checkpoints"}.Sanitize(), pgx.Identifier{schema, "orchestrator_workers"}.Sanitize()))

@@ -28,7 +28,8 @@ WHERE projection = $1 AND state = 'waiting' AND (hashtextextended(aggregate_id, 
 ORDER BY operation, aggregate_id, aggregate_type, bounded_context
 LIMIT $4::bigint`
 
-// Requests reads what people wait for that needs the projection's handler, of aggregates in a range of slots, in order: most of them at most.
+// Requests reads the requests that need the projection's handler, for aggregates in a range of slots, in order. It
+// returns no more than the number most.
 func (s *Store) Requests(ctx context.Context, db dbguard.Transactions, projection string, slots slot.Range, most int) ([]replicaset.Request, error) {
 	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRequests), projection, slots.From, slots.To, most)
 	var requests []replicaset.Request
@@ -56,14 +57,14 @@ SELECT global_position, event_id FROM {{schema}}orchestrator_dead_letters
 WHERE ` + parkedLetters + ` AND ` + dbguard.Primary + `
 ORDER BY global_position LIMIT {{letters $5}}`
 
-// ParkedEvent is an event that was put aside.
+// ParkedEvent is an event of a parked aggregate.
 type ParkedEvent struct {
 	Position int64
 	EventID  uuid.UUID
 }
 
-// Letters reads the first letters of the request's aggregate, in order: most of them at most. What a worker does with them is fenced by the
-// revision of the slot's checkpoint, if it has read that before.
+// Letters reads the first letters of the request's aggregate, in order. It returns no more than the number most. If the
+// worker has read the slot's checkpoint before, its revision fences what the worker does with the letters.
 func (s *Store) Letters(ctx context.Context, db DB, r replicaset.Request, most int) ([]ParkedEvent, error) {
 	rows, err := db.Query(ctx, s.q(sqlLetters), ofRequest(r, most)...)
 	if err == nil {
@@ -138,8 +139,9 @@ UPDATE {{schema}}orchestrator_operations SET state = 'done', finished_at = pg_ca
 WHERE id = $1 AND state = 'waiting'
   AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_requests WHERE operation = $1 AND state = 'waiting')`
 
-// Retried has Commit record that the batch has handled these letters of the request's aggregate, and no letter before them is left. If none is left at all,
-// the aggregate is not parked any more, and the request has succeeded. If the request or a letter is not there any more, Commit returns ErrMoved.
+// Retried makes Commit record that the batch has handled these letters of the request's aggregate, and that no letter
+// before them is left. If no letter is left at all, the aggregate is no longer parked, and the request has succeeded. If
+// the request or a letter no longer exists, Commit returns ErrMoved.
 func (b *Batch) Retried(r replicaset.Request, positions []int64) {
 	n := len(positions)
 	if n > 0 {
@@ -156,15 +158,16 @@ UPDATE {{schema}}orchestrator_dead_letters SET attempts = attempts + 1, last_err
     worker_id = $7::uuid, generation = $8::bigint, error_kind = $9::text, error_frame = $10::text
 WHERE ` + parkedLetters + ` AND global_position = $5::bigint`)
 
-// RetryFailed has Commit record that the request has ended at a letter that could not be handled. The batch must have no handlers.
+// RetryFailed makes Commit record that the request has ended at a letter that could not be handled. The batch must have
+// no handlers.
 func (b *Batch) RetryFailed(r replicaset.Request, letter Letter) {
 	b.add(sqlAttempted, ofRequest(r, letter.Event.GlobalPosition, dbguard.Storable(letter.Error), b.fence.Worker, b.fence.Generation,
 		dbguard.Storable(letter.Kind), dbguard.Storable(letter.Frame))...)
 	b.Tried(r, 0, letter.Event.GlobalPosition, letter.Error)
 }
 
-// Tried has Commit record the answer to a request: how many letters were handled and, unless failedAt is 0, what the letter there failed with. The batch must
-// have no handlers.
+// Tried makes Commit record the answer to a request: how many letters were handled and, unless failedAt is 0, the error
+// of the letter there. The batch must have no handlers.
 func (b *Batch) Tried(r replicaset.Request, handled int, failedAt int64, text string) {
 	var failed *int64
 	if failedAt != 0 {
@@ -196,5 +199,5 @@ func explainRequest(err error) error {
 	return err
 }
 
-// CheckDeferred checks what the handlers have deferred, as Commit would.
+// CheckDeferred checks the handlers' deferred constraints, as Commit would.
 func (b *Batch) CheckDeferred(ctx context.Context) error { return b.tx.Settle(ctx) }

@@ -20,8 +20,9 @@ SELECT FROM locked
 HAVING coalesce(pg_catalog.sum(slot_to - slot_from), 0) = 65536 AND pg_catalog.bool_and(generation = $2::bigint)
     AND pg_catalog.bool_or(worker_id = $3::uuid AND slot_from <= $4::int AND $4::int < slot_to)`
 
-// BeginReset opens a batch that locks all checkpoints of the request's projection, on whichever worker they are: no batch of the projection is in flight then, and
-// none begins. It returns ErrMoved if the fence's worker does not own the request's slot any more.
+// BeginReset opens a batch that locks all checkpoints of the request's projection, on all workers. No batch of the
+// projection is in flight then, and none begins. It returns ErrMoved if the fence's worker no longer owns the request's
+// slot.
 func (s *Store) BeginReset(ctx context.Context, pool Pool, f Fence, r replicaset.Request, settings BatchSettings) (*Batch, error) {
 	settings.Turn = false // it is alone
 	lock := batchtx.Statement{SQL: s.q(sqlLockAll), Args: []any{f.Projection, f.Generation, f.Worker, r.Slot}}
@@ -98,7 +99,8 @@ func (s *Store) endOperations() []batchtx.Statement {
 	return []batchtx.Statement{{SQL: s.q(sqlEndAllInTurn)}, {SQL: s.q(sqlEndOperations)}}
 }
 
-// SetBack sets all checkpoints of a projection that are above a position back to it, and discards what is put aside above it. The caller holds the checkpoints.
+// SetBack moves all checkpoints of a projection that are above a position back to it, and discards parked events above
+// it. The caller has locked the checkpoints.
 func (s *Store) SetBack(ctx context.Context, tx DB, projection string, position, operation int64) error {
 	for _, statement := range s.setBack(projection, position, operation) {
 		if _, err := tx.Exec(ctx, statement.SQL, statement.Args...); err != nil {
@@ -108,7 +110,7 @@ func (s *Store) SetBack(ctx context.Context, tx DB, projection string, position,
 	return nil
 }
 
-// EndOperations ends the operations none of whose requests is waiting.
+// EndOperations ends the operations that have no waiting request left.
 func (s *Store) EndOperations(ctx context.Context, tx DB) error {
 	for _, statement := range s.endOperations() {
 		if _, err := tx.Exec(ctx, statement.SQL, statement.Args...); err != nil {
@@ -118,20 +120,20 @@ func (s *Store) EndOperations(ctx context.Context, tx DB) error {
 	return nil
 }
 
-// SetBack has Commit set the request's projection back, and answer the request. The batch must be BeginReset's. If the request is not waiting any more, Commit
-// returns ErrMoved.
+// SetBack makes Commit move the request's projection back, and answer the request. The batch must come from BeginReset.
+// If the request is no longer waiting, Commit returns ErrMoved.
 func (b *Batch) SetBack(r replicaset.Request) {
 	b.more = append(b.more, b.store.setBack(r.Projection, r.Target, r.Operation)...)
 	b.Tried(r, 0, 0, "")
 }
 
-// ResetFailed has Commit record that the read model could not be emptied. The batch must have no handlers.
+// ResetFailed makes Commit record that the read model could not be emptied. The batch must have no handlers.
 func (b *Batch) ResetFailed(r replicaset.Request, text string) { b.answer(r, 0, &r.Target, text) }
 
 const sqlLowest = `
 SELECT coalesce(min(position), 0) FROM {{schema}}orchestrator_checkpoints WHERE projection = $1`
 
-// Lowest is the lowest position of a projection's checkpoints.
+// Lowest returns the lowest position of a projection's checkpoints.
 func (s *Store) Lowest(ctx context.Context, db DB, projection string) (position int64, err error) {
 	err = db.QueryRow(ctx, s.q(sqlLowest), projection).Scan(&position)
 	return position, err
@@ -140,8 +142,8 @@ func (s *Store) Lowest(ctx context.Context, db DB, projection string) (position 
 const sqlLastAllocated = `
 SELECT max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN coalesce(pg_sequence_last_value(oid), 0) END) FROM pg_class WHERE oid = to_regclass(nullif($1, ''))`
 
-// LastAllocated is the highest position that the events table has given out; known is false if the role may not see it, or the positions have a sequence that is
-// not their column's own.
+// LastAllocated returns the highest position that the events table has allocated. known is false if the role may not see
+// it, or if the positions have a sequence that the column does not own.
 func (s *Store) LastAllocated(ctx context.Context, db DB) (position int64, known bool, err error) {
 	var last *int64
 	if err = db.QueryRow(ctx, sqlLastAllocated, s.sequence).Scan(&last); err != nil || last == nil {

@@ -42,7 +42,7 @@ FROM {{schema}}orchestrator_samples WHERE replica_set = $1::text AND ` + dbguard
 // mostSamples bounds what is read of the samples.
 const mostSamples = 2000
 
-// Sample stores that the events go up to a position, and with thin thins the samples.
+// Sample stores a sample of the stream's last position. With thin it also thins the samples.
 func (s *Store) Sample(ctx context.Context, db dbguard.Transactions, position int64, thin bool) error {
 	db = db.Waiting(recordPatience)
 	_, err := db.Exec(ctx, s.q(sqlSample), s.replicaSet, position)
@@ -55,7 +55,7 @@ func (s *Store) Sample(ctx context.Context, db dbguard.Transactions, position in
 	return nil
 }
 
-// Samples reads the samples. Their times are as long ago as the database says, on a clock that shows now.
+// Samples reads the samples. Their times are relative to now, at the ages that the database computes.
 func (s *Store) Samples(ctx context.Context, db dbguard.Transactions, now time.Duration) ([]lag.Sample, error) {
 	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlSamples), s.replicaSet, mostSamples)
 	var samples []lag.Sample

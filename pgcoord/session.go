@@ -17,13 +17,12 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// SessionEvents is told what happens on a Session. The functions are called by
-// the session's goroutine and must not block.
+// SessionEvents are the callbacks of a Session. The session's goroutine calls them, so they must not block.
 type SessionEvents struct {
-	// Connected is called after each connect, when the lock is held and the
-	// channel is listened to: whatever happened before must be looked for.
+	// Connected is called after each connect, when the session holds the lock and listens to the channel. Earlier
+	// changes were not notified and must be looked for.
 	Connected func()
-	// Lost is called when the connection broke, and after each failed attempt.
+	// Lost is called when the connection breaks, and after each failed attempt to connect.
 	Lost func(error)
 	// Notified is called with the payload of each notification of the replica
 	// set's channel.
@@ -33,35 +32,31 @@ type SessionEvents struct {
 	// Appended is called for each notification of the events' channel that the
 	// trigger sent.
 	Appended func()
-	// Declined is called when a session has given back the lock that made
-	// appends be notified: see AskForWakeUps.
+	// Declined is called when a session has released the lock that makes the trigger notify appends: see AskForWakeUps.
 	Declined func()
-	// Progress is called after each thing that the session has done; see SessionRound.
+	// Progress is called after each step of the session; see SessionRound.
 	Progress func()
-	// Proved is called now and then with whether a notification that the session
-	// sent to itself has arrived.
+	// Proved is called from time to time. It says whether a notification that the session sent to itself has arrived.
 	Proved func(arrived bool)
 }
 
-// SessionConfig is what a Session needs.
+// SessionConfig configures a Session.
 type SessionConfig struct {
-	// Connect opens a connection of its own, not one of a pool.
+	// Connect opens a new connection, not one of a pool.
 	Connect func(context.Context) (*pgx.Conn, error)
-	// Channel is the replica set's, and Appends the one on which appends are
-	// notified; both are listened to.
+	// Channel is the replica set's channel, and Appends the channel for appends. The session listens to both.
 	Channel, Appends string
-	// Key is the advisory lock that is held.
+	// Key is the advisory lock that the session holds.
 	Key int64
-	// WakeUpKey is the one that makes appends be notified while it is held.
+	// WakeUpKey is the advisory lock that makes the trigger notify appends while a session holds it.
 	WakeUpKey int64
 	Events    SessionEvents
 	Logger    *slog.Logger
 }
 
-// Session is a worker's dedicated coordination connection: it holds the
-// worker's advisory lock, listens to the replica set's channel, and runs the
-// coordination statements, one at a time. When it breaks it connects again,
-// with backoff and jitter. It is safe for concurrent use.
+// Session is a worker's dedicated coordination connection. It holds the worker's advisory lock, listens to the replica
+// set's channel, and runs the coordination statements, one at a time. If the connection breaks, it reconnects with
+// backoff and jitter. It is safe for concurrent use.
 type Session struct {
 	cfg      SessionConfig
 	requests chan *request
@@ -79,12 +74,11 @@ type request struct {
 	err chan error // room for one
 }
 
-// ErrSessionClosed says that the session was closed before or while the
-// statement waited for it.
+// ErrSessionClosed means that the session was closed before the statement ran or while it waited.
 var ErrSessionClosed = errors.New("the coordination session is closed")
 
-// OpenSession starts a session; it connects in the background. ctx bounds only
-// values, not the session's life: Close ends it.
+// OpenSession starts a session, which connects in the background. ctx provides only values. The session lives until
+// Close.
 func OpenSession(ctx context.Context, cfg SessionConfig) *Session {
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Session{cfg: cfg, requests: make(chan *request), stop: stop, stopped: make(chan struct{})}
@@ -92,15 +86,14 @@ func OpenSession(ctx context.Context, cfg SessionConfig) *Session {
 	return s
 }
 
-// Close ends the session, and with it the locks it holds, and waits for that.
+// Close ends the session and its locks, and waits until they have ended.
 func (s *Session) Close() {
 	s.stop()
 	<-s.stopped
 }
 
-// Do runs statements on the session's connection, after those that came before.
-// It waits for a connection until ctx ends. Statements that have begun are broken off at
-// ctx's deadline, but not when it is cancelled before.
+// Do runs statements on the session's connection, after earlier ones. It waits for a connection until ctx ends.
+// Statements that have begun are interrupted at ctx's deadline, but not if ctx is cancelled earlier.
 func (s *Session) Do(ctx context.Context, run func(context.Context, *pgx.Conn) error) error {
 	r := &request{ctx: ctx, run: run, err: make(chan error, 1)}
 	select {

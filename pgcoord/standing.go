@@ -57,7 +57,8 @@ type standing struct {
 	Pieces [][6]int64
 }
 
-// Standings looks up where projections stand, and what is asked about single waits. A worker whose last heartbeat is older than stale does not count.
+// Standings reads the positions of projections, and what is asked about single waits. A worker whose last heartbeat is
+// older than stale does not count.
 func (s *Store) Standings(ctx context.Context, db DB, stale time.Duration, q waiting.Question) (waiting.Answer, error) {
 	n := len(q.Examine)
 	projections, positions := make([]string, n), make([]int64, n)
@@ -119,7 +120,8 @@ WHERE projection = $1 AND d.state = 'parked' AND d.attempts > 0
 ORDER BY d.global_position LIMIT 1`
 )
 
-// WhyWaitFailed looks up who paused the projection or drained its workers, or what the event failed with that holds up a wait; empty if that is not known.
+// WhyWaitFailed returns who paused the projection or drained its workers, or the error of the event that holds up a
+// wait. The result is empty if that is not known.
 func (s *Store) WhyWaitFailed(ctx context.Context, db DB, w waiting.Wait, failure error) (why string, err error) {
 	var row pgx.Row
 	switch {
@@ -146,7 +148,7 @@ func (s *Store) WhyWaitFailed(ctx context.Context, db DB, w waiting.Wait, failur
 	return *said, nil
 }
 
-// AskToFlush asks the workers of a replica set to write down at once how far they are with a projection.
+// AskToFlush asks the workers of a replica set to store their positions for a projection at once.
 func (s *Store) AskToFlush(ctx context.Context, db DB, replicaSet, projection string) error {
 	other := *s
 	other.replicaSet = replicaSet
@@ -164,8 +166,9 @@ ON CONFLICT (projection) DO UPDATE SET until = excluded.until`
 SELECT projection FROM {{schema}}orchestrator_waits WHERE projection = ANY ($1::text[]) AND until > now() AND until < now() + interval '1 minute'`
 )
 
-// NoteWait writes down that somebody waits for a projection, for so long, for workers that get no notifications. Where the table could not be used, locked
-// as it may be, it returns the error once, and then does nothing for a while: the waits of a process come one after the other through here.
+// NoteWait records that somebody waits for a projection, for the duration d, for workers that get no notifications. If
+// it cannot use the table, for example because it is locked, it returns the error once and then does nothing for a
+// while, since all waits of a process go through here one after the other.
 func (s *Store) NoteWait(ctx context.Context, db Conn, projection string, d time.Duration) error {
 	if s.notes.rests() {
 		return nil
@@ -183,7 +186,7 @@ func (s *Store) NoteWait(ctx context.Context, db Conn, projection string, d time
 	return err
 }
 
-// Waited returns those of the projections that somebody waits for who has said so with NoteWait.
+// Waited returns those of the projections for which somebody has recorded a wait with NoteWait.
 func (s *Store) Waited(ctx context.Context, db DB, projections []string) ([]string, error) {
 	rows, err := db.Query(ctx, s.q(sqlWaited), projections)
 	if err != nil {
@@ -192,7 +195,8 @@ func (s *Store) Waited(ctx context.Context, db DB, projections []string) ([]stri
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
-// WaitNeeds is the rights that waiting for a projection needs. Without a schema, the coordination tables are looked for in the connection's search_path.
+// WaitNeeds returns the rights that are needed to wait for a projection. Without a schema, the coordination tables are
+// found through the connection's search_path.
 func WaitNeeds(schema string) []dbrights.Need {
 	needs := []dbrights.Need{}
 	for _, name := range []string{"schema_version", "workers", "heartbeats", "checkpoints", "parked_aggregates", "dead_letters", "successions"} {

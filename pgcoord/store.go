@@ -17,21 +17,20 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// DB is what single statements of this package run on: a pool, a connection or
-// a transaction.
+// DB is the interface that single statements of this package need. A pool, a connection and a transaction satisfy it.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Conn is what can begin a transaction: a pool or a connection.
+// Conn is the interface that transactions need. A pool and a connection satisfy it.
 type Conn interface {
 	DB
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// Pool is what a batch takes its connection from: the application's pool, or a dbguard.Pool.
+// Pool gives a batch its connection. The application's pool and a dbguard.Pool satisfy it.
 type Pool interface {
 	Acquire(ctx context.Context) (*pgxpool.Conn, error)
 	Config() *pgxpool.Config
@@ -42,8 +41,7 @@ type Pool interface {
 // which the higher levels refuse.
 var transaction = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}
 
-// Store runs the coordination statements of one replica set. It holds names
-// only and is safe for concurrent use.
+// Store runs the coordination statements of one replica set. It holds only names and is safe for concurrent use.
 type Store struct {
 	replicaSet string
 	schema     string // as the database resolved it, never empty
@@ -65,9 +63,8 @@ SELECT (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.
         WHERE a.attrelid = to_regclass($2) AND a.attname = 'global_position' AND NOT a.attisdropped)
 WHERE ` + dbguard.Primary + ``
 
-// Open resolves the schema on db and returns the replica set's Store. schema
-// is the one the coordination tables are in; empty means the connection's.
-// events is the events table that the replica set reads.
+// Open resolves the schema on db and returns the replica set's Store. schema is the schema of the coordination tables.
+// Empty means the connection's. events is the events table that the replica set reads.
 func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Identifier) (*Store, error) {
 	table := pgx.Identifier{"orchestrator_checkpoints"}
 	if schema != "" {
@@ -117,24 +114,24 @@ func allLetters(schema, limit string) string {
 	return dbguard.LimitAllRows(pgx.Identifier{schema, "orchestrator_dead_letters"}, limit)
 }
 
-// SeesAppends says whether Observe shows how far the events table's positions
-// are drawn: it does if the column owns its sequence, as a bigserial does.
+// SeesAppends reports whether Observe shows the events table's last allocated position. It does if the column owns its
+// sequence, as a bigserial does.
 func (s *Store) SeesAppends() bool { return s.sequence != "" }
 
-// SQL fills the schema of the coordination tables into a statement, where it says {{schema}}.
+// SQL replaces {{schema}} in a statement with the schema of the coordination tables.
 func (s *Store) SQL(statement string) string { return s.q(statement) }
 
 // q fills the schema into a statement of this package.
 func (s *Store) q(sql string) string { return s.qualify.Replace(sql) }
 
-// ReplicaSet is the name of the replica set.
+// ReplicaSet returns the name of the replica set.
 func (s *Store) ReplicaSet() string { return s.replicaSet }
 
-// EventsTable is the events table that the replica set reads, as schema.table, which is how the coordination tables name it.
+// EventsTable returns the events table that the replica set reads, in the form schema.table, as in the coordination
+// tables.
 func (s *Store) EventsTable() string { return s.events }
 
-// Channel is the NOTIFY channel of the replica set. Its notifications are hints:
-// everything they say is found by looking as well.
+// Channel returns the NOTIFY channel of the replica set. Its notifications are hints: polling finds the same changes.
 func (s *Store) Channel() string {
 	sum := sha256.Sum256([]byte("channel\x00" + s.schema + "\x00" + s.replicaSet))
 	return "pupsourcing_orchestrator_" + hex.EncodeToString(sum[:8])
@@ -145,8 +142,7 @@ func (s *Store) leaderKey() int64 {
 	return lockKey("leader", s.schema, s.replicaSet)
 }
 
-// SessionKey is the advisory lock that a worker's coordination session holds
-// for as long as it lives.
+// SessionKey returns the advisory lock that a worker's coordination session holds while it lives.
 func (s *Store) SessionKey(worker uuid.UUID) int64 {
 	return lockKey("worker", s.schema, worker.String())
 }

@@ -14,8 +14,9 @@ const sqlSuccessions = `
 SELECT projection, replaced FROM {{schema}}orchestrator_successions
 WHERE cut_over_at IS NOT NULL AND (projection = ANY ($1::text[]) OR replaced = ANY ($1::text[])) AND ` + dbguard.Primary + ` LIMIT {{all successions}}`
 
-// Successions reads which of the projections have replaced others, and which were replaced. What a worker does with it is fenced by the revision of the projections'
-// checkpoints, if it has read those before: a cut-over raises it.
+// Successions reads which of the projections have replaced others, and which were replaced. If the worker has read the
+// projections' checkpoints before, their revision fences what it does with the result, since a cut-over raises the
+// revision.
 func (s *Store) Successions(ctx context.Context, db DB, projections ...string) ([]replicaset.Succession, error) {
 	var all []replicaset.Succession
 	err := s.successions(&all, projections).alone(ctx, db)

@@ -73,7 +73,8 @@ func (s *Store) turnKey(projection string) int64 { return lockKey("turn", s.sche
 
 func (s *Store) shownKey(projection string) int64 { return lockKey("batch", s.schema, projection) }
 
-// TurnTaken says whether the partitions of the projection take turns, and a batch has the turn or waits for it. It waits for none.
+// TurnTaken reports whether the partitions of the projection take turns and a batch has the turn or waits for it. It
+// does not wait.
 func (s *Store) TurnTaken(ctx context.Context, db DB, projection string) (bool, error) {
 	var taken bool
 	if err := db.QueryRow(ctx, s.q(sqlTurnTaken), projection, s.turnKey(projection)).Scan(&taken); err != nil {
@@ -82,7 +83,8 @@ func (s *Store) TurnTaken(ctx context.Context, db DB, projection string) (bool, 
 	return taken, nil
 }
 
-// WaitsForShown says whether the backend of a batch waits for a lock of another batch of its projection that shows itself (BatchSettings.Shown).
+// WaitsForShown reports whether the backend of a batch waits for a lock of another batch of its projection that is
+// marked (BatchSettings.Shown).
 func (s *Store) WaitsForShown(ctx context.Context, db DB, projection string, backend int) (bool, error) {
 	var waits bool
 	if err := db.QueryRow(ctx, sqlWaitsForShown, backend, s.shownKey(projection)).Scan(&waits); err != nil {
@@ -101,8 +103,8 @@ func (s *Store) CheckTurns(ctx context.Context, db Conn) error {
 	})
 }
 
-// NoteConflicts writes down that batches of the projection were in conflict with others, so that its partitions take turns from now
-// on. It returns how long they do so, if they did not before; else 0.
+// NoteConflicts records that batches of the projection were in conflict with others, so that its partitions take turns
+// from now on. It returns how long they do so, or 0 if they already did.
 func (s *Store) NoteConflicts(ctx context.Context, db Conn, projection string, n int) (time.Duration, error) {
 	var seconds int
 	var began bool

@@ -5,7 +5,7 @@ import "runtime/debug"
 // modulePath is the library's own, as builds record it.
 const modulePath = "github.com/getpup/pupsourcing-orchestrator/v2"
 
-// LibraryVersion is the library's version, as the build recorded it. Workers enter it in library_version.
+// LibraryVersion returns the library's version as recorded by the build. Workers store it in library_version.
 func LibraryVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

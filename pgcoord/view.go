@@ -113,17 +113,16 @@ var (
 	sqlGlanceWithout  = withoutAids(sqlGlance)
 )
 
-// Glance reads what Observe reads, but for the other workers, leadership, sessions and
-// LastAllocated, whose fields stay zero.
+// Glance reads what Observe reads, except for the other workers, leadership, sessions and LastAllocated. Those fields
+// stay zero.
 func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset.View, error) {
 	v, err := s.view(ctx, db, sqlGlance, sqlGlanceWithout, s.replicaSet, worker)
 	v.Glance = true
 	return v, err
 }
 
-// Observe reads the state of the replica set as worker sees it. With lead it
-// also takes the leader's lock if that is free; db must be the worker's own
-// session then, since the lock lasts as long as the session.
+// Observe reads the state of the replica set as the worker sees it. With lead it also takes the leader's lock if that is
+// free. db must then be the worker's own session, since the lock lasts as long as the session.
 func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (replicaset.View, error) {
 	return s.view(ctx, db, sqlObserve, sqlObserveWithout, s.replicaSet, worker, s.leaderKey(), lead, s.sequence, s.schema)
 }

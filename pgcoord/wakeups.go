@@ -8,17 +8,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// WakeUps says who sees to it that appends are notified.
+// WakeUps says which session makes the trigger notify appends.
 type WakeUps int
 
 // Who sees to it.
 const (
-	// WakeUpsNobody: appends are not notified, as far as is known.
+	// WakeUpsNobody means that no session does, as far as is known.
 	WakeUpsNobody WakeUps = iota
-	// WakeUpsOwn: this session does. They are notified until it declines, or breaks.
+	// WakeUpsOwn means that this session does. Appends are notified until it declines or breaks.
 	WakeUpsOwn
-	// WakeUpsOthers: another session does. When it declines, it says so on the
-	// channel; when it breaks, nobody does.
+	// WakeUpsOthers means that another session does. If it declines, it says so on the channel. If it breaks, nobody
+	// says so.
 	WakeUpsOthers
 )
 
@@ -36,10 +36,9 @@ SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1
 // sqlDeclineWakeUps gives the lock back. Saying so is a statement of its own, which may fail.
 const sqlDeclineWakeUps = `SELECT pg_advisory_unlock($1)`
 
-// AskForWakeUps makes the wake-up trigger notify appends from now on, if nobody
-// has yet. Of an append that the trigger has seen before the session may hear nothing:
-// it is committed, rolled back, or holds a lock on the events table at any look that
-// begins after AskForWakeUps has returned.
+// AskForWakeUps makes the wake-up trigger notify appends from now on, if nobody has asked before. The session may not
+// hear of an append that the trigger handled earlier. Any look that begins after AskForWakeUps has returned finds such
+// an append: it is committed, rolled back, or holds a lock on the events table.
 func (s *Session) AskForWakeUps(ctx context.Context) (WakeUps, error) {
 	who := WakeUpsOwn
 	err := s.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
@@ -58,8 +57,8 @@ func (s *Session) AskForWakeUps(ctx context.Context) (WakeUps, error) {
 	return who, nil
 }
 
-// DeclineWakeUps ends what AskForWakeUps began, if it did, and tells all sessions
-// that listen, so that one that still needs it can ask.
+// DeclineWakeUps ends the effect of AskForWakeUps, if it has one, and tells all sessions that listen, so that another
+// one can ask.
 func (s *Session) DeclineWakeUps(ctx context.Context) error {
 	if err := s.Do(ctx, s.decline); err != nil {
 		return fmt.Errorf("declining the notification of appends: %w", err)

@@ -30,8 +30,7 @@ type Membership struct {
 	Version       string
 }
 
-// ClaimedError says that a projection belongs to another replica set, or was
-// fed from another events table.
+// ClaimedError means that a projection belongs to another replica set, or was fed from another events table.
 type ClaimedError struct {
 	Projection  string
 	ReplicaSet  string // that has the projection
@@ -39,7 +38,7 @@ type ClaimedError struct {
 	Own         string // the events table of the replica set that asks
 }
 
-// Error names the projection and who has it.
+// Error names the projection and its owner.
 func (e *ClaimedError) Error() string {
 	if e.EventsTable != e.Own {
 		return fmt.Sprintf("projection %q: its checkpoints in replica set %q speak of the events table %s, this replica set reads %s", e.Projection, e.ReplicaSet, e.EventsTable, e.Own)
@@ -61,7 +60,7 @@ ON CONFLICT DO NOTHING`
 const sqlWhichEntered = `
 SELECT DISTINCT projection FROM {{schema}}orchestrator_checkpoints WHERE projection = ANY($1) AND ` + dbguard.Primary + ` ORDER BY projection`
 
-// Entered is those of the projections that have checkpoints, in whatever replica set.
+// Entered returns those of the projections that have checkpoints in any replica set.
 func (s *Store) Entered(ctx context.Context, db DB, projections []string) ([]string, error) {
 	rows, err := db.Query(ctx, s.q(sqlWhichEntered), projections)
 	var entered []string
@@ -93,9 +92,8 @@ WITH worker AS (
 INSERT INTO {{schema}}orchestrator_heartbeats (worker_id) SELECT worker_id FROM worker
 ON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()`
 
-// Join claims the projections for the replica set and enters the worker, state
-// pending. It returns a *ClaimedError if a projection belongs to another
-// replica set.
+// Join claims the projections for the replica set and enters the worker as pending. It returns a *ClaimedError if a
+// projection belongs to another replica set.
 func (s *Store) Join(ctx context.Context, db DB, m Membership) error {
 	if err := s.Claim(ctx, db, m.Projections); err != nil {
 		return err
@@ -103,7 +101,8 @@ func (s *Store) Join(ctx context.Context, db DB, m Membership) error {
 	return s.Enter(ctx, db, m)
 }
 
-// Enter is Join without the claim: for a worker one of whose projections was given to another replica set while it started. It gets nothing of that one.
+// Enter is Join without the claim. It is for a worker that lost one of its projections to another replica set while it
+// started. The worker gets nothing of that projection.
 func (s *Store) Enter(ctx context.Context, db DB, m Membership) error {
 	var key *int64
 	if m.HasSession {
@@ -126,9 +125,9 @@ func (s *Store) Enter(ctx context.Context, db DB, m Membership) error {
 	return nil
 }
 
-// Claim makes the projections the replica set's, with checkpoints at the
-// beginning of the stream if they have none. It returns a *ClaimedError if one
-// belongs to another replica set; those named before it may be claimed then.
+// Claim assigns the projections to the replica set. A projection without checkpoints gets them at the beginning of the
+// stream. If a projection belongs to another replica set, Claim returns a *ClaimedError, and may have claimed those
+// named before it.
 func (s *Store) Claim(ctx context.Context, db DB, projections []string) error {
 	if _, err := db.Exec(ctx, s.q(sqlClaim), projections, s.replicaSet, s.events); err != nil {
 		return fmt.Errorf("claiming the projections of replica set %q: %w", s.replicaSet, err)
@@ -162,11 +161,10 @@ SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), EXISTS (
     SELECT 1 FROM {{schema}}orchestrator_generations AS g JOIN {{schema}}orchestrator_workers AS w USING (replica_set)
     WHERE w.worker_id = $1 AND g.number = $3 AND NOT g.created_at BETWEEN now() - $5::bigint * interval '1 ms' AND now())`
 
-// SetState records what the worker is doing for a generation. It tells the others
-// that it is ready if they have waited for that for a while; before, the leader
-// looks often enough by itself. A worker that is stopping gives up leadership if
-// it has it: its handlers may take their time, and somebody must lead meanwhile. It
-// returns false, and changes no row, if the worker has been declared dead or has left.
+// SetState records the worker's state for a generation. It notifies the others of a ready worker only if they have
+// waited for a while; before that, the leader looks often enough. A worker that is stopping gives up leadership, because
+// its handlers may take long and somebody must lead in the meantime. If the worker was declared dead or has left,
+// SetState returns false and changes no row.
 func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state replicaset.WorkerState, generation int64) (bool, error) {
 	var leadership *int64
 	if key := s.leaderKey(); state == replicaset.Stopping {
@@ -201,8 +199,8 @@ UPDATE {{schema}}orchestrator_workers
 SET state = 'pending', state_changed_at = now(), detail = 'its checkpoints were changed by somebody else'
 WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')`
 
-// RequestGeneration makes a member of the active generation pending, which asks the leader
-// for a new one; Activate mends what it can. The caller must have stopped all its processors.
+// RequestGeneration makes a member of the active generation pending, which asks the leader for a new one. Activate
+// repairs what it can. The caller must have stopped all its processors.
 func (s *Store) RequestGeneration(ctx context.Context, db DB, worker uuid.UUID) error {
 	tag, err := db.Exec(ctx, s.q(sqlRequestGeneration), worker)
 	if err != nil {
@@ -214,9 +212,8 @@ func (s *Store) RequestGeneration(ctx context.Context, db DB, worker uuid.UUID) 
 	return nil
 }
 
-// Rejoin makes a worker that was declared dead pending again. The caller must
-// have stopped all its processors; what they had in flight is fenced already,
-// since the generation has moved on.
+// Rejoin makes a worker that was declared dead pending again. The caller must have stopped all its processors. Their
+// work in flight is already fenced, since the generation has moved on.
 func (s *Store) Rejoin(ctx context.Context, db DB, worker uuid.UUID) error {
 	var changed int
 	if err := db.QueryRow(ctx, s.q(sqlRejoin), worker).Scan(&changed); err != nil {
@@ -234,8 +231,8 @@ SELECT worker_id FROM {{schema}}orchestrator_workers
 WHERE worker_id = $1 AND state NOT IN ('stopped', 'dead')
 ON CONFLICT (worker_id) DO UPDATE SET last_heartbeat = now()`
 
-// Heartbeat renews the worker's lease. It returns false if the worker has been
-// declared dead or has left, and has no lease to renew.
+// Heartbeat renews the worker's lease. It returns false if the worker was declared dead or has left, and so has no
+// lease.
 func (s *Store) Heartbeat(ctx context.Context, db DB, worker uuid.UUID) (bool, error) {
 	tag, err := db.Exec(ctx, s.q(sqlHeartbeat), worker)
 	if err != nil {
@@ -260,8 +257,8 @@ WITH released AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed)`
 
-// Stop records that the worker has left, gives up leadership if it has it, and
-// tells the others. detail says why, for people.
+// Stop records that the worker has left, gives up leadership if the worker has it, and tells the others. detail tells
+// people why.
 func (s *Store) Stop(ctx context.Context, db DB, worker uuid.UUID, detail string) error {
 	var released, changed int
 	if err := db.QueryRow(ctx, s.q(sqlStop), worker, s.leaderKey(), detail).Scan(&released, &changed); err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Two checks of Verify (verify.go) are made in memory: that each slot of a projection has one checkpoint, and that no checkpoint is above the horizon.
+// This file has the two checks of Verify (verify.go) that run in memory: each slot of a projection has one checkpoint,
+// and no checkpoint is above the horizon.
 
 // sqlCovered is the checkpoints of all projections that the replica set has some of.
 const sqlCovered = `

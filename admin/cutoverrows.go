@@ -14,7 +14,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// The rows of a cut-over. What is locked comes in this order: checkpoints, operations, successions. Batches that end operations lock them after their checkpoints too.
+// This file has the rows of a cut-over. It locks them in this order: checkpoints, operations, successions. Batches that
+// end operations also lock them after their checkpoints.
 
 // pair is where the two projections of a cut-over stand.
 type pair struct{ from, to waiting.Standing }

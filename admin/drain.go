@@ -12,8 +12,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// Drain and Undrain say that a worker gets no partitions: a row of orchestrator_drains, which the next generation obeys (internal/replicaset/member.go). Drain waits until they are
-// elsewhere.
+// Drain and Undrain write and delete a row of orchestrator_drains. The next generation gives a drained worker no
+// partitions (internal/replicaset/member.go). Drain waits until other workers have them.
 
 // ofWorker is the condition for a worker w to be one that is called so: the arguments are $1 and $2.
 const ofWorker = `w.replica_set = $1 AND $2 IN (w.name, w.worker_id::text)`

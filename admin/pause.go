@@ -12,8 +12,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// Pause and Resume write hold_at of a projection's checkpoints, which a worker reads with them, and slot.Divide obeys. They raise the revision too, so a batch in flight cannot
-// commit beyond it.
+// Pause and Resume write hold_at of a projection's checkpoints. A worker reads it with the checkpoints, and slot.Divide
+// respects it. They also raise the revision, so a batch in flight cannot commit beyond the hold.
 
 // Target selects what Pause and Resume apply to.
 type Target struct {

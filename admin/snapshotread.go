@@ -15,8 +15,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
-// A Snapshot is read here: one statement for each kind of row, all in one round trip and one transaction, so that they show one moment. assemble.go makes the Snapshot of
-// them, and snapshot.go declares it.
+// This file reads the rows of a Snapshot, with one statement for each kind. All statements run in one round trip and one
+// transaction, so they show one moment. assemble.go builds the Snapshot from the rows, and snapshot.go declares it.
 
 const sqlVersions = `
 SELECT pg_catalog.now(), pg_catalog.current_setting('server_version'), coalesce(pg_catalog.max(version), 0) FROM {{schema}}orchestrator_schema_version`

@@ -10,7 +10,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 )
 
-// The command import-checkpoints: the arguments and the output. admin.ImportCheckpoints does it.
+// This file has the arguments and the output of the command import-checkpoints. admin.ImportCheckpoints does the work.
 
 // importing is the command's name.
 const importing = "import-checkpoints"

@@ -14,10 +14,11 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// A unique violation names the index by its name, its table and the schema. What the index means is told by its columns, since names
-// are changed, partitions have indexes of their own, and triggers write to other tables. After the violation the transaction is aborted,
-// so its connection cannot be asked any more. Hence the indexes are looked up once per store and database, in the first append. A violation is
-// looked up again, on a connection of its own, because indexes change; where that fails, what was known before decides.
+// A unique violation names the index, its table and the schema. Only the index's columns say what it means, since names
+// change, partitions have indexes of their own, and triggers write to other tables. After the violation the transaction
+// is aborted, so its connection cannot be asked. The first append therefore reads the indexes, once per store and
+// database. Indexes may change, so after a violation they are read again on a separate connection. If that fails, the
+// earlier result decides.
 
 const uniqueViolation = "23505"
 

@@ -18,9 +18,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// letters are a processor's rows in its tables of events that it could not handle. They change in the transactions that advance the
-// checkpoint, so whoever finds the checkpoint where it is believed knows them too. A stop may leave the checkpoint where it
-// is: notStopped is part of every batch.
+// letters are a processor's rows in its tables of events that it could not handle. They change in the transactions that
+// advance the checkpoint. If a processor finds the checkpoint at the expected position, its copy of them is therefore
+// current. A stop may not move the checkpoint, so every batch includes notStopped.
 type letters struct {
 	projection string
 	slots      slot.Range

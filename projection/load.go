@@ -11,8 +11,9 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
-// loadLetters reads what is known of failed events, after the checkpoint's rows: whoever changes it, but a person, moves those or stops the partition, and is noticed by
-// that. It returns the error that Run ends with if the partition is stopped.
+// loadLetters reads what is known about failed events, after the checkpoint's rows. Any change except a person's also
+// moves those rows or stops the partition, so it is noticed. If the partition is stopped, loadLetters returns the error
+// that ends Run.
 func (r *runner) loadLetters(ctx context.Context) error {
 	if err := r.findLetters(ctx); err != nil {
 		return err

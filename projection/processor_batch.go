@@ -20,11 +20,11 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/tracing"
 )
 
-// The manual runner handles a page of events here, as batches: which events each has, the transaction around its handlers, and the checkpoint that is committed with it.
+// This file handles a page of events in the manual runner. It divides the page into batches, runs each batch's handlers
+// in a transaction, and commits the checkpoint with it.
 
 const (
-	// endTimeout is how long COMMIT or ROLLBACK may take, whatever became of
-	// the processor's context.
+	// endTimeout is how long COMMIT or ROLLBACK may take, even after the processor's context has ended.
 	endTimeout = 10 * time.Second
 
 	// idleTimeout is how long a handler may leave its transaction idle, at first. It takes the place of the role's own
@@ -67,8 +67,8 @@ func before(events []es.PersistedEvent, position int64) int {
 	return sort.Search(len(events), func(i int) bool { return events[i].GlobalPosition >= position })
 }
 
-// handle handles a page's events and remembers that the stream has been looked
-// through up to the page's end. After a crash of the server the page is dropped: positions that it passed may be given again.
+// handle handles a page's events and records that the stream was read up to the page's end. After a crash of the server
+// it drops the page, since positions that the page passed may be allocated again.
 func (r *runner) handle(ctx context.Context, page eventread.Page) error {
 	if time.Since(r.probed) > horizonAge {
 		epoch := r.epoch

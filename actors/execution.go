@@ -188,11 +188,11 @@ func (e *execution) prepare(ctx context.Context, db pgcoord.Conn, p replicaset.P
 // reportRunningAll.
 const (
 	reportRunningLeast = 10 * time.Millisecond
-	reportRunning      = 50 * time.Millisecond
+	reportRunning      = 30 * time.Millisecond
 	reportRunningGrows = time.Millisecond
 	reportRunningEach  = 10 * time.Millisecond
 	reportEachGrows    = 250 * time.Microsecond
-	reportRunningAll   = 150 * time.Millisecond
+	reportRunningAll   = 60 * time.Millisecond
 )
 
 // reportAfter is how long after the start the worker of a rank reports that it is running.

@@ -11,7 +11,7 @@ import (
 func TestWorkersReportOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	for members, last := range map[int]time.Duration{
-		1: 11 * time.Millisecond, 4: 20 * time.Millisecond, 11: 50 * time.Millisecond, 32: 200 * time.Millisecond, 100: 200 * time.Millisecond,
+		1: 11 * time.Millisecond, 4: 20 * time.Millisecond, 11: 50 * time.Millisecond, 32: 90 * time.Millisecond, 100: 90 * time.Millisecond,
 	} {
 		before := time.Duration(0)
 		for rank := range members {

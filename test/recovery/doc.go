@@ -43,8 +43,8 @@
 //     has been active for 0.6 s.
 //   - rolling: ten workers are restarted one by one; for each change of generation the longest pause of a worker that was there
 //     before and after is taken, and these are added up. Of pauses that overlap no moment is counted twice.
-//   - join/N: N workers in this process, each with a pool of its own and a projection that does nothing, and one more that joins and leaves again: from the
-//     call of its Run until the last of all has reported that it runs, by the server's clock. The longest pause of the others is what their metric
+//   - join/N: N workers in this process, each with a pool of its own and a projection that does nothing, and one more that joins and leaves again, each
+//     time when the change before is over: from the call of its Run until the last of all has reported that it runs, by the server's clock. The longest pause of the others is what their metric
 //     paused_seconds_total has grown by. Goals are for the median.
 //   - many: 32 workers in one replica set and 50 that are alone in theirs: kill, with 64 buckets that get an event every 5 s, and
 //     whenever a generation has become active. Before, without events, the statements of each worker in 15 s are counted by the server

@@ -77,7 +77,7 @@ func (c *crowd) join(ctx context.Context, s *stage, i int, figure string) error 
 	if err != nil {
 		return err
 	}
-	if err := s.pause(ctx, 500*time.Millisecond); err != nil {
+	if err := s.settled(ctx); err != nil {
 		return err
 	}
 	joiner, err := c.start(ctx, s)
@@ -137,6 +137,21 @@ func (c *crowd) start(ctx context.Context, s *stage) (*crowdMember, error) {
 	}()
 	c.members = append(c.members, m)
 	return m, nil
+}
+
+const sqlSettled = `
+SELECT coalesce(bool_and(now() - activated_at > interval '500 ms'), false) FROM orchestrator_generations WHERE replica_set = $1 AND state <> 'superseded'`
+
+// settled waits until the last change is long enough ago for the next one not to wait for more to come, and a random time.
+func (s *stage) settled(ctx context.Context) error {
+	err := s.until(ctx, "the last change is over", func() (settled bool, err error) {
+		err = s.pool.QueryRow(ctx, sqlSettled, replicaSet).Scan(&settled)
+		return settled, err
+	})
+	if err != nil {
+		return err
+	}
+	return s.pause(ctx, 250*time.Millisecond)
 }
 
 // leave has one worker leave.

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// Resolution is the least time between two samples that are kept.
+	// Resolution is the least time between a sample that is kept and the next but one.
 	Resolution = 100 * time.Millisecond
 	// share is the part of a sample's age that lies at most between it and the next one, once it is old enough: one in so many.
 	share = 16
@@ -37,8 +37,13 @@ func (h *History) Add(s Sample) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.samples = slices.DeleteFunc(h.samples, func(old Sample) bool { return old.Position > s.Position })
-	if n := len(h.samples); n > 0 && (h.samples[n-1].Position == s.Position || s.At-h.samples[n-1].At < Resolution) {
+	n := len(h.samples)
+	switch {
+	case n > 0 && h.samples[n-1].Position == s.Position:
 		return // by the earlier one, events wait for longer
+	case n > 1 && s.At-h.samples[n-2].At < Resolution:
+		h.samples[n-1] = s // the last of a burst counts, since there may be no other for long
+		return
 	}
 	h.samples = append(h.samples, s)
 	if len(h.samples) > most {

@@ -14,12 +14,14 @@ func TestSince(t *testing.T) {
 	assert.Zero(t, h.Since(0, time.Hour), "nothing is known")
 	h.Add(Sample{At: time.Second, Position: 10})
 	h.Add(Sample{At: time.Second + Resolution/2, Position: 15})
+	h.Add(Sample{At: time.Second + Resolution*3/4, Position: 17})
 	h.Add(Sample{At: 3 * time.Second, Position: 20})
 	h.Add(Sample{At: 9 * time.Second, Position: 20})
 	now := 10 * time.Second
 	assert.Equal(t, 9*time.Second, h.Since(0, now))
 	assert.Equal(t, 9*time.Second, h.Since(9, now))
-	assert.Equal(t, 7*time.Second, h.Since(10, now), "what came within the resolution counts from the next sample on")
+	assert.Equal(t, 9*time.Second-Resolution*3/4, h.Since(10, now), "what came within the resolution counts from its last sample on")
+	assert.Equal(t, 7*time.Second, h.Since(17, now))
 	assert.Equal(t, 7*time.Second, h.Since(19, now))
 	assert.Zero(t, h.Since(20, now), "everything is handled")
 	h.Precede([]Sample{{At: -time.Minute, Position: 3}, {At: -time.Second, Position: 9}, {At: 0, Position: 10}})
@@ -31,6 +33,19 @@ func TestSince(t *testing.T) {
 	assert.Zero(t, h.Since(9, now))
 	h.Add(Sample{At: now + time.Second, Position: 12})
 	assert.Equal(t, time.Second, h.Since(9, now+2*time.Second))
+}
+
+// After a burst nothing may come for long. Its last events wait, as the first do.
+func TestTheLastOfABurstWaits(t *testing.T) {
+	t.Parallel()
+	var h History
+	for i := range int64(3) {
+		h.Add(Sample{At: time.Second + time.Duration(i)*Resolution/4, Position: i})
+	}
+	now := time.Minute
+	assert.Equal(t, now-time.Second-Resolution/2, h.Since(0, now))
+	assert.Equal(t, now-time.Second-Resolution/2, h.Since(1, now))
+	assert.Zero(t, h.Since(2, now))
 }
 
 // Whatever comes: the samples are few, and the answer is never more than the truth, and less by no more than it says.

@@ -80,7 +80,7 @@ func known(ctx context.Context, adm *admin.Admin, name string, err error) error 
 	return err
 }
 
-// absent is an error if the replica set has no projection of that name. It is nil if none is named, and if that cannot be looked up.
+// absent returns an error if the replica set has no projection of that name. It returns nil without a name, and if the lookup fails.
 func absent(ctx context.Context, adm *admin.Admin, name string) error {
 	if name == "" {
 		return nil

@@ -209,6 +209,8 @@ func TestOfTwoLeadersOneActivates(t *testing.T) {
 		pid := await(t, h.reached, "the first leader")
 		second := activating(s, pool, replicaset.Activation{Number: number})
 		awaitBlockedBy(t, pool, pid)
+		assert.Contains(t, value[string](t, pool, `SELECT query FROM pg_stat_activity WHERE $1::int = ANY(pg_blocking_pids(pid))`, pid),
+			"orchestrator_generations", "the second leader goes by a state that the first one is changing")
 		h.end <- commits
 		await(t, first, "the first leader")
 		assert.Equal(t, outcome{activated: !commits}, await(t, second, "the second leader"))

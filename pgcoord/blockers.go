@@ -65,7 +65,7 @@ func (e *RightError) Unwrap() error { return ErrMayNotEnd }
 type Blocker struct {
 	// PID is 0 for a prepared transaction.
 	PID int
-	// Worker is the worker of this replica set that the backend works for, or uuid.Nil if there is none.
+	// Worker is the worker of this replica set that the backend works for, or uuid.Nil for any other backend.
 	Worker uuid.UUID
 	State  replicaset.WorkerState
 	// Role and Application describe the session to people.

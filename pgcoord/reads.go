@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// read is a statement that reads, and what takes in its rows.
+// read is a query with the function that scans its rows.
 type read struct {
 	sql   string
 	args  []any
@@ -34,8 +34,8 @@ func (r read) explain(err error) error {
 	return fmt.Errorf("%s: %w", r.doing, err)
 }
 
-// inTurn runs reads one after the other, and ends with the first error. Each sees what was committed before it began. A worker's session, whose settings are
-// the library's, gets them in one message: a change has all workers read at the same time, and each message costs both sides a change of process.
+// inTurn runs the reads in order and stops at the first error. Each read sees what was committed before it began. On a worker's session it sends them in
+// one message: in a change all workers read at the same time, and each message costs a context switch on both sides.
 func inTurn(ctx context.Context, db DB, reads ...read) error {
 	conn, is := db.(*pgx.Conn)
 	if !is {
@@ -60,7 +60,7 @@ func inTurn(ctx context.Context, db DB, reads ...read) error {
 	return failed
 }
 
-// aside runs a read from an aid in a transaction that does not wait long for a lock.
+// aside reads from an aid in a transaction that waits only briefly for a lock.
 func (s *Store) aside(ctx context.Context, db Conn, r read) error {
 	conn, is := db.(*pgx.Conn)
 	if !is {

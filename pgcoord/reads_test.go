@@ -18,10 +18,10 @@ var everyMode = []pgx.QueryExecMode{
 }
 
 // connected is a connection of the owner's database in a mode.
-func connected(t *testing.T, o owner, mode pgx.QueryExecMode) *pgx.Conn {
+func connected(t *testing.T, o owner, mode pgx.QueryExecMode, tracer pgx.QueryTracer) *pgx.Conn {
 	t.Helper()
 	config := o.pool.Config().ConnConfig.Copy()
-	config.DefaultQueryExecMode = mode
+	config.DefaultQueryExecMode, config.Tracer = mode, tracer
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
@@ -37,8 +37,24 @@ func (o owner) reads(t *testing.T, db Conn) Assigned {
 	return a
 }
 
-// What a session reads in one message is what others read one after the other.
-func TestASessionReadsItsAssignmentInOneMessage(t *testing.T) {
+// counted counts the messages of a connection.
+type counted struct{ messages int }
+
+func (c *counted) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.messages++
+	return ctx
+}
+func (*counted) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c *counted) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	c.messages++
+	return ctx
+}
+func (*counted) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (*counted) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+
+// A session reads the same in three messages as a pool does in more.
+func TestASessionReadsItsAssignmentInThreeMessages(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	b := o.begin(t, whole(0), 7)
@@ -51,8 +67,10 @@ func TestASessionReadsItsAssignmentInOneMessage(t *testing.T) {
 	assert.Equal(t, []any{1, 1, 1, map[string]int64{"orders": 8}},
 		[]any{len(want.Checkpoints), len(want.Parked), len(want.Successions), want.Unsettled})
 	for _, mode := range everyMode {
-		conn := connected(t, o, mode)
+		count := &counted{}
+		conn := connected(t, o, mode, count)
 		assert.Equal(t, want, o.reads(t, conn), mode.String())
+		assert.Equal(t, 3, count.messages, mode.String())
 		assert.Equal(t, byte('I'), conn.PgConn().TxStatus(), mode.String())
 		assert.Equal(t, "0", value[string](t, conn, `SHOW lock_timeout`), "the aid's patience is its own")
 	}
@@ -67,7 +85,7 @@ func TestAnAssignmentIsReadWithoutTheRecordOfFailures(t *testing.T) {
 	t.Cleanup(func() { _ = locked.Rollback(context.WithoutCancel(t.Context())) })
 	exec(t, locked, `LOCK TABLE orchestrator_dead_letters`)
 	for _, mode := range everyMode {
-		conn := connected(t, o, mode)
+		conn := connected(t, o, mode, nil)
 		a := o.reads(t, conn)
 		assert.Len(t, a.Checkpoints, 1)
 		require.ErrorContains(t, a.UnsettledErr, "reading the failed events of replica set", mode.String())
@@ -82,7 +100,7 @@ func TestAnAssignmentThatCannotBeRead(t *testing.T) {
 	o := newOwner(t)
 	exec(t, o.pool, `ALTER TABLE orchestrator_parked_aggregates RENAME TO elsewhere`)
 	for _, mode := range everyMode {
-		for _, db := range []Conn{o.pool, connected(t, o, mode)} {
+		for _, db := range []Conn{o.pool, connected(t, o, mode, nil)} {
 			_, err := o.ReadAssignment(t.Context(), db, o.worker, o.fence.Generation, []string{"orders"})
 			require.ErrorContains(t, err, "42P01", mode.String())
 			require.ErrorContains(t, err, "reading", mode.String())
@@ -94,7 +112,7 @@ func TestAnAssignmentThatCannotBeRead(t *testing.T) {
 func TestWhatIsReadIsAsNewAsTheRevisionThatFencesIt(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
-	conn := connected(t, o, pgx.QueryExecModeCacheStatement)
+	conn := connected(t, o, pgx.QueryExecModeCacheStatement, nil)
 	changing, stop := context.WithTimeout(t.Context(), time.Second)
 	defer stop()
 	done := make(chan error, 1)

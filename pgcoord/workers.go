@@ -144,7 +144,7 @@ func (s *Store) Claim(ctx context.Context, db DB, projections []string) error {
 	return &claimed
 }
 
-// $4 is the leader's lock where it is to be given up, else null: then the locks, whose scan makes others wait, are not looked at.
+// $4 is the leader's lock if the worker gives it up, else null. With null the statement skips pg_locks, because a scan of it makes other sessions wait.
 const sqlSetState = `
 WITH released AS MATERIALIZED (
     SELECT pg_advisory_unlock($4) WHERE CASE WHEN $4::bigint IS NOT NULL THEN EXISTS (

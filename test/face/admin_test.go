@@ -212,7 +212,7 @@ func TestARetryWaitsForAWorker(t *testing.T) {
 	assert.Equal(t, "succeeded 2", w.value("SELECT state, handled FROM orchestrator_requests WHERE operation = 2"))
 }
 
-// goesAway ends somebody's wait as soon as the workers are told of a change.
+// goesAway ends the caller's context when the workers are notified of a change.
 type goesAway struct{ cancel context.CancelFunc }
 
 func (g *goesAway) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
@@ -231,8 +231,8 @@ func (g *goesAway) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.Trace
 }
 func (g *goesAway) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// Whoever goes away right after the request was made learns its number, and what becomes of it.
-func TestWhoGoesAwayAtOnceLearnsOfTheOperation(t *testing.T) {
+// A caller whose context ends right after its request learns the operation's number and state.
+func TestACallerThatLeavesLearnsTheOperation(t *testing.T) {
 	w := newWorld(t)
 	w.append("ada", 2)
 	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})

@@ -60,7 +60,7 @@ var aidGuards = []guard{
 	{
 		Name: "assignments-roll-back-aids", File: "pgcoord/reads.go",
 		Old: "	if err != nil && !conn.IsClosed() {", New: "	if err != nil && conn.IsClosed() {",
-		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "a session is of use after an aid could not be read",
+		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "a session stays usable after it failed to read an aid",
 	},
 	{
 		Name: "revisions-are-read-first", File: "pgcoord/checkpoints.go",

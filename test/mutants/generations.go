@@ -3,6 +3,11 @@ package main
 // generationGuards keep two workers from owning a slot, and a slot from being owned by nobody.
 var generationGuards = []guard{
 	{
+		Name: "leader-row-lock", File: "pgcoord/generations.go",
+		Old: "AND state <> 'superseded' LIMIT {{all rows}} FOR UPDATE`", New: "AND state <> 'superseded' LIMIT {{all rows}}`",
+		Test: "TestOfTwoLeadersOneActivates", Promise: "if two workers believe that they lead, one acts",
+	},
+	{
 		Name: "prepare-compares", File: "pgcoord/generations.go",
 		Old: "if current != p.From || (current != 0 && state != replicaset.Active) {", New: "if current == -1 && state != replicaset.Active {",
 		Test: "TestPrepareThatComesTooLateDeclaresNobodyDead", Promise: "a leader with an old view changes nothing",

@@ -55,11 +55,11 @@ var leadingGuards = []guard{
 	{
 		Name: "young-changes-are-looked-at", File: "internal/replicaset/lead.go",
 		Old: "most = min(most, patienceYoung)", New: "most = min(most, s.Timing.Observe)",
-		Test: "TestLeaderActivates", Promise: "a change ends soon after the last worker is ready, though it notifies nobody",
+		Test: "TestLeaderActivates", Promise: "a change ends soon after the last worker becomes ready, even without a notification",
 	},
 	{
 		Name: "late-workers-notify", File: "pgcoord/workers.go",
 		Old: "now() - $5::bigint * interval '1 ms' AND now())`", New: "now() - $5::bigint * interval '1 h' AND now())`",
-		Test: "TestGenerationsAreNotified", Promise: "where the leader looks seldom, whoever is ready says so",
+		Test: "TestGenerationsAreNotified", Promise: "a worker that becomes ready late in a change notifies the leader",
 	},
 }

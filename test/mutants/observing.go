@@ -95,6 +95,6 @@ var observingGuards = []guard{
 	{
 		Name: "the-last-of-a-burst-waits", File: "internal/lag/history.go",
 		Old: "		h.samples[n-1] = s //", New: "		_ = s //",
-		Test: "TestTheLastOfABurstWaits", Promise: "the lag in seconds knows of the last events of a burst",
+		Test: "TestTheLastOfABurstWaits", Promise: "the lag in seconds includes the last events of a burst",
 	},
 }

@@ -115,7 +115,7 @@ var requestGuards = []guard{
 	{
 		Name: "who-goes-away-learns-of-it", File: "admin/admin.go",
 		Old: "\tif found := a.found.Load(); found != nil {\n\t\treturn found.store, nil\n\t}\n\tselect {", New: "\tselect {",
-		Test: "TestWhoGoesAwayAtOnceLearnsOfTheOperation", Package: "test/face", Promise: "whoever goes away after asking learns the operation's number",
+		Test: "TestACallerThatLeavesLearnsTheOperation", Package: "test/face", Promise: "a caller that leaves right after its request learns the operation's number",
 	},
 	{
 		Name: "the-cancelled-is-told", File: "admin/retry.go",

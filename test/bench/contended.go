@@ -96,6 +96,15 @@ type mix struct {
 	index               bool // with the slot index
 }
 
+// contendedNames are the names that ONLY knows: contended for all mixes, or that of one.
+func contendedNames() []string {
+	names := []string{"contended"}
+	for _, m := range mixes {
+		names = append(names, m.figure)
+	}
+	return names
+}
+
 // measureContended measures contended/4w and its like.
 func measureContended(ctx context.Context, b *bench) error {
 	d, err := b.filled(ctx)
@@ -103,6 +112,9 @@ func measureContended(ctx context.Context, b *bench) error {
 		return err
 	}
 	for _, m := range mixes {
+		if !b.env.wantsAny([]string{"contended", m.figure}) {
+			continue
+		}
 		if err := b.mixed(ctx, d, m); err != nil {
 			return fmt.Errorf("measuring %s: %w", m.figure, err)
 		}
@@ -184,5 +196,5 @@ func (b *bench) contended(ctx context.Context, d *database, handler string, work
 	}
 	rate = float64(last.events-first.events) / max(last.at.Sub(first.at), askEvery).Seconds()
 	b.tell("%s, %d workers of %d partitions: %d events in %.3f s: %.0f/s after a tenth", handler, workers, partitions, last.events, last.at.Sub(began).Seconds(), rate)
-	return rate, nil
+	return rate, b.tellStatements(ctx, d, last.at.Sub(began).Seconds())
 }

@@ -44,7 +44,7 @@
 //   - contended/4w: each event adds to one of 1,000 rows, in no order, and four workers share the projection; ratio to one worker. The
 //     rows count what is committed, from when a tenth of the events is, for up to 30 s. contended/4w/batch: with HandleBatch and one UPDATE for
 //     each batch. contended/2w, contended/4p: two workers, and four partitions of one. contended/hot: all events add to one row.
-//     contended/hot/batch/index: with the index of InstallSlotIndex.
+//     contended/hot/batch/index: with the index of InstallSlotIndex. ONLY takes the name of each mix.
 //     contended/apart/batch: as contended/4w/batch, but no two partitions share a row: what it loses is not lost to conflicts.
 //   - parked/row, parked/batch: events handled a second, as in write/row and write/batch, where 1,000 aggregates of the projection are parked, which have
 //     one in ten of the events; ratio to the same with none parked. Every event of theirs is put aside as a letter meanwhile.

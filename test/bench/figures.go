@@ -144,7 +144,7 @@ func mainFigures() []string {
 			names = append(names, name)
 		}
 	}
-	for _, name := range followNames() {
+	for _, name := range append(followNames(), contendedNames()...) {
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}

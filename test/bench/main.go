@@ -25,7 +25,7 @@ var scenarios = []scenario{
 	{[]string{"catchup/16w"}, measureManyWorkers},
 	{[]string{"catchup/4p"}, measurePartitions},
 	{[]string{"write/row", "write/sql", "write/batch"}, measureWriting},
-	{[]string{"contended"}, measureContended},
+	{contendedNames(), measureContended},
 	{[]string{"parked"}, measureParked},
 	{[]string{"metrics", "tracing"}, measureObserving},
 	{[]string{"idle"}, measureIdle},

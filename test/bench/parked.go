@@ -25,7 +25,7 @@ func measureParked(ctx context.Context, b *bench) error {
 	for _, f := range []struct {
 		figure, handler string
 		divisor         int
-	}{{"parked/row", "insert", 20}, {"parked/batch", "copy", 5}} {
+	}{{"parked/row", "insert", 10}, {"parked/batch", "copy", 1}} {
 		want := b.part(f.divisor)
 		err := b.rounds(func() error {
 			j := job{Kind: "worker", Name: "w1", Handler: f.handler, Projections: 1, Want: want}

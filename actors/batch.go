@@ -62,16 +62,7 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	recovered := p.recordIn(b, q.handle)
 	if err := p.commit(ctx, b, upTo); err != nil {
 		end.err = err
-		switch {
-		case errors.Is(err, pgcoord.ErrNoRecord) && b.Alive():
-			p.failing.apart = true
-			return next{more: true}, nil
-		case ctx.Err() != nil || q.handle.Len() == 0:
-			return next{}, err
-		}
-		return p.decide(ctx, q, handling.Failure{
-			Err: err, AtCommit: true, Lost: !b.Alive(), Took: time.Since(began),
-		})
+		return p.notCommitted(ctx, b, q, err, time.Since(began))
 	}
 	end.committed = q.handle.Len()
 	p.turns.conflicts = 0
@@ -79,6 +70,18 @@ func (p *processor) batch(ctx context.Context) (next, error) {
 	p.setAside(q.aside)
 	p.succeeded(ctx, q, offered, time.Since(began), trace)
 	return next{more: true}, nil
+}
+
+// notCommitted decides what follows a batch whose commit failed with err, some time after it began.
+func (p *processor) notCommitted(ctx context.Context, b *pgcoord.Batch, q portion, err error, took time.Duration) (next, error) {
+	switch {
+	case errors.Is(err, pgcoord.ErrNoRecord) && b.Alive():
+		p.failing.apart = true
+		return next{more: true}, nil
+	case ctx.Err() != nil || q.handle.Len() == 0:
+		return next{}, err
+	}
+	return p.decide(ctx, q, handling.Failure{Err: err, AtCommit: true, Lost: !b.Alive(), Took: took})
 }
 
 // ending is how a batch has ended, for its span.

@@ -209,10 +209,10 @@ func (a *app) tryLetters(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	trials, err := adm.Try(ctx, filter(c))
-	if err == nil {
-		err = a.found(ctx, c, adm, len(trials))
+	if err := absent(ctx, adm, c.String("projection")); err != nil {
+		return err // before anything is asked for: a trial leaves an operation
 	}
+	trials, err := adm.Try(ctx, filter(c))
 	if err != nil {
 		return err
 	}

@@ -257,7 +257,7 @@ func TestProcessorTimesHandlersOut(t *testing.T) {
 				<-ctx.Done()
 				return errors.Join(errBad, context.Cause(ctx))
 			})[kind]
-			config, hook := withPolicy(pool, store, p, projection.ErrorPolicy{Attempts: 2, Timeout: 200 * time.Millisecond, Then: projection.Skip})
+			config, hook := withPolicy(pool, store, p, projection.ErrorPolicy{Attempts: 2, Timeout: 2 * time.Second, Then: projection.Skip})
 			stop := start(t, config)
 			assert.Equal(t, []int64{1, 3}, eventually(t, pool, 2))
 			awaitText(t, pool, "2 skipped 2", `SELECT concat_ws(' ', global_position, state, attempts) FROM projection_dead_letters`)

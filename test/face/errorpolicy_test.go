@@ -149,10 +149,10 @@ func TestTimeoutOfACall(t *testing.T) {
 		<-ctx.Done()
 		return ctx.Err()
 	}}
-	orch := w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 2, Timeout: 20 * time.Millisecond, Then: projection.Skip}))
+	orch := w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 2, Timeout: 2 * time.Second, Then: projection.Skip}))
 	r := start(t, orch, p)
 	w.awaitHandled("p", 3)
-	assert.Contains(t, w.value("SELECT last_error FROM orchestrator_dead_letters"), "longer than the error policy's Timeout of 20ms")
+	assert.Contains(t, w.value("SELECT last_error FROM orchestrator_dead_letters"), "longer than the error policy's Timeout of 2s")
 	assert.Equal(t, "2", metric(t, orch, `handler_errors_total{kind="timeout",projection="p",replica_set="set"}`))
 	require.NoError(t, r.stop())
 }

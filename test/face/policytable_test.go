@@ -105,7 +105,7 @@ func (c cell) fail(broken *atomic.Bool) func(context.Context, es.PersistedEvent)
 func (c cell) option() orchestrator.Option {
 	policy := projection.ErrorPolicy{First: time.Millisecond, Max: 5 * time.Millisecond, Attempts: 2}
 	if c.class == "timeout" {
-		policy.Timeout = 30 * time.Millisecond
+		policy.Timeout = 500 * time.Millisecond
 	}
 	switch c.policy {
 	case "retry":

@@ -50,14 +50,14 @@ type computedFamilies struct {
 }
 
 func (f *families) addComputed() {
-	f.lagSeconds = f.computed("lag_seconds", "The age of the oldest event that the partition may still have to handle; 0 if no event waits.", "projection", "partition")
-	f.buildInfo = f.computed("build_info", "1, with the versions of the library and of Go.", "version", "go")
-	f.workerInfo = f.computed("worker_info", "1, with the worker's id and name in tables and logs. The other series of the same target are this worker's.", "worker", "worker_name")
-	f.loopAge = f.computed("loop_round_age_seconds", "How long ago the worker's loop has ended its last round; of several of a kind, the one of longest ago.", "loop")
+	f.lagSeconds = f.computed("lag_seconds", "Age of the oldest event that the partition may still have to handle; 0 if no event waits.", "projection", "partition")
+	f.buildInfo = f.computed("build_info", "1, with the versions of the library and of Go as labels.", "version", "go")
+	f.workerInfo = f.computed("worker_info", "1, with the worker's id and name as labels, as in tables and logs. The other series of the same target belong to this worker.", "worker", "worker_name")
+	f.loopAge = f.computed("loop_round_age_seconds", "Time since the worker's loop finished its last round. If the worker has several loops of a kind, the longest.", "loop")
 	f.loopStuck = f.computed("loop_stuck", "1 while a round of the loop takes so long that the worker is not live, else 0.", "loop")
-	f.unowned = f.computed("unowned_slots", "Slots of the projection, of 65536, that belong to no live worker. Only the leader shows it, and looks every 5 s at least. Absent where it cannot look for a while.", "projection")
-	f.requests = f.computed("requests_waiting", "Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader shows it, and looks every 5 s at least. Absent where it cannot look for a while.", "request")
-	f.waits = f.computed("waits", "Calls of this process that wait for a projection now.")
+	f.unowned = f.computed("unowned_slots", "Slots of the projection, out of 65536, that belong to no live worker. Only the leader reports it. It looks about every 5 s, or every 15 s while no events arrive. Absent if it has not been able to look for a while.", "projection")
+	f.requests = f.computed("requests_waiting", "Aggregates that wait for a worker to retry or try their parked events, and read models that wait to be emptied. Only the leader reports it. It looks about every 5 s, or every 15 s while no events arrive. Absent if it has not been able to look for a while.", "request")
+	f.waits = f.computed("waits", "Calls of WaitFor and WaitForAppend that are waiting in this process.")
 }
 
 // computed is what a recorder's worker has said. It belongs to the series' mutex.

@@ -42,11 +42,11 @@ func documentText(t *testing.T) string {
 	}
 	b.WriteString(`# Metrics
 
-All that a worker shows to Prometheus. This page is made from the code: ` + "`go test ./internal/measure -run Document -update`" + `.
-[docs/monitoring.md](monitoring.md) says what to watch.
+This page lists every metric that a worker exposes to Prometheus. It is generated from the code: ` + "`go test ./internal/measure -run Document -update`" + `.
+[docs/monitoring.md](monitoring.md) says which ones to watch.
 
-Every name begins with ` + "`" + Prefix + "`" + `, and every metric has the label ` + "`" + labelReplicaSet + "`" + ` besides those that are listed. The series of a worker vanish when its
-` + "`Run`" + ` returns.
+Every name begins with ` + "`" + Prefix + "`" + `, and every metric has the label ` + "`" + labelReplicaSet + "`" + ` in addition to the labels listed here. A worker's
+series disappear when its ` + "`Run`" + ` returns.
 
 `)
 	row("name", "type", "labels", "meaning")
@@ -54,7 +54,7 @@ Every name begins with ` + "`" + Prefix + "`" + `, and every metric has the labe
 	for _, d := range newFamilies().described {
 		row("`"+d.name+"`", d.kind, strings.Join(d.labels, ", "), d.help)
 	}
-	b.WriteString("\n## Values of labels\n\n`projection` is a projection's name, `partition` is k/N, `actor` is a kind of actor, `message` the type of a message, and `loop` the kind of a loop of [Health](monitoring.md#health).\nOf each of the others at most 100 values are told apart.\n\n")
+	b.WriteString("\n## Values of labels\n\n`projection` is a projection's name, `partition` is k/N, `actor` is a kind of actor, `message` is a type of message, and `loop` is a kind of loop in\n[Health](monitoring.md#health). The other labels are words with at most 100 distinct values each.\n\n")
 	row("label", "value", "meaning")
 	row("---", "---", "---")
 	file, err := parser.ParseFile(token.NewFileSet(), "../../metrics/doc.go", nil, parser.ParseComments)
@@ -63,14 +63,14 @@ Every name begins with ` + "`" + Prefix + "`" + `, and every metric has the labe
 		words := strings.Fields(line)
 		row("`"+words[0]+"`", "`"+words[1]+"`", strings.Join(words[2:], " "))
 	}
-	fmt.Fprintf(&b, "\n## Buckets\n\nThe bounds of the histograms' classic buckets. Beside them each has the buckets of a native histogram, of %d %% each and at most %d.\n\n", int(nativeFactor*100)-100, nativeMost)
+	fmt.Fprintf(&b, "\n## Buckets\n\nThe upper bounds of the histograms' classic buckets. Each histogram also has native buckets that grow by %d %% each, at most %d of them.\n\n", int(nativeFactor*100)-100, nativeMost)
 	row("name", "bounds, in seconds or events")
 	row("---", "---")
 	for _, line := range bucketsTable() {
 		words := strings.Fields(line)
 		row("`"+words[0]+"`", strings.Join(words[1:], ", "))
 	}
-	b.WriteString("\n## Names of the earlier orchestrator\n\n`WithEarlierMetricNames` shows those that are marked under their earlier names too.\n\n")
+	b.WriteString("\n## Names of the earlier orchestrator\n\n`WithEarlierMetricNames` also shows the metrics marked \"yes\" under their earlier names.\n\n")
 	row("earlier", "now", "what differs", "with the option")
 	row("---", "---", "---", "---")
 	for _, e := range earlierMetrics {

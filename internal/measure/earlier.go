@@ -14,18 +14,18 @@ type Earlier struct {
 
 // earlierMetrics are those of the earlier orchestrator, in the order of its documentation.
 var earlierMetrics = []Earlier{
-	{"generations_total", "generation", "the number of the generation, which is the same for all workers", true},
-	{"workers_registered_total", "worker_info", "1 for each worker that has joined; a sum over the processes counts those that run", true},
+	{"generations_total", "generation", "the generation's number, the same for all workers", true},
+	{"workers_registered_total", "worker_info", "1 for each worker that has joined; the sum over all processes is the number of running workers", true},
 	{"partition_assignments_total", "partitions", "a gauge", false},
 	{"reconfiguration_total", "generation_changes_total", "by cause", true},
-	{"stale_workers_cleaned_total", "workers_lost_total", "by the worker that has declared them dead", true},
+	{"stale_workers_cleaned_total", "workers_lost_total", "counted by the worker that declared them dead", true},
 	{"events_processed_total", "events_handled_total", "", true},
 	{"projection_errors_total", "handler_errors_total", "by kind", true},
 	{"active_workers", `workers{state=~"pending|ready|running"}`, "", true},
-	{"current_generation_partitions", "partitions", "this worker's; a sum over the workers is that of all", false},
-	{"worker_state", "workers", "of all workers, by state; worker_info has the id", true},
+	{"current_generation_partitions", "partitions", "this worker's partitions; the sum over all workers is the total", false},
+	{"worker_state", "workers", "all workers, by state; worker_info has the id", true},
 	{"coordination_duration_seconds", "coordination_duration_seconds", "by phase, with other buckets", false},
-	{"event_processing_duration_seconds", "batch_duration_seconds", "of batches instead of events", false},
+	{"event_processing_duration_seconds", "batch_duration_seconds", "per batch instead of per event", false},
 	{"heartbeat_latency_seconds", "heartbeat_duration_seconds", "", false},
 }
 
@@ -39,7 +39,7 @@ type earlierFamilies struct {
 
 func (f *families) addEarlier() {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(Prefix+name, "Name of the earlier orchestrator. "+help, append([]string{labelReplicaSet}, labels...), nil)
+		return prometheus.NewDesc(Prefix+name, "Name used by the earlier orchestrator. "+help, append([]string{labelReplicaSet}, labels...), nil)
 	}
 	f.earlier = earlierFamilies{
 		generationsTotal: desc("generations_total", "Now: generation."),

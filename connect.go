@@ -117,7 +117,7 @@ func fallbackHosts(cfg *pgconn.Config) []string {
 // connections, so nothing is lost, but each one costs an attempt.
 func (o *Orchestrator) warnOfStandbys(ctx context.Context) {
 	if hosts := fallbackHosts(&o.db.Config().ConnConfig.Config); len(hosts) > 0 {
-		o.config.logger.WarnContext(ctx, "the pool may connect to a standby, which can neither be written nor be relied upon: "+
+		o.config.logger.WarnContext(ctx, "the pool may connect to a standby, which is read-only and may be behind: "+
 			"put target_session_attrs=read-write into its connection string", "replica_set", o.replicaSet, "hosts", hosts)
 	}
 }

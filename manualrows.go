@@ -34,8 +34,8 @@ func (o *Orchestrator) warnOfManualRows(ctx context.Context, db dbguard.Transact
 		return
 	}
 	if len(rows) > 0 {
-		o.config.logger.WarnContext(ctx, "a manual runner has checkpoints of a projection that this replica set does not have: it begins at the start of the stream, and what "+
-			"the runner has handled is handled again", "replica_set", o.replicaSet, "rows", rows,
+		o.config.logger.WarnContext(ctx, "a manual runner has checkpoints of a projection that has none in this replica set: it starts at the beginning of the stream, "+
+			"and handles again what the runner has handled", "replica_set", o.replicaSet, "rows", rows,
 			"remedy", "stop the workers, import the checkpoints (import-checkpoints, or admin.ImportCheckpoints), and start them again: docs/migration.md")
 	}
 }

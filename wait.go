@@ -184,8 +184,8 @@ func (o *Orchestrator) waitedElsewhere(ctx context.Context, projections []string
 			err = dbrights.Explain(ctx, o.db, err, pgcoord.WaitNeeds(o.config.schema))
 		}
 		if ctx.Err() == nil && onceAMinute(&o.hintsLogged) {
-			o.config.logger.WarnContext(ctx, "whether somebody waits for a projection cannot be looked up (orchestrator_waits), so waits in other processes take up to a second longer; "+
-				"handling goes on, and it is tried again", "replica_set", o.replicaSet, "error", err)
+			o.config.logger.WarnContext(ctx, "waits for a projection cannot be looked up (orchestrator_waits), so waits in other processes take up to a second longer; "+
+				"handling goes on, and the worker keeps trying", "replica_set", o.replicaSet, "error", err)
 		}
 	}
 	return waited, err
@@ -207,7 +207,7 @@ func (o *Orchestrator) whyWaitFailed(ctx context.Context, w waiting.Wait, failur
 // logWaiting logs, at most once a minute, that the waits cannot read the tables.
 func (o *Orchestrator) logWaiting(ctx context.Context, err error) {
 	if mayPass(err) && onceAMinute(&o.waitsLogged) {
-		o.config.logger.WarnContext(ctx, "the checkpoints cannot be looked at; those who wait for a projection wait on, and it is tried again",
+		o.config.logger.WarnContext(ctx, "the checkpoints cannot be read; calls that wait for a projection keep waiting and trying",
 			"replica_set", o.replicaSet, "pool_connections", o.db.Config().MaxConns, "error", err)
 	}
 }

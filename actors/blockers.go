@@ -47,7 +47,7 @@ func watchBlockers(ctx context.Context, w *worker, pid int, prepared time.Durati
 			patient := prepared+time.Since(began) < w.Timing.Coordination
 			// A statement on its way is answered: to break it off would cost the connection.
 			if err := endBlockers(context.WithoutCancel(ctx), w, pid, patient, log); err != nil && ctx.Err() == nil {
-				log.Warn("looking for what holds up the generation failed", "error", err)
+				log.Warn("could not find out what holds up the generation", "error", err)
 			}
 		}
 	}()

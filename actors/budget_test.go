@@ -159,7 +159,7 @@ func TestHandlersThatHangLeaveConnectionsToOthers(t *testing.T) {
 		want = append(want, f.append("Order", 20)...)
 	}
 	eventually(t, func() bool { return w.count("batches_waiting") == 2 }, "p's and q's other partitions do not wait")
-	log := w.log.Await(t, "a batch waits for its turn on the pool")
+	log := w.log.Await(t, "a batch waits for a pool connection")
 	assert.Contains(t, log.Attrs["taken_by"], "p for ")
 	log = w.log.Await(t, "the pool has too few connections")
 	assert.Equal(t, "5", log.Attrs["pool_connections_needed"])

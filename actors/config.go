@@ -165,7 +165,7 @@ func (w *worker) acquireBatch(ctx context.Context, projectionName string) (relea
 			w.Metrics.BatchWaits(1, 0)
 		}
 		if waited >= w.batches.slow && w.notices.due("places", placesInterval) {
-			w.logger(kindProcessor).Warn("a batch waits for its turn on the pool, because the handlers of others do not return: allow the pool more connections, or repair the handlers so that they return",
+			w.logger(kindProcessor).Warn("a batch waits for a pool connection, because other handlers do not return: allow the pool more connections, or repair the handlers so that they return",
 				"projection", projectionName, "waiting_for", waited, "places", w.batches.budget.capacity, "taken_by", holders)
 		}
 	})

@@ -63,7 +63,7 @@ func (w *worker) databaseFailed(log *slog.Logger, operation string, err error, a
 	}
 	w.Metrics.DatabaseError("configuration")
 	if w.notices.due("person "+operation+" "+dbfault.Code(err), personInterval) {
-		log.Error("the database refuses what the worker needs, and a person must act; it is tried again until then", append(attrs, "remedy", w.remedyFor(err))...)
+		log.Error("the database refuses what the worker needs, and a person must act; the worker keeps trying", append(attrs, "remedy", w.remedyFor(err))...)
 	}
 }
 
@@ -77,7 +77,7 @@ func (w *worker) recordFailed(log *slog.Logger, err error) {
 	if !w.notices.due("record "+dbfault.Code(err), personInterval) {
 		return
 	}
-	const says = "the record of failed events (orchestrator_dead_letters) cannot be kept; handling goes on, and it is tried again"
+	const says = "the record of failed events (orchestrator_dead_letters) cannot be read or written; handling goes on, and the worker keeps trying"
 	if remedy != "" {
 		log.Error(says, "error", err, "remedy", w.remedyFor(err))
 		return
@@ -87,8 +87,8 @@ func (w *worker) recordFailed(log *slog.Logger, err error) {
 
 // abandonedFailed logs that the abandoned handlers, or the drains, could not be read or written, once a minute, and counts it. Everything else goes on.
 func (w *worker) abandonedFailed(log *slog.Logger, err error) {
-	w.aidFailed(log, "the abandoned handlers or the drains (orchestrator_abandoned_handlers, orchestrator_drains) cannot be read or recorded, so a worker "+
-		"may get partitions of a projection whose handlers hang, and drains take no effect; everything else goes on, and it is tried again", "abandoned", err)
+	w.aidFailed(log, "the abandoned handlers or the drains (orchestrator_abandoned_handlers, orchestrator_drains) cannot be read or written, so a worker "+
+		"may get partitions of a projection although its handlers hang there, and drains have no effect; everything else goes on, and the worker keeps trying", "abandoned", err)
 }
 
 // aidFailed logs that an aid cannot be used, once a minute, and counts it.

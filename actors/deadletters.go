@@ -121,7 +121,7 @@ func (p *processor) report(event es.PersistedEvent, d handling.Decision) {
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}
 	if d.Outcome != handling.Retry {
-		p.log.Error("a handler failed, and its projection's error policy says what becomes of the event", append(attrs, "outcome", d.Outcome.String())...)
+		p.log.Error("a handler failed; its projection's error policy applies its outcome to the event", append(attrs, "outcome", d.Outcome.String())...)
 		return
 	}
 	p.log.Error("a handler failed; its partition of this projection waits for the event", append(attrs, "next_try", d.Delay)...)
@@ -129,7 +129,7 @@ func (p *processor) report(event es.PersistedEvent, d handling.Decision) {
 
 // recovered says that the event that had failed was handled.
 func (p *processor) recovered() {
-	p.log.Info("the event that had failed went through", "position", p.failing.position, "attempts", p.failing.attempts)
+	p.log.Info("the event that had failed was handled", "position", p.failing.position, "attempts", p.failing.attempts)
 	p.notRetrying()
 }
 

@@ -73,7 +73,7 @@ func (e *execution) perform(ctx context.Context, a replicaset.Action) error {
 			e.log.Info("rejoining the replica set after having been declared dead")
 			return e.joined(w.Store.Rejoin(ctx, db, w.self()))
 		case replicaset.RequestGeneration:
-			e.log.Error("the checkpoints contradict the active generation, as if changed by hand: asking for a new one",
+			e.log.Error("the checkpoints contradict the active generation, as if somebody had changed them: requesting a new generation",
 				"generation", e.view.Generation.Number, "projections", a.Projections)
 			return w.Store.RequestGeneration(ctx, db, w.self())
 		case replicaset.Report:
@@ -328,7 +328,7 @@ func idsOf(ids []uuid.UUID) []string {
 func (e *execution) join(ctx context.Context, db pgcoord.Conn) error {
 	err := e.worker.Store.Join(ctx, db, e.worker.Membership)
 	if claimed, is := errors.AsType[*pgcoord.ClaimedError](err); is && claimed.ReplicaSet != e.worker.Store.ReplicaSet() {
-		e.log.Error("a projection was given to another replica set while this worker started, and it handles nothing of it", "error", claimed)
+		e.log.Error("a projection was moved to another replica set while this worker started, so this worker does not handle it", "error", claimed)
 		return e.worker.Store.Enter(ctx, db, e.worker.Membership)
 	}
 	return err

@@ -22,7 +22,7 @@ func startHook(w *worker) *failureHook {
 	return handling.StartHook(w.FailureHook, w.Timing.Drain/4, log, func() {
 		w.Metrics.HookDropped()
 		if w.notices.due("failure hook", personInterval) {
-			log.Warn("the failure hook is slower than failures come, so some are not told to it", "waiting", handling.HookQueue)
+			log.Warn("the failure hook is too slow, so some failures are not passed to it", "waiting", handling.HookQueue)
 		}
 	})
 }

@@ -14,6 +14,6 @@ func TestAMoveBesideAStartHoldsUpNothing(t *testing.T) {
 	want := f.append("Order", 3)
 	w := f.start(nil, &recorder{name: "moved"}, &recorder{name: "p"})
 	f.awaitHandled("p", want)
-	w.log.Await(t, "was given to another replica set while this worker started")
+	w.log.Await(t, "was moved to another replica set while this worker started")
 	assert.Empty(t, f.handled("moved"))
 }

@@ -151,7 +151,7 @@ func (p *partition) startProcessor(c actor.Context, a messages.ProjectionAssignm
 	}
 	if p.worker.handlers.hasAbandoned(a.Projection) {
 		// The coordinator is told too, and asks for a generation that leaves it out.
-		p.log.Warn("the projection is not started: a handler of it that was abandoned has not returned", "projection", a.Projection)
+		p.log.Warn("the projection is not started: one of its abandoned handlers has not returned", "projection", a.Projection)
 		return
 	}
 	fence := pgcoord.Fence{

@@ -94,7 +94,7 @@ func (p *processor) noticeAbove(pieces []slot.Piece) {
 	for _, piece := range pieces {
 		if piece.Position > p.horizon {
 			p.worker.Metrics.DatabaseError("checkpoint")
-			p.log.Error("a checkpoint was moved above the horizon: events that get the positions between are never handled; set it back to the horizon or lower",
+			p.log.Error("a checkpoint was moved above the horizon: events that are appended at positions in between will never be handled; set it back to the horizon or lower",
 				"position", piece.Position, "horizon", p.horizon)
 			return
 		}

@@ -70,7 +70,7 @@ func TestFailingEventIsRetriedAndThenTheRestGoesOn(t *testing.T) {
 
 			repaired.Store(true)
 			f.awaitHandled("p", want)
-			r.log.Await(t, "the event that had failed went through")
+			r.log.Await(t, "the event that had failed was handled")
 			eventually(t, func() bool {
 				return query[string](f, `SELECT state FROM orchestrator_dead_letters WHERE global_position = $1`, want[4]) == "handled"
 			}, "the recovery is not recorded")

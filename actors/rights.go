@@ -28,8 +28,8 @@ func (e *execution) checkRights(ctx context.Context, db pgcoord.Conn) error {
 // warnOfRight logs a missing right, once in a while.
 func (w *worker) warnOfRight(log *slog.Logger, right *pgcoord.RightError) {
 	if w.notices.due("the right to end sessions of "+right.Role, rightInterval) {
-		log.Warn("this worker may not end the sessions of another worker's role, so one of those that freezes is replaced later, "+
-			"and what it does then may hold up the replica set", "other_role", right.Role, "remedy", right.Remedy)
+		log.Warn("this worker may not end the sessions of another worker's role, so if such a worker freezes, it is replaced later, "+
+			"and its open transaction may hold up the replica set", "other_role", right.Role, "remedy", right.Remedy)
 	}
 }
 
@@ -44,7 +44,7 @@ func (e *execution) endLeader(ctx context.Context, db pgcoord.Conn, a replicaset
 	}
 	if err == nil {
 		w.Metrics.BackendTerminated()
-		e.log.Warn("ended the session of a leader that has stopped", "leader", a.Worker, "pid", a.PID)
+		e.log.Warn("ended the session of a frozen leader", "leader", a.Worker, "pid", a.PID)
 	}
 	return err
 }
@@ -54,12 +54,12 @@ func (e *execution) warnOfHolder(ctx context.Context, db pgcoord.Conn) {
 	holder, held, err := e.worker.Store.LeaderLockHolder(ctx, db)
 	switch {
 	case err != nil:
-		e.log.Warn("this worker leads without the leader's lock, which no live worker has; who has it could not be found out", "error", err)
+		e.log.Warn("this worker leads without the leader's lock, which no live worker holds; the holder could not be found", "error", err)
 	case held && holder.PID == 0:
-		e.log.Warn("this worker leads without the leader's lock, which a prepared transaction has: end it with ROLLBACK PREPARED or COMMIT PREPARED",
+		e.log.Warn("this worker leads without the leader's lock, because a prepared transaction holds it: end that with ROLLBACK PREPARED or COMMIT PREPARED",
 			"prepared_gid", holder.PreparedGID)
 	case held:
-		e.log.Warn("this worker leads without the leader's lock, which a session has that is no live worker's: end it with SELECT pg_terminate_backend(pid)",
+		e.log.Warn("this worker leads without the leader's lock, because a session that belongs to no live worker holds it: end that with SELECT pg_terminate_backend(pid)",
 			"pid", holder.PID, "role", holder.Role, "application_name", holder.Application)
 	}
 }

@@ -126,7 +126,7 @@ func (p *processor) noteWaits(ctx context.Context) {
 	p.worker.Metrics.Conflict(p.fence.Projection)
 	t.taken = true
 	if took > 0 {
-		p.log.Warn("batches wait for each other's rows: the partitions of the projection take turns; more workers bring little while its events change the same row",
+		p.log.Warn("batches wait for each other's rows, so the projection's partitions take turns; more workers help little while its events change the same row",
 			"for", took)
 	}
 }

@@ -37,11 +37,11 @@ func (p *processor) noticeSuccession() {
 	switch {
 	case s.replacedBy != "":
 		if p.worker.notices.due("replaced "+p.fence.Projection, personInterval) {
-			p.log.Warn("the projection was replaced at a cut-over, and handles nothing any more: remove it from those that are passed to Run", "replaced_by", s.replacedBy)
+			p.log.Warn("the projection was replaced at a cut-over, and no longer handles events: remove it from the projections passed to Run", "replaced_by", s.replacedBy)
 		}
 	case s.told || s.replaces == "":
 	case s.replay:
-		p.log.Info("the projection is built beside the one that it is to replace, and its handlers are told so (Delivery.Replay) until the cut-over", "replaces", s.replaces)
+		p.log.Info("the projection is being built beside the one that it will replace; until the cut-over, Delivery.Replay tells its handlers so", "replaces", s.replaces)
 	default:
 		p.log.Info("the projection has taken over from the one that it replaces", "replaces", s.replaces)
 	}

@@ -107,7 +107,7 @@ func (h *horizonActor) surveyed(m *surveyed) {
 		s.stored++
 	}
 	if m.err != nil && h.ctx.Err() == nil {
-		h.worker.aidFailed(h.log, "what the metrics lag_seconds, unowned_slots and requests_waiting show could not be looked up (orchestrator_samples, orchestrator_requests); "+
-			"handling goes on, and it is tried again", "survey", m.err)
+		h.worker.aidFailed(h.log, "the metrics lag_seconds, unowned_slots and requests_waiting could not be updated (orchestrator_samples, orchestrator_requests); "+
+			"handling goes on, and the worker keeps trying", "survey", m.err)
 	}
 }

@@ -38,7 +38,7 @@ func (t *transitionLog) observe(k *coordinator, v replicaset.View) {
 	m.Generation(v.Generation.Number)
 	if me, _ := v.Worker(k.state.Self); me.Drained != t.isDrained {
 		t.isDrained = me.Drained
-		k.log.Info("somebody has drained this worker, or ended that; orchestrator_operations says who and why", "drained", me.Drained)
+		k.log.Info("this worker was drained or undrained; orchestrator_operations says by whom and why", "drained", me.Drained)
 	}
 	m.Drained(t.isDrained)
 	if k.worker.Drained != nil {

@@ -179,8 +179,8 @@ func (p *processor) beginAnyhow(ctx context.Context, pieces []slot.Piece, upTo i
 		}
 	}
 	p.worker.noTurns.Store(time.Now().Add(personInterval).UnixNano())
-	p.worker.aidFailed(p.log, "the partitions of a projection cannot take turns (orchestrator_turns), so batches in conflict repeat each other; handling goes on, "+
-		"and it is tried again", "turns", unread)
+	p.worker.aidFailed(p.log, "the partitions of a projection cannot take turns (orchestrator_turns), so conflicting batches are repeated more often; handling goes on, "+
+		"and the worker keeps trying", "turns", unread)
 	return b, err
 }
 
@@ -222,11 +222,11 @@ func (p *processor) conflicted(ctx context.Context, events packed.Events, err er
 		p.log.Warn("a conflict could not be noted, so the partitions do not take turns", "note_error", noteErr, "error", err)
 	case took > 0:
 		p.turns.taken = true
-		p.log.Warn("batches are in conflict: the partitions of the projection take turns; they need not if its handler changes rows in a stable order, such as by key",
+		p.log.Warn("batches are in conflict, so the projection's partitions take turns; a handler that changes rows in a stable order, such as by key, avoids this",
 			append(attrs, "for", took)...)
 	}
 	if n >= conflictsReport && n&(n-1) == 0 {
-		p.log.Error("batches are in conflict again and again, though the partitions of the projection take turns: something else changes the same rows", attrs...)
+		p.log.Error("batches keep conflicting although the projection's partitions take turns: something else changes the same rows", attrs...)
 	}
 	if n >= conflictsHalve {
 		p.size.next = max(1, events.Len()/2)

@@ -194,7 +194,7 @@ func TestAFrozenLeaderBehindAPoolerIsEnded(t *testing.T) {
 	r := f.start(func(c *Config) {
 		c.Connect, c.Timing.Stale, c.Timing.SessionGrace = connect, 900*time.Millisecond, time.Second
 	}, &recorder{name: "p"})
-	r.log.Await(t, "ended the session of a leader that has stopped")
+	r.log.Await(t, "ended the session of a frozen leader")
 	want := f.append("Order", 20)
 	f.awaitHandled("p", want)
 	eventually(t, func() bool { return r.count("leader") == 1 }, "it does not lead")

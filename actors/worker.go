@@ -47,7 +47,7 @@ func Start(cfg Config) (*Worker, error) {
 	}
 	w.Store = cfg.Store.Notifying(cfg.Connect != nil, func(ctx context.Context, err error) {
 		cfg.Metrics.NotificationFailed()
-		w.logger(kindCoordinator).ErrorContext(ctx, "the other workers could not be notified and find the change at their next look: if the queue of notifications is full, "+
+		w.logger(kindCoordinator).ErrorContext(ctx, "the other workers could not be notified, and find the change at their next look: if the notification queue is full, "+
 			"end the session that holds it up, which the server's log names", "error", err)
 	})
 	if atOnce, n := w.batches.budget.capacity, w.batches.budget.projections(); atOnce < n {

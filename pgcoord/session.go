@@ -309,7 +309,7 @@ func (s *Session) prove(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil && !conn.IsClosed() { // the queue of notifications is full, say: that is no fault of this connection
 		s.proving = false
 		s.cfg.Events.Proved(false)
-		s.cfg.Logger.WarnContext(ctx, "the session could not send a notification to itself; changes are found by looking", "error", err)
+		s.cfg.Logger.WarnContext(ctx, "the session could not send a notification to itself; changes are found by polling", "error", err)
 		return nil
 	}
 	if err != nil {

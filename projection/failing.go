@@ -90,7 +90,7 @@ func (r *runner) report(ctx context.Context, d handling.Decision) {
 		attrs = append(attrs, "stack", string(panicked.Stack))
 	}
 	if d.Outcome != handling.Retry {
-		r.log.ErrorContext(ctx, "a handler failed, and the error policy says what becomes of the event", append(attrs, "outcome", d.Outcome.String())...)
+		r.log.ErrorContext(ctx, "a handler failed; the error policy applies its outcome to the event", append(attrs, "outcome", d.Outcome.String())...)
 		return
 	}
 	r.log.ErrorContext(ctx, "a handler failed; the partition waits for the event", append(attrs, "next_try", d.Delay)...)

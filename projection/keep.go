@@ -74,6 +74,6 @@ func (r *runner) finish(ctx context.Context) {
 		return
 	}
 	if err := r.handleParts(ctx, nil, r.scanned); err != nil {
-		r.log.InfoContext(ctx, "the checkpoint could not be advanced over events that are not wanted", "error", err, "position", r.stored(), "passed", r.scanned)
+		r.log.InfoContext(ctx, "the checkpoint could not be advanced past events that the projection does not want", "error", err, "position", r.stored(), "passed", r.scanned)
 	}
 }

@@ -141,6 +141,6 @@ func (r *runner) hookDropped() func() {
 			return
 		}
 		last = time.Now()
-		r.log.Warn("the failure hook is slower than failures come, so some are not told to it", "waiting", handling.HookQueue)
+		r.log.Warn("the failure hook is too slow, so some failures are not passed to it", "waiting", handling.HookQueue)
 	}
 }

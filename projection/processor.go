@@ -229,7 +229,7 @@ func (r *runner) setUp(ctx context.Context) error {
 		return err
 	}
 	if len(replaced) > 0 {
-		r.log.WarnContext(ctx, "checkpoints of another number of partitions were replaced: processors of that number must stop",
+		r.log.WarnContext(ctx, "checkpoints for another number of partitions were replaced: stop the processors that run with that number",
 			"replaced", replaced[:min(len(replaced), 20)], "rows", len(replaced))
 	}
 	if err := r.take(ctx, own); err != nil {
@@ -288,7 +288,7 @@ func (r *runner) turn(ctx context.Context) error {
 	case !errors.Is(err, errCheckpointMoved):
 		return err
 	}
-	r.log.InfoContext(ctx, "another processor has moved the checkpoint of this partition, or stopped it, or somebody has changed what is parked", "position", r.stored())
+	r.log.InfoContext(ctx, "another processor moved or stopped this partition's checkpoint, or somebody changed its parked aggregates", "position", r.stored())
 	return r.reload(ctx)
 }
 

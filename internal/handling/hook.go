@@ -107,7 +107,7 @@ func (h *Hook[F]) End() {
 	select {
 	case <-h.ended:
 	case <-grace.C:
-		h.log.Warn("the failure hook does not return and is not waited for")
+		h.log.Warn("the failure hook does not return, and shutdown does not wait for it")
 	}
 	h.cancel()
 }

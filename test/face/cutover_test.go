@@ -63,7 +63,7 @@ func TestCutOver(t *testing.T) {
 	w.awaitHandled("p1", 20)
 	r := start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(3)), oldVersion(), newVersion())
 	w.awaitHandled("p2", 20)
-	w.logs.AwaitLine(t, "the projection is built beside the one that it is to replace")
+	w.logs.AwaitLine(t, "the projection is being built beside the one that it will replace")
 	require.NoError(t, old.stop())
 	w.appendInTurn(1, ids...)
 	w.awaitHandled("p2", 25)
@@ -84,7 +84,7 @@ func TestCutOver(t *testing.T) {
 	w.appendInTurn(1, ids...)
 	w.await("25 5", effects)
 	assert.Equal(t, "25 30", w.value("SELECT count(*) FILTER (WHERE projection = 'p1'), count(*) FILTER (WHERE projection = 'p2') FROM handled"))
-	w.logs.AwaitLine(t, "the projection was replaced at a cut-over, and handles nothing any more")
+	w.logs.AwaitLine(t, "the projection was replaced at a cut-over, and no longer handles events")
 	require.NoError(t, r.stop())
 
 	old = start(t, w.orchestrator("set"), oldVersion(), recorder{name: "q"}) // an old deployment

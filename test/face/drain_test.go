@@ -46,7 +46,7 @@ func TestDrainOutlivesRestarts(t *testing.T) {
 		assert.Equal(t, worker.Name == "first", worker.Drained)
 		assert.Equal(t, worker.Drained, len(worker.Partitions) == 0)
 	}
-	w.logs.AwaitLine(t, "somebody has drained this worker")
+	w.logs.AwaitLine(t, "this worker was drained or undrained")
 	assert.Equal(t, "drained", w.value("SELECT cause FROM orchestrator_generations WHERE state = 'active'"))
 	assert.Contains(t, w.value("SELECT reason FROM orchestrator_generations WHERE state = 'active'"), "worker first")
 	w.appendInTurn(1, "ada", "grace", "alan", "kurt")

@@ -66,8 +66,8 @@ func TestHandlerThatFails(t *testing.T) {
 			w.await("handled true", "SELECT state, handled_at IS NOT NULL FROM orchestrator_dead_letters")
 			failures := fmt.Sprint(g.failures.Load())
 			assert.Equal(t, failures, w.value("SELECT attempts FROM orchestrator_dead_letters"))
-			w.logs.AwaitLine(t, "went through")
-			assert.Regexp(t, `went through.* attempts=`+failures+`\b`, w.logs.String(), "the log counts as the table does")
+			w.logs.AwaitLine(t, "had failed was handled")
+			assert.Regexp(t, `had failed was handled.* attempts=`+failures+`\b`, w.logs.String(), "the log counts as the table does")
 			if kind == "panic" {
 				assert.Equal(t, 1, strings.Count(w.logs.String(), " stack="), "its stack is logged once")
 			}

@@ -59,7 +59,7 @@ func TestRunWarnsOfCheckpointsThatWereNotImported(t *testing.T) {
 	w := newWorld(t)
 	w.append("ada", 3)
 	w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES ('p[0/2]', 3), ('p[1/2]', 2), ('q_p1', 1), ('other', 3), ('r', 0)")
-	const says = "a manual runner has checkpoints of a projection that this replica set does not have"
+	const says = "a manual runner has checkpoints of a projection that has none in this replica set"
 	first := start(t, w.orchestrator("set"), recorder{name: "p"}, recorder{name: "q"}, recorder{name: "r"})
 	w.awaitHandled("p", 3)
 	require.NoError(t, first.stop())

@@ -47,7 +47,7 @@ func TestWaitsForWhatIsOutOfScope(t *testing.T) {
 	tx := w.locked("orchestrator_waits")
 	require.NoError(t, web.WaitForAppend(w.patiently(), "locked", w.appends("ada", 1)))
 	require.NoError(t, tx.Rollback(t.Context()))
-	w.logs.AwaitLine(t, "whether somebody waits for a projection cannot be looked up (orchestrator_waits)")
+	w.logs.AwaitLine(t, "waits for a projection cannot be looked up (orchestrator_waits)")
 	require.NoError(t, r.stop())
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // wide is a bounded context that the server takes long to tell from another of the same length.
-var wide = strings.Repeat("x", 150_000)
+var wide = strings.Repeat("x", 600_000)
 
 // inWide is a recorder of the events in it.
 type inWide struct{ recorder }

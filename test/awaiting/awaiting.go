@@ -2,6 +2,9 @@
 package awaiting
 
 import (
+	"bytes"
+	"runtime/pprof"
+	"strings"
 	"testing"
 	"time"
 )
@@ -14,7 +17,7 @@ const interval = 5 * time.Millisecond
 func Until(t testing.TB, patience time.Duration, holds func() bool, describe func() string) {
 	t.Helper()
 	if !Poll(patience, holds) {
-		t.Fatalf("waited %s in vain: %s", patience, describe())
+		t.Fatalf("waited %s in vain: %s\n\n%s", patience, describe(), goroutines())
 	}
 }
 
@@ -42,7 +45,27 @@ func Value[T any](t testing.TB, patience time.Duration, from <-chan T, what stri
 	select {
 	case value = <-from:
 	case <-deadline.C:
-		t.Fatalf("waited %s in vain: %s", patience, what)
+		t.Fatalf("waited %s in vain: %s\n\n%s", patience, what, goroutines())
 	}
 	return value
+}
+
+const (
+	module      = "github.com/getpup/pupsourcing-orchestrator/"
+	mostOfStack = 64 << 10
+)
+
+// goroutines is where the library's and the tests' goroutines stand, those with one stack together. What stands still says so here and nowhere else.
+func goroutines() string {
+	var all bytes.Buffer
+	if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
+		return "the goroutines cannot be listed: " + err.Error()
+	}
+	var own strings.Builder
+	for stack := range strings.SplitSeq(all.String(), "\n\n") {
+		if strings.Contains(stack, module) && own.Len()+len(stack) < mostOfStack {
+			own.WriteString(stack + "\n\n")
+		}
+	}
+	return own.String()
 }

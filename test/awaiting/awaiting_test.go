@@ -1,6 +1,7 @@
 package awaiting_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,10 +27,13 @@ func TestPoll(t *testing.T) {
 type failing struct {
 	testing.TB
 	failed bool
+	says   string
 }
 
-func (f *failing) Helper()               {}
-func (f *failing) Fatalf(string, ...any) { f.failed = true }
+func (f *failing) Helper() {}
+func (f *failing) Fatalf(format string, args ...any) {
+	f.failed, f.says = true, fmt.Sprintf(format, args...)
+}
 
 func TestValue(t *testing.T) {
 	from := make(chan int, 1)
@@ -46,4 +50,6 @@ func TestUntil(t *testing.T) {
 	assert.False(t, f.failed)
 	awaiting.Until(f, 0, func() bool { return false }, func() string { return "nothing" })
 	assert.True(t, f.failed)
+	assert.Contains(t, f.says, "nothing")
+	assert.Contains(t, f.says, "awaiting_test.TestUntil", "where the goroutines stand")
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
@@ -61,7 +62,7 @@ type WriterStats struct {
 	RolledBack int64 // transactions, on purpose
 	Failed     int64 // transactions, with an error
 	Events     int64 // in committed transactions
-	// Err is the last error.
+	// Err is the last error, other than one that PgBouncer made by mistake.
 	Err error
 }
 
@@ -142,6 +143,8 @@ func (w *Writers) count(t transaction, err error) {
 	switch {
 	case errors.Is(err, errRolledBack):
 		w.stats.RolledBack++
+	case mistakenForCancel(err):
+		w.stats.Failed++
 	case err != nil:
 		w.stats.Failed++
 		w.stats.Err = fmt.Errorf("writing events: %w", err)
@@ -149,4 +152,11 @@ func (w *Writers) count(t transaction, err error) {
 		w.stats.Committed++
 		w.stats.Events += int64(t.events())
 	}
+}
+
+// mistakenForCancel says whether PgBouncer 1.18 ended the connection by mistake. Where a client that cancels goes away at the wrong moment,
+// PgBouncer gives its place to another and then ends that one (pgbouncer/pgbouncer#801).
+func mistakenForCancel(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && answer.Code == "08P01" && answer.Message == "successfully sent cancel request"
 }

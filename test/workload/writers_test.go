@@ -1,10 +1,12 @@
 package workload
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -78,4 +80,13 @@ func TestWritersSurviveErrors(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return w.Stats().Committed > 0 }, patience, 5*time.Millisecond)
 	w.Stop()
+}
+
+func TestAConnectionThatPgBouncerEndsByMistakeIsNoError(t *testing.T) {
+	w := &Writers{}
+	w.count(transaction{}, fmt.Errorf("appending: %w", &pgconn.PgError{Code: "08P01", Message: "successfully sent cancel request"}))
+	assert.EqualValues(t, 1, w.Stats().Failed)
+	require.NoError(t, w.Stats().Err)
+	w.count(transaction{}, &pgconn.PgError{Code: "08P01", Message: "no more connections allowed"})
+	require.Error(t, w.Stats().Err)
 }

@@ -153,7 +153,7 @@ var manualGuards = []guard{
 		Name:    "manual-regression-below-the-highest-row",
 		File:    "projection/processor.go",
 		Old:     `return highest(own), err`,
-		New:     `return slot.Lowest(piecesOf(own)), err`,
+		New:     `return slot.Lowest(manual.Slots(own)), err`,
 		Test:    "TestSequenceThatWentBackBelowTheHighestRow",
 		Promise: "not skipping events at positions that are given again",
 	},

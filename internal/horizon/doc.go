@@ -138,8 +138,12 @@
 //     the partition.
 //   - Partitions are attached empty.
 //
+// A transaction that makes a child of the events table may write to the child before others can see that it belongs to
+// the table. It has locked the parent with ShareUpdateExclusiveLock before, and it has a transaction ID, so it counts as
+// a holder too. So does, for a moment, an ANALYZE that stores what it found.
+//
 // An INSERT holds RowExclusiveLock even where its transaction holds a stronger lock on the table already, since
-// PostgreSQL keeps and shows each mode by itself; so this one mode is enough to look for. It is mostly taken by the fast
+// PostgreSQL keeps and shows each mode by itself; so this one mode is enough to look for in the tables that are seen. It is mostly taken by the fast
 // path, which pg_locks shows too. UPDATE and DELETE on the events table take it as well. They hold the horizon back
 // while they run, which is unnecessary but harmless.
 //

@@ -214,6 +214,72 @@ func TestProbePartitionedEvents(t *testing.T) {
 	})
 }
 
+// Nobody sees that a table is a child of the events table before the transaction that made it one commits.
+func TestAChildIsWrittenToByWhoMakesIt(t *testing.T) {
+	for how, test := range map[string]struct{ before, making string }{
+		"created with INHERITS": {making: `CREATE TABLE child () INHERITS (events)`},
+		"ALTER TABLE INHERIT":   {`CREATE TABLE child (LIKE events INCLUDING ALL)`, `ALTER TABLE child INHERIT events`},
+		"attached": {
+			`DROP TABLE events; CREATE TABLE events (global_position bigserial PRIMARY KEY, body text) PARTITION BY RANGE (global_position);
+			CREATE TABLE first PARTITION OF events FOR VALUES FROM (0) TO (2); CREATE TABLE third PARTITION OF events FOR VALUES FROM (3) TO (9);
+			CREATE TABLE child (LIKE events INCLUDING ALL)`,
+			`ALTER TABLE events ATTACH PARTITION child FOR VALUES FROM (2) TO (3)`,
+		},
+		"attached below": {
+			`DROP TABLE events; CREATE TABLE events (global_position bigserial PRIMARY KEY, body text) PARTITION BY RANGE (global_position);
+			CREATE TABLE below PARTITION OF events FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (global_position);
+			CREATE TABLE first PARTITION OF below FOR VALUES FROM (0) TO (2); CREATE TABLE third PARTITION OF below FOR VALUES FROM (3) TO (9);
+			CREATE TABLE child (LIKE events INCLUDING ALL)`,
+			`ALTER TABLE below ATTACH PARTITION child FOR VALUES FROM (2) TO (3)`,
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			pool := newEvents(t)
+			_, err := pool.Exec(t.Context(), test.before, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err)
+			p, _ := newProber(t, pool, 0)
+			insert(t, pool)
+			require.EqualValues(t, 1, probe(t, p).Position)
+			tx := begin(t, pool)
+			exec(t, tx, test.making)
+			exec(t, tx, `INSERT INTO child (global_position, body) VALUES (nextval(pg_get_serial_sequence('events', 'global_position')), 'x')`)
+			insert(t, pool)
+			for range 3 {
+				r := probe(t, p)
+				assert.EqualValues(t, 1, r.Position, "position 2 is in flight")
+				assert.Equal(t, 1, r.Holders)
+			}
+			require.NoError(t, tx.Commit(t.Context()))
+			assert.EqualValues(t, 3, probe(t, p).Position)
+		})
+	}
+}
+
+// A VACUUM, and whoever else locks the table without a transaction ID, has made no child.
+func TestALockWithoutATransactionIDHoldsNothingBack(t *testing.T) {
+	pool := newEvents(t)
+	p, _ := newProber(t, pool, 0)
+	probe(t, p)
+	dead := begin(t, pool)
+	insert(t, dead)
+	require.NoError(t, dead.Rollback(t.Context()))
+	tx := begin(t, pool)
+	exec(t, tx, `LOCK TABLE events IN SHARE UPDATE EXCLUSIVE MODE`)
+	insert(t, pool)
+	probe(t, p) // which glances
+	r := probe(t, p)
+	assert.Zero(t, r.Holders)
+	assert.EqualValues(t, 2, r.Position)
+	exec(t, tx, `SELECT pg_current_xact_id()`)
+	exec(t, tx, `SELECT nextval('events_global_position_seq')`)
+	insert(t, pool)
+	for range 3 {
+		r = probe(t, p)
+		assert.Equal(t, 1, r.Holders, "it may have made a child")
+		assert.EqualValues(t, 2, r.Position, "and have written to it")
+	}
+}
+
 func TestProbeWithSchemaAndOddNames(t *testing.T) {
 	pool := newEvents(t)
 	exec(t, pool, `CREATE SCHEMA "My ""Schema"`)

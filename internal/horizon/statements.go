@@ -100,20 +100,26 @@ FROM (SELECT pg_catalog.array_agg(e.global_position) AS positions, pg_catalog.ar
 CROSS JOIN `, slot, events.Sanitize(), glanceMost) + sqlStateTables
 }
 
-// withHolders is who holds the writers' lock on the events table ($1) or a
-// partition of it. pg_locks covers all databases, hence the restriction.
+// withHolders is who holds the writers' lock on the events table ($1) or a partition of it, and who may have made a child of one of them: nobody
+// else sees such a child before its transaction commits, so neither who writes to it. Making one locks the parent with ShareUpdateExclusiveLock
+// and gives the transaction an ID, which VACUUM and the long parts of CREATE INDEX CONCURRENTLY, with the same lock, do not have.
+// pg_locks covers all databases, hence the restriction.
 const withHolders = `
 WITH RECURSIVE target(oid) AS (
     SELECT pg_catalog.to_regclass($1)::pg_catalog.oid
     UNION ALL
     SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN target ON i.inhparent = target.oid
 ), holder AS (
-    SELECT DISTINCT l.virtualtransaction AS name, coalesce(l.pid, 0) AS pid
+    SELECT l.virtualtransaction AS name, coalesce(pg_catalog.min(l.pid), 0) AS pid
     FROM pg_catalog.pg_locks l
-    WHERE l.locktype = 'relation' AND l.mode = 'RowExclusiveLock' AND l.granted
-      AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-      AND l.relation IN (SELECT oid FROM target)
-      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+    WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+      AND (l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock'
+        OR l.locktype = 'relation' AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock')
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+          AND l.relation IN (SELECT oid FROM target))
+    GROUP BY 1
+    HAVING pg_catalog.bool_or(l.mode = 'RowExclusiveLock')
+      OR pg_catalog.bool_or(l.mode = 'ShareUpdateExclusiveLock') AND pg_catalog.bool_or(l.mode = 'ExclusiveLock')
 )`
 
 // sqlHolders reads the holders and the state.

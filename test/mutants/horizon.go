@@ -114,13 +114,24 @@ var horizonGuards = []guard{
 	},
 	{
 		Name: "own-session", File: "internal/horizon/statements.go",
-		Old: "\n      AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()", New: "",
+		Old: " AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()", New: "",
 		Test: "TestProbeDoesNotCountItsOwnSession", Promise: "the prober is not held back by itself",
 	},
 	{
 		Name: "partitions-are-looked-at", File: "internal/horizon/statements.go",
 		Old: "JOIN target ON i.inhparent = target.oid", New: "JOIN target ON i.inhparent = target.oid AND i.inhparent = 0",
 		Test: "TestProbePartitionedEvents", Promise: "writers that insert into a partition are seen",
+	},
+	{
+		Name: "who-makes-a-child-may-write-to-it", File: "internal/horizon/statements.go",
+		Old: "l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock')", New: "l.mode IN ('RowExclusiveLock')",
+		Test: "TestAChildIsWrittenToByWhoMakesIt", Promise: "writers to a partition that nobody else sees yet are seen",
+	},
+	{
+		Name: "who-makes-a-child-has-an-id", File: "internal/horizon/statements.go",
+		Old:  "pg_catalog.bool_or(l.mode = 'ShareUpdateExclusiveLock') AND pg_catalog.bool_or(l.mode = 'ExclusiveLock')",
+		New:  "pg_catalog.bool_or(l.mode = 'ShareUpdateExclusiveLock')",
+		Test: "TestALockWithoutATransactionIDHoldsNothingBack", Promise: "VACUUM and the build of an index do not hold the horizon back",
 	},
 	{
 		Name: "sequence-under-its-lock", File: "internal/horizon/statements.go",

@@ -33,6 +33,7 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 			Replaces:      d.replaces,
 			Partitions:    o.config.partitions,
 			HasSession:    !o.config.pollOnly,
+			StaleTimeout:  o.config.staleWorkerTimeout,
 			Hostname:      hostname,
 			ProcessID:     os.Getpid(),
 			Version:       pgcoord.LibraryVersion(),

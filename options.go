@@ -74,8 +74,8 @@ func WithHeartbeatInterval(d time.Duration) Option {
 
 // WithStaleWorkerTimeout sets the heartbeat age at which a worker is declared dead. Defaults to 30s. If a host freezes
 // or vanishes, its partitions stand still for at most about this long. A killed process does not wait for it, since the
-// others notice at once. It must be at least three times the heartbeat interval, and the same for all workers of a
-// replica set.
+// others notice at once. It must be at least three times the heartbeat interval. Give all workers of a replica set the
+// same. Where they differ, as during a deployment, the longer of a worker's own and the leader's applies to the worker.
 func WithStaleWorkerTimeout(d time.Duration) Option {
 	return func(c *config) { c.staleWorkerTimeout = d }
 }

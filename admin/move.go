@@ -10,10 +10,11 @@ import (
 
 // Move gives a projection, with its checkpoints and letters, to another replica set of the same tables.
 
-// sqlStillRun is the workers of other replica sets than $2 that run a projection. A worker that has sent no heartbeat for a minute does not count: it has crashed.
+// sqlStillRun is the workers of other replica sets than $2 that run a projection. A worker without a heartbeat for a minute, or for its
+// stale worker timeout if that is longer, does not count: it has crashed.
 const sqlStillRun = `
 SELECT w.name || ' of ' || w.replica_set FROM {{schema}}orchestrator_workers AS w JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
-WHERE $1 = ANY (w.projections) AND w.replica_set <> $2 AND w.state NOT IN ('stopped', 'dead') AND h.last_heartbeat > now() - interval '1 minute'
+WHERE $1 = ANY (w.projections) AND w.replica_set <> $2 AND w.state NOT IN ('stopped', 'dead') AND h.last_heartbeat > now() - greatest(interval '1 minute', w.stale_timeout)
 ORDER BY 1`
 
 // sqlOtherEvents is the events tables of a replica set's checkpoints, if they are not the projection's.

@@ -24,7 +24,7 @@ const viewColumns = `
        CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at) * 1000 ELSE 0 END,
        CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat) * 1000 ELSE 'infinity' END,
        coalesce(extract(epoch FROM h.last_heartbeat)::text, ''),
-       w.session_key IS NOT NULL, coalesce(w.drained, false),` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
+       coalesce(extract(epoch FROM w.stale_timeout) * 1000, 0), w.session_key IS NOT NULL, coalesce(w.drained, false),` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
        (SELECT count(*) FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state = 'dead'),
        CASE WHEN w.worker_id = $2 THEN (
            SELECT coalesce(jsonb_object_agg(projection, jsonb_build_object('positions', positions, 'revisions', revisions)), '{}')::text
@@ -175,6 +175,7 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 		clock                  float64
 		age, activeFor         float64
 		stateAge, heartbeatAge float64
+		staleTimeout           float64
 		id                     *uuid.UUID
 		name                   *string
 		state, generationState *string
@@ -190,7 +191,7 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &v.LeaderMayWrite, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
 		&g.Number, &generationState, &g.Cause, &reason, &members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.Heartbeat, &w.HasSession, &w.WithoutPartitions, &w.Drained, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.Heartbeat, &staleTimeout, &w.HasSession, &w.WithoutPartitions, &w.Drained, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)
 	if err != nil {
 		return err
 	}
@@ -212,6 +213,7 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 	}
 	w.ID, w.Name, w.State, w.Generation, w.Partitions = *id, *name, replicaset.WorkerState(*state), *generation, *partitions
 	w.StateAge, w.HeartbeatAge = milliseconds(stateAge), milliseconds(heartbeatAge)
+	w.StaleTimeout = milliseconds(staleTimeout)
 	v.Workers = append(v.Workers, w)
 	return nil
 }

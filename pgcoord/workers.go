@@ -25,6 +25,7 @@ type Membership struct {
 	Replaces      map[string]string // what a projection is to replace, by its name
 	Partitions    int               // how many partitions of each projection it takes
 	HasSession    bool              // false in poll-only mode
+	StaleTimeout  time.Duration     // how old its heartbeat may be; 0 if that is left to others
 	Hostname      string
 	ProcessID     int
 	Version       string
@@ -82,8 +83,8 @@ ORDER BY projection LIMIT {{one of all rows}}`
 const sqlJoin = `
 WITH worker AS (
     INSERT INTO {{schema}}orchestrator_workers (worker_id, replica_set, name, state, projections, unpartitioned,
-        partitions, session_key, hostname, process_id, library_version, resettable, replaces, partition_keys)
-    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, $11, $12::text::jsonb, coalesce((
+        partitions, session_key, hostname, process_id, library_version, resettable, replaces, stale_timeout, partition_keys)
+    VALUES ($1, $2, $3, 'pending', $4, $5, $6, $7, $8, $9, $10, $11, $12::text::jsonb, nullif($13::float8, 0) * interval '1 ms', coalesce((
         SELECT before.partition_keys FROM {{schema}}orchestrator_workers AS before
         WHERE before.replica_set = $2 AND before.name = $3
         ORDER BY before.started_at DESC LIMIT 1), '{}'))
@@ -117,7 +118,7 @@ func (s *Store) Enter(ctx context.Context, db DB, m Membership) error {
 		replaces = []byte("{}")
 	}
 	_, err = db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, m.Name, m.Projections, nonNil(m.Unpartitioned),
-		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, nonNil(m.Resettable), string(replaces))
+		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, nonNil(m.Resettable), string(replaces), float64(m.StaleTimeout)/float64(time.Millisecond))
 	if err != nil {
 		return fmt.Errorf("joining replica set %q as worker %s: %w", s.replicaSet, m.ID, err)
 	}

@@ -56,7 +56,7 @@ func TestJoinEntersWhatTheWorkerSays(t *testing.T) {
 	t.Parallel()
 	s, pool := newStore(t)
 	m := membership("a", "b")
-	m.Unpartitioned, m.Partitions, m.HasSession = []string{"b"}, 3, false
+	m.Unpartitioned, m.Partitions, m.HasSession, m.StaleTimeout = []string{"b"}, 3, false, 90*time.Second
 	require.NoError(t, s.Join(t.Context(), pool, m))
 	assert.Equal(t, []string{"main", "a worker", "host", "test"}, value[[]string](t, pool,
 		`SELECT ARRAY[replica_set, name, hostname, library_version] FROM orchestrator_workers WHERE process_id = 7`))
@@ -70,7 +70,7 @@ func TestJoinEntersWhatTheWorkerSays(t *testing.T) {
 	w.HeartbeatAge, w.StateAge, w.Heartbeat = 0, 0, ""
 	assert.Equal(t, replicaset.Worker{
 		ID: m.ID, Name: "a worker", State: replicaset.Pending, Projections: []string{"a", "b"}, Unpartitioned: []string{"b"}, Partitions: 3,
-		Abandoned: []string{}, LeftOut: []string{},
+		StaleTimeout: 90 * time.Second, Abandoned: []string{}, LeftOut: []string{},
 	}, w)
 	require.Error(t, s.Join(t.Context(), pool, m), "an id is used once")
 }

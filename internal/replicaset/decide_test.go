@@ -290,6 +290,16 @@ func TestLeaderLeavesWellAlone(t *testing.T) {
 			of(runs(1)), sight(active(1, bob), Worker{ID: ann, State: Pending, HeartbeatAge: time.Hour}, as(bob, Running, 1)),
 			[]Action{DeclareDead{Losses: []Loss{{Worker: ann, Detail: "its last heartbeat is older than 30s"}}}},
 		},
+		"a worker with another stale timeout is late": {
+			of(runs(1)), sight(active(1, ann, bob), Worker{ID: ann, State: Running, Generation: 1, HeartbeatAge: time.Minute, StaleTimeout: 2 * time.Minute}, as(bob, Running, 1)), nil,
+		},
+		"a stranger with a longer stale timeout is dead": {
+			of(runs(1)), sight(active(1, bob), Worker{ID: ann, State: Pending, HeartbeatAge: time.Hour, StaleTimeout: 2 * time.Minute}, as(bob, Running, 1)),
+			[]Action{DeclareDead{Losses: []Loss{{Worker: ann, Detail: "its last heartbeat is older than 2m0s"}}}},
+		},
+		"a shorter stale timeout of a worker counts for nothing": {
+			of(runs(1)), sight(active(1, ann, bob), Worker{ID: ann, State: Running, Generation: 1, HeartbeatAge: 20 * time.Second, StaleTimeout: time.Second}, as(bob, Running, 1)), nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, actions := decideAs(t, test.state, leading(test.view))

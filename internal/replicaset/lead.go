@@ -81,10 +81,17 @@ func leastLive(s State, v View) uuid.UUID {
 	return uuid.Nil
 }
 
+// staleAfter is the age at which a worker's heartbeat is stale: by one's own settings or by the worker's, whichever is longer. They differ while a
+// deployment changes them, and a worker that beats seldom must not count as dead by the settings of one that beats often.
+func staleAfter(s State, w Worker) time.Duration { return max(s.Timing.Stale, w.StaleTimeout) }
+
+// stale says whether a worker's heartbeat proves it dead, or frozen.
+func stale(s State, w Worker) bool { return w.HeartbeatAge >= staleAfter(s, w) }
+
 // live says whether the worker's heartbeat is fresh and it is not on its way
 // out, where it does nothing for others.
 func live(s State, w Worker) bool {
-	return w.Present() && w.State != Stopping && w.HeartbeatAge < s.Timing.Stale
+	return w.Present() && w.State != Stopping && !stale(s, w)
 }
 
 // endFrozenLeader ends the session of a leader whose heartbeat is stale though
@@ -98,7 +105,7 @@ func endFrozenLeader(s State, v View) []Action {
 		if w.SessionPID == s.Refused && v.At-s.RefusedAt < s.Timing.Stale {
 			continue
 		}
-		if w.HeartbeatAge >= s.Timing.Stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
+		if stale(s, w) && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {
 			return []Action{EndLeader{PID: w.SessionPID, Worker: w.ID}, LookAgain{}}
 		}
 	}
@@ -144,8 +151,8 @@ func findDeadWorkers(s State, v View) []Loss {
 		case w.ID == s.Self || !w.Present():
 		case missing && v.At-since >= absenceInterval:
 			lost = append(lost, Loss{Worker: w.ID, SessionGone: true, Detail: "its coordination session has ended"})
-		case w.HeartbeatAge >= s.Timing.Stale && settled(s, v):
-			lost = append(lost, Loss{Worker: w.ID, Heartbeat: w.Heartbeat, Detail: fmt.Sprintf("its last heartbeat is older than %s", s.Timing.Stale)})
+		case stale(s, w) && settled(s, v):
+			lost = append(lost, Loss{Worker: w.ID, Heartbeat: w.Heartbeat, Detail: fmt.Sprintf("its last heartbeat is older than %s", staleAfter(s, w))})
 		}
 	}
 	return lost

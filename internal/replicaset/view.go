@@ -65,6 +65,8 @@ type Worker struct {
 	// no heartbeat, or an infinite one. Heartbeat is the time of the last heartbeat, as the row has it.
 	HeartbeatAge time.Duration
 	Heartbeat    string
+	// StaleTimeout is how old its heartbeat may be by its own settings; 0 if they are not known.
+	StaleTimeout time.Duration
 	// HasSession says whether the worker announced a session lock at all, and
 	// SessionPID which backend holds it now; 0 if none does.
 	HasSession bool

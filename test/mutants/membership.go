@@ -30,7 +30,7 @@ var membershipGuards = []guard{
 	},
 	{
 		Name: "frozen-leader-only", File: "internal/replicaset/lead.go",
-		Old: "if w.HeartbeatAge >= s.Timing.Stale && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {", New: "if w.SessionPID != 0 && w.SessionPID == v.LeaderPID {",
+		Old: "if stale(s, w) && w.SessionPID != 0 && w.SessionPID == v.LeaderPID {", New: "if w.SessionPID != 0 && w.SessionPID == v.LeaderPID {",
 		Test: "TestFrozenLeadersSessionIsEndedByTheLeastLive", Promise: "only a leader whose heartbeat is stale loses its session",
 	},
 	{
@@ -149,5 +149,20 @@ var membershipGuards = []guard{
 		Name: "late-ready-is-notified", File: "pgcoord/workers.go",
 		Old: "if changed == 1 && awaited && state == replicaset.Ready {", New: "if changed == 1 && awaited && state == replicaset.Dead {",
 		Test: "TestGenerationsAreNotified", Promise: "the leader hears of who is ready late at once",
+	},
+	{
+		Name: "each-worker-has-its-own-time", File: "internal/replicaset/lead.go",
+		Old: "return max(s.Timing.Stale, w.StaleTimeout)", New: "return s.Timing.Stale",
+		Test: "TestLeaderLeavesWellAlone", Promise: "a worker that beats seldom is not declared dead by the settings of another",
+	},
+	{
+		Name: "stale-timeouts-are-stored", File: "configure.go",
+		Old: "			StaleTimeout:  o.config.staleWorkerTimeout,\n", New: "",
+		Test: "TestWorkersWithDifferentTimeoutsShareAReplicaSet", Package: "test/face", Promise: "a worker that beats seldom is not declared dead by the settings of another",
+	},
+	{
+		Name: "moves-wait-for-seldom-beats", File: "admin/move.go",
+		Old: "greatest(interval '1 minute', w.stale_timeout)", New: "interval '1 minute'",
+		Test: "TestAMoveDoesNotTakeAProjectionFromAWorkerThatBeatsSeldom", Package: "test/face", Promise: "a projection is not moved away from a worker that runs it",
 	},
 }

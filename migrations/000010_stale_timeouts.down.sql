@@ -1,0 +1,2 @@
+ALTER TABLE {{schema}}orchestrator_workers
+    DROP COLUMN stale_timeout;

@@ -1,0 +1,45 @@
+package face
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+)
+
+// A deployment that shortens the timeouts runs workers of both kinds for a while. One that beats seldom must not count as dead by the settings of one that
+// beats often.
+func TestWorkersWithDifferentTimeoutsShareAReplicaSet(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 1)
+	often := start(t, w.orchestrator("set", orchestrator.WithHeartbeatInterval(300*time.Millisecond), orchestrator.WithStaleWorkerTimeout(time.Second)), recorder{name: "p"})
+	w.awaitRunning("set", 1)
+	seldom := start(t, w.orchestrator("set", orchestrator.WithWorkerName("seldom"), orchestrator.WithHeartbeatInterval(3*time.Second),
+		orchestrator.WithStaleWorkerTimeout(time.Minute)), recorder{name: "p"})
+	w.awaitRunning("set", 2)
+	const generation = "SELECT max(number) FROM orchestrator_generations"
+	before := w.value(generation)
+	const beat = "SELECT extract(epoch FROM last_heartbeat) FROM orchestrator_heartbeats JOIN orchestrator_workers USING (worker_id) WHERE name = 'seldom'"
+	for range 2 { // 3 s each, which is three times the shorter timeout
+		last := w.value(beat)
+		eventually(t, func() bool { return w.value(beat) != last }, func() string { return "a heartbeat after " + last })
+	}
+	assert.Equal(t, before, w.value(generation), "nobody came or went")
+	assert.Equal(t, "00:01:00", w.value("SELECT stale_timeout::text FROM orchestrator_workers WHERE name = 'seldom'"))
+	require.NoError(t, seldom.stop())
+	require.NoError(t, often.stop())
+}
+
+func TestAMoveDoesNotTakeAProjectionFromAWorkerThatBeatsSeldom(t *testing.T) {
+	w := newWorld(t)
+	r := start(t, w.orchestrator("set", orchestrator.WithHeartbeatInterval(2*time.Minute), orchestrator.WithStaleWorkerTimeout(10*time.Minute)), recorder{name: "p"})
+	w.awaitRunning("set", 1)
+	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '90 s'") // as it is for a quarter of the time
+	require.ErrorContains(t, w.admin("set").Move(w.patiently(), "p", "other", ""), "still run it")
+	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '11 minutes'")
+	require.NoError(t, w.admin("set").Move(w.patiently(), "p", "other", ""))
+	require.NoError(t, r.stop())
+}

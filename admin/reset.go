@@ -35,7 +35,8 @@ func (a *Admin) Reset(ctx context.Context, projection string, to Point, reason s
 // ResetWith is [Admin.Reset] with a function that empties the read model instead of a worker. No worker needs to run the
 // projection. ResetWith calls empty in the transaction that moves the checkpoints back, while no batch of the projection
 // runs. After a conflict with another transaction it may call empty again. empty must not end the transaction. An error
-// from it undoes everything.
+// from it undoes everything. If a worker joins or leaves meanwhile, the replica set waits until empty has returned and the
+// transaction has ended, so empty should be quick, and ctx should have a deadline.
 func (a *Admin) ResetWith(ctx context.Context, projection string, to Point, reason string, empty func(ctx context.Context, tx pgx.Tx) error) error {
 	err := errors.New("the function must not be nil: ResetCheckpoints leaves the read model as it is")
 	if empty != nil {

@@ -34,9 +34,11 @@ type collector struct {
 	horizon, allocated, heldBack, horizonAge                            *prometheus.Desc
 	regressions, operations                                             *prometheus.Desc
 
-	mu   sync.Mutex
-	last admin.Snapshot
-	at   time.Time // when last was read; the process's clock
+	mu    sync.Mutex
+	last  admin.Snapshot
+	at    time.Time // when last was read; the process's clock
+	ended time.Time // when the last look ended
+	err   error     // of the last look
 }
 
 // NewCollector returns a collector that reads the state of a replica set from the tables. Register it with your own
@@ -112,7 +114,7 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 
 // Collect reads the tables.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
-	s, err := c.latest()
+	s, err := c.latest(time.Now())
 	if err != nil {
 		to <- prometheus.NewInvalidMetric(c.workers, fmt.Errorf("collecting the metrics of a replica set: %w", err))
 		return
@@ -125,12 +127,16 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	c.tellStream(s, tell)
 }
 
-// latest is a snapshot that is at most a second old.
-func (c *collector) latest() (admin.Snapshot, error) {
+// latest is a snapshot that is at most a second old, for a scrape that came at a time. Scrapes that came while another one looked share what it saw, and
+// its error: otherwise each would wait for all before it while the database does not answer, and they would pile up.
+func (c *collector) latest(came time.Time) (admin.Snapshot, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.at) < scrapeLasts {
+	switch {
+	case time.Since(c.at) < scrapeLasts:
 		return c.last, nil
+	case c.ended.After(came):
+		return c.last, c.err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), readPatience)
 	defer cancel()
@@ -139,6 +145,7 @@ func (c *collector) latest() (admin.Snapshot, error) {
 	if err == nil {
 		c.last, c.at = s, began
 	}
+	c.err, c.ended = err, time.Now()
 	return s, err
 }
 

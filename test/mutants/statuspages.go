@@ -74,7 +74,7 @@ var statusPageGuards = []guard{
 	},
 	{
 		Name: "scrapes-share-a-snapshot", File: "statuspage/collector.go",
-		Old: "	if time.Since(c.at) < scrapeLasts {", New: "	if time.Since(c.at) < 0 {",
+		Old: "	case time.Since(c.at) < scrapeLasts:", New: "	case time.Since(c.at) < 0:",
 		Test: "TestAScrapeCostsASnapshot", Package: "test/face", Promise: "who scrapes often does not burden the database",
 	},
 	{
@@ -106,5 +106,10 @@ var statusPageGuards = []guard{
 		Name: "page-looks-for-all", File: "statuspage/watch.go",
 		Old: "context.WithoutCancel(ctx), w.since()", New: "ctx, w.since()",
 		Test: "TestALookOutlivesWhoAskedFirst", Promise: "who goes away does not end the look of others",
+	},
+	{
+		Name: "scrapes-share-a-failure", File: "statuspage/collector.go",
+		Old: "case c.ended.After(came):", New: "case false:",
+		Test: "TestScrapesShareAFailure", Promise: "scrapes of a database that does not answer do not pile up",
 	},
 }

@@ -235,7 +235,9 @@ func (s *Store) violation(ctx context.Context, tx pgx.Tx, keys *uniqueKeys, give
 	meaning, unknown := keys.meaningIn(ctx, tx.Conn(), name)
 	switch {
 	case meaning == keyOfVersion && !keys.hides:
-		return fmt.Errorf("%w: %w", ErrOptimisticConcurrency, err)
+		return fmt.Errorf("%w: its version in %s is behind its events, because other code wrote them, or because a restore left the table behind: "+
+			"then set it to the highest version of the events, since a retry cannot succeed before: %w",
+			ErrOptimisticConcurrency, s.AggregateHeadsTable().Sanitize(), err)
 	case meaning == keyOfVersion:
 		return fmt.Errorf("row-level security on %s may hide the event that has the version: append with a role that sees all events: %w",
 			keys.table.Sanitize(), err)

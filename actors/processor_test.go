@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
 )
 
 func TestEveryEventIsHandledOnceAndInOrder(t *testing.T) {
@@ -293,9 +295,11 @@ func TestHangingHandlerIsNamed(t *testing.T) {
 	g := newGate(want[1])
 	r := f.start(func(c *Config) { c.Batch.HangAfter = 20 * time.Millisecond }, &recorder{name: "p", before: g.before})
 	receive(t, g.reached, "the event is never handled")
-	eventually(t, func() bool { return len(r.log.Find("a handler does not return")) >= 2 }, "it is not logged again and again")
-	record := r.log.Find("a handler does not return")[1]
-	assert.Equal(t, fmt.Sprint(want[1]), record.Attrs["position"])
+	ofIt := func() []logbook.Record { // a busy machine takes long for the event before, too
+		return slices.DeleteFunc(r.log.Find("a handler does not return"), func(l logbook.Record) bool { return l.Attrs["position"] != fmt.Sprint(want[1]) })
+	}
+	eventually(t, func() bool { return len(ofIt()) >= 2 }, "it is not logged again and again")
+	record := ofIt()[1]
 	assert.Equal(t, "p", record.Attrs["projection"])
 	assert.NotEmpty(t, record.Attrs["event_id"])
 	require.Len(t, r.Busy(), 1)

@@ -65,7 +65,10 @@ func (t *troublemakers) prepare(ctx context.Context, rng *rand.Rand) error {
 	if rng.IntN(2) == 0 {
 		ending = "ROLLBACK"
 	}
-	err := t.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return t.prepareOn(ctx, conn) })
+	// The end of the run does not interrupt it: a pooler may pass on what was sent before, after finish has looked for it.
+	preparing, done := context.WithTimeout(context.WithoutCancel(ctx), preparePatience)
+	err := t.pool.AcquireFunc(preparing, func(conn *pgxpool.Conn) error { return t.prepareOn(preparing, conn) })
+	done()
 	rest(ctx, left) // also after an error: the transaction may be there, and the answer lost
 	// The server may be away. Left for much longer, the transaction would hold up everything and hide what else happens.
 	for endErr := t.end(ctx, ending); endErr != nil && rest(ctx, 50*time.Millisecond); {
@@ -73,6 +76,9 @@ func (t *troublemakers) prepare(ctx context.Context, rng *rand.Rand) error {
 	}
 	return err
 }
+
+// preparePatience bounds how long a transaction is being prepared.
+const preparePatience = 15 * time.Second
 
 // prepareOn prepares a transaction with an event.
 func (t *troublemakers) prepareOn(ctx context.Context, conn *pgxpool.Conn) error {

@@ -74,7 +74,7 @@ FROM chaos_calls WHERE outcome = 'overlap'`},
 	{"repeated-outside", "an event handled again although nothing had happened to the call before", `
 WITH attempts AS (
     SELECT *, lead(began) OVER again AS next_began, lead(worker) OVER again AS next_worker,
-           lead(backend) OVER again AS next_backend
+           lead(backend) OVER again AS next_backend, lead(outcome) OVER again AS next_outcome
     FROM chaos_calls WINDOW again AS (PARTITION BY projection, position ORDER BY began)
 )
 SELECT projection, position, worker, backend, began, ended, outcome, next_worker, next_began
@@ -89,6 +89,9 @@ WHERE next_began IS NOT NULL
     SELECT FROM chaos_ends AS x WHERE x.backend = a.backend AND x.abnormal AND x.at BETWEEN a.began - 2000000 AND a.next_began + 1000000000)
   AND NOT EXISTS ( -- the later call's session had been ended before, while its worker was frozen: it could write nothing
     SELECT FROM chaos_ends AS x WHERE x.backend = a.next_backend AND x.abnormal AND x.at BETWEEN a.next_began - 60000000000 AND a.next_began)
+  AND NOT EXISTS ( -- the later call's worker went on with an old batch after it had been frozen, and could not commit it: behind a pooler its session lives
+    SELECT FROM chaos_deeds AS d WHERE d.fault = 'freeze' AND d.worker = a.next_worker AND a.next_outcome <> 'ok'
+    AND a.next_began BETWEEN d.began AND d.ended + 1000000000)
   AND NOT EXISTS ( -- its worker was killed, or the server restarted
     SELECT FROM chaos_lives AS l WHERE l.worker = a.worker AND l.killed AND l.ended BETWEEN a.began AND a.next_began + 1000000000)
   AND NOT EXISTS (

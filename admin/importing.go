@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -40,7 +41,8 @@ type ImportedRow struct {
 // in the event store's checkpoints table, become the checkpoints of the replica set.
 //
 // Rows of this library's processors, "name" and "name[k/N]", are taken over exactly, and deleted. A processor that still
-// runs ends with projection.ErrCheckpointGone.
+// runs ends with projection.ErrCheckpointGone. One that starts meanwhile ends with it, or with
+// projection.ErrProjectionImported.
 //
 // pupsourcing's rows of partitions, "name_pK", divide the aggregates in another way. All slots therefore begin at the
 // lowest of these rows, and a missing row counts as position 0. No event is left out, but some may be handled again;
@@ -139,13 +141,9 @@ func (c change) noRow(ctx context.Context, table string) error {
 // importCheckpoints finds out where the projection is to go on, and, if it is no preview, does it.
 func (c change) importCheckpoints(ctx context.Context, projection, reason string) (Import, error) {
 	table := c.admin.eventStore.CheckpointsTable().Sanitize()
-	rows, err := c.tx.Query(ctx, fmt.Sprintf(c.locking(sqlManualRows, sqlToDelete), table), projection)
+	found, err := c.manualRows(ctx, table, projection)
 	if err != nil {
-		return Import{}, fmt.Errorf("reading %s: %w", table, err)
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[manual.Row])
-	if err != nil {
-		return Import{}, fmt.Errorf("reading %s: %w", table, err)
+		return Import{}, err
 	}
 	var of string
 	switch err := c.tx.QueryRow(ctx, c.store.SQL(sqlHasCheckpoints), projection).Scan(&of); {
@@ -180,6 +178,41 @@ func (c change) importCheckpoints(ctx context.Context, projection, reason string
 		return done, nil
 	}
 	return done, c.takeOver(ctx, projection, reason, table, pieces, &done)
+}
+
+// manualRows reads the projection's rows in the table of a manual runner. An import also locks them, and keeps this
+// library's processors from creating others. It waits for batches.
+func (c change) manualRows(ctx context.Context, table, projection string) ([]manual.Row, error) {
+	if c.preview {
+		return c.readManual(ctx, table, sqlManualRows, projection)
+	}
+	if _, err := c.tx.Exec(ctx, manual.SerializeSQL(dbguard.Literal(table)), projection); err != nil {
+		return nil, fmt.Errorf("waiting until no processor creates or deletes rows in %s: %w", table, err)
+	}
+	for {
+		locked, err := c.readManual(ctx, table, sqlManualRows+sqlToDelete, projection)
+		if err != nil {
+			return nil, err
+		}
+		// A statement that waits for a row does not see rows that were inserted meanwhile, such as by pupsourcing.
+		there, err := c.readManual(ctx, table, sqlManualRows, projection)
+		if err != nil || slices.Equal(locked, there) {
+			return locked, err
+		}
+	}
+}
+
+// readManual runs a statement that reads rows of a manual runner.
+func (c change) readManual(ctx context.Context, table, sql, projection string) ([]manual.Row, error) {
+	rows, err := c.tx.Query(ctx, fmt.Sprintf(sql, table), projection)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", table, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[manual.Row])
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", table, err)
+	}
+	return found, nil
 }
 
 // notAhead makes sure that a row is not above the events: workers would stop for it, of all projections of the events table.

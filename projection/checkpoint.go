@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,6 +20,7 @@ type checkpoints struct {
 	projection string
 	partition  slot.Partition
 	table      string // quoted
+	events     string // the events table, as the coordination tables name it
 
 	selectSQL, lockSQL, serializeSQL, deleteSQL, insertSQL, lockAtSQL, advanceSQL string
 }
@@ -34,10 +37,6 @@ WHERE (projection_name = $1 OR pg_catalog.starts_with(projection_name, $1 || '['
 	sqlNoTimeouts = `
 SELECT pg_catalog.set_config('lock_timeout', '0', true), pg_catalog.set_config('statement_timeout', '0', true),
     CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL THEN pg_catalog.set_config('transaction_timeout', '0', true) END`
-
-	// The processors of a projection change which rows there are one after the other.
-	sqlSerializeCheckpoints = `
-SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended($1, %s::pg_catalog.regclass::pg_catalog.oid::pg_catalog.int8))`
 
 	sqlDeleteCheckpoints = `DELETE FROM %s WHERE projection_name = ANY($1::pg_catalog.text[])`
 
@@ -57,13 +56,13 @@ UPDATE %s SET last_global_position = $3, updated_at = pg_catalog.now()
 WHERE projection_name = $1 AND last_global_position = $2`
 )
 
-func newCheckpoints(table pgx.Identifier, projection string, partition slot.Partition) checkpoints {
+func newCheckpoints(table, events pgx.Identifier, projection string, partition slot.Partition) checkpoints {
 	quoted := table.Sanitize()
 	return checkpoints{
-		projection: projection, partition: partition, table: quoted,
+		projection: projection, partition: partition, table: quoted, events: strings.Join(events, "."),
 		selectSQL:    fmt.Sprintf(sqlSelectCheckpoints, quoted, dbguard.LimitAllRows(table, "NULL::pg_catalog.int8")),
 		lockSQL:      fmt.Sprintf(sqlLockCheckpoints, quoted),
-		serializeSQL: fmt.Sprintf(sqlSerializeCheckpoints, dbguard.Literal(quoted)),
+		serializeSQL: manual.SerializeSQL(dbguard.Literal(quoted)),
 		deleteSQL:    fmt.Sprintf(sqlDeleteCheckpoints, quoted),
 		insertSQL:    fmt.Sprintf(sqlInsertCheckpoints, quoted),
 		lockAtSQL:    fmt.Sprintf(sqlLockAt, quoted),
@@ -113,7 +112,8 @@ func (c checkpoints) read(ctx context.Context, db querier) ([]manual.Piece, erro
 
 // arrange creates the rows that the partition needs, see plan. A processor of another number of partitions finishes its
 // batch and then finds its rows gone. mayChange says whether arrange may create missing rows and replace those of
-// another number. It returns the names of the rows that it replaced.
+// another number. It returns the names of the rows that it replaced. It is ErrProjectionImported if it would create rows
+// of a projection that has none, after an import.
 func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange bool) (own []manual.Piece, replaced []string, err error) {
 	if !mayChange {
 		if _, err := c.read(ctx, db); err != nil {
@@ -138,7 +138,7 @@ func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange boo
 	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite})
 	if err == nil {
 		defer rollbackQuietly(ctx, tx)
-		l, err = c.rearrange(ctx, tx, rows, l.Change)
+		l, err = c.rearrange(ctx, tx, rows, l.Change, mayChange)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("arranging the checkpoints of %q in %s for partition %v: %w", c.projection, c.table, c.partition, err)
@@ -152,8 +152,9 @@ func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange boo
 // errRowsChanged means that rows were created or deleted since they were read.
 var errRowsChanged = errors.New("somebody has made or deleted checkpoints of the projection meanwhile")
 
-// rearrange locks the rows that must change, reads them again, and changes them.
-func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row, change bool) (manual.Layout, error) {
+// rearrange locks the rows that must change, reads them again, and changes them. change says whether the number of
+// partitions changes, and starts whether the processor has not had its rows before.
+func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row, change, starts bool) (manual.Layout, error) {
 	locked := map[string]bool{}
 	var names []string
 	for _, row := range seen {
@@ -172,6 +173,9 @@ func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row
 		return manual.Layout{}, err
 	}
 	rows, err := c.rows(ctx, tx)
+	if err == nil && !c.among(rows) {
+		err = c.mayBegin(ctx, tx, c.among(seen), starts)
+	}
 	if err != nil {
 		return manual.Layout{}, err
 	}
@@ -189,6 +193,28 @@ func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row
 		return manual.Layout{}, err
 	}
 	return l, tx.Commit(ctx)
+}
+
+// among says whether a row is the projection's. So is one that has something wrong: Plan says what.
+func (c checkpoints) among(rows []manual.Row) bool {
+	return slices.ContainsFunc(rows, func(row manual.Row) bool {
+		_, own, err := manual.Parse(c.projection, row)
+		return own || err != nil
+	})
+}
+
+// mayBegin returns an error unless the projection, which has no row, may begin at the first event. had says whether it
+// had rows when they were read before the locks: an import, or somebody else, has deleted them since.
+func (c checkpoints) mayBegin(ctx context.Context, tx querier, had, starts bool) error {
+	if starts {
+		if err := c.refuseImported(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if had {
+		return ErrCheckpointGone
+	}
+	return nil
 }
 
 // apply deletes and inserts rows according to the layout.

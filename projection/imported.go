@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 )
 
 // Where the role may read them, since a role that runs projections by hand need not know of the orchestrator's tables.
@@ -23,19 +20,10 @@ SELECT c.replica_set FROM %[1]s.orchestrator_checkpoints AS c
 WHERE c.projection = $1 AND c.events_table = $2 AND EXISTS (SELECT FROM %[1]s.orchestrator_operations AS o WHERE o.projection = $1 AND o.kind = 'import')
 LIMIT 1`
 
-// refuseImported returns ErrProjectionImported if the projection has no row here, and a replica set has imported its
-// checkpoints.
-func (r *runner) refuseImported(ctx context.Context) error {
-	rows, err := r.rows.rows(ctx, r.db)
-	if err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if _, own, err := manual.Parse(r.name, row); own || err != nil {
-			return nil //nolint:nilerr // what is wrong with the row is told when the rows are arranged
-		}
-	}
-	found, err := r.db.Query(ctx, sqlOrchestratorSchemas)
+// refuseImported returns ErrProjectionImported if a replica set has imported the projection's checkpoints. It is for a
+// projection that has no row. No import must be able to commit meanwhile: see rearrange.
+func (c checkpoints) refuseImported(ctx context.Context, tx querier) error {
+	found, err := tx.Query(ctx, sqlOrchestratorSchemas)
 	if err != nil {
 		return fmt.Errorf("looking for the orchestrator's tables: %w", err)
 	}
@@ -45,11 +33,13 @@ func (r *runner) refuseImported(ctx context.Context) error {
 	}
 	for _, schema := range schemas {
 		quoted := pgx.Identifier{schema}.Sanitize()
-		var replicaSet string
-		err := r.db.QueryRow(ctx, fmt.Sprintf(sqlImportedBy, quoted), r.name, strings.Join(r.config.EventStore.EventsTable(), ".")).Scan(&replicaSet)
-		switch {
+		found, err := tx.Query(ctx, fmt.Sprintf(sqlImportedBy, quoted), c.projection, c.events)
+		if err != nil {
+			return fmt.Errorf("looking for an import in the schema %s: %w", quoted, err)
+		}
+		switch replicaSet, err := pgx.CollectOneRow(found, pgx.RowTo[string]); {
 		case err == nil:
-			return fmt.Errorf("replica set %q has taken over its checkpoints: run it there, or enter the rows to go on from into %s: %w", replicaSet, r.rows.table, ErrProjectionImported)
+			return fmt.Errorf("replica set %q has taken over its checkpoints: run it there, or enter the rows to go on from into %s: %w", replicaSet, c.table, ErrProjectionImported)
 		case !errors.Is(err, pgx.ErrNoRows):
 			return fmt.Errorf("looking for an import in the schema %s: %w", quoted, err)
 		}

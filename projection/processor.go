@@ -219,11 +219,6 @@ func (r *runner) setUp(ctx context.Context) error {
 	if err := horizon.Check(ctx, db, r.config.EventStore.EventsTable()); err != nil {
 		return err
 	}
-	if !r.ready {
-		if err := r.refuseImported(ctx); err != nil {
-			return err
-		}
-	}
 	own, replaced, err := r.rows.arrange(ctx, r.db, !r.ready)
 	if err != nil {
 		return err
@@ -249,7 +244,7 @@ func (r *runner) resolve(ctx context.Context, db eventread.DB) error {
 		return dbguard.Finding(ctx, err) // a table is missing, or it is not clear which is meant
 	}
 	r.config.EventStore = store
-	r.rows = newCheckpoints(store.CheckpointsTable(), r.name, r.partition)
+	r.rows = newCheckpoints(store.CheckpointsTable(), store.EventsTable(), r.name, r.partition)
 	// The rows only show that the sequence is below them: people may write them too, so they are no floor.
 	r.prober = horizon.NewProber(r.db, store.EventsTable(), horizon.InMemory(func(ctx context.Context) (int64, error) {
 		own, err := r.rows.read(ctx, r.db)

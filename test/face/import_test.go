@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -92,6 +95,123 @@ func TestAnImportEndsManualProcessors(t *testing.T) {
 	r := start(t, w.orchestrator("set"), recorder{name: "p"})
 	w.awaitHandled("p", 10)
 	require.NoError(t, r.stop())
+}
+
+// beforeStatement calls do once, before the first statement that contains text is sent.
+type beforeStatement struct {
+	text string
+	do   func()
+	once sync.Once
+}
+
+func (b *beforeStatement) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(d.SQL, b.text) {
+		b.once.Do(b.do)
+	}
+	return ctx
+}
+func (b *beforeStatement) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A processor has read its rows, and is about to replace them, when an import deletes them.
+func TestAnImportWhileAProcessorArrangesItsRows(t *testing.T) {
+	directOnly(t)
+	for name, tt := range map[string]struct {
+		rows    string
+		blind   bool // the processor's role may not read the orchestrator's tables
+		ends    error
+		handled string
+	}{
+		"the number of partitions changes":                 {"('p', 10)", false, projection.ErrProjectionImported, "0"},
+		"the partition has no row yet":                     {"('p[1/2]', 10)", false, projection.ErrProjectionImported, "0"},
+		"the role cannot see the import":                   {"('p', 10)", true, projection.ErrCheckpointGone, "0"},
+		"the role cannot see the import, nor has the rows": {"('p[1/2]', 10)", true, projection.ErrCheckpointGone, "0"},
+		"rows that have met are joined":                    {"('p[0/2:0-16384]', 5), ('p[0/2:16384-32768]', 10), ('p[1/2]', 10)", false, projection.ErrCheckpointGone, "5"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.append(w.aggregateIn(0, 16384), 10)
+			w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES " + tt.rows)
+			role := w.role("manual", "")
+			w.exec("GRANT SELECT ON events TO " + role + "; GRANT SELECT, INSERT, UPDATE, DELETE ON projection_checkpoints, handled TO " + role +
+				"; GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO " + role)
+			config := w.db.Config()
+			if tt.blind {
+				config.ConnConfig.User, config.ConnConfig.Password = role, "pw"
+			}
+			imported := make(chan error, 1)
+			config.ConnConfig.Tracer = &beforeStatement{text: "pg_advisory_xact_lock", do: func() {
+				_, err := w.admin("set").ImportCheckpoints(w.patiently(), "p", "")
+				imported <- err
+			}}
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			require.NoError(t, err)
+			t.Cleanup(pool.Close)
+			p := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: pool, EventStore: w.store, Projection: recorder{name: "p"}, Logger: w.logs.Logger(), TotalPartitions: 2})
+			err = p.Run(w.patiently())
+			require.NoError(t, await(t, imported, "the import"))
+			require.ErrorIs(t, err, tt.ends)
+			assert.Equal(t, tt.handled, w.value("SELECT count(*) FROM handled"))
+			assert.Equal(t, "0", w.value("SELECT count(*) FROM projection_checkpoints"))
+		})
+	}
+}
+
+// aggregateIn is the name of an aggregate whose slot is in a range.
+func (w *world) aggregateIn(from, to int) string {
+	w.t.Helper()
+	return w.value("SELECT min('a' || n) FROM generate_series(1, 1000) AS n WHERE hashtextextended('a' || n, 0) & 65535 >= $1 AND hashtextextended('a' || n, 0) & 65535 < $2", from, to)
+}
+
+// A processor whose partition has no row waits until the import has ended, and makes none then.
+func TestProcessorsThatStartWaitForAnImport(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 10)
+	w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES ('p[1/2]', 10)")
+	tx := w.locked("orchestrator_operations") // which the import writes to last
+	imported, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := w.admin("set").ImportCheckpoints(w.patiently(), "p", "")
+		imported <- err
+	}()
+	w.await("true", waitsForLock)
+	p := projection.NewPostgresProcessor(projection.ProcessorConfig{DB: w.application(), EventStore: w.store, Projection: recorder{name: "p"}, Logger: w.logs.Logger(), TotalPartitions: 2})
+	go func() { ended <- p.Run(w.patiently()) }()
+	const made = "EXISTS (SELECT FROM projection_checkpoints WHERE projection_name = 'p[0/2]')"
+	w.await("true", "SELECT "+made+" OR EXISTS (SELECT FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT l.granted AND l.locktype = 'advisory' AND a.datname = current_database())")
+	require.Equal(t, "false", w.value("SELECT "+made), "the processor has begun though the projection is being imported")
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, await(t, imported, "the import"))
+	require.ErrorIs(t, await(t, ended, "the processor to end"), projection.ErrProjectionImported)
+	assert.Equal(t, "0 0", w.value("SELECT (SELECT count(*) FROM handled), count(*) FROM projection_checkpoints"))
+}
+
+// While an import waits for rows, another program replaces them, without the lock by which processors of this library take turns.
+func TestAnImportFindsRowsThatAreInsertedWhileItWaits(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 100)
+	w.exec(`INSERT INTO projection_checkpoints (projection_name, last_global_position)
+		VALUES ('p[0/2:0-16384]', 100), ('p[0/2:16384-32768]', 100), ('p[1/2]', 100)`)
+	tx, err := w.db.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "DELETE FROM projection_checkpoints WHERE starts_with(projection_name, 'p[0/2:')")
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES ('p[0/2]', 100)")
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	var done admin.Import
+	go func() {
+		var err error
+		done, err = w.admin("set").ImportCheckpoints(w.patiently(), "p", "")
+		ended <- err
+	}()
+	w.await("true", waitsForLock)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, await(t, ended, "the import"))
+	assert.Equal(t, []admin.ImportedRow{{Name: "p[0/2]", Position: 100}, {Name: "p[1/2]", Position: 100}}, done.Rows)
+	assert.Equal(t, "0-65536 100", w.value("SELECT string_agg(slot_from || '-' || slot_to || ' ' || position, ', ' ORDER BY slot_from) FROM orchestrator_checkpoints"))
+	assert.Equal(t, "0", w.value("SELECT count(*) FROM projection_checkpoints"), "a manual processor goes on with a row that is left")
 }
 
 func TestImportOfWhatCannotBeExact(t *testing.T) {

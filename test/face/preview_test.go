@@ -11,6 +11,7 @@ import (
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
 )
 
 // refusedAlike requires that a preview has refused what the act refuses, for the same reason.
@@ -102,6 +103,8 @@ func TestPreviewsWaitForNobody(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
 	_, err = tx.Exec(t.Context(), "UPDATE projection_checkpoints SET last_global_position = 2")
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), manual.SerializeSQL("'projection_checkpoints'"), "by hand")
 	require.NoError(t, err)
 
 	before := w.value(changedByAct)

@@ -14,13 +14,18 @@ var lookingGuards = []guard{
 	},
 	{
 		Name: "previews-change-nothing", File: "admin/importing.go",
-		Old: "	if c.preview {", New: "	if !c.preview && ctx == nil {",
+		Old: "	if c.preview {\n		return done, nil", New: "	if !c.preview && ctx == nil {\n		return done, nil",
 		Test: "TestAnImportIsPreviewed", Package: "test/face", Promise: "a dry run of an import changes nothing",
 	},
 	{
 		Name: "previews-lock-nothing", File: "admin/operations.go",
 		Old: "	if c.preview {\n		return query\n	}", New: "	if c.preview && query == \"\" {\n		return query\n	}",
 		Test: "TestPreviewsWaitForNobody", Package: "test/face", Promise: "a dry run waits for no handler, and holds none up",
+	},
+	{
+		Name: "previews-of-imports-lock-nothing", File: "admin/importing.go",
+		Old: "	if c.preview {\n		return c.readManual(", New: "	if c.preview && ctx == nil {\n		return c.readManual(",
+		Test: "TestPreviewsWaitForNobody", Package: "test/face", Promise: "a dry run of an import waits for no manual runner",
 	},
 	{
 		Name: "previews-of-resets-look-at-cut-overs", File: "admin/reset.go",

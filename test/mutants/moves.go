@@ -23,8 +23,8 @@ var moveGuards = []guard{
 		Test: "TestAMoveThatIsRefused", Package: "test/face", Promise: "positions of one events table are not taken for another's",
 	},
 	{
-		Name: "imported-projections-are-not-run-by-hand", File: "projection/processor.go",
-		Old: "if err := r.refuseImported(ctx); err != nil {", New: "if err := ctx.Err(); err != nil {",
+		Name: "imported-projections-are-not-run-by-hand", File: "projection/checkpoint.go",
+		Old: "if err := c.refuseImported(ctx, tx); err != nil {", New: "if err := ctx.Err(); err != nil {",
 		Test: "TestAnImportEndsManualProcessors", Package: "test/face", Promise: "a manual runner that is started again after an import handles nothing a second time",
 	},
 }

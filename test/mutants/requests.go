@@ -93,6 +93,26 @@ var requestGuards = []guard{
 		Test: "TestAnImportEndsManualProcessors", Package: "test/face", Promise: "a manual runner handles nothing that a replica set handles after an import",
 	},
 	{
+		Name: "imports-are-not-begun-again", File: "projection/checkpoint.go",
+		Old: "	if had {", New: "	if had && ctx == nil {",
+		Test: "TestAnImportWhileAProcessorArrangesItsRows", Package: "test/face", Promise: "a manual runner does not take rows that an import has just deleted for rows that never were",
+	},
+	{
+		Name: "imports-look-under-the-lock", File: "projection/checkpoint.go",
+		Old: "err == nil && !c.among(rows) {", New: "err == nil && !c.among(seen) {",
+		Test: "TestAnImportWhileAProcessorArrangesItsRows", Package: "test/face", Promise: "a manual runner decides by the rows that it sees under its lock whether it may begin",
+	},
+	{
+		Name: "imports-exclude-starts", File: "admin/importing.go",
+		Old: "c.tx.Exec(ctx, manual.SerializeSQL(dbguard.Literal(table)), projection)", New: "c.tx.Exec(ctx, manual.SerializeSQL(dbguard.Literal(table)), projection+\"x\")",
+		Test: "TestProcessorsThatStartWaitForAnImport", Package: "test/face", Promise: "a manual runner that starts makes no rows beside an import",
+	},
+	{
+		Name: "imports-see-all-rows", File: "admin/importing.go",
+		Old: "err != nil || slices.Equal(locked, there) {", New: "err != nil || len(there) > 0 {",
+		Test: "TestAnImportFindsRowsThatAreInsertedWhileItWaits", Package: "test/face", Promise: "an import takes over rows that were inserted while it waited",
+	},
+	{
 		Name: "imports-skip-nothing", File: "admin/importing.go",
 		Old: "lowest < 0 || position < lowest {", New: "lowest < 0 || position > lowest {",
 		Test: "TestImportOfWhatCannotBeExact", Package: "test/face", Promise: "an import of partitions that are divided otherwise leaves no event out",

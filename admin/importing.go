@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
@@ -217,12 +216,14 @@ func (c change) readManual(ctx context.Context, table, sql, projection string) (
 
 // notAhead makes sure that a row is not above the events: workers would stop for it, of all projections of the events table.
 func (c change) notAhead(ctx context.Context, highest int64) error {
-	v, err := c.store.Observe(ctx, c.tx, uuid.Nil, false)
-	if err != nil {
-		return err
-	}
-	if v.LastAllocated > 0 && highest > v.LastAllocated {
-		return fmt.Errorf("a row is at position %d, above the last position of the events table, %d: it is of another table, or from before a restore; correct it first", highest, v.LastAllocated)
+	last, known, err := c.store.LastAllocated(ctx, c.tx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the sequence of positions: %w", err)
+	case known && last == 0 && highest > 0:
+		return fmt.Errorf("a row is at position %d, and the events table has not given out any position: it is of another table, or from before a restore; correct it first", highest)
+	case known && highest > last:
+		return fmt.Errorf("a row is at position %d, above the last position of the events table, %d: it is of another table, or from before a restore; correct it first", highest, last)
 	}
 	return nil
 }

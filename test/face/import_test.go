@@ -214,6 +214,18 @@ func TestAnImportFindsRowsThatAreInsertedWhileItWaits(t *testing.T) {
 	assert.Equal(t, "0", w.value("SELECT count(*) FROM projection_checkpoints"), "a manual processor goes on with a row that is left")
 }
 
+// The row is of another events table: all projections of this one would stand still for it.
+func TestAnImportAboveASequenceThatWasNeverUsedIsRefused(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.exec("INSERT INTO projection_checkpoints (projection_name, last_global_position) VALUES ('p', 50), ('q', 0)")
+	_, err := w.admin("set").ImportCheckpoints(t.Context(), "p", "")
+	require.ErrorContains(t, err, "a row is at position 50, and the events table has not given out any position")
+	assert.Equal(t, "2 0", w.value("SELECT (SELECT count(*) FROM projection_checkpoints), count(*) FROM orchestrator_checkpoints"))
+	_, err = w.admin("set").ImportCheckpoints(t.Context(), "q", "")
+	require.NoError(t, err)
+}
+
 func TestImportOfWhatCannotBeExact(t *testing.T) {
 	directOnly(t)
 	for name, tt := range map[string]struct {

@@ -113,6 +113,11 @@ var requestGuards = []guard{
 		Test: "TestAnImportFindsRowsThatAreInsertedWhileItWaits", Package: "test/face", Promise: "an import takes over rows that were inserted while it waited",
 	},
 	{
+		Name: "imports-above-an-unused-sequence", File: "admin/importing.go",
+		Old: "	case known && last == 0 && highest > 0:", New: "	case known && last == 0:\n		return nil\n	case known && last == 0 && highest > 0:",
+		Test: "TestAnImportAboveASequenceThatWasNeverUsedIsRefused", Package: "test/face", Promise: "a row above a sequence that was never used stops no worker",
+	},
+	{
 		Name: "imports-skip-nothing", File: "admin/importing.go",
 		Old: "lowest < 0 || position < lowest {", New: "lowest < 0 || position > lowest {",
 		Test: "TestImportOfWhatCannotBeExact", Package: "test/face", Promise: "an import of partitions that are divided otherwise leaves no event out",

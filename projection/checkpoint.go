@@ -21,6 +21,7 @@ type checkpoints struct {
 	partition  slot.Partition
 	table      string // quoted
 	events     string // the events table, as the coordination tables name it
+	had        bool   // arrange has seen rows of the projection, perhaps in an attempt that failed
 
 	selectSQL, lockSQL, serializeSQL, deleteSQL, insertSQL, lockAtSQL, advanceSQL string
 }
@@ -114,7 +115,7 @@ func (c checkpoints) read(ctx context.Context, db querier) ([]manual.Piece, erro
 // batch and then finds its rows gone. mayChange says whether arrange may create missing rows and replace those of
 // another number. It returns the names of the rows that it replaced. It is ErrProjectionImported if it would create rows
 // of a projection that has none, after an import.
-func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange bool) (own []manual.Piece, replaced []string, err error) {
+func (c *checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange bool) (own []manual.Piece, replaced []string, err error) {
 	if !mayChange {
 		if _, err := c.read(ctx, db); err != nil {
 			return nil, nil, err
@@ -124,6 +125,7 @@ func (c checkpoints) arrange(ctx context.Context, db dbguard.Pool, mayChange boo
 	if err != nil {
 		return nil, nil, err
 	}
+	c.had = c.had || c.among(rows)
 	l, err := manual.Plan(c.projection, c.partition, rows)
 	if !mayChange && (l.Change || err != nil) { // rows that somebody has entered since
 		own, err = c.read(ctx, db)
@@ -174,7 +176,7 @@ func (c checkpoints) rearrange(ctx context.Context, tx pgx.Tx, seen []manual.Row
 	}
 	rows, err := c.rows(ctx, tx)
 	if err == nil && !c.among(rows) {
-		err = c.mayBegin(ctx, tx, c.among(seen), starts)
+		err = c.mayBegin(ctx, tx, starts)
 	}
 	if err != nil {
 		return manual.Layout{}, err
@@ -203,15 +205,15 @@ func (c checkpoints) among(rows []manual.Row) bool {
 	})
 }
 
-// mayBegin returns an error unless the projection, which has no row, may begin at the first event. had says whether it
-// had rows when they were read before the locks: an import, or somebody else, has deleted them since.
-func (c checkpoints) mayBegin(ctx context.Context, tx querier, had, starts bool) error {
+// mayBegin returns an error unless the projection, which has no row, may begin at the first event. If it had rows before,
+// an import, or somebody else, has deleted them since.
+func (c checkpoints) mayBegin(ctx context.Context, tx querier, starts bool) error {
 	if starts {
 		if err := c.refuseImported(ctx, tx); err != nil {
 			return err
 		}
 	}
-	if had {
+	if c.had {
 		return ErrCheckpointGone
 	}
 	return nil

@@ -101,14 +101,24 @@ func TestAnImportEndsManualProcessors(t *testing.T) {
 type beforeStatement struct {
 	text string
 	do   func()
+	fail bool // the statement, too
 	once sync.Once
 }
 
 func (b *beforeStatement) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	fails := false
 	if strings.Contains(d.SQL, b.text) {
-		b.once.Do(b.do)
+		b.once.Do(func() {
+			b.do()
+			fails = b.fail
+		})
 	}
-	return ctx
+	if !fails {
+		return ctx
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	return ended
 }
 func (b *beforeStatement) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
@@ -118,14 +128,16 @@ func TestAnImportWhileAProcessorArrangesItsRows(t *testing.T) {
 	for name, tt := range map[string]struct {
 		rows    string
 		blind   bool // the processor's role may not read the orchestrator's tables
+		fails   bool // what the processor does fails, and it tries again
 		ends    error
 		handled string
 	}{
-		"the number of partitions changes":                 {"('p', 10)", false, projection.ErrProjectionImported, "0"},
-		"the partition has no row yet":                     {"('p[1/2]', 10)", false, projection.ErrProjectionImported, "0"},
-		"the role cannot see the import":                   {"('p', 10)", true, projection.ErrCheckpointGone, "0"},
-		"the role cannot see the import, nor has the rows": {"('p[1/2]', 10)", true, projection.ErrCheckpointGone, "0"},
-		"rows that have met are joined":                    {"('p[0/2:0-16384]', 5), ('p[0/2:16384-32768]', 10), ('p[1/2]', 10)", false, projection.ErrCheckpointGone, "5"},
+		"the number of partitions changes":                     {"('p', 10)", false, false, projection.ErrProjectionImported, "0"},
+		"the partition has no row yet":                         {"('p[1/2]', 10)", false, false, projection.ErrProjectionImported, "0"},
+		"the role cannot see the import":                       {"('p', 10)", true, false, projection.ErrCheckpointGone, "0"},
+		"the role cannot see the import, nor has the rows":     {"('p[1/2]', 10)", true, false, projection.ErrCheckpointGone, "0"},
+		"the role cannot see the import, and an attempt fails": {"('p', 10)", true, true, projection.ErrCheckpointGone, "0"},
+		"rows that have met are joined":                        {"('p[0/2:0-16384]', 5), ('p[0/2:16384-32768]', 10), ('p[1/2]', 10)", false, false, projection.ErrCheckpointGone, "5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -139,7 +151,7 @@ func TestAnImportWhileAProcessorArrangesItsRows(t *testing.T) {
 				config.ConnConfig.User, config.ConnConfig.Password = role, "pw"
 			}
 			imported := make(chan error, 1)
-			config.ConnConfig.Tracer = &beforeStatement{text: "pg_advisory_xact_lock", do: func() {
+			config.ConnConfig.Tracer = &beforeStatement{text: "pg_advisory_xact_lock", fail: tt.fails, do: func() {
 				_, err := w.admin("set").ImportCheckpoints(w.patiently(), "p", "")
 				imported <- err
 			}}

@@ -94,12 +94,17 @@ var requestGuards = []guard{
 	},
 	{
 		Name: "imports-are-not-begun-again", File: "projection/checkpoint.go",
-		Old: "	if had {", New: "	if had && ctx == nil {",
+		Old: "	if c.had {", New: "	if c.had && ctx == nil {",
 		Test: "TestAnImportWhileAProcessorArrangesItsRows", Package: "test/face", Promise: "a manual runner does not take rows that an import has just deleted for rows that never were",
 	},
 	{
+		Name: "imports-between-attempts", File: "projection/checkpoint.go",
+		Old: "c.had = c.had || c.among(rows)", New: "c.had = c.among(rows)",
+		Test: "TestAnImportWhileAProcessorArrangesItsRows", Package: "test/face", Promise: "a manual runner that tries again remembers that there were rows",
+	},
+	{
 		Name: "imports-look-under-the-lock", File: "projection/checkpoint.go",
-		Old: "err == nil && !c.among(rows) {", New: "err == nil && !c.among(seen) {",
+		Old: "err == nil && !c.among(rows) {", New: "err == nil && !c.had {",
 		Test: "TestAnImportWhileAProcessorArrangesItsRows", Package: "test/face", Promise: "a manual runner decides by the rows that it sees under its lock whether it may begin",
 	},
 	{

@@ -177,7 +177,7 @@ func (p *processor) commit(ctx context.Context, b *pgcoord.Batch, handled int64)
 		p.known = false // the commit may have happened
 		return err
 	}
-	p.pieces, p.committed = slot.Advance(p.pieces, handled), began
+	p.pieces, p.committed, p.moved = slot.Advance(p.pieces, handled), began, 0
 	p.tellWaits(began)
 	if slices.ContainsFunc(p.pieces, slot.Piece.Rests) {
 		p.known = false // to divide them again

@@ -28,6 +28,12 @@ func parkedIn(all []replicaset.Parked, projection string, slots slot.Range) park
 	return own
 }
 
+// holds says whether an aggregate is parked.
+func (p parked) holds(one replicaset.Aggregate) bool {
+	_, is := p[one]
+	return is
+}
+
 // aggregateOf is the event's aggregate.
 func aggregateOf(e es.PersistedEvent) replicaset.Aggregate {
 	return replicaset.Aggregate{BoundedContext: e.BoundedContext, Type: e.AggregateType, ID: e.AggregateID}

@@ -59,6 +59,7 @@ type processor struct {
 	failures                             handling.State // of its events
 	requests                             requests
 	databaseFailures                     int // in a row
+	moved                                int // batches in a row whose rows were not as believed
 
 	looked    time.Time   // at the checkpoints, while it waits to retry
 	halted    bool        // fenced
@@ -82,6 +83,9 @@ const processorRound = 30 * time.Second
 
 // processorStep is how long the statements of one step may take. A server that is slow gets up to two minutes to answer one.
 const processorStep = 150 * time.Second
+
+// failureBackoff is how long a batch waits after those before it have failed.
+var failureBackoff = dbfault.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}
 
 // endRound ends a round within a step.
 func (p *processor) endRound() {
@@ -390,11 +394,11 @@ func (p *processor) failed(c actor.Context, err error) next {
 		return next{}
 	case errors.Is(err, pgcoord.ErrMoved):
 		p.known = false
-		return next{more: true}
+		return p.afterMove(err)
 	}
 	p.known = false
 	p.databaseFailures++
-	after := dbfault.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}.After(p.databaseFailures)
+	after := failureBackoff.After(p.databaseFailures)
 	p.worker.Metrics.DatabaseError("batch")
 	p.worker.databaseFailed(p.log, "batch", err, "next_try", after)
 	return next{after: after}

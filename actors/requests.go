@@ -119,6 +119,8 @@ func (p *processor) serve(ctx context.Context) (next, error) {
 		return p.refuse(ctx, r, letters[0])
 	case r.Kind == replicaset.Try:
 		return p.try(ctx, r, letters, events)
+	case len(letters) > 0 && !p.parked.holds(r.Aggregate):
+		return p.refuseUnparked(ctx, r, letters[0])
 	}
 	return p.retry(ctx, r, events, events.Len() == len(letters) && len(letters) < most)
 }
@@ -156,6 +158,16 @@ func (p *processor) eventsOf(ctx context.Context, letters []pgcoord.ParkedEvent)
 func (p *processor) refuse(ctx context.Context, r replicaset.Request, letter pgcoord.ParkedEvent) (next, error) {
 	return p.answer(ctx, r, func(b *pgcoord.Batch) {
 		b.Tried(r, 0, letter.Position, fmt.Sprintf("the events table has no event %s at position %d, which the letter refers to: discard the aggregate's letters", letter.EventID, letter.Position))
+	})
+}
+
+// refuseUnparked ends a retry whose aggregate is not parked although it has letters, as after somebody has deleted its row. Later events
+// of the aggregate are handled, so its letters cannot be retried in order. The batch's fence makes sure that nobody has parked it since.
+func (p *processor) refuseUnparked(ctx context.Context, r replicaset.Request, letter pgcoord.ParkedEvent) (next, error) {
+	p.log.Warn("a retry is refused, since its aggregate has letters but is not parked; verify says what helps", "operation", r.Operation,
+		"position", letter.Position, "aggregate_id", r.ID, "aggregate_type", r.Type)
+	return p.answer(ctx, r, func(b *pgcoord.Batch) {
+		b.Tried(r, 0, letter.Position, "the aggregate is not parked, although it has letters: somebody has changed orchestrator_parked_aggregates by hand; verify says what helps")
 	})
 }
 
@@ -245,6 +257,7 @@ func (p *processor) commitRequest(ctx context.Context, b *pgcoord.Batch) error {
 		p.known = false // the commit may have happened
 		return err
 	}
+	p.moved = 0
 	p.worker.Waits.Changed(p.fence.Projection)
 	return nil
 }

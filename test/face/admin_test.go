@@ -355,6 +355,42 @@ func TestALetterWithoutItsEvent(t *testing.T) {
 	}
 }
 
+// A retry waits, and somebody deletes its aggregate's row but not its letters. The retry ends and says so, and the letters stay, whether the worker has read the
+// row before or not.
+func TestARetryWhoseAggregateWasUnparkedByHandIsRefused(t *testing.T) {
+	directOnly(t)
+	for name, restarted := range map[string]bool{"read before": false, "never read": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			var calls atomic.Int64
+			repaired := recorder{name: "p", before: func(context.Context, es.PersistedEvent) error {
+				calls.Add(1)
+				return nil
+			}}
+			w.append("ada", 1)
+			r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+			w.await("1", "SELECT letters FROM orchestrator_parked_aggregates")
+			require.NoError(t, r.stop())
+			if restarted {
+				w.exec("DELETE FROM orchestrator_parked_aggregates")
+			}
+			r = start(t, w.orchestrator("set", parkAtOnce), repaired)
+			w.awaitRunning("set", 1)
+			w.exec("DELETE FROM orchestrator_parked_aggregates")
+			w.exec(`WITH o AS (INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state) VALUES ('set', 'p', 'retry', '', '', 'waiting') RETURNING id)
+				INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind)
+				SELECT id, 'p', 'Identity', 'User', 'ada', 'retry' FROM o`)
+			w.exec("UPDATE orchestrator_checkpoints SET revision = revision + 1")
+			w.await("failed 1 done parked", "SELECT r.state, failed_position, o.state, d.state FROM orchestrator_requests AS r JOIN orchestrator_operations AS o ON id = operation, orchestrator_dead_letters AS d")
+			assert.Contains(t, w.value("SELECT error FROM orchestrator_requests"), "the aggregate is not parked, although it has letters")
+			assert.LessOrEqual(t, calls.Load(), int64(1))
+			w.append("ada", 1)
+			w.await("2", "SELECT position FROM handled")
+			require.NoError(t, r.stop())
+		})
+	}
+}
+
 // What a handler has deferred to the end of the transaction is part of a trial.
 func TestATrialChecksWhatIsDeferred(t *testing.T) {
 	directOnly(t)

@@ -172,4 +172,14 @@ var requestGuards = []guard{
 		Old: "case has == \"\" && noticed:", New: "case has == \"\" && (noticed || true):",
 		Test: "TestDrainWaitsForAGenerationThatBegins", Package: "test/face", Promise: "a worker gets no partitions once Drain has returned",
 	},
+	{
+		Name: "retries-of-unparked-aggregates", File: "actors/requests.go",
+		Old: "	case len(letters) > 0 && !p.parked.holds(r.Aggregate):\n", New: "	case len(letters) > 0 && false:\n",
+		Test: "TestARetryWhoseAggregateWasUnparkedByHandIsRefused", Package: "test/face", Promise: "a retry that cannot be committed ends, and does not call the handler forever",
+	},
+	{
+		Name: "refused-batches-back-off", File: "actors/refused.go",
+		Old: "	if p.moved <= movesAtOnce {\n", New: "	if p.moved > 0 {\n",
+		Test: "TestBatchesThatAreRefusedInARowBackOff", Promise: "a row that never is as read does not have the handler called without a pause",
+	},
 }

@@ -25,11 +25,11 @@ SELECT operation, projection, bounded_context, aggregate_type, aggregate_id, (ha
 FROM {{schema}}orchestrator_requests
 WHERE projection = $1 AND state = 'waiting' AND (hashtextextended(aggregate_id, 0) & 65535) >= $2::int AND (hashtextextended(aggregate_id, 0) & 65535) < $3::int
   AND ` + dbguard.Primary + `
-ORDER BY operation, aggregate_id, aggregate_type, bounded_context
+ORDER BY (kind = 'reset') DESC, operation, aggregate_id, aggregate_type, bounded_context
 LIMIT $4::bigint`
 
-// Requests reads the requests that need the projection's handler, for aggregates in a range of slots, in order. It
-// returns no more than the number most.
+// Requests reads the requests that need the projection's handler, for aggregates in a range of slots, in order. Resets
+// come first: a projection that is paused is reset, but its retries wait. It returns no more than the number most.
 func (s *Store) Requests(ctx context.Context, db dbguard.Transactions, projection string, slots slot.Range, most int) ([]replicaset.Request, error) {
 	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRequests), projection, slots.From, slots.To, most)
 	var requests []replicaset.Request

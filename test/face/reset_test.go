@@ -251,6 +251,23 @@ func TestAWorkerResetsWhatIsPaused(t *testing.T) {
 	require.NoError(t, r.stop())
 }
 
+// A paused projection is reset although more retries than are read at once wait before the reset. A pause keeps them waiting.
+func TestAWorkerResetsWhatIsPausedBeforeItsRetries(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 1)
+	r := start(t, w.orchestrator("set"), rebuildable{recorder: recorder{name: "p"}})
+	w.awaitHandled("p", 1)
+	a := w.admin("set")
+	require.NoError(t, a.Pause(t.Context(), admin.Target{Projection: "p"}, "", time.Time{}))
+	w.exec(`WITH o AS (INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state) VALUES ('set', 'p', 'retry', '', '', 'waiting') RETURNING id)
+		INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind)
+		SELECT id, 'p', 'c', 't', 'aggregate ' || i, 'retry' FROM o, generate_series(1, 150) AS i`)
+	require.NoError(t, a.Reset(w.patiently(), "p", admin.Start(), ""))
+	assert.Equal(t, "0 0", w.value("SELECT position, (SELECT count(*) FROM handled) FROM orchestrator_checkpoints"))
+	require.NoError(t, r.stop())
+}
+
 // Points are positions, or what events' times lead to. None may skip events.
 func TestThePointsOfAReset(t *testing.T) {
 	directOnly(t)

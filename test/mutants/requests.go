@@ -182,4 +182,9 @@ var requestGuards = []guard{
 		Old: "	if p.moved <= movesAtOnce {\n", New: "	if p.moved > 0 {\n",
 		Test: "TestBatchesThatAreRefusedInARowBackOff", Promise: "a row that never is as read does not have the handler called without a pause",
 	},
+	{
+		Name: "resets-before-retries", File: "pgcoord/requests.go",
+		Old: "ORDER BY (kind = 'reset') DESC, operation, aggregate_id", New: "ORDER BY operation, aggregate_id",
+		Test: "TestAWorkerResetsWhatIsPausedBeforeItsRetries", Package: "test/face", Promise: "a paused projection is reset, however many retries wait",
+	},
 }

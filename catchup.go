@@ -104,7 +104,7 @@ func (c *catchUp) start(ctx context.Context, cfg *actors.Config, d described, wa
 		c.report.Projections = append(c.report.Projections, ProjectionReport{Projection: name})
 	}
 	cfg.Handled = c.handled
-	cfg.FailureHook = c.hook(cfg.FailureHook, d.projections)
+	cfg.Failed = c.failed(d.projections)
 	var all sync.WaitGroup
 	for _, name := range d.names {
 		all.Go(func() {
@@ -113,10 +113,10 @@ func (c *catchUp) start(ctx context.Context, cfg *actors.Config, d described, wa
 				c.caughtUp(name)
 				return
 			}
-			if errors.Is(err, waiting.ErrStopped) { // the hook knows the event, if it was stopped just now
+			if errors.Is(err, waiting.ErrStopped) { // the worker tells the event, if it was stopped just now
 				select {
 				case <-ctx.Done():
-				case <-time.After(hookPatience):
+				case <-time.After(stopPatience):
 				}
 			}
 			c.end(fmt.Errorf("projection %q: %w", name, err))
@@ -191,9 +191,9 @@ func (c *catchUp) caughtUp(name string) {
 	p.CaughtUp, p.Took = true, time.Since(c.began)
 }
 
-// hook ends the call at a failure that must end it, and passes every failure to the application's hook.
-func (c *catchUp) hook(own func(context.Context, projection.Failure), projections []handling.Description) func(context.Context, projection.Failure) {
-	return func(ctx context.Context, f projection.Failure) {
+// failed ends the call at a failure that must end it. The application's hook has no part in that, since it may hang.
+func (c *catchUp) failed(projections []handling.Description) func(projection.Failure) {
+	return func(f projection.Failure) {
 		forEver := projections[c.index[f.Projection]].Policy.Attempts == 0
 		if f.Retry && forEver || !f.Retry && f.Outcome == projection.Stop {
 			e, err := f.Event, f.Err
@@ -202,9 +202,6 @@ func (c *catchUp) hook(own func(context.Context, projection.Failure), projection
 			}
 			c.end(fmt.Errorf("projection %q failed on event %s (%s) at position %d, of aggregate %q of type %q in context %q: %w",
 				f.Projection, e.EventID, e.EventType, e.GlobalPosition, e.AggregateID, e.AggregateType, e.BoundedContext, err))
-		}
-		if own != nil {
-			own(ctx, f)
 		}
 	}
 }
@@ -249,6 +246,6 @@ const (
 	lastLook = 5 * time.Second
 	// progressEvery is how often WithProgress is called.
 	progressEvery = time.Second
-	// hookPatience is how long a stop that was noticed waits for the failure that caused it.
-	hookPatience = time.Second
+	// stopPatience is how long a stop that was noticed waits for the failure that caused it.
+	stopPatience = time.Second
 )

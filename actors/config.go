@@ -49,6 +49,9 @@ type Config struct {
 	// Handled is called with the number of events that a batch of a projection has handled, and the number that it has
 	// skipped or parked. It may be nil.
 	Handled func(projection string, events, letters int)
+	// Failed is called for failed attempts at events, before FailureHook, on the processor's goroutine. It must return at
+	// once. It may be nil.
+	Failed func(projection.Failure)
 	// FailureHook is called for failed attempts at events. It may be nil.
 	FailureHook func(context.Context, projection.Failure)
 	// Lag records how far the stream has come. If it is nil, the worker makes its own.

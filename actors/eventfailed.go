@@ -88,6 +88,6 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	p.report(event, d)
 	p.worker.Metrics.Failure(p.fence.Projection, d.Class.String(), d.Outcome.String())
 	if d.Outcome == handling.Retry {
-		p.tellHook(p.failing.last)
+		p.tellFailed(p.failing.last)
 	}
 }

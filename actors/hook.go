@@ -27,9 +27,9 @@ func startHook(w *worker) *failureHook {
 	})
 }
 
-// failureOf is what the hook is told of a failed attempt.
+// failureOf is what the hook is told of a failed attempt; nil if nobody is told.
 func (p *processor) failureOf(event es.PersistedEvent, d handling.Decision) *projection.Failure {
-	if p.worker.hook == nil {
+	if p.worker.hook == nil && p.worker.Failed == nil {
 		return nil
 	}
 	err := d.Err
@@ -44,9 +44,13 @@ func (p *processor) failureOf(event es.PersistedEvent, d handling.Decision) *pro
 	}
 }
 
-// tellHook tells the hook of a failure, if there is a hook.
-func (p *processor) tellHook(f *projection.Failure) {
-	if f != nil {
-		p.worker.hook.Tell(*f)
+// tellFailed tells Config.Failed and the hook of a failure, where there are any. The hook may hang, so it comes last.
+func (p *processor) tellFailed(f *projection.Failure) {
+	if f == nil {
+		return
 	}
+	if p.worker.Failed != nil {
+		p.worker.Failed(*f)
+	}
+	p.worker.hook.Tell(*f)
 }

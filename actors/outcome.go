@@ -128,6 +128,6 @@ func (p *processor) conclude() {
 		p.failures = handling.State{}
 	case handling.Retry: // nothing is concluded
 	}
-	p.tellHook(f.last)
+	p.tellFailed(f.last)
 	p.notRetrying()
 }

@@ -3,6 +3,7 @@ package face
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -105,6 +106,31 @@ func TestCatchingUpToTheHorizon(t *testing.T) {
 	report, err = w.catchUp(w.orchestrator("set"), recorder{name: "p"})
 	require.NoError(t, err)
 	assert.Equal(t, "5, p true 5 2 0", said(report))
+}
+
+// It ends with a failure although the application's hook hangs at an earlier one.
+func TestCatchingUpEndsThoughTheHookHangs(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 1)
+	hung, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	orch := w.orchestrator("set", orchestrator.WithErrorPolicyFor("p", projection.ErrorPolicy{Attempts: 1, Then: projection.Skip}),
+		orchestrator.WithFailureHook(func(context.Context, projection.Failure) {
+			once.Do(func() { close(hung) })
+			<-release
+		}))
+	t.Cleanup(func() { close(release) })
+	_, err := w.catchUp(orch, recorder{name: "p", before: poisoned(errBad, 1)},
+		recorder{name: "q", before: func(ctx context.Context, _ es.PersistedEvent) error {
+			select {
+			case <-hung: // the hook was called for the failure of p
+			case <-ctx.Done():
+			}
+			return errBad
+		}})
+	require.ErrorIs(t, err, errBad)
+	require.ErrorContains(t, err, `projection "q" failed on event`)
 }
 
 // It ends with the first failure and names the event. What an error policy leaves out is counted.

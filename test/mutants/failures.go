@@ -77,4 +77,10 @@ var failureGuards = []guard{
 		Old: "} else if remedyOf(err) != \"\" {", New: "} else if err == nil {",
 		Test: "TestWithoutItsTableNobodyTakesTurns", Promise: "a table of turns that is away or withheld holds up no batch",
 	},
+	{
+		Name: "catch-ups-end-beside-the-hook", File: "catchup.go",
+		Old:  "	cfg.Failed = c.failed(d.projections)\n",
+		New:  "	own, tell := cfg.FailureHook, c.failed(d.projections)\n	cfg.FailureHook = func(ctx context.Context, f projection.Failure) { tell(f); own(ctx, f) }\n",
+		Test: "TestCatchingUpEndsThoughTheHookHangs", Package: "test/face", Promise: "a catch-up ends at a failure, though the application's failure hook hangs",
+	},
 }

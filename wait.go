@@ -108,7 +108,7 @@ type waitPlace struct {
 // joinWaits returns the waits of the process. The caller must leave them.
 func (o *Orchestrator) joinWaits() *waiting.Hub {
 	place := waitPlace{pool: o.db, schema: o.config.schema, events: o.eventStore.EventsTable().Sanitize(), replicaSet: o.replicaSet, stale: o.config.staleWorkerTimeout}
-	return waiting.Join(place, waiting.Database{Look: o.lookForWaits, Ask: o.askToFlush, Waited: o.waitedElsewhere, Why: o.whyWaitFailed, MayPass: mayPass})
+	return waiting.Join(place, waiting.Database{Look: o.lookForWaits, Ask: o.askToFlush, Waited: o.waitedElsewhere, Why: o.whyWaitFailed, MayPass: mayPass, Grace: o.config.staleWorkerTimeout})
 }
 
 // mayPass says whether looking at the tables may succeed later.

@@ -58,7 +58,7 @@ type standing struct {
 }
 
 // Standings reads the positions of projections, and what is asked about single waits. A worker whose last heartbeat is
-// older than stale does not count.
+// older than stale does not count. Where the question tells of an outage, that is its age when the outage began.
 func (s *Store) Standings(ctx context.Context, db DB, stale time.Duration, q waiting.Question) (waiting.Answer, error) {
 	n := len(q.Examine)
 	projections, positions := make([]string, n), make([]int64, n)
@@ -70,7 +70,7 @@ func (s *Store) Standings(ctx context.Context, db DB, stale time.Duration, q wai
 		}
 	}
 	var shown, examined string
-	err := db.QueryRow(ctx, s.q(sqlStandings), q.Projections, float64(stale)/float64(time.Millisecond), s.replicaSet,
+	err := db.QueryRow(ctx, s.q(sqlStandings), q.Projections, float64(stale+q.Outage)/float64(time.Millisecond), s.replicaSet,
 		projections, positions, contexts, types, ids).Scan(&shown, &examined)
 	if err != nil {
 		return waiting.Answer{}, err

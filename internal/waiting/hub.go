@@ -16,6 +16,9 @@ import (
 type Question struct {
 	Projections []string
 	Examine     []Wait
+	// Outage is the time since the first of the looks that failed, until Database.Grace has passed after the last of them. Else it is 0. Workers
+	// may have had no database to write their heartbeats to since then.
+	Outage time.Duration
 }
 
 // Answer is what a look has found, in one snapshot.
@@ -37,6 +40,8 @@ type Database struct {
 	Why func(ctx context.Context, w Wait, failure error) string
 	// MayPass says whether a look that failed may succeed later.
 	MayPass func(error) bool
+	// Grace is how long after looks that failed workers have to write their heartbeats again.
+	Grace time.Duration
 }
 
 // Hub is the waits of a process at one database, and the workers of the process that end them. It is safe for concurrent use. Its methods do nothing on
@@ -53,8 +58,9 @@ type Hub struct {
 	users    int
 	waiters  map[string]map[*waiter]struct{} // by projection
 	polling  bool
-	began    time.Time            // when the last look did
-	failed   error                // why the last look did; nil if it has not
+	began    time.Time // when the last look did
+	failed   error     // why the last look did; nil if it has not
+	outage   outage
 	asked    map[string]time.Time // when workers were asked last
 	runs     map[string]int       // how many workers of the process run the projection, or are about to
 	flushers map[string]map[*Flusher]struct{}

@@ -20,6 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errGone = errors.New("the table is gone")
 
+const grace = 30 * time.Second
+
 // table is what looks see, and who looked.
 type table struct {
 	mu       sync.Mutex
@@ -75,6 +77,7 @@ func (s *table) join(t *testing.T) *Hub {
 		Ask:     func(context.Context, string, Standing) { s.set(func(s *table) { s.asked++ }) },
 		Why:     func(context.Context, Wait, error) string { return "for a reason" },
 		MayPass: func(err error) bool { return !errors.Is(err, errGone) },
+		Grace:   grace,
 	})
 	t.Cleanup(h.Leave)
 	return h
@@ -297,6 +300,32 @@ func TestLooksThatFail(t *testing.T) {
 		require.NoError(t, <-ended)
 		s.set(func(s *table) { s.failing = errGone })
 		require.ErrorIs(t, h.Wait(t.Context(), Wait{Projection: "p", Position: 10}), errGone)
+	})
+}
+
+// An outage is from the first look that fails until grace after the last. An earlier one that is over does not count.
+func TestLooksTellOfAnOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := &table{standing: Standing{Pieces: whole(0), Running: true}}
+		h := s.join(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- h.Wait(ctx, Wait{Projection: "p", Position: 10}) }()
+		last := func() time.Duration { return s.lookAt(s.count() - 1).Outage }
+		pass(time.Minute)
+		assert.Zero(t, last())
+		for range 2 {
+			s.set(func(s *table) { s.failing = errors.New("down") })
+			pass(time.Minute)
+			s.set(func(s *table) { s.failing = nil })
+			pass(grace / 2)
+			assert.InDelta(t, (time.Minute + grace/2).Seconds(), last().Seconds(), 1)
+			pass(grace)
+			assert.Zero(t, last())
+		}
+		cancel()
+		require.Error(t, <-ended)
 	})
 }
 

@@ -49,7 +49,8 @@ func (h *Hub) poll() {
 		if looked == nil {
 			return // and has ended the watch
 		}
-		h.began = time.Now() // only the poller uses it, and one poller follows the other
+		h.began = time.Now() // only the poller uses it and outage, and one poller follows the other
+		question.Outage = h.outage.since(h.began, h.database.Grace)
 		ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 		answer, err := h.database.Look(ctx, question)
 		cancel()
@@ -57,6 +58,7 @@ func (h *Hub) poll() {
 		again := false
 		if err != nil {
 			failures++
+			h.outage.failed(h.began, time.Now(), h.database.Grace)
 			h.lookFailed(looked, err)
 		} else {
 			failures = 0
@@ -72,6 +74,25 @@ func (h *Hub) poll() {
 			h.rest()
 		}
 	}
+}
+
+// outage is the time in which looks have failed, from the beginning of the first to the end of the last. There may have been others between them.
+type outage struct{ from, to time.Time }
+
+// failed notes a look that failed. It begins a new outage if the last one has ended more than grace ago.
+func (o *outage) failed(began, ended time.Time, grace time.Duration) {
+	if o.since(began, grace) == 0 {
+		o.from = began
+	}
+	o.to = ended
+}
+
+// since is how long ago the outage began; 0 if it has ended more than grace ago.
+func (o *outage) since(now time.Time, grace time.Duration) time.Duration {
+	if now.Sub(o.to) > grace {
+		return 0
+	}
+	return now.Sub(o.from)
 }
 
 // pause waits, whoever pokes.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -90,6 +91,49 @@ func TestWaitsOutliveTheServer(t *testing.T) {
 		require.NoError(t, standby.Promote(t.Context()))
 	}, &gate, entered, orch, web)
 	w.requireOrder("p")
+	require.NoError(t, r.stop())
+}
+
+// A wait outlives a server that is away for longer than the stale worker timeout. The worker lives, but had nowhere to write its heartbeat.
+func TestWaitsOutliveAnOutageLongerThanTheStaleTimeout(t *testing.T) {
+	directOnly(t)
+	if _, is := hostileMode(); is {
+		t.Skip("the server is the test's own")
+	}
+	t.Parallel()
+	primary := pgtest.Own(t, pgtest.Options{})
+	w, _ := newWorldOn(t, primary)
+	const stale = 2 * time.Second
+	quick := []orchestrator.Option{orchestrator.WithHeartbeatInterval(stale / 4), orchestrator.WithStaleWorkerTimeout(stale), orchestrator.WithLogger(w.logs.Logger())}
+	web, err := orchestrator.New(w.ownPool(func(*pgxpool.Config) {}), w.store, "set", quick...)
+	require.NoError(t, err)
+	gate, entered := make(chan struct{}), make(chan int64, 100)
+	r := start(t, w.orchestrator("set", quick...), recorder{name: "p", before: func(ctx context.Context, e es.PersistedEvent) error {
+		select {
+		case entered <- e.GlobalPosition:
+		default:
+		}
+		select {
+		case <-gate:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}})
+	result := w.appends("ada", 1)
+	await(t, entered, "the handler to be called")
+	require.ErrorIs(t, web.WaitForAppend(w.shortly(), "p", result), context.DeadlineExceeded)
+	ended := make(chan error, 1)
+	go func() { ended <- web.WaitForAppend(w.patiently(), "p", result) }()
+	require.NoError(t, primary.Stop(pgtest.Fast))
+	w.logs.AwaitLine(t, "calls that wait for a projection keep waiting")
+	down := time.Now()
+	eventually(t, func() bool { return time.Since(down) > 2*stale }, func() string { return "the outage to be long enough" })
+	require.NoError(t, primary.Start())
+	w.await("true", "SELECT bool_or(last_heartbeat > pg_postmaster_start_time()) FROM orchestrator_heartbeats")
+	require.Empty(t, ended, "the wait ended though its worker lives")
+	close(gate)
+	require.NoError(t, await(t, ended, "the wait to end"))
 	require.NoError(t, r.stop())
 }
 

@@ -142,4 +142,24 @@ var waitingGuards = []guard{
 		Old: "	return !errors.Is(err, puddle.ErrClosedPool) && ", New: "	return errors.Is(err, context.Canceled) && !errors.Is(err, puddle.ErrClosedPool) && ",
 		Test: "TestWaitsOutliveTheServer", Package: "test/face", Promise: "a wait goes on while the server restarts, and on the one that takes over",
 	},
+	{
+		Name: "waits-notice-outages", File: "internal/waiting/poll.go",
+		Old: "		question.Outage = h.outage.since(h.began, h.database.Grace)\n", New: "",
+		Test: "TestLooksTellOfAnOutage", Promise: "a wait outlives an outage of the server, as its worker does",
+	},
+	{
+		Name: "outages-end", File: "internal/waiting/poll.go",
+		Old: "	if now.Sub(o.to) > grace {\n", New: "	if o.to.IsZero() {\n",
+		Test: "TestLooksTellOfAnOutage", Promise: "who waits for a projection that nobody runs is told so, though there was an outage long ago",
+	},
+	{
+		Name: "outages-excuse-old-heartbeats", File: "pgcoord/standing.go",
+		Old: "float64(stale+q.Outage)", New: "float64(stale+0*q.Outage)",
+		Test: "TestAnOutageExcusesOldHeartbeats", Promise: "a wait outlives an outage of the server, as its worker does",
+	},
+	{
+		Name: "waits-leave-workers-time-after-an-outage", File: "wait.go",
+		Old: ", Grace: o.config.staleWorkerTimeout})", New: ", Grace: 0})",
+		Test: "TestWaitsOutliveAnOutageLongerThanTheStaleTimeout", Package: "test/face", Promise: "a wait outlives an outage of the server, as its worker does",
+	},
 }

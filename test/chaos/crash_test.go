@@ -91,7 +91,7 @@ func (g *gate) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) e
 // are lost together, so the events are handled again, and in the tables once.
 func TestCrashTakesAsynchronousCommitsBack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, map[string]string{"wal_writer_delay": "10s", "wal_writer_flush_after": "0", "autovacuum": "off"})
+	w := newWorld(t, map[string]string{"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off"})
 	w.append(60)
 	p := newCounted(workerName(0))
 	g := newGate(p)

@@ -27,7 +27,7 @@ WITH projection AS (
     SELECT w.replica_set, w.projections, w.left_out, w.session_key IS NULL AS poll_only
     FROM {{schema}}orchestrator_workers AS w
     JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
-    WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND NOT w.drained AND h.last_heartbeat > now() - $2::float8 * interval '1 ms' AND w.projections && $1::text[]
+    WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND NOT w.drained AND h.last_heartbeat > now() - greatest($2::float8 * interval '1 ms', w.stale_timeout) - $9::float8 * interval '1 ms' AND w.projections && $1::text[]
 )
 SELECT (
     SELECT jsonb_object_agg(p.name, jsonb_build_object('ReplicaSet', coalesce(p.replica_set, ''), 'EventsTable', coalesce(p.events_table, ''), 'Pieces', p.pieces,
@@ -58,7 +58,8 @@ type standing struct {
 }
 
 // Standings reads the positions of projections, and what is asked about single waits. A worker whose last heartbeat is
-// older than stale does not count. Where the question tells of an outage, that is its age when the outage began.
+// older than stale, and than its own stale worker timeout, does not count. Where the question tells of an outage, that is
+// its age when the outage began.
 func (s *Store) Standings(ctx context.Context, db DB, stale time.Duration, q waiting.Question) (waiting.Answer, error) {
 	n := len(q.Examine)
 	projections, positions := make([]string, n), make([]int64, n)
@@ -70,8 +71,8 @@ func (s *Store) Standings(ctx context.Context, db DB, stale time.Duration, q wai
 		}
 	}
 	var shown, examined string
-	err := db.QueryRow(ctx, s.q(sqlStandings), q.Projections, float64(stale+q.Outage)/float64(time.Millisecond), s.replicaSet,
-		projections, positions, contexts, types, ids).Scan(&shown, &examined)
+	err := db.QueryRow(ctx, s.q(sqlStandings), q.Projections, float64(stale)/float64(time.Millisecond), s.replicaSet,
+		projections, positions, contexts, types, ids, float64(q.Outage)/float64(time.Millisecond)).Scan(&shown, &examined)
 	if err != nil {
 		return waiting.Answer{}, err
 	}

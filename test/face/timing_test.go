@@ -1,6 +1,7 @@
 package face
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
 // A deployment that shortens the timeouts runs workers of both kinds for a while. One that beats seldom must not count as dead by the settings of one that
@@ -41,5 +43,28 @@ func TestAMoveDoesNotTakeAProjectionFromAWorkerThatBeatsSeldom(t *testing.T) {
 	require.ErrorContains(t, w.admin("set").Move(w.patiently(), "p", "other", ""), "still run it")
 	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '11 minutes'")
 	require.NoError(t, w.admin("set").Move(w.patiently(), "p", "other", ""))
+	require.NoError(t, r.stop())
+}
+
+// A process that waits for another one's worker has settings of its own.
+func TestAWaitForAWorkerThatBeatsSeldom(t *testing.T) {
+	w := newWorld(t)
+	g := make(chan struct{})
+	r := start(t, w.orchestrator("set", orchestrator.WithHeartbeatInterval(time.Minute), orchestrator.WithStaleWorkerTimeout(5*time.Minute)),
+		recorder{name: "p", before: func(ctx context.Context, _ es.PersistedEvent) error {
+			select {
+			case <-g:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}})
+	w.awaitRunning("set", 1)
+	result := w.appends("ada", 1)
+	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '40 s'") // as it is for a third of the time
+	web := w.elsewhere()
+	require.ErrorIs(t, web.WaitForAppend(w.shortly(), "p", result), context.DeadlineExceeded, "the wait goes on")
+	close(g)
+	require.NoError(t, web.WaitForAppend(w.patiently(), "p", result))
 	require.NoError(t, r.stop())
 }

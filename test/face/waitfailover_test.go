@@ -125,11 +125,20 @@ func TestWaitsOutliveAnOutageLongerThanTheStaleTimeout(t *testing.T) {
 	require.ErrorIs(t, web.WaitForAppend(w.shortly(), "p", result), context.DeadlineExceeded)
 	ended := make(chan error, 1)
 	go func() { ended <- web.WaitForAppend(w.patiently(), "p", result) }()
+	// After the outage, the worker cannot write its heartbeat before the waiter has looked.
+	w.exec("BEGIN; SELECT FROM orchestrator_heartbeats FOR UPDATE; PREPARE TRANSACTION 'heartbeats'")
 	require.NoError(t, primary.Stop(pgtest.Fast))
 	w.logs.AwaitLine(t, "calls that wait for a projection keep waiting")
 	down := time.Now()
 	eventually(t, func() bool { return time.Since(down) > 2*stale }, func() string { return "the outage to be long enough" })
 	require.NoError(t, primary.Start())
+	const look = "SELECT coalesce(max(query_start)::text, '') FROM pg_stat_activity WHERE query LIKE '%CuttingOver%' AND pid <> pg_backend_pid()"
+	for range 2 { // which shows that the wait goes on after the first
+		last := w.value(look)
+		eventually(t, func() bool { return w.value(look) != last }, func() string { return "another look" })
+	}
+	require.Empty(t, ended, "the wait ended though its worker lives")
+	w.exec("ROLLBACK PREPARED 'heartbeats'")
 	w.await("true", "SELECT bool_or(last_heartbeat > pg_postmaster_start_time()) FROM orchestrator_heartbeats")
 	require.Empty(t, ended, "the wait ended though its worker lives")
 	close(gate)

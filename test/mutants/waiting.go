@@ -64,7 +64,8 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "dead-workers-run-nothing", File: "pgcoord/standing.go",
-		Old: " AND h.last_heartbeat > now() - $2::float8 * interval '1 ms'", New: " AND $2::float8 > 0",
+		Old:  " AND h.last_heartbeat > now() - greatest($2::float8 * interval '1 ms', w.stale_timeout) - $9::float8 * interval '1 ms'",
+		New:  " AND $2::float8 > 0 AND $9::float8 >= 0",
 		Test: "TestWorkersThatAreGoneRunNothing", Package: "test/face", Promise: "nobody waits for a worker that is gone",
 	},
 	{
@@ -154,12 +155,17 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "outages-excuse-old-heartbeats", File: "pgcoord/standing.go",
-		Old: "float64(stale+q.Outage)", New: "float64(stale+0*q.Outage)",
+		Old: "float64(q.Outage)", New: "float64(0*q.Outage)",
 		Test: "TestAnOutageExcusesOldHeartbeats", Promise: "a wait outlives an outage of the server, as its worker does",
 	},
 	{
 		Name: "waits-leave-workers-time-after-an-outage", File: "wait.go",
 		Old: ", Grace: o.config.staleWorkerTimeout})", New: ", Grace: 0})",
 		Test: "TestWaitsOutliveAnOutageLongerThanTheStaleTimeout", Package: "test/face", Promise: "a wait outlives an outage of the server, as its worker does",
+	},
+	{
+		Name: "waits-know-each-workers-time", File: "pgcoord/standing.go",
+		Old: "greatest($2::float8 * interval '1 ms', w.stale_timeout)", New: "$2::float8 * interval '1 ms'",
+		Test: "TestAWaitForAWorkerThatBeatsSeldom", Package: "test/face", Promise: "a wait does not give up a worker that beats seldom",
 	},
 }

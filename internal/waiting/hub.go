@@ -16,7 +16,7 @@ import (
 type Question struct {
 	Projections []string
 	Examine     []Wait
-	// Outage is the time since the first of the looks that failed, until Database.Grace has passed after the last of them. Else it is 0. Workers
+	// Outage is the time since the first of the looks that failed, until Database.Grace has passed after the first one that succeeded. Else it is 0. Workers
 	// may have had no database to write their heartbeats to since then.
 	Outage time.Duration
 }

@@ -58,10 +58,11 @@ func (h *Hub) poll() {
 		again := false
 		if err != nil {
 			failures++
-			h.outage.failed(h.began, time.Now(), h.database.Grace)
+			h.outage.failed(h.began, h.database.Grace)
 			h.lookFailed(looked, err)
 		} else {
 			failures = 0
+			h.outage.succeeded(h.began)
 			var failed []failure
 			failed, again = h.settle(looked, question, answer)
 			h.fail(failed, loop)
@@ -76,20 +77,31 @@ func (h *Hub) poll() {
 	}
 }
 
-// outage is the time in which looks have failed, from the beginning of the first to the end of the last. There may have been others between them.
-type outage struct{ from, to time.Time }
+// outage is the time in which looks have failed, from the beginning of the first to the first one after them that succeeded: that one may come long after
+// the server is there again. There may have been others between those that failed.
+type outage struct {
+	from, to time.Time
+	lasts    bool // no look has succeeded since
+}
 
 // failed notes a look that failed. It begins a new outage if the last one has ended more than grace ago.
-func (o *outage) failed(began, ended time.Time, grace time.Duration) {
+func (o *outage) failed(began time.Time, grace time.Duration) {
 	if o.since(began, grace) == 0 {
 		o.from = began
 	}
-	o.to = ended
+	o.lasts = true
+}
+
+// succeeded notes a look that succeeded.
+func (o *outage) succeeded(at time.Time) {
+	if o.lasts {
+		o.to, o.lasts = at, false
+	}
 }
 
 // since is how long ago the outage began; 0 if it has ended more than grace ago.
 func (o *outage) since(now time.Time, grace time.Duration) time.Duration {
-	if now.Sub(o.to) > grace {
+	if !o.lasts && now.Sub(o.to) > grace {
 		return 0
 	}
 	return now.Sub(o.from)

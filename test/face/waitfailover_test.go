@@ -103,7 +103,7 @@ func TestWaitsOutliveAnOutageLongerThanTheStaleTimeout(t *testing.T) {
 	t.Parallel()
 	primary := pgtest.Own(t, pgtest.Options{})
 	w, _ := newWorldOn(t, primary)
-	const stale = 2 * time.Second
+	const stale = 5 * time.Second
 	quick := []orchestrator.Option{orchestrator.WithHeartbeatInterval(stale / 4), orchestrator.WithStaleWorkerTimeout(stale), orchestrator.WithLogger(w.logs.Logger())}
 	web, err := orchestrator.New(w.ownPool(func(*pgxpool.Config) {}), w.store, "set", quick...)
 	require.NoError(t, err)
@@ -130,7 +130,7 @@ func TestWaitsOutliveAnOutageLongerThanTheStaleTimeout(t *testing.T) {
 	require.NoError(t, primary.Stop(pgtest.Fast))
 	w.logs.AwaitLine(t, "calls that wait for a projection keep waiting")
 	down := time.Now()
-	eventually(t, func() bool { return time.Since(down) > 2*stale }, func() string { return "the outage to be long enough" })
+	eventually(t, func() bool { return time.Since(down) > stale+time.Second }, func() string { return "the outage to be long enough" })
 	require.NoError(t, primary.Start())
 	const look = "SELECT coalesce(max(query_start)::text, '') FROM pg_stat_activity WHERE query LIKE '%CuttingOver%' AND pid <> pg_backend_pid()"
 	for range 2 { // which shows that the wait goes on after the first

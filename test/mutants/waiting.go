@@ -150,8 +150,13 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "outages-end", File: "internal/waiting/poll.go",
-		Old: "	if now.Sub(o.to) > grace {\n", New: "	if o.to.IsZero() {\n",
+		Old: "	if !o.lasts && now.Sub(o.to) > grace {\n", New: "	if !o.lasts && o.to.IsZero() {\n",
 		Test: "TestLooksTellOfAnOutage", Promise: "who waits for a projection that nobody runs is told so, though there was an outage long ago",
+	},
+	{
+		Name: "outages-last-until-a-look-succeeds", File: "internal/waiting/poll.go",
+		Old: "		o.to, o.lasts = at, false\n", New: "		o.to, o.lasts = o.from, false\n",
+		Test: "TestLooksTellOfAnOutage", Promise: "a wait outlives an outage of the server, as its worker does",
 	},
 	{
 		Name: "outages-excuse-old-heartbeats", File: "pgcoord/standing.go",

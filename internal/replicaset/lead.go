@@ -81,8 +81,8 @@ func leastLive(s State, v View) uuid.UUID {
 	return uuid.Nil
 }
 
-// staleAfter is the age at which a worker's heartbeat is stale: by one's own settings or by the worker's, whichever is longer. They differ while a
-// deployment changes them, and a worker that beats seldom must not count as dead by the settings of one that beats often.
+// staleAfter is the age at which a worker's heartbeat is stale. It is the longer of two stale worker timeouts: the worker's, and that of the worker that
+// looks. The two differ during a deployment that changes them. By the shorter one, a worker with a long heartbeat interval would be dead between two heartbeats.
 func staleAfter(s State, w Worker) time.Duration { return max(s.Timing.Stale, w.StaleTimeout) }
 
 // stale says whether a worker's heartbeat proves it dead, or frozen.

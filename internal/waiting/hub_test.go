@@ -303,7 +303,7 @@ func TestLooksThatFail(t *testing.T) {
 	})
 }
 
-// An outage is from the first look that fails until grace after the last. An earlier one that is over does not count.
+// An outage lasts from the first look that fails until grace has passed after one that succeeds. An earlier outage does not count.
 func TestLooksTellOfAnOutage(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := &table{standing: Standing{Pieces: whole(0), Running: true}}

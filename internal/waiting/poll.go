@@ -77,8 +77,8 @@ func (h *Hub) poll() {
 	}
 }
 
-// outage is the time in which looks have failed, from the beginning of the first to the first one after them that succeeded: that one may come long after
-// the server is there again. There may have been others between those that failed.
+// outage is the time in which looks failed. It begins with the first look that failed, and ends with the next one that succeeded. That one may come long
+// after the server is back, since the poller waits longer after each failure.
 type outage struct {
 	from, to time.Time
 	lasts    bool // no look has succeeded since

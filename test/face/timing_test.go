@@ -12,30 +12,30 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 )
 
-// A deployment that shortens the timeouts runs workers of both kinds for a while. One that beats seldom must not count as dead by the settings of one that
-// beats often.
+// During a deployment that shortens the timeouts, old and new workers run side by side. A new worker must not declare an old one dead between two of its
+// heartbeats.
 func TestWorkersWithDifferentTimeoutsShareAReplicaSet(t *testing.T) {
 	w := newWorld(t)
 	w.append("ada", 1)
-	often := start(t, w.orchestrator("set", orchestrator.WithHeartbeatInterval(300*time.Millisecond), orchestrator.WithStaleWorkerTimeout(time.Second)), recorder{name: "p"})
+	fast := start(t, w.orchestrator("set", orchestrator.WithHeartbeatInterval(300*time.Millisecond), orchestrator.WithStaleWorkerTimeout(time.Second)), recorder{name: "p"})
 	w.awaitRunning("set", 1)
-	seldom := start(t, w.orchestrator("set", orchestrator.WithWorkerName("seldom"), orchestrator.WithHeartbeatInterval(3*time.Second),
+	slow := start(t, w.orchestrator("set", orchestrator.WithWorkerName("slow"), orchestrator.WithHeartbeatInterval(3*time.Second),
 		orchestrator.WithStaleWorkerTimeout(time.Minute)), recorder{name: "p"})
 	w.awaitRunning("set", 2)
 	const generation = "SELECT max(number) FROM orchestrator_generations"
 	before := w.value(generation)
-	const beat = "SELECT extract(epoch FROM last_heartbeat) FROM orchestrator_heartbeats JOIN orchestrator_workers USING (worker_id) WHERE name = 'seldom'"
+	const beat = "SELECT extract(epoch FROM last_heartbeat) FROM orchestrator_heartbeats JOIN orchestrator_workers USING (worker_id) WHERE name = 'slow'"
 	for range 2 { // 3 s each, which is three times the shorter timeout
 		last := w.value(beat)
 		eventually(t, func() bool { return w.value(beat) != last }, func() string { return "a heartbeat after " + last })
 	}
 	assert.Equal(t, before, w.value(generation), "nobody came or went")
-	assert.Equal(t, "00:01:00", w.value("SELECT stale_timeout::text FROM orchestrator_workers WHERE name = 'seldom'"))
-	require.NoError(t, seldom.stop())
-	require.NoError(t, often.stop())
+	assert.Equal(t, "00:01:00", w.value("SELECT stale_timeout::text FROM orchestrator_workers WHERE name = 'slow'"))
+	require.NoError(t, slow.stop())
+	require.NoError(t, fast.stop())
 }
 
-func TestAMoveDoesNotTakeAProjectionFromAWorkerThatBeatsSeldom(t *testing.T) {
+func TestAMoveDoesNotTakeAProjectionFromAWorkerWithALongHeartbeatInterval(t *testing.T) {
 	w := newWorld(t)
 	r := start(t, w.orchestrator("set", orchestrator.WithHeartbeatInterval(2*time.Minute), orchestrator.WithStaleWorkerTimeout(10*time.Minute)), recorder{name: "p"})
 	w.awaitRunning("set", 1)
@@ -47,7 +47,7 @@ func TestAMoveDoesNotTakeAProjectionFromAWorkerThatBeatsSeldom(t *testing.T) {
 }
 
 // A process that waits for another one's worker has settings of its own.
-func TestAWaitForAWorkerThatBeatsSeldom(t *testing.T) {
+func TestAWaitForAWorkerWithALongHeartbeatInterval(t *testing.T) {
 	w := newWorld(t)
 	g := make(chan struct{})
 	r := start(t, w.orchestrator("set", orchestrator.WithHeartbeatInterval(time.Minute), orchestrator.WithStaleWorkerTimeout(5*time.Minute)),

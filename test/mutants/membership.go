@@ -153,16 +153,16 @@ var membershipGuards = []guard{
 	{
 		Name: "each-worker-has-its-own-time", File: "internal/replicaset/lead.go",
 		Old: "return max(s.Timing.Stale, w.StaleTimeout)", New: "return s.Timing.Stale",
-		Test: "TestLeaderLeavesWellAlone", Promise: "a worker that beats seldom is not declared dead by the settings of another",
+		Test: "TestLeaderLeavesWellAlone", Promise: "a worker with a long heartbeat interval is not declared dead by the settings of another",
 	},
 	{
 		Name: "stale-timeouts-are-stored", File: "configure.go",
 		Old: "			StaleTimeout:  o.config.staleWorkerTimeout,\n", New: "",
-		Test: "TestWorkersWithDifferentTimeoutsShareAReplicaSet", Package: "test/face", Promise: "a worker that beats seldom is not declared dead by the settings of another",
+		Test: "TestWorkersWithDifferentTimeoutsShareAReplicaSet", Package: "test/face", Promise: "a worker with a long heartbeat interval is not declared dead by the settings of another",
 	},
 	{
-		Name: "moves-wait-for-seldom-beats", File: "admin/move.go",
+		Name: "moves-know-each-workers-time", File: "admin/move.go",
 		Old: "greatest(interval '1 minute', w.stale_timeout)", New: "interval '1 minute'",
-		Test: "TestAMoveDoesNotTakeAProjectionFromAWorkerThatBeatsSeldom", Package: "test/face", Promise: "a projection is not moved away from a worker that runs it",
+		Test: "TestAMoveDoesNotTakeAProjectionFromAWorkerWithALongHeartbeatInterval", Package: "test/face", Promise: "a projection is not moved away from a worker that runs it",
 	},
 }

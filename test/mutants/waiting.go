@@ -171,6 +171,6 @@ var waitingGuards = []guard{
 	{
 		Name: "waits-know-each-workers-time", File: "pgcoord/standing.go",
 		Old: "greatest($2::float8 * interval '1 ms', w.stale_timeout)", New: "$2::float8 * interval '1 ms'",
-		Test: "TestAWaitForAWorkerThatBeatsSeldom", Package: "test/face", Promise: "a wait does not give up a worker that beats seldom",
+		Test: "TestAWaitForAWorkerWithALongHeartbeatInterval", Package: "test/face", Promise: "a wait does not give up a worker with a long heartbeat interval",
 	},
 }

@@ -226,18 +226,26 @@ func TestGenerationsAreNotified(t *testing.T) {
 	m := membership("orders")
 	require.NoError(t, s.Join(ctx, pool, m))
 	assert.Equal(t, "joined "+m.ID.String(), hears(t, listener))
+	other := membership("orders")
+	require.NoError(t, s.Join(ctx, pool, other))
+	assert.Equal(t, "joined "+other.ID.String(), hears(t, listener))
 	c := change(0)
 	number, err := numberOf(s.Prepare(ctx, pool, c))
 	require.NoError(t, err)
 	assert.Equal(t, "generation "+c.By.String(), hears(t, listener))
 	require.NoError(t, pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		exec(t, tx, `UPDATE orchestrator_generations SET created_at = now()`)
-		setState(t, s, tx, m.ID, replicaset.Ready, number) // at once, which nobody is told
+		setState(t, s, tx, m.ID, replicaset.Ready, number) // at once, and not the last: nobody is told
+		setState(t, s, tx, other.ID, replicaset.Ready, number)
 		return nil
 	}))
+	assert.Equal(t, "ready "+other.ID.String(), hears(t, listener), "it is the last")
+	exec(t, pool, `UPDATE orchestrator_workers SET generation = $2 WHERE worker_id = $1`, other.ID, number-1)
 	exec(t, pool, `UPDATE orchestrator_generations SET created_at = created_at - interval '2 s'`)
 	setState(t, s, pool, m.ID, replicaset.Ready, number)
 	assert.Equal(t, "ready "+m.ID.String(), hears(t, listener), "the leader looks seldom by now")
+	require.NoError(t, s.Stop(ctx, pool, other.ID, ""))
+	assert.Equal(t, "left "+other.ID.String(), hears(t, listener))
 	_, err = s.Activate(ctx, pool, replicaset.Activation{Number: number, By: m.ID}, nil)
 	require.NoError(t, err)
 	assert.Equal(t, "generation "+m.ID.String(), hears(t, listener))

@@ -145,6 +145,9 @@ func (s *Store) Claim(ctx context.Context, db DB, projections []string) error {
 	return &claimed
 }
 
+// awaited says whether the leader should be told. It waits for the last worker that is not ready, and in an old change for any. Two workers that are the
+// last at the same moment do not see each other, and then the leader's next look finds them.
+//
 // $4 is the leader's lock if the worker gives it up, else null. With null the statement skips pg_locks, because a scan of it makes other sessions wait.
 const sqlSetState = `
 WITH released AS MATERIALIZED (
@@ -160,10 +163,13 @@ WITH released AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM released), (SELECT count(*) FROM changed), EXISTS (
     SELECT 1 FROM {{schema}}orchestrator_generations AS g JOIN {{schema}}orchestrator_workers AS w USING (replica_set)
-    WHERE w.worker_id = $1 AND g.number = $3 AND NOT g.created_at BETWEEN now() - $5::bigint * interval '1 ms' AND now())`
+    WHERE w.worker_id = $1 AND g.number = $3 AND (NOT g.created_at BETWEEN now() - $5::bigint * interval '1 ms' AND now() OR NOT EXISTS (
+        SELECT FROM {{schema}}orchestrator_workers AS other
+        WHERE other.replica_set = w.replica_set AND other.worker_id <> $1 AND other.state NOT IN ('stopped', 'dead')
+          AND (other.state <> 'ready' OR other.generation <> $3)))) AS awaited`
 
-// SetState records the worker's state for a generation. It notifies the others of a ready worker only if they have
-// waited for a while; before that, the leader looks often enough. A worker that is stopping gives up leadership, because
+// SetState records the worker's state for a generation. It notifies the others of a ready worker if it is the last, or if
+// they have waited for a while; before that, the leader looks often enough. A worker that is stopping gives up leadership, because
 // its handlers may take long and somebody must lead in the meantime. If the worker was declared dead or has left,
 // SetState returns false and changes no row.
 func (s *Store) SetState(ctx context.Context, db DB, worker uuid.UUID, state replicaset.WorkerState, generation int64) (bool, error) {

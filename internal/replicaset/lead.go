@@ -281,8 +281,8 @@ func finishPreparing(s State, v View, lost []Loss) []Action {
 }
 
 // patience is how long the leader waits for who is not ready yet before it looks
-// again: half as long as it has waited already, but a short time while the change is young. A
-// worker that is ready then notifies nobody, since each notification wakes every session of the database.
+// again: half as long as it has waited already, but a short time while the change is young. Only the last worker
+// to become ready notifies the leader then, since each notification wakes every session of the database.
 func patience(s State, g Generation) time.Duration {
 	most := s.Timing.Observe
 	if g.Age < YoungChange {

@@ -59,7 +59,17 @@ var leadingGuards = []guard{
 	},
 	{
 		Name: "late-workers-notify", File: "pgcoord/workers.go",
-		Old: "now() - $5::bigint * interval '1 ms' AND now())`", New: "now() - $5::bigint * interval '1 h' AND now())`",
+		Old: "now() - $5::bigint * interval '1 ms' AND now() OR", New: "now() - $5::bigint * interval '1 h' AND now() OR",
 		Test: "TestGenerationsAreNotified", Promise: "a worker that becomes ready late in a change notifies the leader",
+	},
+	{
+		Name: "the-last-worker-notifies", File: "pgcoord/workers.go",
+		Old: " AND now() OR NOT EXISTS (", New: " AND now() OR false AND NOT EXISTS (",
+		Test: "TestGenerationsAreNotified", Promise: "a change need not wait for the leader's next look when the last worker is ready",
+	},
+	{
+		Name: "only-the-last-worker-notifies", File: "pgcoord/workers.go",
+		Old: "AND (other.state <> 'ready' OR other.generation <> $3)", New: "AND false",
+		Test: "TestGenerationsAreNotified", Promise: "a change of many workers does not wake every session for each of them",
 	},
 }

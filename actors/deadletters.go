@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -66,11 +67,13 @@ func (u *lateRecords) remove(h *handledEvents) {
 
 // recordIn has the batch record which of its events had failed before, and returns their positions, or those that may have.
 func (p *processor) recordIn(b *pgcoord.Batch, events packed.Events) []int64 {
-	var positions []int64
-	for i := range events.Len() {
-		if position := events.Position(i); p.failing.unknown || position <= p.failing.unsettled {
-			positions = append(positions, position)
-		}
+	n := events.Len()
+	if !p.failing.unknown {
+		n = sort.Search(n, func(i int) bool { return events.Position(i) > p.failing.unsettled })
+	}
+	positions := make([]int64, n)
+	for i := range positions {
+		positions[i] = events.Position(i)
 	}
 	if len(positions) > 0 && !p.failing.apart && time.Now().After(p.failing.recordAgain) {
 		b.Recovered(positions)

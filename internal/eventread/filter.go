@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventrow"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
@@ -29,9 +28,8 @@ import (
 func filteredSQL(f shape) string {
 	return `
 SELECT ` + f.columns() + ` FROM {{events}}
-WHERE ` + dbguard.Primary + `
-	AND global_position > $1::bigint AND global_position <= ANY (ARRAY[$2::bigint])` + f.filters(4) + `
-ORDER BY global_position LIMIT {{guarded limit}}`
+WHERE global_position > $1::bigint AND global_position <= ANY (ARRAY[$2::bigint])` + f.filters(4) + `
+ORDER BY global_position LIMIT {{limit on a primary}}`
 }
 
 // columns are what a shape selects.

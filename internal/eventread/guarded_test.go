@@ -124,9 +124,11 @@ func TestCostOfTheGuards(t *testing.T) {
 	exec(t, pool, "VACUUM ANALYZE events")
 	unguarded := *s.statements
 	bare := &store{Store: s.Store, statements: &unguarded}
+	limit := dbguard.LimitAllRowsOf(s.EventsTable(), unguarded.table, "$3::bigint")
 	for f := range unguarded.filtered {
 		sql := strings.Replace(unguarded.filtered[f], dbguard.Primary+"\n\tAND ", "", 1)
-		unguarded.filtered[f] = strings.Replace(sql, dbguard.LimitAllRows(s.EventsTable(), "$3::bigint"), "$3::bigint", 1)
+		sql = strings.Replace(sql, dbguard.LimitOnPrimary(limit), "$3::bigint", 1)
+		unguarded.filtered[f] = strings.Replace(sql, limit, "$3::bigint", 1)
 	}
 	for _, limit := range []int{10, 100, 16_000} {
 		pages := max(3, 2000/limit)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventrow"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -35,8 +34,7 @@ SELECT event.* FROM unnest((SELECT $4::bigint[]), (SELECT $5::bigint[])) AS part
 		AND nullif(global_position > $1::bigint AND global_position <= $2::bigint, false) IS NOT NULL` + f.filters(6) + `
 	LIMIT ` + strconv.Itoa(slot.BlockLength) + `
 ) AS event
-WHERE ` + dbguard.Primary + `
-LIMIT {{guarded limit}}`
+LIMIT {{limit on a primary}}`
 }
 
 const (

@@ -26,8 +26,9 @@ type statements struct {
 }
 
 func newStatements(events pgx.Identifier, oid uint32) *statements {
+	limit := dbguard.LimitAllRowsOf(events, oid, "$3::bigint")
 	table := strings.NewReplacer("{{events}}", events.Sanitize(),
-		"{{guarded limit}}", dbguard.LimitAllRowsOf(events, oid, "$3::bigint"),
+		"{{guarded limit}}", limit, "{{limit on a primary}}", dbguard.LimitOnPrimary(limit),
 		"{{guarded one}}", dbguard.LimitAllRowsOf(events, oid, "1::bigint"))
 	s := &statements{table: oid, nextEvent: table.Replace(nextSQL)}
 	for f := range s.filtered {

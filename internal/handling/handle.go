@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
@@ -104,6 +105,9 @@ func HandleWithin(ctx context.Context, limit time.Duration, p Projection, tx pgx
 	}
 	r := run{projection: p, limit: limit, tx: tx, events: events, next: next}
 	r.own, _ = tx.(verifier)
+	if tx != nil && tx.Conn() != nil {
+		r.conn = tx.Conn().PgConn()
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -120,7 +124,8 @@ type run struct {
 	tx         pgx.Tx
 	events     Events
 	next       func(i int) bool
-	own        verifier // tx, if it is a batch's
+	own        verifier       // tx, if it is a batch's
+	conn       *pgconn.PgConn // tx's; nil if it has none
 
 	handled int
 	err     error
@@ -183,6 +188,9 @@ func (r *run) oneByOne(ctx context.Context) error {
 
 // one hands event i to Handle.
 func (r *run) one(ctx context.Context, i int) error {
+	if r.limit <= 0 {
+		return r.verdict(ctx, r.projection.Handle(ctx, r.tx, r.events.At(i)))
+	}
 	call, end := r.limited(ctx)
 	defer end()
 	return r.overTime(call, r.verdict(ctx, r.projection.Handle(call, r.tx, r.events.At(i))))
@@ -203,11 +211,10 @@ type verifier interface {
 // if tx does not look as a transaction does between two statements. A tx
 // without a connection (a test double) is not looked at.
 func (r *run) verdict(ctx context.Context, err error) error {
-	if r.tx == nil || r.tx.Conn() == nil {
-		return err
-	}
-	conn := r.tx.Conn().PgConn()
+	conn := r.conn
 	switch {
+	case conn == nil:
+		return err
 	case conn.TxStatus() == txIdle:
 		return errors.Join(err, fmt.Errorf("%w, but the handler ended it by SQL", batchtx.ErrOwner))
 	case err != nil:

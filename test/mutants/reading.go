@@ -38,9 +38,9 @@ var readingGuards = []guard{
 	},
 	{
 		Name:    "reads-fail-on-a-standby",
-		File:    "internal/eventread/filter.go",
-		Old:     "WHERE ` + dbguard.Primary + `\n\tAND global_position > $1",
-		New:     "WHERE (` + dbguard.Primary + ` OR true) AND global_position > $1",
+		File:    "internal/eventread/statements.go",
+		Old:     "dbguard.LimitOnPrimary(limit)",
+		New:     "limit",
 		Test:    "TestNothingIsReadFromAStandby",
 		Promise: "not taking a standby's silence for the end of the stream",
 	},

@@ -22,14 +22,18 @@ const requestChanged = "pupsourcing.request_changed"
 
 const sqlRequests = `
 SELECT operation, projection, bounded_context, aggregate_type, aggregate_id, (hashtextextended(aggregate_id, 0) & 65535)::int, kind, coalesce(target, 0)
-FROM {{schema}}orchestrator_requests
+FROM {{schema}}orchestrator_requests AS r
 WHERE projection = $1 AND state = 'waiting' AND (hashtextextended(aggregate_id, 0) & 65535) >= $2::int AND (hashtextextended(aggregate_id, 0) & 65535) < $3::int
   AND ` + dbguard.Primary + `
-ORDER BY (kind = 'reset') DESC, operation, aggregate_id, aggregate_type, bounded_context
+ORDER BY (kind = 'reset') DESC, EXISTS (
+    SELECT FROM {{schema}}orchestrator_checkpoints AS c WHERE c.projection = r.projection AND c.position >= c.hold_at AND coalesce(c.hold_until > now(), true)
+      AND (hashtextextended(r.aggregate_id, 0) & 65535) >= c.slot_from AND (hashtextextended(r.aggregate_id, 0) & 65535) < c.slot_to),
+  operation, aggregate_id, aggregate_type, bounded_context
 LIMIT $4::bigint`
 
 // Requests reads the requests that need the projection's handler, for aggregates in a range of slots, in order. Resets
-// come first: a projection that is paused is reset, but its retries wait. It returns no more than the number most.
+// come first, since a projection that is paused is reset too. Those whose slots are paused come last, since they must wait.
+// It returns no more than the number most.
 func (s *Store) Requests(ctx context.Context, db dbguard.Transactions, projection string, slots slot.Range, most int) ([]replicaset.Request, error) {
 	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRequests), projection, slots.From, slots.To, most)
 	var requests []replicaset.Request

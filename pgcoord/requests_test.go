@@ -2,6 +2,7 @@ package pgcoord
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -180,4 +181,32 @@ func TestTheLastOfWhatIsDiscardedEndsTheOperation(t *testing.T) {
 	require.NoError(t, first.Commit(t.Context()))
 	require.NoError(t, await(t, second, "the second to end"))
 	assert.Equal(t, "done", value[string](t, o.pool, `SELECT state FROM orchestrator_operations`))
+}
+
+// Requests whose slots are paused come after those that can be served, however old they are.
+func TestRequestsOfPausedSlotsComeLast(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	o.cut(t, 5, 5)
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET slot_from = 32768 WHERE slot_from > 0`)
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET slot_to = 32768 WHERE slot_from = 0`)
+	exec(t, o.pool, `WITH operation AS (
+			INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state) VALUES ('main', 'orders', 'retry', 'anna', '', 'waiting') RETURNING id)
+		INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind)
+		SELECT id, 'orders', 'shop', 'Order', i, 'retry' FROM operation, generate_series(1, 40) AS i`)
+	slots := func() (order []bool) {
+		requests, err := o.Requests(t.Context(), dbguard.New(o.pool).InTransactions(), "orders", slot.All(), 40)
+		require.NoError(t, err)
+		for _, r := range requests {
+			order = append(order, r.Slot >= slot.Count/2)
+		}
+		return slices.Compact(order)
+	}
+	require.Greater(t, len(slots()), 2, "in order of their operations")
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET hold_at = 5 WHERE slot_from = 0`)
+	assert.Equal(t, []bool{true, false}, slots())
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET hold_until = now() - interval '1 second' WHERE slot_from = 0`)
+	assert.Greater(t, len(slots()), 2, "a pause that has ended")
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET hold_at = 6, hold_until = NULL WHERE slot_from = 0`)
+	assert.Greater(t, len(slots()), 2, "a pause that begins later")
 }

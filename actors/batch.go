@@ -158,9 +158,11 @@ func (p *processor) head() (packed.Events, int64) {
 
 // begin opens a batch's transaction, which holds the checkpoints below upTo.
 func (p *processor) begin(ctx context.Context, upTo int64) (*pgcoord.Batch, error) {
-	ctx, explain, cancel := p.worker.db.Limit(ctx)
+	settings := p.worker.Batch.Settings
+	ctx, lockWait, explain, cancel := p.limitLocks(ctx)
 	defer cancel()
-	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, p.worker.Batch.Settings)
+	settings.LockWait = lockWait
+	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, p.pieces, upTo, settings)
 	return b, explain(err)
 }
 

@@ -395,6 +395,9 @@ func (p *processor) failed(c actor.Context, err error) next {
 	case errors.Is(err, pgcoord.ErrMoved):
 		p.known = false
 		return p.afterMove(err)
+	case errors.Is(err, pgcoord.ErrLocked):
+		p.known = false
+		return p.afterLock(err)
 	}
 	p.known = false
 	p.databaseFailures++

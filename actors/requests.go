@@ -34,6 +34,7 @@ type requests struct {
 	served   bool                 // the last step was for a request
 	again    time.Time            // until when none is served
 	size     int                  // letters of the next batch; 0 for the first of a request
+	lockWait time.Duration        // how long the next reset waits for a batch; 0 for the first time
 	failures handling.State
 }
 

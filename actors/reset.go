@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +26,15 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 	if errors.Is(err, pgcoord.ErrMoved) { // and until a generation repairs what somebody has changed, it would be so again at once
 		p.requests.again = time.Now().Add(recordPause)
 	}
+	if errors.Is(err, pgcoord.ErrLocked) && p.run.soft.Err() == nil {
+		release()
+		return p.resetWaits(r), nil
+	}
 	if err != nil {
 		release()
 		return p.notBegun(err)
 	}
+	p.requests.lockWait = 0
 	done := sync.OnceFunc(func() {
 		b.Rollback(ctx) // does nothing if it has ended
 		release()
@@ -41,6 +47,10 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 		return next{}, nil // abandoned; it is stopping
 	}
 	if call.err != nil || call.handled == 0 {
+		if ctx.Err() != nil {
+			p.log.Warn("emptying the read model was interrupted, since the worker stops or a generation changes; it begins again",
+				"operation", r.Operation, "took", time.Since(began))
+		}
 		return p.requestRolledBack(ctx, b, done, r, stand, call, began)
 	}
 	b.SetBack(r)
@@ -58,14 +68,32 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 	return next{more: true}, nil
 }
 
-// beginReset waits for all batches of the projection.
+// longestResetWait bounds how long a reset waits for each partition's batch.
+const longestResetWait = time.Minute
+
+// beginReset waits for all batches of the projection, unless it is to stop.
 func (p *processor) beginReset(ctx context.Context, r replicaset.Request) (*pgcoord.Batch, error) {
 	settings := p.worker.Batch.Settings
 	settings.IdleTimeout = p.idleTimeout()
-	ctx, explain, end := p.worker.db.Limit(ctx)
+	ctx, forget := p.untilStopping(ctx)
+	defer forget()
+	patience := p.worker.db.Patience()
+	settings.LockWait = cmp.Or(p.requests.lockWait, patience*3/4)
+	ctx, explain, end := p.worker.db.LimitTo(ctx, patience+time.Duration(p.fence.Partition.Total)*settings.LockWait)
 	defer end()
 	b, err := p.worker.Store.BeginReset(ctx, p.worker.db, p.fence, r, settings)
 	return b, explain(err)
+}
+
+// resetWaits decides what follows a reset that has waited in vain for a batch. It lets the other partitions handle events again, and waits longer
+// the next time.
+func (p *processor) resetWaits(r replicaset.Request) next {
+	p.requests.lockWait = min(2*cmp.Or(p.requests.lockWait, p.worker.db.Patience()*3/4), longestResetWait)
+	if p.worker.notices.due("reset "+p.fence.Projection, personInterval) {
+		p.log.Warn("a reset waits for a batch that takes long; it tries again", "operation", r.Operation, "next_wait", p.requests.lockWait)
+	}
+	p.requests.again = time.Now().Add(recordPause)
+	return next{more: true}
 }
 
 // failReset ends a request whose read model could not be emptied. Nothing has changed.

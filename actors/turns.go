@@ -143,8 +143,9 @@ func (p *processor) beginInTurn(ctx context.Context, pieces []slot.Piece, upTo i
 	settings.IdleTimeout = p.idleTimeout()
 	settings.Turn = !p.withoutTurn()
 	settings.Shown = p.eventByEvent()
-	ctx, explain, end := p.worker.db.Limit(ctx)
+	ctx, lockWait, explain, end := p.limitLocks(ctx)
 	defer end()
+	settings.LockWait = lockWait
 	b, err := p.beginAnyhow(ctx, pieces, upTo, settings)
 	if err != nil {
 		return nil, explain(err)
@@ -160,7 +161,7 @@ func (w *worker) withoutTurns() bool { return time.Now().UnixNano() < w.noTurns.
 // all of the worker for a while. Who waits for a lock may wait for that on the table.
 func (p *processor) beginAnyhow(ctx context.Context, pieces []slot.Piece, upTo int64, settings pgcoord.BatchSettings) (*pgcoord.Batch, error) {
 	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, pieces, upTo, settings)
-	if err == nil || !settings.Turn {
+	if err == nil || !settings.Turn || errors.Is(err, pgcoord.ErrLocked) {
 		return b, err
 	}
 	var unread error

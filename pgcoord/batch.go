@@ -50,10 +50,16 @@ type BatchSettings struct {
 	Turn bool
 	// Shown marks the batch as one of its projection for WaitsForShown, by a shared advisory lock. It needs Turn, and has no effect while the partitions take turns.
 	Shown bool
+	// LockWait bounds how long the batch waits for all of its checkpoint rows. 0 means no bound.
+	LockWait time.Duration
 }
 
 // ErrTurn means that another batch of the projection had the turn for longer than TurnWait. Nothing was handled.
 var ErrTurn = batchtx.ErrTurn
+
+// ErrLocked means that another transaction has held a checkpoint row for longer than BatchSettings.LockWait: a reset, a
+// pause, or somebody's own. Nothing was handled.
+var ErrLocked = batchtx.ErrLocked
 
 // sqlLock compares all that the worker believes, and locks the row until the batch
 // ends. Whoever changes something that the owner must know raises the revision. With < in place of = for the position, a batch that waited behind its own
@@ -124,6 +130,7 @@ func (b *Batch) open(ctx context.Context, pool Pool, settings BatchSettings, row
 func (b *Batch) begin(ctx context.Context, settings BatchSettings, rows int64, locks []batchtx.Statement) error {
 	own := batchtx.Settings{
 		ApplicationName: ApplicationName(b.fence.Worker), IdleTimeout: settings.IdleTimeout, SynchronousCommit: settings.SynchronousCommit,
+		LockWait: settings.LockWait / time.Duration(max(1, len(locks))),
 	}
 	if settings.Turn {
 		own.Turn, own.TurnWait = b.store.turn(b.fence, settings.Shown), TurnWait

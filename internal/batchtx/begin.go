@@ -15,6 +15,9 @@ import (
 // ErrTurn says that the statement Settings.Turn waited for a lock longer than Settings.TurnWait. No transaction is open.
 var ErrTurn = errors.New("another batch has the turn")
 
+// ErrLocked says that one of the locks waited for longer than Settings.LockWait. No transaction is open.
+var ErrLocked = errors.New("another transaction has locked the row for long")
+
 // Settings are local to the transaction, since its connection is the application's.
 type Settings struct {
 	// ApplicationName is shown in pg_stat_activity. It should differ from the names of other sessions. The transaction also shares
@@ -28,6 +31,8 @@ type Settings struct {
 	// Turn, unless its SQL is empty, runs before the locks. It may wait for a lock for TurnWait. It returns a boolean, see Tx.Turn.
 	Turn     Statement
 	TurnWait time.Duration
+	// LockWait is how long each of the locks may wait. 0 means that it waits as long as it must.
+	LockWait time.Duration
 }
 
 // Statement is a statement and its arguments.
@@ -56,8 +61,8 @@ SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_s
     pg_catalog.current_setting('application_name'), pg_catalog.current_setting('synchronous_commit'),
     CASE WHEN $2 <> '' THEN pg_catalog.pg_try_advisory_xact_lock_shared(pg_catalog.hashtextextended($2, 0)) END`
 
-// sqlEndTurn ends the time that the statement before it may wait.
-const sqlEndTurn = `SELECT pg_catalog.set_config('lock_timeout', '0', true)`
+// sqlEndTurn replaces the time that the turn may wait by the time that each lock may wait.
+const sqlEndTurn = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
 
 // sqlHandOver returns the transaction's id and its backend's, and gives the handlers the timeouts that the connection has.
 const sqlHandOver = `
@@ -87,7 +92,7 @@ type found struct {
 
 // Begin begins a transaction on the connection, and runs the locks in it, in one round trip. It returns how many rows the
 // locks returned. After an error no transaction is open: the connection is closed, since a setting of it may be the cause, unless the
-// error is ErrTurn.
+// error is ErrTurn or ErrLocked.
 func Begin(ctx context.Context, conn *pgx.Conn, s Settings, locks ...Statement) (*Tx, int64, error) {
 	t := &Tx{conn: conn, settings: s}
 	rows, err := t.begin(ctx, locks)
@@ -98,7 +103,7 @@ func Begin(ctx context.Context, conn *pgx.Conn, s Settings, locks ...Statement) 
 		}
 		return t, rows, nil
 	}
-	if errors.Is(err, ErrTurn) {
+	if errors.Is(err, ErrTurn) || errors.Is(err, ErrLocked) {
 		Rollback(ctx, conn)
 	} else {
 		Close(conn)
@@ -130,7 +135,10 @@ func (t *Tx) begin(ctx context.Context, locks []Statement) (rows int64, err erro
 	}
 	for range locks {
 		tag, err := results.Exec()
-		if err != nil {
+		switch {
+		case dbfault.Code(err) == lockNotAvailable:
+			return 0, fmt.Errorf("%w: %w", ErrLocked, err)
+		case err != nil:
 			return 0, fmt.Errorf("locking: %w", err)
 		}
 		rows += tag.RowsAffected()
@@ -144,22 +152,26 @@ func (t *Tx) begin(ctx context.Context, locks []Statement) (rows int64, err erro
 // beginning is what begins the transaction.
 func (t *Tx) beginning(locks []Statement) *pgx.Batch {
 	s := t.settings
-	idle, commit, wait := "", "off", "0"
+	idle, commit, lockWait := "", "off", "0"
 	if s.IdleTimeout > 0 {
 		idle = milliseconds(s.IdleTimeout)
 	}
 	if s.SynchronousCommit {
 		commit = "on"
 	}
+	if s.LockWait > 0 {
+		lockWait = milliseconds(s.LockWait)
+	}
+	first := lockWait
 	if s.Turn.SQL != "" {
-		wait = milliseconds(s.TurnWait)
+		first = milliseconds(s.TurnWait)
 	}
 	var batch pgx.Batch
 	batch.BeginTx(transaction)
-	batch.Queue(sqlSettings, wait, s.ApplicationName, idle, commit)
+	batch.Queue(sqlSettings, first, s.ApplicationName, idle, commit)
 	if s.Turn.SQL != "" {
 		batch.Queue(s.Turn.SQL, s.Turn.Args...)
-		batch.Queue(sqlEndTurn)
+		batch.Queue(sqlEndTurn, lockWait)
 	}
 	for _, lock := range locks {
 		batch.Queue(lock.SQL, lock.Args...)
@@ -173,9 +185,10 @@ func milliseconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, d.Milliseconds()), 10)
 }
 
+const lockNotAvailable = "55P03"
+
 // takeTurn reads the results of the turn's statements.
 func (t *Tx) takeTurn(results pgx.BatchResults) error {
-	const lockNotAvailable = "55P03"
 	err := results.QueryRow().Scan(&t.turn)
 	if dbfault.Code(err) == lockNotAvailable {
 		return fmt.Errorf("%w: %w", ErrTurn, err)

@@ -110,7 +110,14 @@ func drop(conn *pgxpool.Conn) {
 // Limit returns the context of a statement that must be answered in time, and a function that makes its error say so, as the
 // statements of the Pool do.
 func (p Pool) Limit(ctx context.Context) (limited context.Context, explain func(error) error, cancel context.CancelFunc) {
-	patience := p.watch.patience()
+	return p.LimitTo(ctx, p.Patience())
+}
+
+// Patience is how long the server has to answer now.
+func (p Pool) Patience() time.Duration { return p.watch.patience() }
+
+// LimitTo is Limit with another patience, for what may wait longer.
+func (p Pool) LimitTo(ctx context.Context, patience time.Duration) (limited context.Context, explain func(error) error, cancel context.CancelFunc) {
 	limited, cancel = context.WithTimeout(ctx, patience)
 	return limited, func(err error) error {
 		if err == nil || limited.Err() == nil || ctx.Err() != nil {

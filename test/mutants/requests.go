@@ -183,8 +183,23 @@ var requestGuards = []guard{
 		Test: "TestBatchesThatAreRefusedInARowBackOff", Promise: "a row that never is as read does not have the handler called without a pause",
 	},
 	{
+		Name: "rows-that-are-held", File: "pgcoord/batch.go",
+		Old: "		LockWait: settings.LockWait / time.Duration(max(1, len(locks))),\n", New: "",
+		Test: "TestACheckpointThatIsHeldIsNoSilentServer", Package: "actors", Promise: "a row that is held costs no connection, and is not taken for a server that does not answer",
+	},
+	{
+		Name: "resets-give-way", File: "actors/reset.go",
+		Old: "	if errors.Is(err, pgcoord.ErrLocked) && p.run.soft.Err() == nil {\n", New: "	if false {\n",
+		Test: "TestAResetThatWaitsForABatchGivesWay", Promise: "a reset that waits for one partition does not hold the others for long",
+	},
+	{
+		Name: "paused-requests-last", File: "pgcoord/requests.go",
+		Old: "c.position >= c.hold_at AND", New: "c.position < 0 AND",
+		Test: "TestRequestsOfPausedSlotsComeLast", Promise: "requests whose slots are paused do not keep others waiting",
+	},
+	{
 		Name: "resets-before-retries", File: "pgcoord/requests.go",
-		Old: "ORDER BY (kind = 'reset') DESC, operation, aggregate_id", New: "ORDER BY operation, aggregate_id",
+		Old: "ORDER BY (kind = 'reset') DESC, EXISTS (", New: "ORDER BY EXISTS (",
 		Test: "TestAWorkerResetsWhatIsPausedBeforeItsRetries", Package: "test/face", Promise: "a paused projection is reset, however many retries wait",
 	},
 }

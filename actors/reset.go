@@ -68,8 +68,12 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 	return next{more: true}, nil
 }
 
-// longestResetWait bounds how long a reset waits for each partition's batch.
-const longestResetWait = time.Minute
+const (
+	// longestResetWait bounds how long a reset waits for each partition's batch.
+	longestResetWait = time.Minute
+	// longestResetStart bounds how long it waits for all of them. After that, its connection counts as dead.
+	longestResetStart = 3 * longestResetWait
+)
 
 // beginReset waits for all batches of the projection, unless it is to stop.
 func (p *processor) beginReset(ctx context.Context, r replicaset.Request) (*pgcoord.Batch, error) {
@@ -79,7 +83,8 @@ func (p *processor) beginReset(ctx context.Context, r replicaset.Request) (*pgco
 	defer forget()
 	patience := p.worker.db.Patience()
 	settings.LockWait = cmp.Or(p.requests.lockWait, patience*3/4)
-	ctx, explain, end := p.worker.db.LimitTo(ctx, patience+time.Duration(p.fence.Partition.Total)*settings.LockWait)
+	waits := time.Duration(p.fence.Partition.Total) * settings.LockWait
+	ctx, explain, end := p.worker.db.LimitTo(ctx, patience+min(waits, longestResetStart))
 	defer end()
 	b, err := p.worker.Store.BeginReset(ctx, p.worker.db, p.fence, r, settings)
 	return b, explain(err)

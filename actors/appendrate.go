@@ -40,7 +40,7 @@ func (r *appendRate) add(came int64, over time.Duration) {
 func (r *appendRate) streams() bool { return r.fast }
 
 // crowd is whether appends are notified so fast that looking often is better than
-// being told: notifying commits wait for each other, and each wakes whoever listens. It is
+// being told: notifying commits wait for each other, and each wakes all listeners. It is
 // noticed by a leaky bucket, within milliseconds, where an appendRate takes tens of them: events that were
 // held up for an instant may pass for a crowd too, which costs little, since they are looked
 // for as often as they would be told of. The zero value is that nothing is notified.

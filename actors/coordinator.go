@@ -189,7 +189,7 @@ func (k *coordinator) call(glance bool) {
 }
 
 // glances says whether a glance does for the next look: all that called for it is
-// a change of generation, and there is somebody else who leads.
+// a change of generation, and another worker leads.
 func (k *coordinator) glances() bool {
 	return k.hurried && !k.whole && k.worker.session != nil && !k.view.Leading && k.view.LeaderLocked && k.state.LeaderlessSince == nil
 }

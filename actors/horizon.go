@@ -90,11 +90,11 @@ const (
 	// horizonShare is the part of its time that the horizon may spend probing:
 	// one in so many, so that a busy server is not kept busier.
 	horizonShare = 5
-	// horizonRest is how many times as long as a probe took nothing is probed
-	// after it, whoever calls for it.
+	// horizonRest is how long the horizon rests after a probe, as a multiple of the
+	// time that the probe took. No call shortens it.
 	horizonRest = 1
-	// horizonStream is the least interval, whoever calls, while events come as a
-	// stream, which is handled in larger batches: see appendRate. Each look with the
+	// horizonStream is the least interval while events come as a stream. No call
+	// shortens it. A stream is handled in larger batches: see appendRate. Each look with the
 	// batch that follows takes more than a millisecond of a processor.
 	horizonStream = 20 * time.Millisecond
 	// horizonCrowd is the least interval while there is a crowd: see crowd.
@@ -184,9 +184,9 @@ func (h *horizonActor) wake(c actor.Context) {
 	h.probe(c)
 }
 
-// rest is how long at least nothing is probed after a probe, whoever calls for
-// it: hardly any, so that a few events are handled at once; but as if nothing
-// called where they come as a stream.
+// rest is the shortest pause after a probe, even if something calls for another
+// one. It is very short, so that a few events are handled at once. In a stream it
+// is as long as if nothing called.
 func (h *horizonActor) rest() time.Duration {
 	if h.rate.streams() {
 		return min(horizonStream, h.worker.Timing.Poll)

@@ -104,7 +104,7 @@ func (l *lead) often() time.Duration {
 	return aloneOften
 }
 
-// rest is how long at least nothing is probed after a probe, whoever calls for it.
+// rest is the shortest pause after a probe, even if something calls for another one.
 func (l *lead) rest() time.Duration {
 	if !l.leads() {
 		return 0

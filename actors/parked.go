@@ -10,8 +10,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// parked is how many letters each aggregate has that is parked, of the partition's slots. The fence keeps it true: whoever else changes
-// it raises the revision of the checkpoints. Nil if no aggregate is.
+// parked has the number of letters of each parked aggregate in the partition's slots. The fence keeps it true, because every other
+// change of it raises the revision of the checkpoints. It is nil if no aggregate is parked.
 type parked map[replicaset.Aggregate]int
 
 // parkedIn is what of all that is parked for a projection belongs to a partition.

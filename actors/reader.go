@@ -239,8 +239,8 @@ func (r *reader) readOn(c actor.Context) {
 	r.readAhead(c)
 }
 
-// lenient is how long to wait for those who are about to fall out of the window, or
-// have just done so, while there is much to read for all. Who has not come on when it runs out is slower for good.
+// lenient is how long to wait for projections that are about to fall out of the window, or
+// have just done so, while there is much to read for all. A projection that is still behind then is permanently slower.
 func (r *reader) lenient(crowded bool) time.Duration {
 	if r.horizon-r.window.head < mostEvents {
 		clear(r.fallen)

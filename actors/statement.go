@@ -62,7 +62,7 @@ type inTurn struct {
 
 // Query returns errOutOfTurn if the statement before has ended elsewhere.
 func (d inTurn) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	rows, err := d.DB.Query(ctx, sql, args...) //nolint:rowserrcheck // who takes the rows in checks it
+	rows, err := d.DB.Query(ctx, sql, args...) //nolint:rowserrcheck // the caller checks it
 	<-d.own.before.ended
 	if d.own.before.reached == d.own.after {
 		d.own.giveBack() // the statement before has left its connection

@@ -32,8 +32,8 @@ type turnPlace struct {
 func newTurnPlace() *turnPlace { return &turnPlace{place: make(chan struct{}, 1)} }
 
 const (
-	// waitsMost is how many batches in a row may wait for the turn, each for pgcoord.TurnWait. The next goes without: whoever has it
-	// does not give it back, and may be in nobody's way.
+	// waitsMost is how many batches in a row may wait for the turn, each for pgcoord.TurnWait. The next one goes without. The holder
+	// does not give the turn back, and may be in nobody's way.
 	waitsMost = 30
 	// conflictsHalve is how many conflicts in a row make batches smaller: other transactions than the projection's are in
 	// the way, and a small batch is in fewer ways.
@@ -158,7 +158,7 @@ func (p *processor) beginInTurn(ctx context.Context, pieces []slot.Piece, upTo i
 func (w *worker) withoutTurns() bool { return time.Now().UnixNano() < w.noTurns.Load() }
 
 // beginAnyhow opens a batch's transaction. Turns are an aid: where only the table of turns cannot be read, the batch goes without, and so do
-// all of the worker for a while. Who waits for a lock may wait for that on the table.
+// all of the worker for a while. A batch that waits for a lock may be waiting for the lock on that table.
 func (p *processor) beginAnyhow(ctx context.Context, pieces []slot.Piece, upTo int64, settings pgcoord.BatchSettings) (*pgcoord.Batch, error) {
 	b, err := p.worker.Store.BeginBatch(ctx, p.worker.db, p.fence, pieces, upTo, settings)
 	if err == nil || !settings.Turn || errors.Is(err, pgcoord.ErrLocked) {

@@ -75,7 +75,7 @@ func (p *processor) tellWaits(began time.Time) {
 	p.worker.Waits.Committed(p.fence.Projection, p.pieces, plain, began)
 }
 
-// tellHandled tells whoever counts what was committed.
+// tellHandled reports the committed events to the function that counts them.
 func (p *processor) tellHandled(events, letters int) {
 	if p.worker.Handled != nil {
 		p.worker.Handled(p.fence.Projection, events, letters)

@@ -180,8 +180,8 @@ func (w *Worker) Done() <-chan struct{} { return w.done }
 // Busy describes the handlers that are running now, including abandoned ones.
 func (w *Worker) Busy() []string { return w.worker.handlers.running() }
 
-// guardian stops a supervisor that panicked: everything below it is started
-// again by whoever waits for Done.
+// guardian stops a supervisor that panicked. Run waits for Done, and then starts
+// everything again.
 type guardian struct{ log *slog.Logger }
 
 // HandleFailure stops the supervisor.

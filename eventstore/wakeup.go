@@ -15,12 +15,12 @@ import (
 // The wake-up trigger notifies listeners of appends, so that they need not poll.
 // NOTIFY makes commits wait for each other and wakes every listener, so an append pays
 // for it only while somebody wants to be notified: a session that holds the advisory
-// lock wakeup.Key. Whoever is at work anyway gives the lock back and looks by itself.
+// lock wakeup.Key. A worker that is busy anyway gives the lock back and looks by itself.
 //
 // The trigger tries to share the lock, which fails just then, and gives it back at
 // once, so appends exclude nobody: who wants the lock gets it.
 //
-// No wake-up is missed by who takes the lock first and looks then. An append that
+// A worker that takes the lock first and looks afterwards misses no wake-up. An append that
 // found the lock free holds its lock on the events table already, and has drawn its
 // positions, since the condition of a statement's trigger comes after its rows were
 // stored. So the look sees the append's outcome, or that somebody holds the lock on the

@@ -17,7 +17,7 @@ import (
 // that is handled again.
 func Failing(p projection.Projection, when func(es.PersistedEvent) error) projection.Projection {
 	f := failing{Projection: p, when: when}
-	if d, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p); err == nil { // if not, whoever runs it says so
+	if d, err := handling.Describe[projection.Wrapper, projection.ErrorPolicied](p); err == nil { // if not, Run says so
 		if batches, whole := d.Projection.(handling.BatchHandler); whole {
 			return failingBatches{failing: f, batches: batches}
 		}

@@ -62,7 +62,7 @@ var ErrTurn = batchtx.ErrTurn
 var ErrLocked = batchtx.ErrLocked
 
 // sqlLock compares all that the worker believes, and locks the row until the batch
-// ends. Whoever changes something that the owner must know raises the revision. With < in place of = for the position, a batch that waited behind its own
+// ends. Every change that the owner must know of raises the revision. With < in place of = for the position, a batch that waited behind its own
 // predecessor's unanswered COMMIT would handle that one's events again.
 const sqlLock = `
 SELECT FROM {{schema}}orchestrator_checkpoints

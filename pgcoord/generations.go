@@ -91,7 +91,7 @@ func (s *Store) Prepare(ctx context.Context, db Conn, p replicaset.Preparation) 
 }
 
 // sqlTransitionSettings bound the time for which a leader that freezes within a
-// transition holds its locks, and name it for whoever waits. No handler runs in
+// transition holds its locks, and name it for those that wait. No handler runs in
 // a transition, so it never pauses by itself.
 //
 // The role's timeouts do not hold in a transition: it waits for batches in flight, and each attempt that is cut short

@@ -62,8 +62,8 @@ func (r Regressions) read(ctx context.Context, highest string) (k horizon.Known,
 	return k, nil
 }
 
-// Whoever comes late with what another has taken down adds to it, and changes
-// nothing if that is settled: a checkpoint may have passed the low since, rightly.
+// A worker that comes late with what another has recorded adds to it. If that is
+// settled it changes nothing, because a checkpoint may rightly have passed the low since.
 const sqlRegressed = `
 WITH void AS (
     UPDATE {{schema}}orchestrator_horizons SET position = 0, term = term + 1,

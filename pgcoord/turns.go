@@ -11,8 +11,8 @@ import (
 )
 
 // While the batches of a projection are in conflict, its partitions take turns: a batch begins by waiting for an advisory lock of its
-// transaction. It locks its checkpoints afterwards, so whoever waits keeps no activation waiting. PostgreSQL gives such locks in the order in
-// which they were asked for.
+// transaction. It locks its checkpoints afterwards, so a batch that waits for its turn keeps no activation waiting. PostgreSQL gives such
+// locks in the order in which they were asked for.
 //
 // While a statement waits, the server cannot remove old versions of rows. A row that a batch changes for each of its events gets a version for each.
 // So a batch that is handled event by event asks whether the turn is free (TurnTaken) before it begins, and waits outside the database.

@@ -248,8 +248,8 @@ func (s *Store) Heartbeat(ctx context.Context, db DB, worker uuid.UUID) (bool, e
 	return tag.RowsAffected() == 1, nil
 }
 
-// The leader's lock goes first, so that whoever hears of the departure finds
-// it free.
+// The leader's lock is released first, so that a worker that hears of the departure
+// finds it free.
 const sqlStop = `
 WITH released AS MATERIALIZED (
     SELECT pg_advisory_unlock($2) WHERE EXISTS (

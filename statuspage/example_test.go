@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// The page is mounted beside the application's own handlers. Whoever is signed in may act, under their name; everybody else may only look.
+// The page is mounted beside the application's own handlers. Signed-in users may act, under their own names. Everybody else may only look.
 func ExampleNew() {
 	db, end := pgtest.ForExample() // a *pgxpool.Pool
 	defer end()

@@ -150,7 +150,7 @@ const (
 	CauseAppend       = "append"       // the trigger or the replica set's looks have shown an append
 	CauseAnnouncement = "announcement" // the leader has announced a horizon
 	CauseSession      = "session"      // the session was connected or lost
-	CauseReplicaSet   = "replica_set"  // who leads, or who is told of appends, has changed
+	CauseReplicaSet   = "replica_set"  // the leader, or the worker that is told of appends, has changed
 )
 
 // wakeUpCauses are the known values of the label cause of wake_ups_total.

@@ -280,7 +280,7 @@ func finishPreparing(s State, v View, lost []Loss) []Action {
 	return []Action{Activate{Activation: activation}, LookAgain{}}
 }
 
-// patience is how long the leader waits for who is not ready yet before it looks
+// patience is how long the leader waits for workers that are not ready before it looks
 // again: half as long as it has waited already, but a short time while the change is young. Only the last worker
 // to become ready notifies the leader then, since each notification wakes every session of the database.
 func patience(s State, g Generation) time.Duration {

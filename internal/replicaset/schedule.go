@@ -10,8 +10,8 @@ import "time"
 // every Timing.Follow, but not at the same time: each has a phase of its own on the
 // database's clock, so that of n followers one looks every Follow/n, and the death
 // of the leader is noticed about as soon as that of another. Many followers look half as often, since
-// their looks together are many enough. Who is alone is told
-// of whoever comes, and only makes sure.
+// their looks together are many enough. A worker that is alone is told
+// of newcomers, and only makes sure.
 func NextLook(s State, v View) time.Duration {
 	switch {
 	case s.PollOnly || (Leads(s, v) && len(v.Workers) > 1):

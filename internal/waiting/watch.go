@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// watchInterval is how often is looked who waits in other processes, while a checkpoint stays behind.
+	// watchInterval is how often it looks for waits of other processes, while a checkpoint stays behind.
 	watchInterval = 20 * time.Millisecond
 	// watchTimeout bounds one such look, and the wait for its connection.
 	watchTimeout = time.Second
@@ -54,7 +54,7 @@ func (h *Hub) setUnwritten(f *Flusher, is bool) {
 	}
 }
 
-// watch looks who waits in other processes, until no checkpoint stays behind.
+// watch looks for waits of other processes until no checkpoint stays behind.
 func (h *Hub) watch() {
 	for {
 		due := h.restOfWatch()

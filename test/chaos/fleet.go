@@ -125,7 +125,7 @@ func (f *fleet) reap(w *worker) {
 	}
 }
 
-// warn tells whoever runs the chaos that it has failed already.
+// warn tells the user that the chaos has failed already.
 func (f *fleet) warn() {
 	select {
 	case f.unplanned <- struct{}{}:

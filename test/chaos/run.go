@@ -178,8 +178,8 @@ func (f *finding) add(format string, args ...any) {
 	f.Rows = append(f.Rows, fmt.Sprintf(format, args...))
 }
 
-// awaitEnd waits until all workers run and every checkpoint has reached the last event. Whoever is in the way is added to f, and
-// says in its log what it was doing.
+// awaitEnd waits until all workers run and every checkpoint has reached the last event. Workers that are in the way are added to f, and
+// their logs say what they were doing.
 func (c *chaos) awaitEnd(ctx context.Context, patience time.Duration, f *finding) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -134,7 +134,7 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// play performs the script, and waits until whoever is left handles events again.
+// play performs the script, and waits until the remaining workers handle events again.
 func (d *demo) play(ctx context.Context, steps []step) error {
 	d.began = time.Now()
 	for _, s := range steps {

@@ -22,7 +22,7 @@ import (
 // keepPatience is longer than anybody watches.
 const keepPatience = 10000 * time.Hour
 
-// showPage serves the status page, and says where. Whoever reaches it may act: it is on this machine only, and so is the database.
+// showPage serves the status page, and says where. It needs no token, since only this machine reaches it and the database.
 func (d *demo) showPage(ctx context.Context) (err error) {
 	if d.pagePool, err = d.database.Target.Pool(ctx, 2); err != nil {
 		return err

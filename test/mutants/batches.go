@@ -100,7 +100,7 @@ var batchGuards = []guard{
 	},
 	{
 		Name: "turns-end-their-time", File: "internal/batchtx/begin.go",
-		Old: "batch.Queue(sqlEndTurn)", New: "batch.Queue(\"SELECT $1\", sqlEndTurn)",
+		Old: "batch.Queue(sqlEndTurn, lockWait)", New: "batch.Queue(\"SELECT $1, $2\", sqlEndTurn, lockWait)",
 		Test: "TestABatchInTurnWaitsForItsRows", Package: "pgcoord", Promise: "a batch waits for its rows for as long as that takes, also after it waited for its turn",
 	},
 	{

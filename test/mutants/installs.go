@@ -1,6 +1,6 @@
 package main
 
-// installGuards keep the optional trigger and the optional index, and whoever installs them, from standing in the way of appends.
+// installGuards keep the optional trigger, the optional indexes and their installation from standing in the way of appends.
 var installGuards = []guard{
 	{
 		Name: "install-gives-way", File: "eventstore/install.go",

@@ -1,6 +1,6 @@
 package main
 
-// leadingGuards keep a replica set led whoever holds the leader's lock, whatever the roles may do and the clocks show.
+// leadingGuards keep a replica set led, regardless of the holder of the leader's lock, of the roles' rights and of the clocks.
 var leadingGuards = []guard{
 	{
 		Name: "somebody-leads-without-the-lock", File: "internal/replicaset/lead.go",

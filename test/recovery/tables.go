@@ -51,8 +51,8 @@ type batch struct {
 	committed  time.Time
 }
 
-// The margin is for batches that were handled before since and committed after; what was committed before is left out by
-// whoever asks, if it matters.
+// The margin is for batches that were handled before since and committed after it. Callers leave out what was committed before,
+// if it matters.
 const sqlBatches = `
 SELECT worker, ran_at, generation, buckets, pg_xact_commit_timestamp(xmin) AS committed FROM recovery_batches
 WHERE projection = $1 AND handled_at >= $2

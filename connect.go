@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -36,6 +37,7 @@ func (o *Orchestrator) connect(ctx context.Context, id uuid.UUID) (*pgx.Conn, er
 		cfg.RuntimeParams = map[string]string{}
 	}
 	cfg.RuntimeParams["application_name"] = pgcoord.ApplicationName(id)
+	forSession(&cfg.Config)
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -60,6 +62,17 @@ func (o *Orchestrator) connect(ctx context.Context, id uuid.UUID) (*pgx.Conn, er
 		return nil, errors.Join(fmt.Errorf("running the pool's PrepareConn: %w", err), closeConn(conn))
 	}
 	return conn, nil
+}
+
+// forSession takes out of the pool's configuration what a session cannot work with. If it has a callback for notifications,
+// pgx does not keep them for WaitForNotification, so the session would get none. A wait for notifications ends for each
+// statement. The handler that sends a cancel request does not end it before its DeadlineDelay, since the server has nothing
+// to cancel, so each statement would wait that long.
+func forSession(cfg *pgconn.Config) {
+	cfg.OnNotification = nil
+	cfg.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: conn.Conn()}
+	}
 }
 
 // closeConn closes a connection without waiting long for a server that may be gone.

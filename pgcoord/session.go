@@ -207,7 +207,8 @@ func (s *Session) open(ctx context.Context) (*pgx.Conn, error) {
 		err = endHolder(ctx, conn, s.cfg.Key)
 	}
 	if err == nil {
-		_, err = conn.Exec(ctx, "LISTEN "+pgx.Identifier{s.cfg.Channel}.Sanitize()+"; LISTEN "+pgx.Identifier{s.cfg.Appends}.Sanitize())
+		// A hook of the application's pool may listen to channels of its own.
+		_, err = conn.Exec(ctx, "UNLISTEN *; LISTEN "+pgx.Identifier{s.cfg.Channel}.Sanitize()+"; LISTEN "+pgx.Identifier{s.cfg.Appends}.Sanitize())
 	}
 	if err != nil {
 		closeConn(conn)

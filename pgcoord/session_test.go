@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -109,6 +110,21 @@ func TestSessionHoldsItsLockAndListens(t *testing.T) {
 	assert.Empty(t, w.proved, "another session's proof is not its own")
 	assert.Empty(t, w.notified, "another session's proof and an append are not the replica set's")
 	assert.Empty(t, w.lost)
+}
+
+// Each notification of the replica set's channel leads to a look at the tables. The application's own would keep a worker looking.
+func TestSessionHearsNothingOfTheApplication(t *testing.T) {
+	t.Parallel()
+	pool := pgtest.NewDatabase(t)
+	config := pool.Config().ConnConfig.Copy()
+	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+		return conn.Exec(ctx, `LISTEN application`).Close()
+	}
+	w := watch(t, config, 42)
+	await(t, w.connected, "the connection")
+	exec(t, pool, `SELECT pg_notify('application', 'joined nobody')`)
+	exec(t, pool, `SELECT pg_notify('the Channel', 'joined somebody')`)
+	assert.Equal(t, "joined/somebody", await(t, w.notified, "the notification"))
 }
 
 func TestSessionNoticesADeadPeerSoon(t *testing.T) {

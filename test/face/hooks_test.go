@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -145,6 +147,33 @@ func TestRunNamesRightsThoughNoSessionComes(t *testing.T) {
 	require.ErrorIs(t, refused(t, w), orchestrator.ErrNotGranted)
 	assert.Less(t, time.Since(began), 20*time.Second, "it waited for the session")
 	<-given
+}
+
+// pgx gives notifications either to the callback of a configuration or to those who wait for them.
+func TestTheSessionIsNotifiedWhateverThePoolDoesAboutNotifications(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "there is no session")
+	w := newWorld(t)
+	w.with(func(c *pgxpool.Config) { c.ConnConfig.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {} })
+	orch := w.orchestrator("set")
+	r := start(t, orch, recorder{name: "users"})
+	awaitMetric(t, orch, "1", `notification_proofs_total{replica_set="set",result="arrived"}`)
+	require.NoError(t, r.stop())
+}
+
+// Such a handler does not end the wait for a notification before its delay is over, and a session waits between any two statements.
+func TestTheSessionWaitsForNoDelayOfThePool(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "there is no session")
+	w := newWorld(t)
+	w.append("ada", 3)
+	w.with(func(c *pgxpool.Config) {
+		c.ConnConfig.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+			return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: time.Hour}
+		}
+	})
+	r := start(t, w.orchestrator("set"), recorder{name: "users"})
+	w.awaitRunning("set", 1)
+	w.awaitHandled("users", 3)
+	require.NoError(t, r.stop())
 }
 
 func TestRunWarnsOfHostsThatMayBeStandbys(t *testing.T) {

@@ -23,6 +23,21 @@ var connectionGuards = []guard{
 		Test: "TestTheSessionRunsAsTheRoleOfThePool", Package: "test/face", Promise: "the session runs as the role of the pool",
 	},
 	{
+		Name: "session-is-notified", File: "connect.go",
+		Old: "	cfg.OnNotification = nil\n", New: "",
+		Test: "TestTheSessionIsNotifiedWhateverThePoolDoesAboutNotifications", Package: "test/face", Promise: "a callback of the pool takes no notification from the session",
+	},
+	{
+		Name: "session-hears-its-channels", File: "pgcoord/session.go",
+		Old: "UNLISTEN *; LISTEN ", New: "LISTEN ",
+		Test: "TestSessionHearsNothingOfTheApplication", Promise: "nor does it look at the tables for each notification of the application's",
+	},
+	{
+		Name: "session-waits-for-no-delay", File: "connect.go",
+		Old: "	cfg.BuildContextWatcherHandler = func(", New: "	_ = func(",
+		Test: "TestTheSessionWaitsForNoDelayOfThePool", Package: "test/face", Promise: "a pool that cancels statements slowly delays no heartbeat",
+	},
+	{
 		Name: "session-rights", File: "check.go",
 		Old: "	if session != nil {\n		checked =", New: "	if false {\n		checked =",
 		Test: "TestRunNamesTheRightsThatTheSessionLacks", Package: "test/face", Promise: "rights are checked as the role that uses them",

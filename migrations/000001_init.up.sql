@@ -9,7 +9,7 @@ CREATE TABLE {{schema}}orchestrator_generations (
     number        bigint      NOT NULL CHECK (number > 0),
     state         text        NOT NULL CHECK (state IN ('preparing', 'active', 'superseded')),
     -- Why it was needed: in a word, which is a metric's label; as data, which is
-    -- [{"worker": …, "name": …, "change": "joined", "projections": […], "detail": …}];
+    -- [{"worker": ..., "name": ..., "change": "joined", "projections": [...], "detail": ...}];
     -- and as a sentence that is made from the data.
     cause         text        NOT NULL,
     changes       jsonb       NOT NULL DEFAULT '[]',

@@ -45,8 +45,8 @@ RETURNING attempts`
 func (s *Store) RecordFailure(ctx context.Context, db dbguard.Transactions, f Fence, letter Letter) (attempts int, err error) {
 	e := letter.Event
 	err = db.Waiting(recordPatience).QueryRow(ctx, s.q(sqlRecordFailure), f.Projection, e.GlobalPosition, s.replicaSet, e.EventID, e.EventType,
-		e.BoundedContext, e.AggregateType, e.AggregateID, letter.Attempts, dbguard.Storable(letter.Error), f.Worker, f.Generation,
-		dbguard.Storable(letter.Kind), dbguard.Storable(letter.Frame)).Scan(&attempts)
+		e.BoundedContext, e.AggregateType, e.AggregateID, letter.Attempts, s.storable(letter.Error), f.Worker, f.Generation,
+		s.storable(letter.Kind), s.storable(letter.Frame)).Scan(&attempts)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return letter.Attempts, nil

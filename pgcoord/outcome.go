@@ -2,7 +2,6 @@ package pgcoord
 
 import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
-	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // sqlLetter records an event with its outcome, in the transaction that acts upon it. The time is the database's.
@@ -37,6 +36,6 @@ func (b *Batch) record(letter Letter, state string) {
 	e := letter.Event
 	b.more = append(b.more, batchtx.Statement{SQL: batchtx.ExactlyOne(b.store.q(sqlLetter)), Args: []any{
 		b.fence.Projection, e.GlobalPosition, b.store.replicaSet, e.EventID, e.EventType, e.BoundedContext, e.AggregateType, e.AggregateID,
-		state, letter.Attempts, dbguard.Storable(letter.Error), b.fence.Worker, b.fence.Generation, dbguard.Storable(letter.Kind), dbguard.Storable(letter.Frame),
+		state, letter.Attempts, b.store.storable(letter.Error), b.fence.Worker, b.fence.Generation, b.store.storable(letter.Kind), b.store.storable(letter.Frame),
 	}})
 }

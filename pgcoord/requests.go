@@ -165,8 +165,8 @@ WHERE ` + parkedLetters + ` AND global_position = $5::bigint`)
 // RetryFailed makes Commit record that the request has ended at a letter that could not be handled. The batch must have
 // no handlers.
 func (b *Batch) RetryFailed(r replicaset.Request, letter Letter) {
-	b.add(sqlAttempted, ofRequest(r, letter.Event.GlobalPosition, dbguard.Storable(letter.Error), b.fence.Worker, b.fence.Generation,
-		dbguard.Storable(letter.Kind), dbguard.Storable(letter.Frame))...)
+	b.add(sqlAttempted, ofRequest(r, letter.Event.GlobalPosition, b.store.storable(letter.Error), b.fence.Worker, b.fence.Generation,
+		b.store.storable(letter.Kind), b.store.storable(letter.Frame))...)
 	b.Tried(r, 0, letter.Event.GlobalPosition, letter.Error)
 }
 
@@ -181,7 +181,7 @@ func (b *Batch) Tried(r replicaset.Request, handled int, failedAt int64, text st
 }
 
 func (b *Batch) answer(r replicaset.Request, handled int, failed *int64, text string) {
-	b.add(sqlAnswer, ofRequest(r, r.Operation, handled, b.fence.Worker, failed, dbguard.Storable(text))...)
+	b.add(sqlAnswer, ofRequest(r, r.Operation, handled, b.fence.Worker, failed, b.store.storable(text))...)
 	b.endOperation(r)
 }
 

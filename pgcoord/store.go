@@ -51,7 +51,8 @@ type Store struct {
 	silent     bool                         // no notifications are sent
 	untold     func(context.Context, error) // is told of those that could not be; may be nil
 	aids       *aid
-	notes      *aid // orchestrator_waits
+	notes      *aid   // orchestrator_waits
+	encoding   string // of the database
 }
 
 // sqlResolve finds the schemas in which the connection finds two tables, wherever
@@ -60,7 +61,8 @@ const sqlResolve = `
 SELECT (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)),
        (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($2)),
        (SELECT pg_get_serial_sequence($2, a.attname) FROM pg_attribute AS a
-        WHERE a.attrelid = to_regclass($2) AND a.attname = 'global_position' AND NOT a.attisdropped)
+        WHERE a.attrelid = to_regclass($2) AND a.attname = 'global_position' AND NOT a.attisdropped),
+       ` + dbguard.Encoding + `
 WHERE ` + dbguard.Primary + ``
 
 // Open resolves the schema on db and returns the replica set's Store. schema is the schema of the coordination tables.
@@ -71,7 +73,8 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 		table = pgx.Identifier{schema, "orchestrator_checkpoints"}
 	}
 	var resolved, eventsSchema, sequence *string
-	if err := db.QueryRow(ctx, sqlResolve, table.Sanitize(), events.Sanitize()).Scan(&resolved, &eventsSchema, &sequence); err != nil {
+	var encoding string
+	if err := db.QueryRow(ctx, sqlResolve, table.Sanitize(), events.Sanitize()).Scan(&resolved, &eventsSchema, &sequence, &encoding); err != nil {
 		return nil, fmt.Errorf("resolving the schemas of the tables: %w", err)
 	}
 	if resolved == nil || eventsSchema == nil {
@@ -79,6 +82,7 @@ func Open(ctx context.Context, db DB, schema, replicaSet string, events pgx.Iden
 	}
 	s := &Store{
 		replicaSet: replicaSet,
+		encoding:   encoding,
 		aids:       &aid{},
 		notes:      &aid{},
 		schema:     *resolved,
@@ -123,6 +127,9 @@ func (s *Store) SQL(statement string) string { return s.q(statement) }
 
 // q fills the schema into a statement of this package.
 func (s *Store) q(sql string) string { return s.qualify.Replace(sql) }
+
+// storable is text as the tables take it.
+func (s *Store) storable(text string) string { return dbguard.Storable(text, s.encoding) }
 
 // ReplicaSet returns the name of the replica set.
 func (s *Store) ReplicaSet() string { return s.replicaSet }

@@ -117,8 +117,8 @@ func (s *Store) Enter(ctx context.Context, db DB, m Membership) error {
 	if m.Replaces == nil {
 		replaces = []byte("{}")
 	}
-	_, err = db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, m.Name, m.Projections, nonNil(m.Unpartitioned),
-		m.Partitions, key, m.Hostname, m.ProcessID, m.Version, nonNil(m.Resettable), string(replaces), float64(m.StaleTimeout)/float64(time.Millisecond))
+	_, err = db.Exec(ctx, s.q(sqlJoin), m.ID, s.replicaSet, s.storable(m.Name), m.Projections, nonNil(m.Unpartitioned),
+		m.Partitions, key, s.storable(m.Hostname), m.ProcessID, m.Version, nonNil(m.Resettable), string(replaces), float64(m.StaleTimeout)/float64(time.Millisecond))
 	if err != nil {
 		return fmt.Errorf("joining replica set %q as worker %s: %w", s.replicaSet, m.ID, err)
 	}

@@ -155,6 +155,29 @@ func TestProcessorSkipsAndParks(t *testing.T) {
 	}
 }
 
+// An error's text may have characters that the database has not. What becomes of the event must be recorded all the same.
+func TestProcessorRecordsOutcomesInAnyEncoding(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "the database is the test's own")
+	server, store := newStore(t)
+	name := server.Config().ConnConfig.Database + "_encoded"
+	execute(t, server, "CREATE DATABASE "+name+" TEMPLATE template0 LOCALE 'C' ENCODING 'LATIN1'")
+	t.Cleanup(func() {
+		_, err := server.Exec(context.Background(), "DROP DATABASE "+name)
+		assert.NoError(t, err)
+	})
+	pool := sameDatabase(t, server, func(c *pgxpool.Config) {
+		c.ConnConfig.Database, c.ConnConfig.RuntimeParams["client_encoding"] = name, "UTF8"
+	})
+	require.NoError(t, eventstore.RunMigrations(pool))
+	execute(t, pool, `CREATE TABLE handled (position bigint, aggregate_id text, by text, n bigserial)`)
+	appendTo(t, pool, store, "a")
+	fail := func(es.PersistedEvent) error { return errors.New("für Zoë → 4711") }
+	config, _ := withPolicy(pool, store, failingAt("one by one", fail), projection.ErrorPolicy{Attempts: 2, Then: projection.Skip})
+	stop := start(t, config)
+	awaitText(t, pool, `skipped 2 für Zoë \u2192 4711`, `SELECT concat_ws(' ', state, attempts, last_error) FROM projection_dead_letters`)
+	require.NoError(t, stop())
+}
+
 func TestProcessorStaysStopped(t *testing.T) {
 	for _, kind := range []string{"one by one", "in batches"} {
 		t.Run(kind, func(t *testing.T) {

@@ -25,6 +25,7 @@ type letters struct {
 	projection string
 	slots      slot.Range
 	table      pgx.Identifier
+	encoding   string // of the database
 
 	unfinishedSQL, setBackSQL, parkedSQL, notStoppedSQL, passedSQL string
 	attemptSQL, letterSQL, handledSQL, parkSQL, asideSQL           string
@@ -42,7 +43,8 @@ var errTooManyParked = errors.New("as many aggregates of the projection are park
 // In the statements, {letters}, {parked} and {checkpoints} are the tables, {slot} is the slot of aggregate_id, and
 // {too many} and {set changed} raise an error.
 const (
-	sqlLettersExist = `SELECT pg_catalog.to_regclass($1::text) IS NOT NULL AND pg_catalog.to_regclass($2::text) IS NOT NULL WHERE ` + dbguard.Primary
+	sqlLettersExist = `SELECT pg_catalog.to_regclass($1::text) IS NOT NULL AND pg_catalog.to_regclass($2::text) IS NOT NULL, ` + dbguard.Encoding +
+		` WHERE ` + dbguard.Primary
 
 	sqlUnfinished = `
 SELECT global_position, state, event_id, event_type, last_error, coalesce(slot_from, 0), coalesce(slot_to, 0), {slot}::int
@@ -127,11 +129,11 @@ SELECT CASE WHEN (SELECT pg_catalog.count(*) FROM letter) <> $8::bigint OR (SELE
 )
 
 // newLetters makes the statements for the tables.
-func newLetters(table, parked, checkpoints pgx.Identifier, projection string, slots slot.Range) *letters {
+func newLetters(table, parked, checkpoints pgx.Identifier, projection string, slots slot.Range, encoding string) *letters {
 	names := strings.NewReplacer("{letters}", table.Sanitize(), "{parked}", parked.Sanitize(), "{checkpoints}", checkpoints.Sanitize(),
 		"{slot}", "(hashtextextended(aggregate_id, 0) & 65535)", "{too many}", dbguard.Raise(tooManyParked), "{set changed}", dbguard.Raise(parkedSetChanged))
 	return &letters{
-		projection: projection, slots: slots, table: table,
+		projection: projection, slots: slots, table: table, encoding: encoding,
 		unfinishedSQL: names.Replace(sqlUnfinished), setBackSQL: names.Replace(sqlSetBackOver), parkedSQL: names.Replace(sqlParkedAggregates),
 		notStoppedSQL: names.Replace(sqlNotStopped), passedSQL: names.Replace(sqlPassed), attemptSQL: names.Replace(sqlAttempt),
 		letterSQL: batchtx.ExactlyOne(names.Replace(sqlLetter)), handledSQL: names.Replace(sqlHandled), parkSQL: names.Replace(sqlPark),
@@ -231,7 +233,7 @@ const recordPatience = 250 * time.Millisecond
 func (l *letters) attempt(ctx context.Context, db dbguard.Transactions, own []manual.Piece, e handling.FailedEvent, attempts int, text string) (int, error) {
 	names, from, to := rowsOf(own)
 	err := db.Waiting(recordPatience).QueryRow(ctx, l.attemptSQL, l.projection, names, from, to, e.GlobalPosition, e.EventID, e.EventType,
-		e.BoundedContext, e.AggregateType, e.AggregateID, attempts, dbguard.Storable(text)).Scan(&attempts)
+		e.BoundedContext, e.AggregateType, e.AggregateID, attempts, dbguard.Storable(text, l.encoding)).Scan(&attempts)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return attempts, fmt.Errorf("recording the failure of %q at position %d: %w", l.projection, e.GlobalPosition, err)
 	}
@@ -250,7 +252,7 @@ func (l *letters) letter(e handling.FailedEvent, state string, attempts int, tex
 		from, to = &l.slots.From, &l.slots.To
 	}
 	return batchtx.Statement{SQL: l.letterSQL, Args: []any{
-		l.projection, e.GlobalPosition, e.EventID, e.EventType, e.BoundedContext, e.AggregateType, e.AggregateID, state, attempts, dbguard.Storable(text), from, to,
+		l.projection, e.GlobalPosition, e.EventID, e.EventType, e.BoundedContext, e.AggregateType, e.AggregateID, state, attempts, dbguard.Storable(text, l.encoding), from, to,
 	}}
 }
 

@@ -56,7 +56,8 @@ func (r *runner) findLetters(ctx context.Context) error {
 	store := r.config.EventStore
 	table, parked := store.DeadLettersTable(), store.ParkedAggregatesTable()
 	var exist bool
-	if err := r.db.InTransactions().QueryRow(ctx, sqlLettersExist, table.Sanitize(), parked.Sanitize()).Scan(&exist); err != nil {
+	var encoding string
+	if err := r.db.InTransactions().QueryRow(ctx, sqlLettersExist, table.Sanitize(), parked.Sanitize()).Scan(&exist, &encoding); err != nil {
 		return fmt.Errorf("looking for %s and %s: %w", table.Sanitize(), parked.Sanitize(), err)
 	}
 	if !exist {
@@ -69,7 +70,7 @@ func (r *runner) findLetters(ctx context.Context) error {
 	if err := dbrights.Check(ctx, r.config.DB, r.needs()); err != nil {
 		return dbfault.Configuration(err)
 	}
-	r.letters = newLetters(table, parked, store.CheckpointsTable(), r.name, r.partition.Range())
+	r.letters = newLetters(table, parked, store.CheckpointsTable(), r.name, r.partition.Range(), encoding)
 	return nil
 }
 

@@ -58,6 +58,16 @@ var errorPolicyGuards = []guard{
 		Test: "TestDefaultClass", Promise: "an event is not given up because a concurrent transaction was in the way",
 	},
 	{
+		Name: "texts-suit-the-encoding", File: "pgcoord/store.go",
+		Old: "dbguard.Storable(text, s.encoding)", New: `dbguard.Storable(text, "UTF8")`,
+		Test: "TestOutcomesAreRecordedInAnyEncoding", Package: "test/face", Promise: "an outcome is recorded though the error has characters that the database lacks",
+	},
+	{
+		Name: "texts-of-letters-suit-the-encoding", File: "projection/letters.go",
+		Old: "attempts, dbguard.Storable(text, l.encoding), from", New: `attempts, dbguard.Storable(text, "UTF8"), from`,
+		Test: "TestProcessorRecordsOutcomesInAnyEncoding", Promise: "so does the manual runner",
+	},
+	{
 		Name: "classifiers-are-contained", File: "internal/handling/class.go",
 		Old: "(class < ClassError || class > ClassShutdown) {", New: "class > 1000 {",
 		Test: "TestClassifyIsContained", Promise: "a classifier that returns nonsense leaves no event without an outcome",

@@ -8,9 +8,10 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
-// Columns are the columns that a Scanner reads, in its order.
-const Columns = `global_position, bounded_context, aggregate_type, aggregate_id, aggregate_version,
-	event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at`
+// Columns are the columns that a Scanner reads, in its order. The server compares and hashes values of type char(n) without the spaces that
+// fill them up, and would send them with these, so names are cast. For other types that changes nothing.
+const Columns = `global_position, bounded_context::pg_catalog.text, aggregate_type::pg_catalog.text, aggregate_id::pg_catalog.text, aggregate_version,
+	event_id, event_type::pg_catalog.text, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at`
 
 // MostExpected bounds the room that is made at once for a query's events.
 const MostExpected = 4096

@@ -42,6 +42,12 @@ func TestCheck(t *testing.T) {
 			`ALTER SEQUENCE events_global_position_seq CACHE 20`, events,
 			[]string{`"events_global_position_seq" has CACHE 20`, `ALTER SEQUENCE "public"."events_global_position_seq" CACHE 1`},
 		},
+		"an id that is another's too": {
+			`CREATE COLLATION careless (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+			 CREATE TABLE e (global_position bigserial, aggregate_type text, aggregate_id text COLLATE careless)`,
+			pgx.Identifier{"e"},
+			[]string{`"public"."e"."aggregate_id" is not deterministic`, `ALTER TABLE "public"."e" ALTER COLUMN "aggregate_id" TYPE text COLLATE "C"`},
+		},
 		"counting down": {
 			`CREATE SEQUENCE s INCREMENT -1; CREATE TABLE e (global_position bigint DEFAULT nextval('s'))`,
 			pgx.Identifier{"e"},

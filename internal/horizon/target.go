@@ -26,6 +26,8 @@ type target struct {
 	sequence     uint32
 	sequenceName pgx.Identifier
 
+	ambiguous []string // columns that name an aggregate and take different texts for equal
+
 	glanceSQL string // see sqlGlance
 }
 
@@ -97,7 +99,7 @@ func locate(ctx context.Context, db Querier, events pgx.Identifier, slot string)
 		schema = &events[0]
 	}
 	err := db.QueryRow(ctx, sqlLocate, schema, events[len(events)-1]).Scan(&t.table, &nspname, &table, &t.role, &t.kind, &t.isPartition,
-		&t.column, &t.columnFill, &t.sequences, &t.sequence, &seqSchema, &name)
+		&t.column, &t.columnFill, &t.sequences, &t.sequence, &seqSchema, &name, &t.ambiguous)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return target{}, missing(events)
@@ -136,6 +138,9 @@ func (t target) usable() error {
 		return unfit(ReasonSequence, "no sequence feeds %s.global_position: its default must be nextval of a sequence, or the column an identity", table)
 	case t.sequences > 1:
 		return unfit(ReasonSequence, "%d sequences feed %s.global_position: its default must draw from one", t.sequences, table)
+	case len(t.ambiguous) > 0: // workers compare them byte by byte, and what is parked would be another slot's
+		return unfit(ReasonTable, "the collation of %s.%s is not deterministic, so it takes different texts for equal, and events would be skipped, or handled in "+
+			"another order: ALTER TABLE %[1]s ALTER COLUMN %[2]s TYPE text COLLATE \"C\"", table, pgx.Identifier{t.ambiguous[0]}.Sanitize())
 	}
 	return nil
 }

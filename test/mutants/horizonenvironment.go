@@ -43,6 +43,16 @@ var horizonEnvironmentGuards = []guard{
 		Test: "TestAProberRemembersItsHorizon", Promise: "what was found of another sequence settles nothing",
 	},
 	{
+		Name: "names-are-unambiguous", File: "internal/horizon/target.go",
+		Old: "case len(t.ambiguous) > 0:", New: "case len(t.ambiguous) > 3:",
+		Test: "TestCheck", Promise: "workers and the database agree on which aggregates are the same",
+	},
+	{
+		Name: "names-have-no-filling", File: "internal/eventrow/scan.go",
+		Old: "aggregate_type::pg_catalog.text", New: "aggregate_type",
+		Test: "TestNamesMayBeFilledUpWithSpaces", Package: "test/face", Promise: "and on which types a projection wants",
+	},
+	{
 		Name: "sequence-behind-the-rows", File: "internal/horizon/prober.go",
 		Old: "	if lastValue < p.extent.highest {\n", New: "	if lastValue < 0 {\n",
 		Test: "TestTheSequenceIsBehindTheRows", Promise: "events above the sequence are not passed over in silence",

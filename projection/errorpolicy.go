@@ -82,8 +82,9 @@ const (
 	// ClassConflict is a conflict with a concurrent transaction: a deadlock, a serialization failure, or a lock that
 	// could not be acquired. It does not count as an attempt, and is retried with a backoff.
 	ClassConflict
-	// ClassDatabase is a database that could not be reached, or a lost connection to it. It does not count as an
-	// attempt, and is retried with a backoff.
+	// ClassDatabase is a database that could not be reached, a lost connection to it, a server whose disk is full or
+	// broken, or a prepared statement that an ALTER TABLE has outdated. It does not count as an attempt, and is retried
+	// with a backoff.
 	ClassDatabase
 	// ClassShutdown is a handler that gave up because its worker is stopping. It does not count as an attempt.
 	ClassShutdown
@@ -94,8 +95,10 @@ func (c Class) String() string { return handling.Class(c).String() }
 
 // DefaultClass returns the class of an error. It is used if ErrorPolicy.Classify is nil. The class is ClassConflict for
 // the SQLSTATEs 40001, 40P01 and 55P03, ClassPermanent for an error marked by [Permanent], ClassTimeout for a call that
-// exceeded its timeout, ClassDatabase if the driver could not connect or lost its connection, ClassShutdown for the
-// cause of a context that ended with the worker, and ClassError for everything else.
+// exceeded its timeout, ClassDatabase if the driver could not connect or lost its connection, for the SQLSTATEs 53100
+// (disk full) and 58030 (I/O error), and if an ALTER TABLE has outdated a prepared statement ("cached plan must not
+// change result type"), ClassShutdown for the cause of a context that ended with the worker, and ClassError for
+// everything else.
 func DefaultClass(err error) Class { return Class(handling.DefaultClass(err)) }
 
 // ErrorPolicied is a Projection with an error policy of its own.

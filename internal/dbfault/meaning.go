@@ -61,11 +61,18 @@ func IsRefused(err error) bool {
 	return Code(err) != "" && !IsUnavailable(err)
 }
 
-// IsDatabaseLost says whether the error shows that a database could not be reached or that the connection to it was lost. Unlike
-// [IsUnavailable] it leaves out network errors that no driver reported: they may come of any other system.
+// isOutdated says whether a statement was prepared before a table that it reads was altered ("cached plan must not change result
+// type"). Each connection answers that once for each such statement. The SQLSTATE means other things too, and the text depends on lc_messages.
+func isOutdated(answer *pgconn.PgError) bool {
+	return answer.Code == "0A000" && answer.Routine == "RevalidateCachedQuery"
+}
+
+// IsDatabaseLost says whether the error shows that a database could not be reached, that the connection to it was lost or has outdated
+// statements, or that the server has no room on its disks. Unlike [IsUnavailable] it leaves out network errors that no driver reported:
+// they may come of any other system.
 func IsDatabaseLost(err error) bool {
-	if _, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return IsUnavailable(err)
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return IsUnavailable(err) || answer.Code == "53100" || answer.Code == "58030" || isOutdated(answer)
 	}
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)
 	return connecting || pgconn.SafeToRetry(err)

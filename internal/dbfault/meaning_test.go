@@ -62,6 +62,17 @@ func TestIsUnavailable(t *testing.T) {
 	assert.False(t, dbfault.IsUnavailable(errors.New("something")))
 }
 
+func TestIsDatabaseLost(t *testing.T) {
+	for code, want := range map[string]bool{
+		"08006": true, "57P01": true, "53300": true, "53100": true, "58030": true,
+		"53200": false, "53400": false, "57014": false, "23505": false, "0A000": false, "": false,
+	} {
+		assert.Equal(t, want, dbfault.IsDatabaseLost(answer(code)), code)
+	}
+	assert.True(t, dbfault.IsDatabaseLost(fmt.Errorf("handling: %w", &pgconn.ConnectError{})))
+	assert.False(t, dbfault.IsDatabaseLost(io.EOF), "it may be another system's")
+}
+
 func TestIsRefused(t *testing.T) {
 	for code, want := range map[string]bool{
 		"42501": true, "42P01": true, "55P03": true, "57014": true, "23503": true, "57P01": false, "08006": false, "25P03": false, "": false,

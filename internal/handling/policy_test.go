@@ -94,6 +94,8 @@ func TestDefaultClass(t *testing.T) {
 		"a lock":                      {answer("55P03"), projection.ClassConflict},
 		"a shutdown":                  {answer("57P01"), projection.ClassDatabase},
 		"too many connections":        {answer("53300"), projection.ClassDatabase},
+		"a full disk":                 {answer("53100"), projection.ClassDatabase},
+		"a statement that cannot be":  {answer("0A000"), projection.ClassError},
 		"no connection":               {fmt.Errorf("x: %w", &pgconn.ConnectError{}), projection.ClassDatabase},
 		"the worker stops":            {fmt.Errorf("x: %w", handling.StopError("no")), projection.ClassShutdown},
 		"nil":                         {nil, projection.ClassError},

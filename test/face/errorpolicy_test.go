@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -81,6 +82,44 @@ func TestSkipLeavesTheEventOut(t *testing.T) {
 			assert.Regexp(t, `the projection's error policy".* projection=p set_by=WithErrorPolicy attempts=3 then=skip first_delay=5ms max_delay=20ms`, w.logs.String())
 		})
 	}
+}
+
+// stale reads a table by a statement that each connection has prepared.
+type stale struct{ recorder }
+
+const staleSQL = "SELECT * FROM model WHERE id <> $1"
+
+func (s stale) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	if _, err := tx.Exec(ctx, staleSQL, 0); err != nil {
+		return err
+	}
+	return s.recorder.Handle(ctx, tx, event)
+}
+
+// After an ALTER TABLE each connection refuses once what it has prepared. No event is to blame.
+func TestAnAlteredTableFailsNoEvent(t *testing.T) {
+	w := newWorld(t)
+	w.troubled = true
+	w.exec("CREATE TABLE model (id bigint)")
+	w.with(func(c *pgxpool.Config) { c.MaxConns = 3 })
+	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Skip})), stale{recorder{name: "p"}})
+	w.awaitRunning("set", 1)
+	var conns []*pgxpool.Conn
+	for range 3 {
+		conn, err := w.application().Acquire(t.Context())
+		require.NoError(t, err)
+		_, err = conn.Exec(t.Context(), staleSQL, 0)
+		require.NoError(t, err)
+		conns = append(conns, conn)
+	}
+	for _, conn := range conns {
+		conn.Release()
+	}
+	w.exec("ALTER TABLE model ADD COLUMN name text")
+	w.append("ada", 2)
+	w.awaitHandled("p", 2)
+	require.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_dead_letters"))
+	require.NoError(t, r.stop())
 }
 
 // A letter that cannot be written keeps its event from being passed.

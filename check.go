@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/puddle/v2"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
@@ -177,5 +178,5 @@ func (o *Orchestrator) checkTables(ctx context.Context, db dbguard.Transactions,
 // configurationFaults end Run. Some answers of the database do too: see dbguard.MayPass.
 var configurationFaults = []error{
 	ErrProjectionClaimed, ErrCheckpointsIncomplete, ErrNotGranted, ErrNoSession, ErrNoPreparedStatements, ErrNoTransactions, ErrNoStartupParameters,
-	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer, ErrMigrationsChanged,
+	ErrMigrationsMissing, ErrMigrationsOutdated, ErrMigrationsNewer, ErrMigrationsChanged, puddle.ErrClosedPool,
 }

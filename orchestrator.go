@@ -113,8 +113,8 @@ func RunMigrationsContext(ctx context.Context, db *pgxpool.Pool, options ...Opti
 // still trying to reach the database when ctx ended. ctx must not be nil.
 //
 // While ctx lasts, Run returns only if the configuration is impossible, for example because a projection cannot work or
-// belongs to another replica set, or because tables are missing or outdated. Run logs and retries all other failures,
-// such as a lost database or a handler that fails or panics.
+// belongs to another replica set, because tables are missing or outdated, or because the pool is closed. Run logs and
+// retries all other failures, such as a lost database or a handler that fails or panics.
 //
 // Run may be called again after it has returned. Each call makes a new worker.
 func (o *Orchestrator) Run(ctx context.Context, projections []projection.Projection) error {

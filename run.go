@@ -2,8 +2,10 @@ package orchestrator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
@@ -19,6 +21,8 @@ func (o *Orchestrator) work(ctx context.Context, cfg actors.Config, d described)
 	d.logPolicies(ctx, log)
 	o.warnOfFewConnections(ctx, cfg)
 	cfg.Handlers = actors.NewHandlers(cfg.Batch.HangAfter, cfg.Metrics)
+	closed := make(chan struct{})
+	cfg.PoolClosed = sync.OnceFunc(func() { close(closed) })
 	for {
 		w, err := actors.Start(cfg)
 		if err != nil {
@@ -27,6 +31,8 @@ func (o *Orchestrator) work(ctx context.Context, cfg actors.Config, d described)
 		select {
 		case <-ctx.Done():
 			return o.leave(w, cfg)
+		case <-closed:
+			return o.leaveClosedPool(ctx, w, cfg)
 		case <-w.Done():
 			log.ErrorContext(ctx, "the worker ended unexpectedly and is started again")
 		}
@@ -84,6 +90,16 @@ func (o *Orchestrator) leave(w *actors.Worker, cfg actors.Config) error {
 		return fmt.Errorf("leaving replica set %q: %w: the goodbye could not be written within %s; the others will notice by themselves", o.replicaSet, ErrNotStopped, soft)
 	}
 	return fmt.Errorf("leaving replica set %q: %w: after %s handlers were still running: %s", o.replicaSet, ErrNotStopped, soft, strings.Join(busy, "; "))
+}
+
+// leaveClosedPool leaves after the application has closed the pool. The worker could handle nothing any more, but its session would
+// keep its partitions from the others.
+func (o *Orchestrator) leaveClosedPool(ctx context.Context, w *actors.Worker, cfg actors.Config) error {
+	if ctx.Err() != nil {
+		return o.leave(w, cfg)
+	}
+	cfg.Logger.ErrorContext(ctx, "the pool was closed while Run was running, so the worker leaves")
+	return errors.Join(fmt.Errorf("running replica set %q: the pool was closed", o.replicaSet), o.leave(w, cfg))
 }
 
 // hardStop is the most time that a worker has to end without recording its departure. It is the end of the shutdown

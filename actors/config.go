@@ -54,6 +54,8 @@ type Config struct {
 	Failed func(projection.Failure)
 	// FailureHook is called for failed attempts at events. It may be nil.
 	FailureHook func(context.Context, projection.Failure)
+	// PoolClosed is called whenever a statement fails because somebody has closed the pool. It may be nil.
+	PoolClosed func()
 	// Lag records how far the stream has come. If it is nil, the worker makes its own.
 	Lag *lag.History
 	// Tracer makes a span for each batch. It may be nil.

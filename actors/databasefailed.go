@@ -2,9 +2,12 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/jackc/puddle/v2"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
@@ -55,6 +58,9 @@ func (w *worker) remedyFor(err error) string {
 // databaseFailed logs a failure of an operation that is tried again. One that only a person can end is an error, which is counted, and
 // logged once a minute.
 func (w *worker) databaseFailed(log *slog.Logger, operation string, err error, attrs ...any) {
+	if errors.Is(err, puddle.ErrClosedPool) && w.PoolClosed != nil {
+		w.PoolClosed()
+	}
 	attrs = append(attrs, "operation", operation, "error", err)
 	remedy := remedyOf(err)
 	if remedy == "" {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,6 +21,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/logbook"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
 func TestRunHandlesOldAndNewEvents(t *testing.T) {
@@ -106,6 +108,31 @@ func (w *world) withPool(connections int32, logs *logbook.Book, options ...orche
 	orch, err := orchestrator.New(w.open(config), w.store, "set", forPooler(append(options, orchestrator.WithLogger(logs.Logger()))...)...)
 	require.NoError(w.t, err)
 	return orch
+}
+
+// A worker without a pool handles nothing. Its partitions must go to the others, though its session is alive.
+func TestRunEndsWhenItsPoolIsClosed(t *testing.T) {
+	w := newWorld(t)
+	w.troubled = true
+	w.append("ada", 2)
+	db, err := pgxpool.NewWithConfig(t.Context(), w.config())
+	require.NoError(t, err)
+	orch, err := orchestrator.New(db, w.store, "set", forPooler(orchestrator.WithLogger(w.logs.Logger()), orchestrator.WithPollInterval(20*time.Millisecond))...)
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- orch.Run(t.Context(), asConfigured([]projection.Projection{recorder{name: "users"}})) }()
+	w.awaitRunning("set", 1)
+	second := start(t, w.orchestrator("set"), recorder{name: "users"})
+	w.awaitRunning("set", 2)
+	db.Close()
+	err = await(t, ended, "Run to return")
+	require.ErrorContains(t, err, "the pool was closed")
+	if !pgtest.BehindPooler() {
+		require.NotErrorIs(t, err, orchestrator.ErrNotStopped)
+		w.awaitRunning("set", 1)
+	}
+	require.ErrorContains(t, orch.Run(t.Context(), []projection.Projection{recorder{name: "users"}}), "closed pool")
+	require.NoError(t, second.stop())
 }
 
 // Batches that wait for connections are no error, but somebody should know.

@@ -38,6 +38,11 @@ var connectionGuards = []guard{
 		Test: "TestTheSessionWaitsForNoDelayOfThePool", Package: "test/face", Promise: "a pool that cancels statements slowly delays no heartbeat",
 	},
 	{
+		Name: "closed-pools-are-left", File: "run.go",
+		Old: "sync.OnceFunc(func() { close(closed) })", New: "sync.OnceFunc(func() {})",
+		Test: "TestRunEndsWhenItsPoolIsClosed", Package: "test/face", Promise: "a worker whose pool was closed gives its partitions to the others",
+	},
+	{
 		Name: "session-rights", File: "check.go",
 		Old: "	if session != nil {\n		checked =", New: "	if false {\n		checked =",
 		Test: "TestRunNamesTheRightsThatTheSessionLacks", Package: "test/face", Promise: "rights are checked as the role that uses them",

@@ -184,6 +184,23 @@ func TestOptionalIndexesOfOtherTables(t *testing.T) {
 	})
 }
 
+// Otherwise each install would build the index again, and no read would use it.
+func TestOptionalIndexesServeColumnsOfTheTypeVarchar(t *testing.T) {
+	eachIndex(t, func(t *testing.T, index, _ optionalIndex) {
+		s, pool := newResolved(t)
+		exec(t, pool, `ALTER TABLE events ALTER COLUMN aggregate_type TYPE varchar(100), ALTER COLUMN aggregate_id TYPE varchar(100)`)
+		require.NoError(t, index.install(s, t.Context(), pool))
+		assert.True(t, index.isThere(t, s, pool))
+		built := indexes(t, pool, "events")
+		require.NoError(t, index.install(s, t.Context(), pool))
+		assert.Equal(t, built, indexes(t, pool, "events"))
+
+		exec(t, pool, `ALTER DATABASE `+pool.Config().ConnConfig.Database+` SET quote_all_identifiers = on`)
+		pool.Reset()
+		assert.True(t, index.isThere(t, s, pool))
+	})
+}
+
 func TestScopeIndexNeedsADeterministicCollation(t *testing.T) {
 	t.Parallel()
 	s, pool := newResolved(t)

@@ -6,14 +6,15 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
-// slotIndex is the index on blocks of positions and slots. Its expression is compared without what versions of PostgreSQL write differently.
+// slotIndex is the index on blocks of positions and slots. Its expression is compared without what PostgreSQL writes differently by its version, by
+// quote_all_identifiers, and for columns of the type varchar.
 var slotIndex = &indexKind{
 	word: "slot", built: "(" + slot.KeySQL + ")", columns: []string{"global_position", "aggregate_id"},
 	methods: "InstallSlotIndex or RemoveSlotIndex",
 	table: `pg_catalog.pg_attribute position_column JOIN pg_catalog.pg_attribute id_column USING (attrelid)
 	WHERE attrelid = to_regclass($1) AND position_column.attname = 'global_position' AND id_column.attname = 'aggregate_id'`,
 	serving: completeSQL + ` AND i.indkey[0] = 0
-	AND pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(i.indexrelid, 1, false), '[()'' ]|::bigint|pg_catalog[.]', '', 'g')
+	AND pg_catalog.regexp_replace(pg_catalog.replace(pg_catalog.pg_get_indexdef(i.indexrelid, 1, false), '"', ''), '[()'' ]|::bigint|::text|pg_catalog[.]', '', 'g')
 		= 'global_position>>10<<16|hashtextextendedaggregate_id,0&65535'`,
 	refused: "false",
 }

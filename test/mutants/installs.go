@@ -53,6 +53,11 @@ var installGuards = []guard{
 		Test: "TestOptionalIndexesAreRecognisedByWhatTheyServe", Promise: "reads use no index that does not serve them, which would look at all events for each block",
 	},
 	{
+		Name: "index-of-varchar", File: "eventstore/slotindex.go",
+		Old: "|::text|", New: "|",
+		Test: "TestOptionalIndexesServeColumnsOfTheTypeVarchar", Promise: "an index of columns of the type varchar is used, and built once",
+	},
+	{
 		Name: "nested-install-ends", File: "eventstore/install.go",
 		Old: "if tried == attempts {", New: "if tried == attempts+100 {",
 		Test: "TestAnInstallWithinATransactionGivesUp", Promise: "two transactions that install do not wait for each other without end",

@@ -140,7 +140,10 @@ func (s *Store) Lowest(ctx context.Context, db DB, projection string) (position 
 }
 
 const sqlLastAllocated = `
-SELECT max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN coalesce(pg_sequence_last_value(oid), 0) END) FROM pg_class WHERE oid = to_regclass(nullif($1, ''))`
+SELECT max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN coalesce(pg_sequence_last_value(oid), -1) END) FROM pg_class WHERE oid = to_regclass(nullif($1, ''))`
+
+// sqlBeforeNext is the position before the next one of a sequence that was set with setval(…, false), or restarted, and has given none since.
+const sqlBeforeNext = `SELECT CASE WHEN is_called THEN 0 ELSE greatest(last_value - 1, 0) END FROM %s`
 
 // LastAllocated returns the highest position that the events table has allocated. known is false if the role may not see
 // it, or if the positions have a sequence that the column does not own.
@@ -149,5 +152,8 @@ func (s *Store) LastAllocated(ctx context.Context, db DB) (position int64, known
 	if err = db.QueryRow(ctx, sqlLastAllocated, s.sequence).Scan(&last); err != nil || last == nil {
 		return 0, false, err
 	}
-	return *last, true, nil
+	if *last < 0 {
+		err = db.QueryRow(ctx, fmt.Sprintf(sqlBeforeNext, s.sequence)).Scan(last)
+	}
+	return *last, err == nil, err
 }

@@ -233,6 +233,29 @@ func TestPrepareDeclaresTheLostDead(t *testing.T) {
 	assert.Zero(t, prepared)
 }
 
+// A sequence that was given its next number has no last value.
+func TestLastAllocatedIsTheOneBeforeTheNext(t *testing.T) {
+	t.Parallel()
+	_, pool := newStore(t)
+	exec(t, pool, `ALTER TABLE events ADD COLUMN global_position bigserial PRIMARY KEY`)
+	s := open(t, pool, "main")
+	for _, given := range []struct {
+		sql  string
+		want int64
+	}{
+		{`SELECT 1`, 0},
+		{`SELECT setval('events_global_position_seq', 8, false)`, 7},
+		{`SELECT nextval('events_global_position_seq')`, 8},
+		{`ALTER SEQUENCE events_global_position_seq RESTART`, 0},
+	} {
+		exec(t, pool, given.sql)
+		last, known, err := s.LastAllocated(t.Context(), pool)
+		require.NoError(t, err)
+		assert.True(t, known)
+		assert.Equal(t, given.want, last, given.sql)
+	}
+}
+
 // LastAllocated changes with the first number, before anything is visible.
 func TestObserveShowsTheLastAllocatedPosition(t *testing.T) {
 	t.Parallel()

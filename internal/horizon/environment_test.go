@@ -366,11 +366,9 @@ func TestASequenceThatWasHiddenForAMomentIsNoZero(t *testing.T) {
 	h := &hiding{Querier: p.db}
 	db := p.db
 	p.db = h
-	seen, err := p.target.lookAtHolders(t.Context(), p.db)
+	_, steady, err := p.look(t.Context())
 	require.NoError(t, err)
 	require.True(t, h.hidden)
-	steady, err := p.unchanged(t.Context(), seen)
-	require.NoError(t, err)
 	assert.False(t, steady)
 	p.db = db
 	assert.Equal(t, last, probe(t, p).Position)

@@ -2,6 +2,7 @@ package horizon
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -74,4 +75,66 @@ func TestWriterBetweenTheTwoStatementsIsAboveTheHorizon(t *testing.T) {
 	steps.between = func() {}
 	require.NoError(t, writer.Commit(t.Context()))
 	assert.Equal(t, position, probe(t, p).Position)
+}
+
+// A sequence that was given its next number, as people do after a restore, has no last value until it gives that one.
+func TestASequenceThatWasGivenItsNextNumberHasNotGoneBack(t *testing.T) {
+	for name, give := range map[string]string{
+		"setval":       `SELECT setval('events_global_position_seq', %d, false)`,
+		"RESTART WITH": `ALTER SEQUENCE events_global_position_seq RESTART WITH %d`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			pool := newEvents(t)
+			for range 5 {
+				insert(t, pool)
+			}
+			exec(t, pool, fmt.Sprintf(give, 6))
+			fresh, _ := newProber(t, pool, 0)
+			assert.Equal(t, int64(5), probe(t, fresh).Position, "there are events, and no checkpoint")
+			p, shared := newProber(t, pool, 5)
+			assert.Equal(t, int64(5), probe(t, p).Position)
+			insert(t, pool)
+			assert.Equal(t, int64(6), probe(t, p).Position)
+			shared.at.Store(6)
+			exec(t, pool, fmt.Sprintf(give, 9))
+			reading := probe(t, p)
+			assert.Equal(t, int64(8), reading.Position)
+			assert.Equal(t, int64(8), reading.LastValue)
+			writer := begin(t, dial(t, pool))
+			require.Equal(t, int64(9), insert(t, writer))
+			insert(t, pool)
+			assert.Equal(t, int64(8), probe(t, p).Position)
+			require.NoError(t, writer.Commit(t.Context()))
+			assert.Equal(t, int64(10), probe(t, p).Position)
+
+			exec(t, pool, fmt.Sprintf(give, 4))
+			_, err := p.Probe(t.Context())
+			var regressed *RegressionError
+			require.ErrorAs(t, err, &regressed)
+			assert.Equal(t, int64(3), regressed.LastValue)
+		})
+	}
+}
+
+// Somebody takes a number while it is found out which one is next.
+func TestADrawWhileTheNextNumberIsRead(t *testing.T) {
+	pool := newEvents(t)
+	insert(t, pool)
+	steps := stepwise{Querier: dial(t, pool), t: t, between: func() {}}
+	p := NewProber(&steps, events, newCheckpoint(0), Options{})
+	require.Equal(t, int64(1), probe(t, p).Position)
+	exec(t, pool, `SELECT setval('events_global_position_seq', 5, false)`)
+	writer := begin(t, dial(t, pool))
+	looks := 0
+	steps.between = func() {
+		if looks++; looks == 2 {
+			insert(t, writer)
+		}
+	}
+	p.locked = time.Now() // so that no glance is tried
+	assert.Less(t, probe(t, p).Position, int64(5), "its event can still appear")
+	require.Equal(t, 2, looks)
+	require.NoError(t, writer.Commit(t.Context()))
+	p.locked = time.Now()
+	assert.Equal(t, int64(5), probe(t, p).Position)
 }

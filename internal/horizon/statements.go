@@ -52,8 +52,8 @@ SELECT coalesce(pg_catalog.has_sequence_privilege($1::pg_catalog.oid, 'SELECT'),
        (SELECT pg_catalog.pg_sequence_last_value(s.seqrelid::pg_catalog.regclass) FROM pg_catalog.pg_sequence s WHERE s.seqrelid = $1::pg_catalog.oid)
 WHERE ` + dbguard.Primary
 
-// sqlIsCalled reads whether any number was drawn from the sequence %s. Unlike the position, that never seems to be ahead.
-const sqlIsCalled = `SELECT is_called FROM %s WHERE ` + dbguard.Primary
+// sqlNext reads the next number of the sequence %s, if is_called says that none was drawn since somebody has set it. See Prober.look.
+const sqlNext = `SELECT last_value, is_called FROM %s WHERE ` + dbguard.Primary
 
 // sqlState reads what must stay as it was at the start, and which run of the server it is: the columns of facts and server. $1 is
 // the qualified name of the table, $2 the sequence and $3 the number of the table's column.

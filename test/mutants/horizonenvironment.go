@@ -24,7 +24,7 @@ var horizonEnvironmentGuards = []guard{
 	},
 	{
 		Name: "hidden-sequence-is-no-zero", File: "internal/horizon/prober.go",
-		Old: "return !called, nil", New: "return called || !called, nil",
+		Old: "return seen, !called && seen.mayRead, nil", New: "return seen, called || !called, nil",
 		Test: "TestASequenceThatWasHiddenForAMomentIsNoZero", Promise: "a sequence that may not be read does not seem to have gone back",
 	},
 	{
@@ -51,6 +51,16 @@ var horizonEnvironmentGuards = []guard{
 		Name: "names-have-no-filling", File: "internal/eventrow/scan.go",
 		Old: "aggregate_type::pg_catalog.text", New: "aggregate_type",
 		Test: "TestNamesMayBeFilledUpWithSpaces", Package: "test/face", Promise: "and on which types a projection wants",
+	},
+	{
+		Name: "next-numbers-are-no-zeros", File: "internal/horizon/prober.go",
+		Old: "last := max(0, next-p.facts.increment)", New: "last := min(0, next)",
+		Test: "TestASequenceThatWasGivenItsNextNumberHasNotGoneBack", Promise: "a sequence that was given its next number after a restore stops nobody",
+	},
+	{
+		Name: "next-positions-are-no-zeros", File: "pgcoord/reset.go",
+		Old: "ELSE greatest(last_value - 1, 0) END", New: "ELSE 0 END",
+		Test: "TestLastAllocatedIsTheOneBeforeTheNext", Promise: "and resets and imports know of the positions before it",
 	},
 	{
 		Name: "sequence-behind-the-rows", File: "internal/horizon/prober.go",

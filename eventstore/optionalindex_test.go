@@ -201,6 +201,9 @@ func TestOptionalIndexesServeColumnsOfTheTypeVarchar(t *testing.T) {
 	})
 }
 
+// refusedType is why a table can have no scope index.
+const refusedType = "aggregate_type must be of the type text or varchar, and its collation deterministic"
+
 func TestScopeIndexNeedsADeterministicCollation(t *testing.T) {
 	t.Parallel()
 	s, pool := newResolved(t)
@@ -208,7 +211,19 @@ func TestScopeIndexNeedsADeterministicCollation(t *testing.T) {
 	exec(t, pool, `ALTER TABLE events ALTER COLUMN aggregate_type TYPE text COLLATE careless`)
 	exec(t, pool, `CREATE INDEX other ON events (aggregate_type, global_position)`)
 	assert.False(t, byScope.isThere(t, s, pool), "types that are equal would be read twice")
-	require.EqualError(t, s.InstallScopeIndex(t.Context(), pool), `installing the scope index on "public"."events": the collation of aggregate_type must be deterministic`)
+	require.EqualError(t, s.InstallScopeIndex(t.Context(), pool), `installing the scope index on "public"."events": `+refusedType)
+}
+
+// Such an index would be walked from its beginning for each page.
+func TestScopeIndexNeedsTexts(t *testing.T) {
+	t.Parallel()
+	s, pool := newResolved(t)
+	exec(t, pool, `ALTER TABLE events ALTER COLUMN aggregate_type TYPE char(20)`)
+	exec(t, pool, `CREATE INDEX other ON events (aggregate_type, global_position)`)
+	assert.False(t, byScope.isThere(t, s, pool))
+	require.EqualError(t, s.InstallScopeIndex(t.Context(), pool), `installing the scope index on "public"."events": `+refusedType)
+	exec(t, pool, `CREATE DOMAIN kind AS varchar(20); ALTER TABLE events ALTER COLUMN aggregate_type TYPE kind`)
+	assert.True(t, byScope.isThere(t, s, pool))
 }
 
 func TestWhatAnInterruptedBuildLeftBehindIsBuiltAgain(t *testing.T) {

@@ -3,7 +3,7 @@ package eventstore
 import "context"
 
 // scopeIndex is the index on types and positions. It serves where the rows of one type lie in it in the order of their positions, and types
-// that are equal are the same text.
+// that are equal are the same text. A type char(n) is compared as text, which an index of it does not serve.
 var scopeIndex = &indexKind{
 	word: "scope", built: "(aggregate_type, global_position)", columns: []string{"aggregate_type", "global_position"},
 	methods: "InstallScopeIndex or RemoveScopeIndex",
@@ -13,9 +13,11 @@ var scopeIndex = &indexKind{
 	AND i.indnkeyatts >= 2 AND i.indkey[0] = type_column.attnum AND i.indkey[1] = position_column.attnum
 	AND i.indoption[1] = 0 AND i.indcollation[0] = type_column.attcollation
 	AND (SELECT opcdefault FROM pg_catalog.pg_opclass WHERE oid = i.indclass[1])
-	AND (SELECT collisdeterministic FROM pg_catalog.pg_collation WHERE oid = type_column.attcollation)`,
-	refused: `NOT (SELECT collisdeterministic FROM pg_catalog.pg_collation WHERE oid = type_column.attcollation)`,
-	why:     "the collation of aggregate_type must be deterministic",
+	AND (SELECT collisdeterministic FROM pg_catalog.pg_collation WHERE oid = type_column.attcollation)
+	AND (SELECT opcintype FROM pg_catalog.pg_opclass WHERE oid = i.indclass[0]) = 'pg_catalog.text'::pg_catalog.regtype`,
+	refused: `(type_column.atttypid = 'pg_catalog.bpchar'::pg_catalog.regtype
+	OR NOT (SELECT collisdeterministic FROM pg_catalog.pg_collation WHERE oid = type_column.attcollation))`,
+	why: "aggregate_type must be of the type text or varchar, and its collation deterministic",
 }
 
 // InstallScopeIndex builds an index of the events by aggregate type and position. Projections that want few of the
@@ -33,8 +35,8 @@ var scopeIndex = &indexKind{
 // ends. db must be a pool or a connection, and not in a transaction. During the build, another connection, opened with
 // db's configuration, holds a lock. The role must own the table, and needs CREATE on its schema. If a right is missing,
 // the error names it and its GRANT. The role's timeouts do not apply, except behind a pooler, where they can end the
-// build; use a direct connection there. It is an error if the events table is partitioned, or if the collation of
-// aggregate_type is not deterministic.
+// build; use a direct connection there. It is an error if the events table is partitioned, or if aggregate_type is of the
+// type char(n) or has a collation that is not deterministic.
 func (s *Store) InstallScopeIndex(ctx context.Context, db Execer) error {
 	return s.installIndex(ctx, db, scopeIndex)
 }
@@ -48,8 +50,8 @@ func (s *Store) RemoveScopeIndex(ctx context.Context, db Execer) error {
 }
 
 // HasScopeIndex reports whether an index, whatever its name, serves as the scope index. It must be a complete B-tree of
-// all rows that begins with aggregate_type and global_position, in the columns' own order, both ascending. The collation
-// must be deterministic. It is an error if the table does not exist.
+// all rows that begins with aggregate_type and global_position, in the columns' own order, both ascending. aggregate_type
+// must be text or varchar, and its collation deterministic. It is an error if the table does not exist.
 func (s *Store) HasScopeIndex(ctx context.Context, db DB) (bool, error) {
 	return s.hasIndex(ctx, db, scopeIndex)
 }

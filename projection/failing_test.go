@@ -178,6 +178,37 @@ func TestProcessorRecordsOutcomesInAnyEncoding(t *testing.T) {
 	require.NoError(t, stop())
 }
 
+// blind is an error whose methods do not expect a nil pointer.
+type blind struct{ cause error }
+
+func (b *blind) Error() string { return b.cause.Error() }
+func (b *blind) Unwrap() error { return b.cause }
+
+// A nil pointer that a handler returns as an error is the failure of its event, whatever the error's methods do with it.
+func TestAnErrorWhoseMethodsPanicIsAFailure(t *testing.T) {
+	for _, kind := range []string{"one by one", "in batches"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			pool, store := newStore(t)
+			appendTo(t, pool, store, "a", "b", "a")
+			fail := func(e es.PersistedEvent) error {
+				if e.GlobalPosition == 1 {
+					var none *blind
+					return none
+				}
+				return nil
+			}
+			config, hook := withPolicy(pool, store, failingAt(kind, fail), projection.ErrorPolicy{Attempts: 1, Then: projection.Park})
+			stop := start(t, config)
+			assert.Equal(t, []int64{2}, eventually(t, pool, 1))
+			awaitText(t, pool, "3", `SELECT last_global_position::text FROM projection_checkpoints`)
+			require.NoError(t, stop())
+			assert.Equal(t, "1 parked 1, 3 parked 0", lettersOf(t, pool))
+			assert.Equal(t, "1 1 error park", hook.String())
+		})
+	}
+}
+
 func TestProcessorStaysStopped(t *testing.T) {
 	for _, kind := range []string{"one by one", "in batches"} {
 		t.Run(kind, func(t *testing.T) {

@@ -79,7 +79,7 @@ func (l List) All() []es.PersistedEvent { return l }
 // culprit), and tx must be rolled back: it holds what came before the failure too.
 // The error is
 //   - what the handler returned, unchanged;
-//   - a [*PanicError] if it panicked;
+//   - a [*PanicError] if it panicked, or if a method of the error that it returned does;
 //   - [ErrHandlerExited] if it ended its goroutine;
 //   - [ErrTransactionAborted] or [ErrResultLeftOpen] if it reported a success that
 //     the transaction contradicts;
@@ -139,7 +139,11 @@ func (r *run) guarded(ctx context.Context) {
 			return
 		}
 		if value := recover(); value != nil {
-			r.err = &PanicError{Value: value, Stack: debug.Stack()}
+			stack := debug.Stack()
+			if err, is := value.(error); is {
+				value = sound(err)
+			}
+			r.err = &PanicError{Value: value, Stack: stack}
 			return
 		}
 		r.err = ErrHandlerExited
@@ -162,7 +166,7 @@ func (r *run) whole(ctx context.Context, b BatchHandler) error {
 	}
 	call, end := r.limited(ctx)
 	defer end()
-	if err := r.overTime(call, r.verdict(ctx, b.HandleBatch(call, r.tx, r.events.All()))); err != nil {
+	if err := r.overTime(call, r.verdict(ctx, sound(b.HandleBatch(call, r.tx, r.events.All())))); err != nil {
 		return err
 	}
 	r.handled = r.events.Len()
@@ -189,11 +193,11 @@ func (r *run) oneByOne(ctx context.Context) error {
 // one hands event i to Handle.
 func (r *run) one(ctx context.Context, i int) error {
 	if r.limit <= 0 {
-		return r.verdict(ctx, r.projection.Handle(ctx, r.tx, r.events.At(i)))
+		return r.verdict(ctx, sound(r.projection.Handle(ctx, r.tx, r.events.At(i))))
 	}
 	call, end := r.limited(ctx)
 	defer end()
-	return r.overTime(call, r.verdict(ctx, r.projection.Handle(call, r.tx, r.events.At(i))))
+	return r.overTime(call, r.verdict(ctx, sound(r.projection.Handle(call, r.tx, r.events.At(i)))))
 }
 
 // Transaction states as the server reports them after each statement.

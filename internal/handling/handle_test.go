@@ -3,8 +3,10 @@ package handling_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
@@ -100,6 +102,88 @@ func TestHandleFailures(t *testing.T) {
 			assert.Zero(t, handled)
 		})
 	}
+}
+
+// blind is an error whose methods do not expect a nil pointer.
+type blind struct{ cause error }
+
+func (b *blind) Error() string { return "blind: " + b.cause.Error() }
+func (b *blind) Unwrap() error { return b.cause }
+
+// looped is an error that wraps itself.
+type looped struct{}
+
+func (looped) Error() string   { return "looped" }
+func (l looped) Unwrap() error { return l }
+
+// matching is an error whose methods for comparisons panic.
+type matching struct{ is, as bool }
+
+func (matching) Error() string { return "matching" }
+func (m matching) Is(error) bool {
+	if m.is {
+		panic("no comparison")
+	}
+	return false
+}
+
+func (m matching) As(any) bool {
+	if m.as {
+		panic("no conversion")
+	}
+	return false
+}
+
+// Whoever decides what follows looks into the error of a handler. That must not panic, whatever the error's methods do.
+func TestErrorsWhoseMethodsPanic(t *testing.T) {
+	var none *blind
+	for name, c := range map[string]struct {
+		returned error
+		says     string
+	}{
+		"a nil pointer":          {none, "of type *handling_test.blind, panicked"},
+		"a nil pointer, wrapped": {fmt.Errorf("handling: %w", none), "panicked"},
+		"a nil pointer, joined":  {errors.Join(errBad, none), "panicked"},
+		"Is":                     {matching{is: true}, "panicked: no comparison"},
+		"As":                     {matching{as: true}, "panicked: no conversion"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.NotPanics(t, func() {
+				requireFailure(t, func() error { return c.returned }, c.says)
+				requireFailure(t, func() error { panic(c.returned) }, c.says)
+			})
+		})
+	}
+	for _, fine := range []error{errBad, &blind{errBad}, errors.Join(errBad, &blind{errBad}), matching{}} {
+		one := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { return fine }}
+		_, err := handling.Handle(t.Context(), one, nil, handling.List(eventsAt(3)), nil)
+		assert.Equal(t, fine, err)
+	}
+}
+
+// Nor must it go on for ever.
+func TestAnErrorThatWrapsItself(t *testing.T) {
+	requireFailure(t, func() error { return looped{} }, "of type handling_test.looped that wraps itself")
+}
+
+// requireFailure requires that what a handler returns, or panics with, is the failure of its event.
+func requireFailure(t *testing.T, fails func() error, says string) {
+	t.Helper()
+	one := &each{"p", func(context.Context, pgx.Tx, es.PersistedEvent) error { return fails() }}
+	handled, err := handling.Handle(t.Context(), one, nil, handling.List(eventsAt(3)), nil)
+	require.ErrorContains(t, err, says)
+	_, d := handling.Decide(handling.Policy{Attempts: 1, Then: handling.Park}, handling.State{}, handling.Failure{Err: err, Events: 1, Handled: handled, Position: 3})
+	assert.Equal(t, handling.Park, d.Outcome)
+	kind, frame := handling.Alike(d.Err, one)
+	assert.NotEmpty(t, kind)
+	assert.NotEmpty(t, frame)
+
+	_, err = handling.HandleWithin(t.Context(), time.Minute, one, nil, handling.List(eventsAt(3)), nil)
+	require.ErrorContains(t, err, says)
+
+	all := &whole{batch: func(context.Context, pgx.Tx, []es.PersistedEvent) error { return fails() }}
+	_, err = handling.Handle(t.Context(), all, nil, handling.List(eventsAt(3, 5)), nil)
+	require.ErrorContains(t, err, says)
 }
 
 func TestHandleStopsSoftly(t *testing.T) {

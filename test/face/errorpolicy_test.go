@@ -387,3 +387,27 @@ func TestFailureHookThatBlocks(t *testing.T) {
 	awaitMetric(t, orch, "21", `failure_hook_dropped_total{replica_set="set"}`)
 	require.NoError(t, r.stop(), "the worker does not wait for it")
 }
+
+// careless is an error whose methods do not expect a nil pointer.
+type careless struct{ cause error }
+
+func (c *careless) Error() string { return c.cause.Error() }
+func (c *careless) Unwrap() error { return c.cause }
+
+// A nil pointer that a handler returns as an error is the failure of its event. It crashes no processor.
+func TestAnErrorWhoseMethodsPanicParksItsAggregate(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 1)
+	w.append("grace", 1)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: func(_ context.Context, event es.PersistedEvent) error {
+		if event.AggregateID == "ada" {
+			var none *careless
+			return none
+		}
+		return nil
+	}})
+	w.awaitHandled("p", 1)
+	assert.Equal(t, "ada 1", w.value("SELECT aggregate_id, letters FROM orchestrator_parked_aggregates"))
+	assert.Contains(t, w.value("SELECT last_error FROM orchestrator_dead_letters"), "a method of its error, of type *face.careless, panicked")
+	require.NoError(t, r.stop())
+}

@@ -13,6 +13,11 @@ var handlingGuards = []guard{
 		Test: "TestCheckpointMovedBySomebodyElse", Promise: "a processor whose rows are another's stops and says so",
 	},
 	{
+		Name: "errors-are-sound", File: "internal/handling/handle.go",
+		Old: "r.verdict(ctx, sound(r.projection.Handle(ctx, r.tx, r.events.At(i))))", New: "r.verdict(ctx, r.projection.Handle(ctx, r.tx, r.events.At(i)))",
+		Test: "TestErrorsWhoseMethodsPanic", Promise: "an error whose methods panic is the failure of its event, and stops no worker",
+	},
+	{
 		Name: "pieces-filter-the-read", File: "internal/eventread/filter.go",
 		Old: "if steps := newSteps(q.Pieces); !steps.level() && (!q.bySlotIndex || !level(q.Pieces)) {", New: "if steps := newSteps(q.Pieces); len(steps.from) == 0 {",
 		Test: "TestReadFindsExactlyTheWantedEvents", Promise: "of each slot only events above its own checkpoint are read",

@@ -39,15 +39,15 @@ func (a *Admin) Event(ctx context.Context, position int64) (es.PersistedEvent, e
 	return event, nil
 }
 
-// As returns an Admin of the same replica set that records its changes under another actor (see WithActor). It is for
-// programs that act for several people.
+// As returns an Admin of the same replica set that records its changes under another actor (see WithActor). It has
+// the other options of a. It is for programs that act for several people.
 func (a *Admin) As(actor string) (*Admin, error) {
 	if err := checkText("the actor", actor, 1, mostText); err != nil {
 		return nil, fmt.Errorf("acting in replica set %q: %w", a.replicaSet, err)
 	}
 	return &Admin{
 		pool: a.pool, db: a.db, eventStore: a.eventStore, replicaSet: a.replicaSet, schema: a.schema, actor: actor, progress: a.progress,
-		mu: make(chan struct{}, 1),
+		apart: a.apart, pause: a.pause, mu: make(chan struct{}, 1),
 	}, nil
 }
 

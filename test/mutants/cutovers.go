@@ -97,4 +97,9 @@ var cutOverGuards = []guard{
 		Old: "case by != \"\":", New: "case by != \"\" && f.event == nil:",
 		Test: "TestTranscripts", Package: "test/transcripts", Promise: "an explanation says that a projection was replaced, not that somebody holds it back",
 	},
+	{
+		Name: "other-actors-have-the-limits", File: "admin/event.go",
+		Old: "apart: a.apart, pause: a.pause, ", New: "",
+		Test: "TestAnAdminOfAnotherActorHasTheOptions", Package: "test/face", Promise: "a cut-over in the name of somebody else has the limits that were set",
+	},
 }

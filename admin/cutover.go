@@ -169,7 +169,7 @@ func (c *cutting) hold(ctx context.Context) (done bool, err error) {
 		if err := tx.lockPair(ctx, c.from, c.to); err != nil {
 			return err
 		}
-		if err := tx.endCutOvers(ctx, waitingCutOvers{from: c.from, to: c.to}, "another attempt has taken over"); err != nil {
+		if _, err := tx.endCutOvers(ctx, waitingCutOvers{from: c.from, to: c.to}, "another attempt has taken over"); err != nil {
 			return err
 		}
 		pair, err := standingsOf(ctx, tx.store, tx.tx, c.from, c.to)
@@ -352,7 +352,8 @@ func (c *cutting) takeBack(ctx context.Context, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), takeBackWithin)
 	defer cancel()
 	err := c.change(ctx, func(tx change) error {
-		return tx.endCutOvers(ctx, waitingCutOvers{key: c.key}, cause.Error())
+		_, err := tx.endCutOvers(ctx, waitingCutOvers{key: c.key}, cause.Error())
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("the projections stay held for up to %s: %w", c.pause, err)

@@ -223,29 +223,30 @@ func (c change) waitingCutOvers(ctx context.Context, w waitingCutOvers) ([]waiti
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[waitingCutOver])
 }
 
-// endCutOvers takes back the holds of cut-overs that have begun, and ends them.
-func (c change) endCutOvers(ctx context.Context, w waitingCutOvers, because string) error {
+// endCutOvers takes back the holds of cut-overs that have begun, and ends them. ended is how many: one may have come to its end meanwhile.
+func (c change) endCutOvers(ctx context.Context, w waitingCutOvers, because string) (ended int, err error) {
 	begun, err := c.waitingCutOvers(ctx, w)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	for _, one := range begun {
 		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlLockPair), c.admin.replicaSet, one.From, one.To); err != nil {
-			return fmt.Errorf("locking the checkpoints: %w", err)
+			return 0, fmt.Errorf("locking the checkpoints: %w", err)
 		}
 		tag, err := c.tx.Exec(ctx, c.store.SQL(sqlCancel), one.ID, c.admin.replicaSet, c.admin.actor, because)
 		if err != nil {
-			return fmt.Errorf("ending cut-over %d: %w", one.ID, err)
+			return 0, fmt.Errorf("ending cut-over %d: %w", one.ID, err)
 		}
 		if tag.RowsAffected() == 0 {
 			continue // it has ended
 		}
+		ended++
 		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlRelease), c.admin.replicaSet, one.From, one.To, one.Until); err != nil {
-			return fmt.Errorf("releasing the projections of cut-over %d: %w", one.ID, err)
+			return 0, fmt.Errorf("releasing the projections of cut-over %d: %w", one.ID, err)
 		}
 		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlForgetOne), one.From, one.To, one.Until); err != nil {
-			return fmt.Errorf("forgetting cut-over %d: %w", one.ID, err)
+			return 0, fmt.Errorf("forgetting cut-over %d: %w", one.ID, err)
 		}
 	}
-	return nil
+	return ended, nil
 }

@@ -108,7 +108,7 @@ func (a *Admin) holdBack(ctx context.Context, t Target, o operation, sql string,
 			return err
 		}
 		if o.kind == "resume" {
-			if err := c.endCutOvers(ctx, waitingCutOvers{involving: t.Projection}, "resumed"); err != nil {
+			if _, err := c.endCutOvers(ctx, waitingCutOvers{involving: t.Projection}, "resumed"); err != nil {
 				return err
 			}
 		}
@@ -158,6 +158,9 @@ func (c change) all(ctx context.Context, t Target, sql string, args ...any) erro
 			}
 		}
 		if len(changed) == 0 {
+			if err := c.notReplaced(ctx, t.Projection); err != nil {
+				return err // at a cut-over that was done while this has waited for its locks
+			}
 			incomplete = errNoCheckpoints.Error()
 		}
 		if incomplete == "" {

@@ -240,8 +240,12 @@ func (a *Admin) Cancel(ctx context.Context, operation int64, reason string) erro
 	err := checkText("the reason", reason, 0, mostReason)
 	if err == nil {
 		err = a.change(ctx, func(c change) error {
-			if cutOvers, err := c.waitingCutOvers(ctx, waitingCutOvers{id: operation}); err != nil || len(cutOvers) > 0 {
-				return errors.Join(err, c.endCutOvers(ctx, waitingCutOvers{id: operation}, reason))
+			cutOvers, err := c.waitingCutOvers(ctx, waitingCutOvers{id: operation})
+			switch {
+			case err != nil:
+				return err
+			case len(cutOvers) > 0:
+				return c.cancelCutOver(ctx, operation, reason)
 			}
 			if _, err := c.tx.Exec(ctx, c.store.SQL(sqlCancelRequests), operation, a.replicaSet); err != nil {
 				return err
@@ -254,4 +258,13 @@ func (a *Admin) Cancel(ctx context.Context, operation int64, reason string) erro
 		})
 	}
 	return a.explain(ctx, cancelRights, fmt.Sprintf("cancelling operation %d", operation), err)
+}
+
+// cancelCutOver ends a cut-over that has begun. It is an error if that has been done meanwhile, since it cannot be taken back.
+func (c change) cancelCutOver(ctx context.Context, operation int64, reason string) error {
+	ended, err := c.endCutOvers(ctx, waitingCutOvers{id: operation}, reason)
+	if err == nil && ended == 0 {
+		return errNotWaiting
+	}
+	return err
 }

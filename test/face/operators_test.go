@@ -1,9 +1,11 @@
 package face
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
@@ -24,5 +26,55 @@ func TestAnAdminOfAnotherActorHasTheOptions(t *testing.T) {
 		require.NoError(t, err)
 		_, err = grace.CutOver(w.patiently(), "p1", "p2", "")
 		require.ErrorContains(t, err, want)
+	}
+}
+
+// locking runs do while somebody else has the checkpoints, who has done what the statements say when do goes on.
+func (w *world) locking(do func(context.Context) error, statements ...string) error {
+	w.t.Helper()
+	tx, err := w.db.Begin(w.t.Context())
+	require.NoError(w.t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(w.t.Context())) }()
+	_, err = tx.Exec(w.t.Context(), "SELECT FROM orchestrator_checkpoints FOR NO KEY UPDATE")
+	require.NoError(w.t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- do(w.patiently()) }()
+	w.await("true", waitsForLock)
+	for _, statement := range statements {
+		_, err = tx.Exec(w.t.Context(), statement)
+		require.NoError(w.t, err, statement)
+	}
+	require.NoError(w.t, tx.Commit(w.t.Context()))
+	return await(w.t, ended, "the operator")
+}
+
+// Who cancels or resumes a cut-over that is done at the same moment learns that it is done.
+func TestACutOverThatIsDoneIsNotCancelled(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	a := w.admin("set")
+	for name, test := range map[string]struct {
+		do   func(context.Context) error
+		want string
+	}{
+		"a cancel":            {func(ctx context.Context) error { return a.Cancel(ctx, 1, "not today") }, "there is no such operation that waits"},
+		"a resume of the old": {func(ctx context.Context) error { return a.Resume(ctx, admin.Target{Projection: "p1"}, "") }, `"p2" has replaced it at a cut-over`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.exec("TRUNCATE orchestrator_checkpoints, orchestrator_successions, orchestrator_operations RESTART IDENTITY CASCADE")
+			w.exec(`INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table, hold_at, hold_until)
+				SELECT p, 0, 65536, 7, 'set', 'public.events', 7, '2999-01-01Z' FROM unnest('{p1,p2}'::text[]) AS p`)
+			w.exec(`INSERT INTO orchestrator_successions (projection, replaced, held_until) VALUES ('p2', 'p1', '2999-01-01Z')`)
+			w.exec(`INSERT INTO orchestrator_operations (replica_set, kind, projection, actor, reason, state, arguments)
+				VALUES ('set', 'cut-over', 'p2', 'anna', '', 'waiting', '{"from": "p1", "to": "p2", "position": 7, "key": "k", "until": "2999-01-01T00:00:00Z"}')`)
+			err := w.locking(test.do,
+				"UPDATE orchestrator_operations SET state = 'done', finished_at = now()",
+				"UPDATE orchestrator_successions SET cut_over_at = now(), held_until = NULL",
+				"UPDATE orchestrator_checkpoints SET hold_until = NULL, revision = revision + 1 WHERE projection = 'p1'",
+				"UPDATE orchestrator_checkpoints SET hold_at = NULL, hold_until = NULL, revision = revision + 1 WHERE projection = 'p2'")
+			require.ErrorContains(t, err, test.want)
+			assert.Equal(t, "done", w.value("SELECT state FROM orchestrator_operations WHERE kind = 'cut-over'"))
+			assert.Equal(t, "p1 7", w.value("SELECT projection, hold_at FROM orchestrator_checkpoints WHERE hold_at IS NOT NULL"))
+		})
 	}
 }

@@ -98,6 +98,11 @@ var cutOverGuards = []guard{
 		Test: "TestTranscripts", Package: "test/transcripts", Promise: "an explanation says that a projection was replaced, not that somebody holds it back",
 	},
 	{
+		Name: "cut-overs-that-are-done-are-not-cancelled", File: "admin/retry.go",
+		Old: "	if err == nil && ended == 0 {", New: "	if err == nil && ended < 0 {",
+		Test: "TestACutOverThatIsDoneIsNotCancelled", Package: "test/face", Promise: "nobody is told that a cut-over was cancelled that is done",
+	},
+	{
 		Name: "other-actors-have-the-limits", File: "admin/event.go",
 		Old: "apart: a.apart, pause: a.pause, ", New: "",
 		Test: "TestAnAdminOfAnotherActorHasTheOptions", Package: "test/face", Promise: "a cut-over in the name of somebody else has the limits that were set",

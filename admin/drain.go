@@ -40,7 +40,7 @@ ON CONFLICT (replica_set, worker) DO UPDATE SET actor = excluded.actor, reason =
 // Drain gives the partitions of a worker to the others. The worker keeps running, and gets no partitions until Undrain.
 // worker is its name or its id. A name survives restarts, and applies to all workers that have it. Drain returns when
 // the worker has no partitions left. If ctx ends first, the worker stays drained, and the error names the partitions
-// that it still has.
+// that it still has. If somebody ends the drain meanwhile, the error wraps ErrCancelled.
 //
 // It is an error if no other worker runs all projections of the worker, since they would stand still; pause them
 // instead. A drained worker never takes partitions. If the other workers end later, the projections therefore stand
@@ -88,10 +88,11 @@ func (a *Admin) drain(ctx context.Context, worker, reason string) error {
 	return a.awaitDrained(ctx, worker)
 }
 
-// sqlHas is the partitions that the worker has, and whether no generation can give it any: the last one took it for drained.
+// sqlHas is the partitions that the worker has, whether no generation can give it any, since the last one took it for drained, and whether it is drained still.
 const sqlHas = `
 SELECT coalesce(string_agg(DISTINCT c.projection || ' ' || c.partition_key || '/' || c.total_partitions, ', '), ''), NOT EXISTS (
-    SELECT FROM {{schema}}orchestrator_workers AS w WHERE ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead') AND NOT w.drained)
+    SELECT FROM {{schema}}orchestrator_workers AS w WHERE ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead') AND NOT w.drained),
+    EXISTS (SELECT FROM {{schema}}orchestrator_drains AS d WHERE d.replica_set = $1 AND d.worker = $2)
 FROM {{schema}}orchestrator_checkpoints AS c JOIN {{schema}}orchestrator_workers AS w USING (worker_id)
 WHERE c.replica_set = $1 AND ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead')`
 
@@ -103,13 +104,15 @@ func (a *Admin) awaitDrained(ctx context.Context, worker string) error {
 	}
 	for wait := firstWait; ; wait = min(2*wait, mostWait) {
 		look, end := lastLook(ctx)
-		has, noticed, err := a.has(look, store, worker)
+		has, noticed, drained, err := a.has(look, store, worker)
 		end()
 		switch {
 		case err != nil && ctx.Err() != nil && look == ctx:
 			continue // what it has is looked up once more
 		case err != nil:
 			return fmt.Errorf("it is drained; looking for what it still has: %w", err)
+		case !drained:
+			return fmt.Errorf("somebody has ended the drain: %w", ErrCancelled)
 		case has == "" && noticed:
 			return nil
 		}
@@ -124,9 +127,9 @@ func (a *Admin) awaitDrained(ctx context.Context, worker string) error {
 	}
 }
 
-func (a *Admin) has(ctx context.Context, store *pgcoord.Store, worker string) (partitions string, noticed bool, err error) {
-	err = a.db.QueryRow(ctx, store.SQL(sqlHas), a.replicaSet, worker).Scan(&partitions, &noticed)
-	return partitions, noticed, err
+func (a *Admin) has(ctx context.Context, store *pgcoord.Store, worker string) (partitions string, noticed, drained bool, err error) {
+	err = a.db.QueryRow(ctx, store.SQL(sqlHas), a.replicaSet, worker).Scan(&partitions, &noticed, &drained)
+	return partitions, noticed, drained, err
 }
 
 const sqlUndrain = `DELETE FROM {{schema}}orchestrator_drains WHERE replica_set = $1 AND worker = $2`

@@ -78,3 +78,29 @@ func TestACutOverThatIsDoneIsNotCancelled(t *testing.T) {
 		})
 	}
 }
+
+// worker adds the row of a worker of p that has a heartbeat of an age, and no process.
+func (w *world) worker(name, state, heartbeat string) {
+	w.t.Helper()
+	w.exec(`INSERT INTO orchestrator_workers (worker_id, replica_set, name, state, projections, hostname, process_id, library_version, generation)
+		SELECT md5($1::text)::uuid, 'set', $1::text, $2::text, '{p}', 'h', 1, 'v', 1`, name, state)
+	w.exec("INSERT INTO orchestrator_heartbeats SELECT md5($1::text)::uuid, now() - $2::text::interval", name, heartbeat)
+}
+
+// Who waits for a drain that somebody else ends is told, and does not wait on for what nobody does any more.
+func TestADrainThatSomebodyElseEnds(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.worker("first", "running", "0 s")
+	w.worker("second", "running", "0 s")
+	w.exec(`INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, replica_set, events_table, generation, worker_id, partition_key, total_partitions)
+		SELECT 'p', 0, 65536, 'set', 'public.events', 1, md5('first')::uuid, 0, 1`)
+	a := w.admin("set")
+	ended := make(chan error, 1)
+	go func() { ended <- a.Drain(w.patiently(), "first", "its host is patched") }()
+	w.await("1", "SELECT count(*) FROM orchestrator_drains")
+	require.NoError(t, w.admin("set", admin.WithActor("grace")).Undrain(t.Context(), "first", "it is needed"))
+	err := await(t, ended, "the drain")
+	require.ErrorIs(t, err, admin.ErrCancelled)
+	require.ErrorContains(t, err, "somebody has ended the drain")
+}

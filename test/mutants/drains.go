@@ -27,4 +27,9 @@ var drainGuards = []guard{
 		Old: "		if len(only) > 0 {", New: "		if len(only) < 0 {",
 		Test: "TestADrainThatIsRefused", Package: "test/face", Promise: "no projection stands still because of a drain that was not meant so",
 	},
+	{
+		Name: "drains-that-are-ended", File: "admin/drain.go",
+		Old: "		case !drained:", New: "		case !drained && ctx == nil:",
+		Test: "TestADrainThatSomebodyElseEnds", Package: "test/face", Promise: "nobody waits for a drain that somebody else has ended",
+	},
 }

@@ -1,7 +1,5 @@
 package admin
 
-import "strconv"
-
 // check is a statement that finds what should not be. Its rows are a projection, how many rows it is about, and a detail. $1 is the replica set, $2 the events
 // table as the coordination tables name it, and {{events}} the events table.
 type check struct {
@@ -121,9 +119,9 @@ GROUP BY c.projection ORDER BY c.projection`,
 		"worker_silent", Warning, `
 SELECT '', pg_catalog.count(*), pg_catalog.min(w.name)
 FROM {{schema}}orchestrator_workers AS w LEFT JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
-WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead') AND (h.last_heartbeat > pg_catalog.now() - pg_catalog.make_interval(secs => ` + strconv.Itoa(silentSeconds) + `)) IS NOT TRUE
+WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead') AND (h.last_heartbeat > pg_catalog.now() - ` + silenceSQL + `) IS NOT TRUE
 HAVING pg_catalog.count(*) > 0`,
-		"{count} workers, such as {detail}, have not been heard of for " + strconv.Itoa(silentSeconds) + " s, and nobody has declared them dead", "start a worker: it does so",
+		"{count} workers, such as {detail}, have not been heard of for 15 s or longer, and nobody has declared them dead", "start a worker: it does so",
 	},
 	{
 		"drain_of_nobody", Note, `

@@ -23,14 +23,15 @@ const sqlDrainInTurn = `LOCK TABLE {{schema}}orchestrator_drains IN SHARE ROW EX
 
 const sqlKnown = `SELECT EXISTS (SELECT FROM {{schema}}orchestrator_workers AS w WHERE ` + ofWorker + `)`
 
-// sqlOnlyThere is the projections that no worker runs but those called so and those that are drained.
+// sqlOnlyThere is the projections that no worker runs but those called so, those that are drained, and those that are silent: they have probably died.
 const sqlOnlyThere = `
+WITH other AS (
+    SELECT w.projections, w.left_out FROM {{schema}}orchestrator_workers AS w JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
+    WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead', 'stopping') AND h.last_heartbeat > now() - ` + silenceSQL + ` AND $2 NOT IN (w.name, w.worker_id::text)
+      AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_drains AS d WHERE d.replica_set = $1 AND d.worker IN (w.name, w.worker_id::text)))
 SELECT DISTINCT p.projection FROM {{schema}}orchestrator_workers AS w CROSS JOIN unnest(w.projections) AS p (projection)
 WHERE ` + ofWorker + ` AND w.state NOT IN ('stopped', 'dead') AND NOT EXISTS (
-    SELECT FROM {{schema}}orchestrator_workers AS o
-    WHERE o.replica_set = $1 AND o.state NOT IN ('stopped', 'dead', 'stopping') AND p.projection = ANY (o.projections) AND (p.projection = ANY (o.left_out)) IS NOT TRUE
-      AND $2 NOT IN (o.name, o.worker_id::text)
-      AND NOT EXISTS (SELECT FROM {{schema}}orchestrator_drains AS d WHERE d.replica_set = $1 AND d.worker IN (o.name, o.worker_id::text)))
+    SELECT FROM other WHERE p.projection = ANY (other.projections) AND (p.projection = ANY (other.left_out)) IS NOT TRUE)
 ORDER BY 1`
 
 const sqlDrain = `
@@ -43,9 +44,9 @@ ON CONFLICT (replica_set, worker) DO UPDATE SET actor = excluded.actor, reason =
 // that it still has. If somebody ends the drain meanwhile, the error wraps ErrCancelled.
 //
 // It is an error if no other worker runs all projections of the worker, since they would stand still; pause them
-// instead. A drained worker never takes partitions. If the other workers end later, the projections therefore stand
-// still until another worker starts or somebody calls Undrain. The worker must be known: it runs, or its row still
-// exists.
+// instead. A worker that is silent (see Worker.SilentFor) does not count. A drained worker never takes partitions. If
+// the other workers end later, the projections therefore stand still until another worker starts or somebody calls
+// Undrain. The worker must be known: it runs, or its row still exists.
 func (a *Admin) Drain(ctx context.Context, worker, reason string) error {
 	return a.explain(ctx, drainRights, fmt.Sprintf("draining worker %q", worker), a.drain(ctx, worker, reason))
 }

@@ -112,6 +112,9 @@ type Worker struct {
 	StartedAt               *time.Time   `json:"started_at"`
 	StateChangedAt          *time.Time   `json:"state_changed_at"`
 	LastHeartbeat           *time.Time   `json:"last_heartbeat"`
+	// StaleTimeoutSeconds is the age of a heartbeat at which the others declare the worker dead. It is null if the
+	// worker's version does not store it.
+	StaleTimeoutSeconds *float64 `json:"stale_timeout_seconds"`
 }
 
 // Assignment is a partition that a worker has.
@@ -129,16 +132,23 @@ type Abandoned struct {
 	AbandonedAt *time.Time `json:"abandoned_at"`
 }
 
-// silentSeconds is after how many seconds without a heartbeat a worker counts as silent, here and for Verify: three heartbeats, by default.
-const silentSeconds = 15
-
-const silentAfter = silentSeconds * time.Second
+const (
+	// silentAfter is after how long without a heartbeat a worker counts as silent, or half of its stale worker timeout if that is longer: three heartbeats, by default.
+	silentAfter = 15 * time.Second
+	// silenceSQL is the same for a row w of orchestrator_workers.
+	silenceSQL = `greatest(interval '15 s', w.stale_timeout / 2)`
+)
 
 // SilentFor returns how long ago the worker's last heartbeat was at the given time. It returns 0 for a worker that has
-// ended, and if the heartbeat is less than 15 s old, which is three heartbeats by default. A silent worker has died or
-// hangs. The other workers, if there are any, will declare it dead.
+// ended, and if the heartbeat is younger than 15 s or, if that is longer, half of the worker's stale worker timeout. By
+// default that is three heartbeats. A silent worker has died or hangs. The other workers, if there are any, will declare
+// it dead.
 func (w Worker) SilentFor(at time.Time) time.Duration {
-	if w.State == "stopped" || w.State == "dead" || w.LastHeartbeat == nil || at.Sub(*w.LastHeartbeat) < silentAfter {
+	after := silentAfter
+	if w.StaleTimeoutSeconds != nil {
+		after = max(after, time.Duration(*w.StaleTimeoutSeconds/2*float64(time.Second)))
+	}
+	if w.State == "stopped" || w.State == "dead" || w.LastHeartbeat == nil || at.Sub(*w.LastHeartbeat) < after {
 		return 0
 	}
 	return at.Sub(*w.LastHeartbeat)

@@ -28,7 +28,8 @@ FROM {{schema}}orchestrator_generations WHERE replica_set = $1 ORDER BY number D
 const sqlWorkers = `
 SELECT w.worker_id, w.name, w.state, w.generation, w.detail, pg_catalog.array_remove(w.projections, NULL), pg_catalog.array_remove(w.unpartitioned, NULL), pg_catalog.array_remove(w.left_out, NULL),
     w.partitions, w.replaces, w.hostname, w.process_id, w.library_version, w.started_at, w.state_changed_at, h.last_heartbeat,
-    EXISTS (SELECT FROM {{schema}}orchestrator_drains AS d WHERE d.replica_set = w.replica_set AND d.worker IN (w.name, w.worker_id::text))
+    EXISTS (SELECT FROM {{schema}}orchestrator_drains AS d WHERE d.replica_set = w.replica_set AND d.worker IN (w.name, w.worker_id::text)),
+    extract(epoch FROM w.stale_timeout)::float8
 FROM {{schema}}orchestrator_workers AS w LEFT JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
 WHERE w.replica_set = $1 AND (w.state NOT IN ('stopped', 'dead') OR w.worker_id IN (
     SELECT worker_id FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state IN ('stopped', 'dead') ORDER BY state_changed_at DESC LIMIT 10))
@@ -236,7 +237,7 @@ func scanGeneration(rows pgx.Rows, g *Generation) error {
 
 func scanWorker(rows pgx.Rows, w *Worker) error {
 	return rows.Scan(&w.ID, &w.Name, &w.State, &w.Generation, &w.Detail, &w.Projections, &w.Unpartitioned, &w.LeftOut,
-		&w.PartitionsPerProjection, &w.Replaces, &w.Hostname, &w.ProcessID, &w.LibraryVersion, at(&w.StartedAt), at(&w.StateChangedAt), at(&w.LastHeartbeat), &w.Drained)
+		&w.PartitionsPerProjection, &w.Replaces, &w.Hostname, &w.ProcessID, &w.LibraryVersion, at(&w.StartedAt), at(&w.StateChangedAt), at(&w.LastHeartbeat), &w.Drained, &w.StaleTimeoutSeconds)
 }
 
 func scanAbandoned(rows pgx.Rows, a *abandonedBy) error {

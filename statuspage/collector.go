@@ -47,7 +47,7 @@ type collector struct {
 // 0. Every metric has the label replica_set:
 //
 //	name                           labels             meaning
-//	set_workers                    state              Workers: pending, ready, running or stopping; silent, without a heartbeat for 15 s; dead, declared so in the last 10 minutes.
+//	set_workers                    state              Workers: pending, ready, running or stopping; silent, without a heartbeat for 15 s, or for half of the stale worker timeout if that is longer; dead, declared so in the last 10 minutes.
 //	set_workers_drained                               Workers that somebody has drained.
 //	set_abandoned_handlers                            Handlers that did not return when they were to stop, and still run.
 //	set_generation                                    Number of the current generation; 0 before the first.

@@ -104,3 +104,35 @@ func TestADrainThatSomebodyElseEnds(t *testing.T) {
 	require.ErrorIs(t, err, admin.ErrCancelled)
 	require.ErrorContains(t, err, "somebody has ended the drain")
 }
+
+// A worker whose heartbeat is old has probably died, though nobody has declared it dead: it is no reason to take partitions from one that lives. How old that is depends
+// on how often the worker sends heartbeats.
+func TestWhoIsSilentDependsOnItsHeartbeats(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	a := w.admin("set")
+	w.worker("first", "running", "0 s")
+	w.worker("second", "running", "20 s")
+	require.ErrorContains(t, a.Drain(w.shortly(), "first", ""), "no other worker handles p")
+	silent := func() (names []string) {
+		s := w.snapshot(a)
+		for _, worker := range s.Workers {
+			if worker.SilentFor(s.At) > 0 {
+				names = append(names, worker.Name)
+			}
+		}
+		findings, err := a.Verify(t.Context())
+		require.NoError(t, err)
+		for _, f := range findings {
+			if f.Kind == "worker_silent" {
+				names = append(names, "a finding")
+			}
+		}
+		return names
+	}
+	assert.Equal(t, []string{"second", "a finding"}, silent())
+
+	w.exec("UPDATE orchestrator_workers SET stale_timeout = '2 minutes', drained = (name = 'first')") // it sends a heartbeat every 30 s or so
+	assert.Empty(t, silent())
+	require.NoError(t, a.Drain(w.patiently(), "first", ""))
+}

@@ -32,4 +32,14 @@ var drainGuards = []guard{
 		Old: "		case !drained:", New: "		case !drained && ctx == nil:",
 		Test: "TestADrainThatSomebodyElseEnds", Package: "test/face", Promise: "nobody waits for a drain that somebody else has ended",
 	},
+	{
+		Name: "drains-count-on-heartbeats", File: "admin/drain.go",
+		Old: " AND h.last_heartbeat > now() - ` + silenceSQL + ` AND $2", New: " AND $2",
+		Test: "TestWhoIsSilentDependsOnItsHeartbeats", Package: "test/face", Promise: "a worker that has probably died is not counted on",
+	},
+	{
+		Name: "silence-is-measured-by-the-timeout", File: "admin/snapshot.go",
+		Old: "		after = max(after,", New: "		_ = max(after,",
+		Test: "TestWhoIsSilentDependsOnItsHeartbeats", Package: "test/face", Promise: "a worker is not called silent for sending heartbeats as often as it is configured to",
+	},
 }

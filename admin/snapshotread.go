@@ -38,7 +38,7 @@ ORDER BY w.name, w.started_at, w.worker_id`
 const sqlAbandoned = `
 SELECT a.worker_id, a.projection, a.partition_key, a.total_partitions, a.global_position, a.abandoned_at
 FROM {{schema}}orchestrator_abandoned_handlers AS a JOIN {{schema}}orchestrator_workers AS w USING (worker_id)
-WHERE w.replica_set = $1 ORDER BY a.projection, a.global_position`
+WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead') ORDER BY a.projection, a.global_position`
 
 const sqlCheckpoints = `
 SELECT projection, slot_from, slot_to, position, generation, partition_key, total_partitions, worker_id, stopped_at, revision, updated_at,

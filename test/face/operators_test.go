@@ -136,3 +136,16 @@ func TestWhoIsSilentDependsOnItsHeartbeats(t *testing.T) {
 	assert.Empty(t, silent())
 	require.NoError(t, a.Drain(w.patiently(), "first", ""))
 }
+
+// What a process that has ended did not return from is over.
+func TestWhatAWorkerThatHasEndedHadAbandoned(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.worker("first", "running", "0 s")
+	w.worker("second", "stopped", "0 s")
+	w.exec(`INSERT INTO orchestrator_abandoned_handlers (worker_id, projection, generation, partition_key, total_partitions, global_position, event_id)
+		SELECT worker_id, 'p', 1, 0, 1, 7, worker_id FROM orchestrator_workers`)
+	for _, worker := range w.snapshot(w.admin("set")).Workers {
+		assert.Len(t, worker.Abandoned, map[string]int{"first": 1}[worker.Name], worker.Name)
+	}
+}

@@ -42,4 +42,9 @@ var drainGuards = []guard{
 		Old: "		after = max(after,", New: "		_ = max(after,",
 		Test: "TestWhoIsSilentDependsOnItsHeartbeats", Package: "test/face", Promise: "a worker is not called silent for sending heartbeats as often as it is configured to",
 	},
+	{
+		Name: "handlers-end-with-their-process", File: "admin/snapshotread.go",
+		Old: "WHERE w.replica_set = $1 AND w.state NOT IN ('stopped', 'dead') ORDER BY a.projection", New: "WHERE w.replica_set = $1 ORDER BY a.projection",
+		Test: "TestWhatAWorkerThatHasEndedHadAbandoned", Package: "test/face", Promise: "no handler is shown as running whose process has ended",
+	},
 }

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 var errNotWaiting = errors.New("there is no such operation that waits")
+
+// ErrMoreLetters means that DiscardAtMost would have discarded more letters than it was allowed to.
+var ErrMoreLetters = errors.New("there are more letters than may be discarded")
 
 // of is the condition for a row's aggregate to be one of those in the arrays $1 to $4.
 const of = `(projection, bounded_context, aggregate_type, aggregate_id) IN (
@@ -31,11 +35,21 @@ DELETE FROM {{schema}}orchestrator_dead_letters AS d WHERE ` + filterSQL + ` AND
 //
 // With Filter.State "skipped" it deletes the records of skipped events, and changes nothing else.
 func (a *Admin) Discard(ctx context.Context, f Filter, reason string) (Result, error) {
-	result, err := a.discard(ctx, f, reason)
+	result, err := a.discard(ctx, f, reason, math.MaxInt64)
 	return result, a.explain(ctx, discardRights, "discarding letters", err)
 }
 
-func (a *Admin) discard(ctx context.Context, f Filter, reason string) (result Result, err error) {
+// DiscardAtMost is Discard for a number of letters that somebody has agreed to. If there are more than most by now, since
+// workers put aside events all the time, it discards none, and returns an error that wraps ErrMoreLetters.
+func (a *Admin) DiscardAtMost(ctx context.Context, f Filter, reason string, most int64) (Result, error) {
+	if most < 0 {
+		return Result{}, a.explain(ctx, discardRights, "discarding letters", wrong("most must not be negative, got %d", most))
+	}
+	result, err := a.discard(ctx, f, reason, most)
+	return result, a.explain(ctx, discardRights, "discarding letters", err)
+}
+
+func (a *Admin) discard(ctx context.Context, f Filter, reason string, most int64) (result Result, err error) {
 	if err := f.check("parked", "skipped"); err != nil {
 		return Result{}, err
 	}
@@ -52,6 +66,9 @@ func (a *Admin) discard(ctx context.Context, f Filter, reason string) (result Re
 			result.Events = tag.RowsAffected()
 		} else if err := c.discardParked(ctx, f, &result); err != nil {
 			return err
+		}
+		if result.Events > most {
+			return fmt.Errorf("%w: %d, and %d may be", ErrMoreLetters, result.Events, most)
 		}
 		result.Operation, err = c.record(ctx, operation{kind: "discard", projection: f.Projection, arguments: f.described(), reason: reason}, "done",
 			map[string]any{"aggregates": result.Aggregates, "events": result.Events})

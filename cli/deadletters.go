@@ -329,36 +329,43 @@ func (a *app) discardLetters(ctx context.Context, c *urfave.Command) error {
 	if err != nil {
 		return err
 	}
-	var what string
-	switch f := filter(c); f.State {
-	case "skipped":
-		n := 0
-		for _, err := range adm.DeadLetters(ctx, f) {
-			if err != nil {
-				return err
-			}
-			n++
-		}
-		if err := a.found(ctx, c, adm, n); err != nil {
-			return err
-		}
-		what = "delete the records of " + counted(n, "event that was skipped", "events that were skipped")
-	default:
-		letters, aggregates, err := a.waiting(ctx, c, adm)
-		if err != nil {
-			return err
-		}
-		what = fmt.Sprintf("delete %s of %s, whose events no handler handles then",
-			counted(letters, "letter", "letters"), counted(aggregates, "parked aggregate", "parked aggregates"))
+	what, letters, err := a.toDiscard(ctx, c, adm)
+	if err != nil {
+		return err
 	}
 	if yes, err := a.confirmed(ctx, c, outcome{Projection: c.String("projection")}, what); !yes {
 		return err
 	}
-	result, err := adm.Discard(ctx, filter(c), c.String("reason"))
+	result, err := a.discardConfirmed(ctx, c, adm, letters)
 	if err != nil {
 		return err
 	}
 	return a.printResult(c, result)
+}
+
+// toDiscard says what a discard would lose, and how many letters that is.
+func (a *app) toDiscard(ctx context.Context, c *urfave.Command, adm *admin.Admin) (what string, letters int, err error) {
+	f := filter(c)
+	if f.State != "skipped" {
+		letters, aggregates, err := a.waiting(ctx, c, adm)
+		return fmt.Sprintf("delete %s of %s, whose events no handler handles then",
+			counted(letters, "letter", "letters"), counted(aggregates, "parked aggregate", "parked aggregates")), letters, err
+	}
+	for _, err := range adm.DeadLetters(ctx, f) {
+		if err != nil {
+			return "", 0, err
+		}
+		letters++
+	}
+	return "delete the records of " + counted(letters, "event that was skipped", "events that were skipped"), letters, a.found(ctx, c, adm, letters)
+}
+
+// discardConfirmed discards no more letters than somebody has confirmed. With --yes nobody was asked, so all are meant.
+func (a *app) discardConfirmed(ctx context.Context, c *urfave.Command, adm *admin.Admin, letters int) (admin.Result, error) {
+	if c.Bool("yes") {
+		return adm.Discard(ctx, filter(c), c.String("reason"))
+	}
+	return adm.DiscardAtMost(ctx, filter(c), c.String("reason"), int64(letters))
 }
 
 func (a *app) printResult(c *urfave.Command, r admin.Result) error {

@@ -149,3 +149,36 @@ func TestWhatAWorkerThatHasEndedHadAbandoned(t *testing.T) {
 		assert.Len(t, worker.Abandoned, map[string]int{"first": 1}[worker.Name], worker.Name)
 	}
 }
+
+// Somebody has agreed to lose two letters. When a third is put aside before that is done, none is lost.
+func TestNoMoreIsDiscardedThanAgreedTo(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 2)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	a, letters := w.admin("set"), admin.Filter{Projection: "p"}
+	w.append("ada", 1)
+	w.await("3", "SELECT letters FROM orchestrator_parked_aggregates")
+	require.NoError(t, r.stop())
+
+	_, err := a.DiscardAtMost(t.Context(), letters, "a test account", 2)
+	require.ErrorIs(t, err, admin.ErrMoreLetters)
+	require.ErrorContains(t, err, "there are more letters than may be discarded: 3, and 2 may be")
+	assert.Equal(t, "3 1 0", w.value("SELECT (SELECT count(*) FROM orchestrator_dead_letters), (SELECT count(*) FROM orchestrator_parked_aggregates), (SELECT count(*) FROM orchestrator_operations)"))
+	_, err = a.DiscardAtMost(t.Context(), letters, "", -1)
+	require.ErrorIs(t, err, admin.ErrInvalid)
+	result, err := a.DiscardAtMost(t.Context(), letters, "a test account", 3)
+	require.NoError(t, err)
+	assert.Equal(t, admin.Result{Operation: result.Operation, Aggregates: 1, Succeeded: 1, Events: 3}, result)
+
+	w.exec(`INSERT INTO orchestrator_dead_letters (projection, global_position, replica_set, event_id, event_type, bounded_context, aggregate_type, aggregate_id, state, last_error, worker_id, generation)
+		SELECT 'p', global_position, 'set', event_id, event_type, bounded_context, aggregate_type, aggregate_id, 'skipped', '', event_id, 1 FROM events`)
+	letters.State = "skipped"
+	_, err = a.DiscardAtMost(t.Context(), letters, "", 2)
+	require.ErrorIs(t, err, admin.ErrMoreLetters)
+	assert.Equal(t, "3", w.value("SELECT count(*) FROM orchestrator_dead_letters"))
+	result, err = a.DiscardAtMost(t.Context(), letters, "", 3)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, result.Events)
+}

@@ -78,6 +78,11 @@ var observingGuards = []guard{
 		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a rebuild that has put events aside does not pass for a complete one",
 	},
 	{
+		Name: "what-is-confirmed-is-discarded", File: "cli/deadletters.go",
+		Old: "	if c.Bool(\"yes\") {\n		return adm.Discard(", New: "	if letters >= 0 {\n		return adm.Discard(",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "who confirms the loss of a number of letters loses no more",
+	},
+	{
 		Name: "late-contexts-end-with-theirs", File: "eventstore/heldup.go",
 		Old: "		if ctx.Err() != nil {\n			close(late.done)", New: "		if true {\n			close(late.done)",
 		Test: "TestWhatHoldsUpNothingEndsNothing", Promise: "no context ends without an error, which the runtime answers with a panic",

@@ -48,6 +48,11 @@ var requestGuards = []guard{
 		Test: "TestDiscardLocksWhatItDiscards", Package: "test/face", Promise: "nothing is discarded whose slots are not locked",
 	},
 	{
+		Name: "no-more-is-discarded", File: "admin/discard.go",
+		Old: "		if result.Events > most {", New: "		if result.Events > most && ctx == nil {",
+		Test: "TestNoMoreIsDiscardedThanAgreedTo", Package: "test/face", Promise: "nobody loses more letters than they have agreed to",
+	},
+	{
 		Name: "held-slots-rest", File: "internal/slot/slot.go",
 		Old: "func (p Piece) Rests() bool { return p.Stopped != 0 || p.IsHeld() }", New: "func (p Piece) Rests() bool { return p.Stopped != 0 }",
 		Test: "TestAPauseOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a paused projection handles nothing",

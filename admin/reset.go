@@ -214,7 +214,7 @@ func (a *Admin) resetByWorker(ctx context.Context, projection string, to Point, 
 	if err != nil {
 		return a.orBusy(ctx, Target{Projection: projection}, err)
 	}
-	result, err := a.await(ctx, id, "resets")
+	result, err := a.await(ctx, asked{id: id, parts: 1, what: "resets"})
 	if err == nil && result.Failed > 0 {
 		err = errors.New("the worker could not empty the read model")
 		if len(result.Failures) > 0 {

@@ -61,9 +61,9 @@ type Trial struct {
 // done when workers run the projection; Cancel removes it.
 func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, error) {
 	var result Result
-	id, err := a.request(ctx, f, replicaset.Retry, reason)
+	of, err := a.request(ctx, f, replicaset.Retry, reason)
 	if err == nil {
-		result, err = a.await(ctx, id, "aggregates")
+		result, err = a.await(ctx, of)
 	}
 	return result, a.explain(ctx, askRights, "retrying parked aggregates", err)
 }
@@ -71,16 +71,16 @@ func (a *Admin) Retry(ctx context.Context, f Filter, reason string) (Result, err
 // Try returns what Retry would achieve now. The owners of the slots call the handlers and roll back. Handlers are told
 // (projection.Delivery.Trial), so that they can leave out effects that a rollback does not undo.
 func (a *Admin) Try(ctx context.Context, f Filter) ([]Trial, error) {
-	id, err := a.request(ctx, f, replicaset.Try, "")
+	of, err := a.request(ctx, f, replicaset.Try, "")
 	if err == nil {
-		_, err = a.await(ctx, id, "aggregates")
+		_, err = a.await(ctx, of)
 	}
-	if id == 0 {
+	if of.id == 0 {
 		return nil, a.explain(ctx, askRights, "trying parked aggregates", err)
 	}
 	look, end := lastLook(ctx)
 	defer end()
-	trials, readErr := a.trials(look, id)
+	trials, readErr := a.trials(look, of.id)
 	if err == nil {
 		err = readErr
 	}
@@ -91,13 +91,20 @@ const sqlRequest = `
 INSERT INTO {{schema}}orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind)
 SELECT $1::bigint, a.*, $6::text FROM ROWS FROM (unnest($2::text[]), unnest($3::text[]), unnest($4::text[]), unnest($5::text[])) AS a`
 
-// request asks the owners of the slots for a retry or a trial, and returns the operation's number.
-func (a *Admin) request(ctx context.Context, f Filter, kind, reason string) (id int64, err error) {
+// asked is an operation that workers are to do, and of how many parts it is. what names these.
+type asked struct {
+	id    int64
+	parts int
+	what  string
+}
+
+// request asks the owners of the slots for a retry or a trial.
+func (a *Admin) request(ctx context.Context, f Filter, kind, reason string) (of asked, err error) {
 	if err := f.check("parked"); err != nil {
-		return 0, err
+		return asked{}, err
 	}
 	if err := checkText("the reason", reason, 0, mostReason); err != nil {
-		return 0, err
+		return asked{}, err
 	}
 	err = a.change(ctx, func(c change) error {
 		parked, err := c.parked(ctx, f)
@@ -108,16 +115,17 @@ func (a *Admin) request(ctx context.Context, f Filter, kind, reason string) (id 
 		if n == 0 {
 			state = "done"
 		}
-		id, err = c.record(ctx, operation{kind: kind, projection: f.Projection, arguments: f.described(), reason: reason}, state, map[string]any{"aggregates": n})
+		of = asked{parts: n, what: "aggregates"}
+		of.id, err = c.record(ctx, operation{kind: kind, projection: f.Projection, arguments: f.described(), reason: reason}, state, map[string]any{"aggregates": n})
 		if err != nil {
 			return fmt.Errorf("recording the operation: %w", err)
 		}
-		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlRequest), id, parked.projections, parked.contexts, parked.types, parked.ids, kind); err != nil {
+		if _, err := c.tx.Exec(ctx, c.store.SQL(sqlRequest), of.id, parked.projections, parked.contexts, parked.types, parked.ids, kind); err != nil {
 			return fmt.Errorf("asking for it: %w", err)
 		}
 		return c.raise(ctx, parked)
 	})
-	return id, err
+	return of, err
 }
 
 // mostReason bounds a reason, in bytes.
@@ -135,23 +143,26 @@ const (
 	mostWait  = 500 * time.Millisecond
 )
 
-// await waits until nothing of an operation waits any more. what names its parts.
-func (a *Admin) await(ctx context.Context, id int64, what string) (Result, error) {
+// await waits until nothing of an operation waits any more.
+func (a *Admin) await(ctx context.Context, of asked) (Result, error) {
 	store, err := a.open(ctx)
 	if err != nil {
 		return Result{}, err
 	}
 	for wait := firstWait; ; wait = min(2*wait, mostWait) {
-		result, waiting, cancelled, why := Result{Operation: id}, "", 0, ""
+		result, waiting, cancelled, why := Result{Operation: of.id}, "", 0, ""
 		look, end := lastLook(ctx)
-		err := a.db.QueryRow(look, store.SQL(sqlProgress), id).Scan(
+		err := a.db.QueryRow(look, store.SQL(sqlProgress), of.id).Scan(
 			&result.Aggregates, &result.Succeeded, &result.Failed, &result.Waiting, &result.Events, &waiting, &cancelled, &why)
 		end()
 		switch {
 		case err != nil && ctx.Err() != nil && look == ctx:
 			continue // how far it has come is looked up once more
 		case err != nil:
-			return result, fmt.Errorf("looking how far operation %d is: %w", id, err)
+			return result, fmt.Errorf("looking how far operation %d is: %w", of.id, err)
+		case result.Aggregates < of.parts:
+			return result, fmt.Errorf("operation %d: %d of %d %s are not in orchestrator_requests any more, since somebody has deleted them, so it is not known whether they were done",
+				of.id, of.parts-result.Aggregates, of.parts, of.what)
 		}
 		if a.progress != nil {
 			a.progress(result)
@@ -160,20 +171,41 @@ func (a *Admin) await(ctx context.Context, id int64, what string) (Result, error
 			if result.Failed > 0 {
 				look, end := lastLook(ctx)
 				defer end()
-				result.Failures, err = a.failures(look, id)
+				result.Failures, err = a.failures(look, of.id)
 			}
 			if err == nil && cancelled > 0 {
-				err = fmt.Errorf("operation %d: %d of %d %s were not done (%s): %w", id, cancelled, result.Aggregates, what, why, ErrCancelled)
+				err = fmt.Errorf("operation %d: %d of %d %s were not done (%s): %w", of.id, cancelled, result.Aggregates, of.what, why, ErrCancelled)
 			}
 			return result, err
 		}
 		select {
 		case <-ctx.Done():
-			return result, fmt.Errorf("operation %d: %d of %d %s still wait for a worker that runs %s, and are done when there is one: %w",
-				id, result.Waiting, result.Aggregates, what, waiting, context.Cause(ctx))
+			return result, fmt.Errorf("operation %d: %d of %d %s still wait for %s: %w", of.id, result.Waiting, result.Aggregates, of.what, a.waitsFor(ctx, of.id, waiting), context.Cause(ctx))
 		case <-time.After(wait):
 		}
 	}
+}
+
+// sqlPausedOf is the paused projections that an operation waits for. A reset does not wait for that.
+const sqlPausedOf = `
+SELECT coalesce(string_agg(DISTINCT r.projection, ', '), '') FROM {{schema}}orchestrator_requests AS r
+WHERE r.operation = $1 AND r.state = 'waiting' AND r.kind <> 'reset' AND EXISTS (
+    SELECT FROM {{schema}}orchestrator_checkpoints AS c
+    WHERE c.projection = r.projection AND c.position >= c.hold_at AND (c.hold_until IS NULL OR c.hold_until > now())
+      AND (hashtextextended(r.aggregate_id, 0) & 65535) >= c.slot_from AND (hashtextextended(r.aggregate_id, 0) & 65535) < c.slot_to)`
+
+// waitsFor says what an operation of these projections waits for, after ctx has ended.
+func (a *Admin) waitsFor(ctx context.Context, id int64, projections string) string {
+	look, end := lastLook(ctx)
+	defer end()
+	paused := ""
+	if store, err := a.open(look); err == nil {
+		_ = a.db.QueryRow(look, store.SQL(sqlPausedOf), id).Scan(&paused) // without an answer, none is known to be paused
+	}
+	if paused != "" {
+		return fmt.Sprintf("the pause of %s to end, and are done then", paused)
+	}
+	return fmt.Sprintf("a worker that runs %s, and are done when there is one", projections)
 }
 
 // lastLook is ctx or, after that has ended, a context for one look more.

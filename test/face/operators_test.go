@@ -182,3 +182,44 @@ func TestNoMoreIsDiscardedThanAgreedTo(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, result.Events)
 }
+
+// What was asked for and is not on record any more was not done, as far as anybody knows.
+func TestRequestsThatSomebodyDeletes(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 2)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	require.NoError(t, r.stop())
+	w.worker("first", "running", "0 s")
+	w.exec("UPDATE orchestrator_workers SET resettable = '{p}'")
+	a := w.admin("set")
+	for name, do := range map[string]func(context.Context) error{
+		"a retry": func(ctx context.Context) error { _, err := a.Retry(ctx, admin.Filter{}, ""); return err },
+		"a trial": func(ctx context.Context) error { _, err := a.Try(ctx, admin.Filter{}); return err },
+		"a reset": func(ctx context.Context) error { return a.Reset(ctx, "p", admin.Start(), "") },
+	} {
+		ended := make(chan error, 1)
+		go func() { ended <- do(w.patiently()) }()
+		w.await("1", "SELECT count(*) FROM orchestrator_requests")
+		w.exec("DELETE FROM orchestrator_operations")
+		require.ErrorContains(t, await(t, ended, name), "so it is not known whether they were done", name)
+	}
+}
+
+// A retry of a paused projection waits for the end of the pause, not for a worker.
+func TestARetryOfAPausedProjectionSaysSo(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 2)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	a := w.admin("set")
+	require.NoError(t, a.Pause(w.patiently(), admin.Target{Projection: "p"}, "", time.Time{}))
+	_, err := w.asks(a, admin.Filter{})
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "1 of 1 aggregates still wait for the pause of p to end, and are done then")
+	require.NoError(t, a.Resume(w.patiently(), admin.Target{Projection: "p"}, ""))
+	w.await("done", "SELECT state FROM orchestrator_operations WHERE kind = 'retry'")
+	require.NoError(t, r.stop())
+}

@@ -53,6 +53,16 @@ var requestGuards = []guard{
 		Test: "TestNoMoreIsDiscardedThanAgreedTo", Package: "test/face", Promise: "nobody loses more letters than they have agreed to",
 	},
 	{
+		Name: "what-is-deleted-was-not-done", File: "admin/retry.go",
+		Old: "		case result.Aggregates < of.parts:", New: "		case result.Aggregates < 0:",
+		Test: "TestRequestsThatSomebodyDeletes", Package: "test/face", Promise: "a request of which nothing is on record is not reported as done",
+	},
+	{
+		Name: "pauses-are-waited-for", File: "admin/retry.go",
+		Old: "	if paused != \"\" {", New: "	if paused == \" \" {",
+		Test: "TestARetryOfAPausedProjectionSaysSo", Package: "test/face", Promise: "whoever waits for a retry learns what it waits for",
+	},
+	{
 		Name: "held-slots-rest", File: "internal/slot/slot.go",
 		Old: "func (p Piece) Rests() bool { return p.Stopped != 0 || p.IsHeld() }", New: "func (p Piece) Rests() bool { return p.Stopped != 0 }",
 		Test: "TestAPauseOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a paused projection handles nothing",

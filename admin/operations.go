@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,6 +21,7 @@ type operation struct {
 	projection string // empty for all
 	arguments  map[string]any
 	reason     string
+	until      time.Time // when a pause ends; zero if it does not by itself
 }
 
 // change is a transaction in which an operation is made.

@@ -48,7 +48,7 @@ WHERE ` + targetSQL + notReplacedSQL + ` RETURNING c.projection, c.slot_from, c.
 // and changes in the number of workers. Pausing a paused projection changes until.
 //
 // Pause waits for running handlers until ctx ends. If a handler does not return in time, Pause pauses nothing, and its
-// error names the handler's partition and worker.
+// error names the handler's partition and worker. It is also an error if until passes meanwhile.
 //
 // A projection that was replaced at a cut-over can be neither paused nor resumed. If a cut-over holds the projection,
 // pausing it makes the cut-over give up.
@@ -59,9 +59,26 @@ func (a *Admin) Pause(ctx context.Context, t Target, reason string, until time.T
 	}
 	err := a.checkPause(until)
 	if err == nil {
-		err = a.holdBack(ctx, t, operation{kind: "pause", arguments: arguments, reason: reason}, sqlPause, a.replicaSet, t.Projection, orNull(until))
+		err = a.holdBack(ctx, t, operation{kind: "pause", arguments: arguments, reason: reason, until: until}, sqlPause, a.replicaSet, t.Projection, orNull(until))
 	}
 	return a.explain(ctx, pauseRights, "pausing "+t.String(), err)
+}
+
+const sqlIsPast = `SELECT $1::timestamptz <= pg_catalog.clock_timestamp()`
+
+// stillToCome says that a pause has ended already, by the database's clock, which workers go by: nothing is paused then.
+func (c change) stillToCome(ctx context.Context, until time.Time) error {
+	if until.IsZero() {
+		return nil
+	}
+	var past bool
+	if err := c.tx.QueryRow(ctx, sqlIsPast, until).Scan(&past); err != nil {
+		return fmt.Errorf("comparing the end of the pause with the database's clock: %w", err)
+	}
+	if past {
+		return fmt.Errorf("until (%s) has passed before anything was paused, by the database's clock", until.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // lastYear is the last that times may be in: all that read them can.
@@ -113,6 +130,9 @@ func (a *Admin) holdBack(ctx context.Context, t Target, o operation, sql string,
 			}
 		}
 		if err := c.all(ctx, t, sql, args...); err != nil {
+			return err
+		}
+		if err := c.stillToCome(ctx, o.until); err != nil {
 			return err
 		}
 		_, err := c.record(ctx, o, "done", map[string]any{})

@@ -223,3 +223,19 @@ func TestARetryOfAPausedProjectionSaysSo(t *testing.T) {
 	w.await("done", "SELECT state FROM orchestrator_operations WHERE kind = 'retry'")
 	require.NoError(t, r.stop())
 }
+
+// A pause that has ended before the projection was paused pauses nothing, so it must not be reported as one.
+func TestAPauseThatEndsWhileItWaits(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.append("ada", 1)
+	r := start(t, w.orchestrator("set"), recorder{name: "p"})
+	w.await("1", "SELECT position FROM orchestrator_checkpoints")
+	require.NoError(t, r.stop())
+	until := time.Now().Add(time.Second)
+	err := w.locking(func(ctx context.Context) error {
+		return w.admin("set").Pause(ctx, admin.Target{Projection: "p"}, "", until)
+	}, "SELECT pg_sleep_until('"+until.UTC().Format(time.RFC3339Nano)+"')")
+	require.ErrorContains(t, err, "has passed before anything was paused, by the database's clock")
+	assert.Equal(t, "0 0", w.value("SELECT (SELECT count(*) FROM orchestrator_checkpoints WHERE hold_at IS NOT NULL), (SELECT count(*) FROM orchestrator_operations)"))
+}

@@ -63,6 +63,11 @@ var requestGuards = []guard{
 		Test: "TestARetryOfAPausedProjectionSaysSo", Package: "test/face", Promise: "whoever waits for a retry learns what it waits for",
 	},
 	{
+		Name: "pauses-that-are-over", File: "admin/pause.go",
+		Old: "	if past {", New: "	if past && ctx == nil {",
+		Test: "TestAPauseThatEndsWhileItWaits", Package: "test/face", Promise: "nobody is told that a projection is paused which is not",
+	},
+	{
 		Name: "held-slots-rest", File: "internal/slot/slot.go",
 		Old: "func (p Piece) Rests() bool { return p.Stopped != 0 || p.IsHeld() }", New: "func (p Piece) Rests() bool { return p.Stopped != 0 }",
 		Test: "TestAPauseOutlivesRestartsAndPartitions", Package: "test/face", Promise: "a paused projection handles nothing",

@@ -19,8 +19,8 @@ type Rebuild struct {
 	// Position is the projection's lowest checkpoint. The rebuild is complete when it reaches Until.
 	Position int64
 	Complete bool
-	// Handled is how many positions each slot has passed since From, as the mean over all slots. Not every position has
-	// an event that the projection wants.
+	// Handled is how many positions up to Until each slot has passed since From, as the mean over all slots. Not every
+	// position has an event that the projection wants.
 	Handled int64
 	// Rate is Handled per second since the reset, including pauses. Left is how long the rest takes at that rate. Both
 	// are 0 when the rebuild is complete, and before anything was handled.
@@ -31,11 +31,14 @@ type Rebuild struct {
 const sqlRebuild = `
 SELECT o.id, o.finished_at, (o.result ->> 'position')::bigint, (o.result ->> 'until')::bigint, extract(epoch FROM clock_timestamp() - o.finished_at), c.lowest,
     greatest(0, c.mean - (o.result ->> 'position')::bigint)::bigint
-FROM {{schema}}orchestrator_operations AS o, (
-    SELECT min(position) AS lowest, sum(position::numeric * (slot_to - slot_from)) / sum(slot_to - slot_from) AS mean
+FROM {{schema}}orchestrator_operations AS o CROSS JOIN LATERAL (
+    SELECT min(position) AS lowest, sum(least(position, (o.result ->> 'until')::bigint)::numeric * (slot_to - slot_from)) / sum(slot_to - slot_from) AS mean
     FROM {{schema}}orchestrator_checkpoints WHERE replica_set = $1 AND projection = $2) AS c
 WHERE o.replica_set = $1 AND o.projection = $2 AND o.kind = 'reset' AND o.state = 'done' AND o.result ? 'until' AND c.lowest IS NOT NULL
 ORDER BY o.finished_at DESC, o.id DESC LIMIT 1`
+
+// longestLeft bounds Rebuild.Left.
+const longestLeft = 100 * 365 * 24 * time.Hour
 
 // ErrNotReset means that no reset of the projection is on record.
 var ErrNotReset = errors.New("no reset of the projection is on record")
@@ -66,7 +69,7 @@ func (a *Admin) rebuild(ctx context.Context, projection string) (r Rebuild, err 
 	r.Complete = r.Position >= r.Until
 	if !r.Complete && r.Handled > 0 && seconds > 0 {
 		r.Rate = float64(r.Handled) / seconds
-		r.Left = time.Duration(float64(r.Until-r.From-r.Handled) / r.Rate * float64(time.Second))
+		r.Left = time.Duration(min(float64(r.Until-r.From-r.Handled)/r.Rate, longestLeft.Seconds()) * float64(time.Second))
 	}
 	return r, nil
 }

@@ -239,3 +239,23 @@ func TestAPauseThatEndsWhileItWaits(t *testing.T) {
 	require.ErrorContains(t, err, "has passed before anything was paused, by the database's clock")
 	assert.Equal(t, "0 0", w.value("SELECT (SELECT count(*) FROM orchestrator_checkpoints WHERE hold_at IS NOT NULL), (SELECT count(*) FROM orchestrator_operations)"))
 }
+
+// What a part of a projection has handled beyond the rebuild does not make up for what another part has yet to handle.
+func TestARebuildOfWhichAPartIsAhead(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.exec(`INSERT INTO orchestrator_checkpoints (projection, slot_from, slot_to, position, replica_set, events_table)
+		VALUES ('p', 0, 32768, 10, 'set', 'public.events'), ('p', 32768, 65536, 100000, 'set', 'public.events')`)
+	w.exec(`INSERT INTO orchestrator_operations (replica_set, kind, projection, actor, reason, state, finished_at, result)
+		VALUES ('set', 'reset', 'p', 'anna', '', 'done', now() - interval '55 s', '{"position": 0, "until": 100}')`)
+	r, err := w.admin("set").Rebuild(t.Context(), "p")
+	require.NoError(t, err)
+	assert.Equal(t, []any{false, int64(10), int64(55)}, []any{r.Complete, r.Position, r.Handled})
+	assert.InDelta(t, 45, r.Left.Seconds(), 5)
+
+	w.exec("UPDATE orchestrator_checkpoints SET position = least(position, 1)")
+	w.exec(`UPDATE orchestrator_operations SET finished_at = now() - interval '10 years', result = '{"position": 0, "until": 1000000000000}'`)
+	r, err = w.admin("set").Rebuild(t.Context(), "p")
+	require.NoError(t, err)
+	assert.Greater(t, r.Left, 50*365*24*time.Hour)
+}

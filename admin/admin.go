@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/migrations"
@@ -35,9 +36,10 @@ type Admin struct {
 
 	mu    chan struct{}          // room for one: who holds it looks for the tables
 	found atomic.Pointer[tables] // nil before the first use
+	moved atomic.Bool            // a table is not where it was found: they are looked for again
 }
 
-// tables is what an Admin finds with its first use.
+// tables is what an Admin finds with its first use, and when a table is not there any more.
 type tables struct {
 	store  *pgcoord.Store
 	events pgx.Identifier // the events table
@@ -121,9 +123,9 @@ func somebody() string {
 	return name
 }
 
-// open finds the tables, once.
+// open finds the tables, once, unless one of them has been moved to another schema since.
 func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
-	if found := a.found.Load(); found != nil {
+	if found := a.found.Load(); found != nil && !a.moved.Load() {
 		return found.store, nil
 	}
 	select {
@@ -132,7 +134,7 @@ func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if found := a.found.Load(); found != nil {
+	if found := a.found.Load(); found != nil && !a.moved.Load() {
 		return found.store, nil
 	}
 	schema, err := migrations.Locate(ctx, a.db, a.schema)
@@ -148,6 +150,7 @@ func (a *Admin) open(ctx context.Context) (*pgcoord.Store, error) {
 		return nil, err
 	}
 	a.found.Store(&tables{store: store, events: events.EventsTable()})
+	a.moved.Store(false)
 	return store, nil
 }
 
@@ -164,8 +167,11 @@ func (a *Admin) explain(ctx context.Context, needs rights, doing string, err err
 	return fmt.Errorf("%s of replica set %q: %w", doing, a.replicaSet, a.withGrant(ctx, needs, err))
 }
 
-// withGrant is an error with what [Admin.explain] adds to it.
+// withGrant is an error with what [Admin.explain] adds to it. After one that says that a table is not there, the next call looks for the tables.
 func (a *Admin) withGrant(ctx context.Context, needs rights, err error) error {
+	if code := dbfault.Code(err); code == "42P01" || code == "3F000" {
+		a.moved.Store(true)
+	}
 	if dbrights.IsRefusal(err) {
 		return dbrights.Explain(ctx, a.pool, err, needs.needs(a.schema, a.eventStore.EventsTable()), pgcoord.Needs(a.schema, a.eventStore.EventsTable()))
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -258,4 +259,22 @@ func TestARebuildOfWhichAPartIsAhead(t *testing.T) {
 	r, err = w.admin("set").Rebuild(t.Context(), "p")
 	require.NoError(t, err)
 	assert.Greater(t, r.Left, 50*365*24*time.Hour)
+}
+
+// After ALTER TABLE ... SET SCHEMA the next call finds the tables where they are by then.
+func TestAnAdminFindsTablesThatWereMoved(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.exec("CREATE SCHEMA moved")
+	w.with(func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = "public,moved" })
+	a := w.admin("set")
+	w.snapshot(a)
+	w.exec(`DO $$ DECLARE t record; BEGIN
+		FOR t IN SELECT relname FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'public'::regnamespace AND (relname LIKE 'orchestrator%' OR relname = 'events') LOOP
+			EXECUTE format('ALTER TABLE public.%I SET SCHEMA moved', t.relname);
+		END LOOP; END $$`)
+	_, err := a.Snapshot(t.Context())
+	require.ErrorContains(t, err, "does not exist")
+	assert.Equal(t, "moved.events", w.snapshot(a).EventsTable)
+	require.ErrorContains(t, a.Pause(t.Context(), admin.Target{}, "", time.Time{}), "it has no checkpoints")
 }

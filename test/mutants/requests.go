@@ -169,7 +169,7 @@ var requestGuards = []guard{
 	},
 	{
 		Name: "who-goes-away-learns-of-it", File: "admin/admin.go",
-		Old: "\tif found := a.found.Load(); found != nil {\n\t\treturn found.store, nil\n\t}\n\tselect {", New: "\tselect {",
+		Old: "\tif found := a.found.Load(); found != nil && !a.moved.Load() {\n\t\treturn found.store, nil\n\t}\n\tselect {", New: "\tselect {",
 		Test: "TestACallerThatLeavesLearnsTheOperation", Package: "test/face", Promise: "a caller that leaves right after its request learns the operation's number",
 	},
 	{

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 func (a *app) reset() *urfave.Command {
 	return &urfave.Command{
 		Name: "reset", Usage: "have a projection begin again at an earlier point", ArgsUsage: "PROJECTION",
-		Description: "A worker empties the read model, with the projection's own Reset, and sets the checkpoints\nback, in one transaction. Then the workers rebuild it. Without --wait the command ends\nwhen that has begun; 'projections rebuild' says how far it is.\n\nA projection without a Reset needs --checkpoints-only: its handler sees the events again and\nmust bear that.",
+		Description: "A worker empties the read model, with the projection's own Reset, and sets the checkpoints\nback, in one transaction. Then the workers rebuild it. Without --wait the command ends\nwhen that has begun; 'projections rebuild' says how far it is. With --wait the exit code is 3 if the\nrebuild waits for a person: the projection is paused or stopped, or no worker runs it.\n\nA projection without a Reset needs --checkpoints-only: its handler sees the events again and\nmust bear that.",
 		Flags: losing(
 			&urfave.StringFlag{Name: "to", Value: "start", Usage: "`point` to begin at: start or, with --checkpoints-only, a position or a time such as 2026-05-01T06:00:00Z"},
 			&urfave.BoolFlag{Name: "checkpoints-only", Usage: "leave the read model as it is"},
@@ -86,6 +88,9 @@ func (a *app) resetProjection(ctx context.Context, c *urfave.Command) error {
 	}
 	a.say("Projection %q begins again at %s.", name, to)
 	r, err := a.awaitRebuild(ctx, adm, name)
+	if why, stands := errors.AsType[standstillError](err); stands {
+		return errors.Join(a.changed(c, did, "The rebuild of projection %q does not go on: %s.", name, why), errFalse)
+	}
 	if err != nil {
 		return err
 	}
@@ -112,12 +117,14 @@ func putAside(ctx context.Context, adm *admin.Admin, name string, beyond int64) 
 	return n, nil
 }
 
-// awaitRebuild waits until a projection is where it was before its reset.
+// rebuildSays is how often somebody who waits for a rebuild is told how far it is, and how often is looked whether it goes on.
+const rebuildSays = 2 * time.Second
+
+// awaitRebuild waits until a projection is where it was before its reset. It does not wait for what needs a person: the error is a standstillError then.
 func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) (admin.Rebuild, error) {
-	const look, every = 200 * time.Millisecond, 2 * time.Second
-	ticker := time.NewTicker(look)
+	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	said := time.Now()
+	said, watch := time.Now(), standstill{admin: adm, projection: name}
 	for {
 		r, err := adm.Rebuild(ctx, name)
 		switch {
@@ -127,15 +134,59 @@ func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) (
 			return r, err
 		case r.Complete:
 			return r, nil
-		case time.Since(said) >= every:
+		case time.Since(said) >= rebuildSays:
 			said = time.Now()
 			a.say("%s", rebuildText(r))
+		}
+		if err := watch.look(ctx); err != nil {
+			return r, err
 		}
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
 		}
 	}
+}
+
+// standstillError is why a rebuild waits for a person, or for a worker.
+type standstillError string
+
+// Error is the reason.
+func (e standstillError) Error() string { return string(e) }
+
+// standstill looks whether a projection goes on.
+type standstill struct {
+	admin      *admin.Admin
+	projection string
+	looked     time.Time
+	nobody     int // looks in a row at which no worker ran it
+}
+
+// look returns a standstillError if the projection does not go on until somebody acts. It looks seldom.
+func (s *standstill) look(ctx context.Context) error {
+	if time.Since(s.looked) < rebuildSays {
+		return nil
+	}
+	s.looked = time.Now()
+	snapshot, err := s.admin.Snapshot(ctx)
+	i := slices.IndexFunc(snapshot.Projections, func(p admin.Projection) bool { return p.Name == s.projection })
+	if err != nil || i < 0 {
+		return nil //nolint:nilerr // whoever waits for the rebuild finds out by itself
+	}
+	p := snapshot.Projections[i]
+	if s.nobody++; p.Workers > 0 {
+		s.nobody = 0
+	}
+	paused := slices.ContainsFunc(snapshot.Holds, func(h admin.Hold) bool { return h.Projection == s.projection && h.Until == nil })
+	switch {
+	case p.Stopped:
+		return standstillError("the projection is stopped at an event that could not be handled")
+	case p.Paused && paused:
+		return standstillError("the projection is paused until it is resumed")
+	case s.nobody > 1: // workers may be about to restart
+		return standstillError("no worker runs the projection")
+	}
+	return nil
 }
 
 // rebuildCommand is the command that says how far a rebuild is.

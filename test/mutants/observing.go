@@ -78,6 +78,11 @@ var observingGuards = []guard{
 		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a rebuild that has put events aside does not pass for a complete one",
 	},
 	{
+		Name: "rebuilds-that-wait-for-a-person", File: "cli/reset.go",
+		Old: "name, why), errFalse)", New: "name, why), nil)",
+		Test: "TestTranscripts", Package: "test/transcripts", Promise: "a rebuild that waits for a person is not waited for, and does not pass for a complete one",
+	},
+	{
 		Name: "what-is-confirmed-is-discarded", File: "cli/deadletters.go",
 		Old: "	if c.Bool(\"yes\") {\n		return adm.Discard(", New: "	if letters >= 0 {\n		return adm.Discard(",
 		Test: "TestTranscripts", Package: "test/transcripts", Promise: "who confirms the loss of a number of letters loses no more",

@@ -49,14 +49,25 @@ type Entry struct {
 	Reason string `json:"reason"`
 	Actor  string `json:"actor"`
 	Count  int64  `json:"count"`
+	// Result says what came of an operation that has ended: how many of its parts succeeded and failed, or who cancelled
+	// it and why.
+	Result string `json:"result"`
 }
 
 // entriesMost is how many entries a timeline has at most.
 const entriesMost = 10_000
 
+// operationResult is what came of an operation o, in words.
+const operationResult = `CASE o.state
+        WHEN 'cancelled' THEN 'cancelled by ' || coalesce(o.result ->> 'cancelled_by', 'somebody') || coalesce(': ' || nullif(o.result ->> 'cancelled_because', ''), '')
+        ELSE pg_catalog.concat_ws(', ', o.result ->> 'succeeded' || ' succeeded', nullif(o.result ->> 'failed', '0') || ' failed',
+            nullif(o.result ->> 'discarded', '0') || ' discarded', nullif(o.result ->> 'events', '0') || ' events') END`
+
 // sqlTimeline is what happened since $2, the latest $4 entries. Times that are infinite are left out.
 const sqlTimeline = `
-SELECT at, kind, projection, worker, generation, operation, position, what, reason, actor, count FROM (
+SELECT at, kind, projection, worker, generation, operation, position, what, reason, actor, count,
+    coalesce(CASE kind WHEN 'operation_ended' THEN (SELECT ` + operationResult + ` FROM {{schema}}orchestrator_operations AS o WHERE o.id = operation) END, '')
+FROM (
     SELECT created_at AS at, 10 AS rank, 'generation_prepared' AS kind, '' AS projection, coalesce(w.name, '') AS worker, g.number AS generation, NULL::bigint AS operation,
         NULL::bigint AS position, g.cause AS what, g.reason AS reason, '' AS actor, 0::bigint AS count
     FROM {{schema}}orchestrator_generations AS g LEFT JOIN {{schema}}orchestrator_workers AS w ON w.worker_id = g.prepared_by WHERE g.replica_set = $1
@@ -125,7 +136,7 @@ func (a *Admin) timeline(ctx context.Context, since time.Time) (entries []Entry,
 }
 
 func scanEntry(rows pgx.Rows, e *Entry) error {
-	err := rows.Scan(&e.At, &e.Kind, &e.Projection, &e.WorkerName, &e.Generation, &e.Operation, &e.Position, &e.What, &e.Reason, &e.Actor, &e.Count)
+	err := rows.Scan(&e.At, &e.Kind, &e.Projection, &e.WorkerName, &e.Generation, &e.Operation, &e.Position, &e.What, &e.Reason, &e.Actor, &e.Count, &e.Result)
 	e.Text = e.sentence()
 	return err
 }
@@ -173,7 +184,7 @@ func (e *Entry) sentence() string {
 	case OperationRequested:
 		return because(fmt.Sprintf("%s asked for operation %d: %s of %s", e.Actor, number(e.Operation), e.What, of), e.Reason)
 	case OperationEnded:
-		return fmt.Sprintf("operation %d ended: %s of %s", number(e.Operation), e.What, of)
+		return because(fmt.Sprintf("operation %d ended: %s of %s", number(e.Operation), e.What, of), e.Result)
 	case RegressionNoticed:
 		return fmt.Sprintf("the sequence of positions was found at %d, below the checkpoint %d", position, e.Count)
 	case RegressionSettled:

@@ -3,6 +3,7 @@ package face
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +76,7 @@ event_put_aside: projection "parks" put the event at 2 aside, because its aggreg
 operation_requested: anna asked for operation 1: retry of all projections: repaired
 event_handled: projection "parks" handled the event at 1, after it had failed once
 event_handled: projection "parks" handled the event at 2, which was put aside
-operation_ended: operation 1 ended: retry of all projections
+operation_ended: operation 1 ended: retry of all projections: 1 succeeded, 2 events
 operation_requested: anna asked for operation 2: pause of all projections: a break
 worker_stopped: worker "w7" stopped: left gracefully
 worker_joined: worker "w7" joined
@@ -91,6 +92,29 @@ worker_joined: worker "w7" joined
 	for _, e := range entries {
 		assert.Contains(t, e.Kind, "regression", "it is of the events table, which replica sets share")
 	}
+}
+
+// What came of an operation that has ended is told, also where it failed or was cancelled.
+func TestTheTimelineTellsResults(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	for state, result := range map[string]string{
+		"done 1":      `{"aggregates": 3, "succeeded": 1, "failed": 2, "discarded": 0, "events": 7}`,
+		"done 2":      `{"succeeded": 0, "failed": 0, "discarded": 2, "events": 0}`,
+		"done 3":      `{}`,
+		"cancelled 4": `{"cancelled_by": "grace", "cancelled_because": "not today"}`,
+		"cancelled 5": `{"cancelled_by": "grace", "cancelled_because": ""}`,
+	} {
+		w.exec(`INSERT INTO orchestrator_operations (replica_set, kind, projection, actor, reason, state, requested_at, finished_at, result)
+			SELECT 'set', 'retry', 'p', 'anna', '', split_part($1, ' ', 1), '2026-01-01Z', timestamptz '2026-01-02Z' + split_part($1, ' ', 2)::int * interval '1 s', $2::jsonb`, state, result)
+	}
+	ended := regexp.MustCompile("operation [0-9] ").ReplaceAllString(w.timeline(w.time("SELECT '2026-01-02Z'::timestamptz")), "")
+	assert.Equal(t, `operation_ended: ended: retry of projection "p": 1 succeeded, 2 failed, 7 events
+operation_ended: ended: retry of projection "p": 0 succeeded, 2 discarded
+operation_ended: ended: retry of projection "p"
+operation_ended: ended: retry of projection "p": cancelled by grace: not today
+operation_ended: ended: retry of projection "p": cancelled by grace
+`, ended)
 }
 
 // A timeline has the latest entries, and no more than 10,000.

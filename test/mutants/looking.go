@@ -137,4 +137,9 @@ var lookingGuards = []guard{
 		Old: "|| now.Sub(*h.HeldBackBy[0].Since) < settledAfter {", New: "{",
 		Test: "TestVerifyFindsACheckpointAboveTheHorizon", Package: "test/face", Promise: "a horizon that workers have yet to store is no finding",
 	},
+	{
+		Name: "results-are-told", File: "admin/timeline.go",
+		Old: ", e.What, of), e.Result)", New: ", e.What, of), \"\")",
+		Test: "TestTheTimelineTellsResults", Package: "test/face", Promise: "the timeline says what came of an operation",
+	},
 }

@@ -25,10 +25,11 @@ import (
 // or parked count as handled, except the event at the position itself.
 //
 // WaitFor returns an error at once if the position cannot be reached until a person acts or a worker starts. The error
-// wraps ErrNotRunning, ErrProjectionPaused, ErrProjectionStopped, ErrProjectionReplaced or ErrAggregateParked. When ctx
-// ends, WaitFor returns an error that wraps ctx.Err() and says how far the projection is. Until then it keeps waiting,
-// even while the database cannot be reached or a rebuild has moved the projection back. It also waits for a position
-// that no event has yet, so give ctx a deadline.
+// wraps ErrNotRunning, ErrProjectionPaused, ErrProjectionStopped, ErrProjectionReplaced or ErrAggregateParked. After a
+// start of the server, workers have their stale worker timeout before they count as gone. When ctx ends, WaitFor returns
+// an error that wraps ctx.Err() and says how far the projection is. Until then it keeps waiting, even while the database
+// cannot be reached or a rebuild has moved the projection back. It also waits for a position that no event has yet, so
+// give ctx a deadline.
 //
 // All waits of a process on one pool share one connection, and one statement per look at the checkpoints. Do not wait
 // within a transaction. Other waits may need its connection, and the projection cannot see its events before it commits.
@@ -121,6 +122,7 @@ func (o *Orchestrator) lookForWaits(ctx context.Context, q waiting.Question) (wa
 	store, err := o.waitStore(ctx)
 	var answer waiting.Answer
 	if err == nil {
+		q.Restarts = true
 		answer, err = store.Standings(ctx, o.guarded, o.config.staleWorkerTimeout, q)
 	}
 	if err != nil {

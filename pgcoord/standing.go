@@ -27,7 +27,9 @@ WITH projection AS (
     SELECT w.replica_set, w.projections, w.left_out, w.session_key IS NULL AS poll_only
     FROM {{schema}}orchestrator_workers AS w
     JOIN {{schema}}orchestrator_heartbeats AS h USING (worker_id)
-    WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND NOT w.drained AND h.last_heartbeat > now() - greatest($2::float8 * interval '1 ms', w.stale_timeout) - $9::float8 * interval '1 ms' AND w.projections && $1::text[]
+    CROSS JOIN LATERAL (SELECT now() - greatest($2::float8 * interval '1 ms', w.stale_timeout) AS since) AS stale
+    WHERE w.state IN ('pending', 'ready', 'running', 'stopping') AND NOT w.drained AND w.projections && $1::text[]
+      AND (h.last_heartbeat > stale.since - $9::float8 * interval '1 ms' OR $10::boolean AND pg_catalog.pg_postmaster_start_time() > stale.since)
 )
 SELECT (
     SELECT jsonb_object_agg(p.name, jsonb_build_object('ReplicaSet', coalesce(p.replica_set, ''), 'EventsTable', coalesce(p.events_table, ''), 'Pieces', p.pieces,
@@ -59,7 +61,7 @@ type standing struct {
 
 // Standings reads the positions of projections, and what is asked about single waits. A worker whose last heartbeat is
 // older than stale, and than its own stale worker timeout, does not count. Where the question tells of an outage, that is
-// its age when the outage began.
+// its age when the outage began. Where it respects restarts, a worker has that time from the start of the server on.
 func (s *Store) Standings(ctx context.Context, db DB, stale time.Duration, q waiting.Question) (waiting.Answer, error) {
 	n := len(q.Examine)
 	projections, positions := make([]string, n), make([]int64, n)
@@ -72,7 +74,7 @@ func (s *Store) Standings(ctx context.Context, db DB, stale time.Duration, q wai
 	}
 	var shown, examined string
 	err := db.QueryRow(ctx, s.q(sqlStandings), q.Projections, float64(stale)/float64(time.Millisecond), s.replicaSet,
-		projections, positions, contexts, types, ids, float64(q.Outage)/float64(time.Millisecond)).Scan(&shown, &examined)
+		projections, positions, contexts, types, ids, float64(q.Outage)/float64(time.Millisecond), q.Restarts).Scan(&shown, &examined)
 	if err != nil {
 		return waiting.Answer{}, err
 	}

@@ -19,6 +19,8 @@ type Question struct {
 	// Outage is the time since the first of the looks that failed, until Database.Grace has passed after the first one that succeeded. Else it is 0. Workers
 	// may have had no database to write their heartbeats to since then.
 	Outage time.Duration
+	// Restarts says that workers count until their timeouts have passed since the start of the server. This process may not have seen that the server was away.
+	Restarts bool
 }
 
 // Answer is what a look has found, in one snapshot.

@@ -303,8 +303,15 @@ func TestWorkersThatAreGoneRunNothing(t *testing.T) {
 		require.ErrorIs(t, web.WaitFor(w.shortly(), "p", next), want, change)
 	}
 	w.exec("UPDATE orchestrator_workers SET state = 'running', drained = false, left_out = '{}', projections = '{p}', replica_set = 'set'")
-	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '31 s'")
-	require.ErrorIs(t, web.WaitFor(w.shortly(), "p", next), orchestrator.ErrNotRunning)
+	w.exec("UPDATE orchestrator_workers SET stale_timeout = '200 ms'")
+	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '1 s'")
+	require.ErrorIs(t, w.elsewhere().WaitFor(w.shortly(), "p", next), context.DeadlineExceeded, "whoever waits is more patient")
+	hasty, err := orchestrator.New(w.ownPool(func(*pgxpool.Config) {}), w.store, "web", orchestrator.WithHeartbeatInterval(50*time.Millisecond), orchestrator.WithStaleWorkerTimeout(200*time.Millisecond))
+	require.NoError(t, err)
+	require.ErrorIs(t, hasty.WaitFor(w.shortly(), "p", next), orchestrator.ErrNotRunning)
+	w.exec("UPDATE orchestrator_workers SET stale_timeout = '100 years'")
+	w.exec("UPDATE orchestrator_heartbeats SET last_heartbeat = now() - interval '200 years'")
+	require.ErrorIs(t, hasty.WaitFor(w.shortly(), "p", next), context.DeadlineExceeded, "the server has started since")
 	w.exec("UPDATE orchestrator_checkpoints SET events_table = 'other.events'")
 	require.ErrorContains(t, web.WaitFor(w.patiently(), "p", last(first)), "events table other.events")
 }

@@ -64,8 +64,7 @@ var waitingGuards = []guard{
 	},
 	{
 		Name: "dead-workers-run-nothing", File: "pgcoord/standing.go",
-		Old:  " AND h.last_heartbeat > now() - greatest($2::float8 * interval '1 ms', w.stale_timeout) - $9::float8 * interval '1 ms'",
-		New:  " AND $2::float8 > 0 AND $9::float8 >= 0",
+		Old: "(h.last_heartbeat > stale.since - $9::float8 * interval '1 ms' OR", New: "($9::float8 IS NOT NULL OR",
 		Test: "TestWorkersThatAreGoneRunNothing", Package: "test/face", Promise: "nobody waits for a worker that is gone",
 	},
 	{
@@ -171,6 +170,16 @@ var waitingGuards = []guard{
 	{
 		Name: "waits-know-each-workers-time", File: "pgcoord/standing.go",
 		Old: "greatest($2::float8 * interval '1 ms', w.stale_timeout)", New: "$2::float8 * interval '1 ms'",
-		Test: "TestAWaitForAWorkerWithALongHeartbeatInterval", Package: "test/face", Promise: "a wait does not give up a worker with a long heartbeat interval",
+		Test: "TestAWorkerIsJudgedByItsOwnTimeout", Promise: "a wait does not give up a worker with a long heartbeat interval",
+	},
+	{
+		Name: "restarts-excuse-old-heartbeats", File: "wait.go",
+		Old: "		q.Restarts = true\n", New: "",
+		Test: "TestWorkersThatAreGoneRunNothing", Package: "test/face", Promise: "a wait that begins just after a restart of the server does not give up a worker that lives",
+	},
+	{
+		Name: "restarts-excuse-for-a-while", File: "pgcoord/standing.go",
+		Old: "$10::boolean AND pg_catalog.pg_postmaster_start_time() > stale.since)", New: "$10::boolean)",
+		Test: "TestARestartExcusesOldHeartbeats", Promise: "a wait ends where nobody runs the projection, however often the server was restarted",
 	},
 }

@@ -153,9 +153,12 @@ type teller func(d *prometheus.Desc, value float64, labels ...string)
 
 func (c *collector) tellWorkers(s admin.Snapshot, tell teller) {
 	states := map[string]int{"pending": 0, "ready": 0, "running": 0, "stopping": 0, "silent": 0, "dead": 0}
-	abandoned := 0
+	abandoned, drained := 0, 0
 	for _, w := range s.Workers {
 		abandoned += len(w.Abandoned)
+		if w.Drained && !ended(w) { // a drain by name is of all workers that have it, and stays when they have gone
+			drained++
+		}
 		switch {
 		case w.SilentFor(s.At) > 0:
 			states["silent"]++
@@ -167,7 +170,7 @@ func (c *collector) tellWorkers(s admin.Snapshot, tell teller) {
 	for state, n := range states {
 		tell(c.workers, float64(n), state)
 	}
-	tell(c.drained, float64(len(s.Drains)))
+	tell(c.drained, float64(drained))
 	tell(c.abandoned, float64(abandoned))
 	g := s.Generation
 	if g == nil {

@@ -278,3 +278,15 @@ func TestAnAdminFindsTablesThatWereMoved(t *testing.T) {
 	assert.Equal(t, "moved.events", w.snapshot(a).EventsTable)
 	require.ErrorContains(t, a.Pause(t.Context(), admin.Target{}, "", time.Time{}), "it has no checkpoints")
 }
+
+// The metric counts workers, not drains: one by name is of all workers that have the name, and stays when they have gone.
+func TestDrainedWorkersAreCounted(t *testing.T) {
+	directOnly(t)
+	w := newWorld(t)
+	w.worker("first", "running", "0 s")
+	w.worker("second", "running", "0 s")
+	w.worker("third", "stopped", "0 s")
+	w.exec("UPDATE orchestrator_workers SET name = 'same'")
+	w.exec("INSERT INTO orchestrator_drains (replica_set, worker, actor, reason) VALUES ('set', 'same', '', ''), ('set', 'gone', '', ''), ('set', 'gone too', '', '')")
+	requireSeries(t, scrape(t, w.tablesOf(w.admin("set"))), "workers_drained 2")
+}

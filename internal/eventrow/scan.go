@@ -1,17 +1,19 @@
 package eventrow
 
 import (
+	"strings"
+
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
 
-// Columns are the columns that a Scanner reads, in its order. The server compares and hashes values of type char(n) without the spaces that
-// fill them up, and would send them with these, so names are cast. For other types that changes nothing.
-const Columns = `global_position, bounded_context::pg_catalog.text, aggregate_type::pg_catalog.text, aggregate_id::pg_catalog.text, aggregate_version,
-	event_id, event_type::pg_catalog.text, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at`
+// Columns are the columns that a Scanner reads, in its order. They are not cast: that would cost the server up to a third of what a row does.
+const Columns = `global_position, bounded_context, aggregate_type, aggregate_id, aggregate_version,
+	event_id, event_type, event_version, payload, trace_id, correlation_id, causation_id, metadata, created_at`
 
 // MostExpected bounds the room that is made at once for a query's events.
 const MostExpected = 4096
@@ -21,7 +23,8 @@ const MostExpected = 4096
 type Scanner struct {
 	WithSlot         bool           // the last column is the slot
 	List             packed.Builder // the rows that were scanned
-	known, decodable bool           // known: it has looked whether the columns are decodable
+	known, decodable bool           // known: it has looked at the columns
+	filled           []int          // those whose values are filled up with spaces
 }
 
 // Scan packs the current row of a query over Columns, and the slot if that
@@ -38,7 +41,8 @@ func (s *Scanner) Scan(rows pgx.Rows) error {
 // Row is the row that Scan packs. It is valid until the next one is read.
 func (s *Scanner) Row(rows pgx.Rows) (packed.Row, error) {
 	if !s.known {
-		s.known, s.decodable = true, decodable(rows.FieldDescriptions())
+		fields := rows.FieldDescriptions()
+		s.known, s.decodable, s.filled = true, decodable(fields), filled(fields)
 	}
 	if s.decodable {
 		if row, ok := decode(rows.RawValues()); ok {
@@ -46,6 +50,17 @@ func (s *Scanner) Row(rows pgx.Rows) (packed.Row, error) {
 		}
 	}
 	return s.scanSlowly(rows)
+}
+
+// filled returns which columns of names have the type char(n). The server compares and hashes their values without the spaces at the end, but sends
+// these.
+func filled(fields []pgconn.FieldDescription) (columns []int) {
+	for _, column := range []int{1, 2, 3, 6} { // as in Columns
+		if column < len(fields) && fields[column].DataTypeOID == pgtype.BPCharOID {
+			columns = append(columns, column)
+		}
+	}
+	return columns
 }
 
 // scanSlowly is for rows that are not decodable, and for the error of one that is wrong.
@@ -64,6 +79,11 @@ func (s *Scanner) scanSlowly(rows pgx.Rows) (packed.Row, error) {
 	}
 	if err := rows.Scan(destinations...); err != nil {
 		return packed.Row{}, err
+	}
+	for _, column := range s.filled {
+		if name, ok := destinations[column].(*string); ok {
+			*name = strings.TrimRight(*name, " ")
+		}
 	}
 	e.CreatedAt = created.Time
 	row := packed.RowOf(&e)

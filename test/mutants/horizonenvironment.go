@@ -49,7 +49,7 @@ var horizonEnvironmentGuards = []guard{
 	},
 	{
 		Name: "names-have-no-filling", File: "internal/eventrow/scan.go",
-		Old: "aggregate_type::pg_catalog.text", New: "aggregate_type",
+		Old: "*name = strings.TrimRight(*name, \" \")", New: "_ = strings.TrimRight(*name, \" \")",
 		Test: "TestNamesMayBeFilledUpWithSpaces", Package: "test/face", Promise: "and on which types a projection wants",
 	},
 	{

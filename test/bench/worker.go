@@ -114,7 +114,8 @@ type firstRead struct{ progress *progress }
 
 // TraceQueryStart sees each query before it is sent.
 func (f firstRead) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if strings.Contains(data.SQL, "aggregate_type") {
+	// Statements that look the table up name its columns too.
+	if strings.Contains(data.SQL, "event_version") || strings.Contains(data.SQL, "indkey") && strings.Contains(data.SQL, "aggregate_type") {
 		f.progress.begin()
 	}
 	return ctx

@@ -71,10 +71,7 @@ func TestAResetThatWaitsForABatchGivesWay(t *testing.T) {
 	f.append("Order", 14)
 	eventually(t, func() bool { return len(f.handled("p")) == 14 }, "events are not handled")
 	release := f.hold("slot_from > 0")
-	f.exec(`WITH operation AS (
-			INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state) VALUES ('main', 'p', 'reset', 'anna', '', 'waiting') RETURNING id)
-		INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind, target) SELECT id, 'p', '', '', '', 'reset', 0 FROM operation`)
-	f.exec("UPDATE orchestrator_checkpoints SET revision = revision + 1 WHERE slot_from = 0")
+	f.requestReset()
 	f.append("Order", 14)
 	r.log.AwaitLine(t, "a reset waits for a batch that takes long", "next_wait=750ms")
 	eventually(t, func() bool { return len(f.handled("p")) > 14 }, "the other partition stands still")
@@ -85,10 +82,40 @@ func TestAResetThatWaitsForABatchGivesWay(t *testing.T) {
 	assert.NotContains(t, r.log.String(), "did not answer")
 }
 
+// requestReset asks for a reset of the projection "p" to its beginning.
+func (f *fixture) requestReset() {
+	f.t.Helper()
+	f.exec(`WITH operation AS (
+			INSERT INTO orchestrator_operations (replica_set, projection, kind, actor, reason, state) VALUES ('main', 'p', 'reset', 'anna', '', 'waiting') RETURNING id)
+		INSERT INTO orchestrator_requests (operation, projection, bounded_context, aggregate_type, aggregate_id, kind, target) SELECT id, 'p', '', '', '', 'reset', 0 FROM operation`)
+	f.exec("UPDATE orchestrator_checkpoints SET revision = revision + 1 WHERE slot_from = 0")
+}
+
 // emptied can empty its read model.
 type emptied struct{ recorder }
 
 func (p *emptied) Reset(ctx context.Context, tx pgx.Tx) error {
 	_, err := tx.Exec(ctx, "DELETE FROM handled WHERE projection = $1", p.name)
 	return err
+}
+
+// A reset that waits for a batch of another worker keeps no generation change waiting.
+func TestAResetThatWaitsStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	r := f.start(func(c *Config) {
+		c.Timing.Answer, c.Timing.Drain, c.Membership.Partitions = time.Minute, 20*time.Second, 2
+	}, &emptied{recorder{name: "p"}})
+	eventually(t, func() bool {
+		return query[int](f, "SELECT count(DISTINCT worker_id)::int FROM orchestrator_checkpoints WHERE total_partitions = 2") == 1
+	}, "nothing runs")
+	f.hold("slot_from > 0")
+	f.requestReset()
+	eventually(t, func() bool {
+		return query[bool](f, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%WITH locked AS MATERIALIZED%')`)
+	}, "the reset does not wait")
+	began := time.Now()
+	r.Leave()
+	r.awaitDone()
+	assert.Less(t, time.Since(began), 10*time.Second)
 }

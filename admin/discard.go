@@ -68,7 +68,7 @@ func (a *Admin) discard(ctx context.Context, f Filter, reason string, most int64
 			return err
 		}
 		if result.Events > most {
-			return fmt.Errorf("%w: %d, and %d may be", ErrMoreLetters, result.Events, most)
+			return fmt.Errorf("%w: %d match, and the limit is %d", ErrMoreLetters, result.Events, most)
 		}
 		result.Operation, err = c.record(ctx, operation{kind: "discard", projection: f.Projection, arguments: f.described(), reason: reason}, "done",
 			map[string]any{"aggregates": result.Aggregates, "events": result.Events})

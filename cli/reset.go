@@ -117,10 +117,10 @@ func putAside(ctx context.Context, adm *admin.Admin, name string, beyond int64) 
 	return n, nil
 }
 
-// rebuildSays is how often somebody who waits for a rebuild is told how far it is, and how often is looked whether it goes on.
+// rebuildSays is how often the command tells how far a rebuild is, and how often it looks whether the rebuild stands still.
 const rebuildSays = 2 * time.Second
 
-// awaitRebuild waits until a projection is where it was before its reset. It does not wait for what needs a person: the error is a standstillError then.
+// awaitRebuild waits until a projection is where it was before its reset. If a person must act first, it returns a standstillError.
 func (a *app) awaitRebuild(ctx context.Context, adm *admin.Admin, name string) (admin.Rebuild, error) {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
@@ -154,7 +154,7 @@ type standstillError string
 // Error is the reason.
 func (e standstillError) Error() string { return string(e) }
 
-// standstill looks whether a projection goes on.
+// standstill notices that a projection stands still.
 type standstill struct {
 	admin      *admin.Admin
 	projection string
@@ -162,7 +162,7 @@ type standstill struct {
 	nobody     int // looks in a row at which no worker ran it
 }
 
-// look returns a standstillError if the projection does not go on until somebody acts. It looks seldom.
+// look returns a standstillError if the projection stands still until somebody acts. It looks once every rebuildSays.
 func (s *standstill) look(ctx context.Context) error {
 	if time.Since(s.looked) < rebuildSays {
 		return nil
@@ -171,7 +171,7 @@ func (s *standstill) look(ctx context.Context) error {
 	snapshot, err := s.admin.Snapshot(ctx)
 	i := slices.IndexFunc(snapshot.Projections, func(p admin.Projection) bool { return p.Name == s.projection })
 	if err != nil || i < 0 {
-		return nil //nolint:nilerr // whoever waits for the rebuild finds out by itself
+		return nil //nolint:nilerr // the wait for the rebuild meets the same error
 	}
 	p := snapshot.Projections[i]
 	if s.nobody++; p.Workers > 0 {

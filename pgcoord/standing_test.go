@@ -39,7 +39,7 @@ func TestARestartExcusesOldHeartbeats(t *testing.T) {
 	assert.False(t, runs(time.Millisecond, true), "its time is over")
 }
 
-// A worker that sends heartbeats seldom is judged by its own timeout.
+// A worker with a long heartbeat interval is judged by its own timeout.
 func TestAWorkerIsJudgedByItsOwnTimeout(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)

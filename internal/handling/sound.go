@@ -9,7 +9,7 @@ import (
 // mostWrapped bounds how many errors one may wrap, in a tree.
 const mostWrapped = 10_000
 
-// sound is what a handler has returned, or panicked with, or an error in its place whose methods can be called.
+// sound returns err, which a handler returned or panicked with, if its methods can be called. Otherwise it returns another error in its place.
 func sound(err error) error {
 	if err == nil {
 		return nil // which costs nothing
@@ -17,8 +17,8 @@ func sound(err error) error {
 	return checked(err)
 }
 
-// checked is an error whose methods can be called. Whoever decides what follows a failure calls them without a guard, again and again. If one of err's panics, as the
-// methods of a nil pointer may that is returned as an error, it is a [*PanicError]. An error that wraps itself is replaced too, since a search in it would not end.
+// checked is sound for an error. What follows a failure is decided by calling the error's methods, without a guard. If one of them panics, as those of a nil
+// pointer may, checked returns a [*PanicError]. It also replaces an error that wraps itself, because a search in it would not end.
 func checked(err error) (safe error) {
 	defer func() {
 		if value := recover(); value != nil {

@@ -151,13 +151,20 @@ func TestWhatAWorkerThatHasEndedHadAbandoned(t *testing.T) {
 	}
 }
 
+// parks starts a worker whose projection "p" parks an aggregate with two letters.
+func (w *world) parks(t *testing.T) *running {
+	t.Helper()
+	w.append("ada", 2)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
+	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	return r
+}
+
 // Somebody has agreed to lose two letters. When a third is put aside before that is done, none is lost.
 func TestNoMoreIsDiscardedThanAgreedTo(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
-	w.append("ada", 2)
-	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
-	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	r := w.parks(t)
 	a, letters := w.admin("set"), admin.Filter{Projection: "p"}
 	w.append("ada", 1)
 	w.await("3", "SELECT letters FROM orchestrator_parked_aggregates")
@@ -165,7 +172,7 @@ func TestNoMoreIsDiscardedThanAgreedTo(t *testing.T) {
 
 	_, err := a.DiscardAtMost(t.Context(), letters, "a test account", 2)
 	require.ErrorIs(t, err, admin.ErrMoreLetters)
-	require.ErrorContains(t, err, "there are more letters than may be discarded: 3, and 2 may be")
+	require.ErrorContains(t, err, "there are more letters than may be discarded: 3 match, and the limit is 2")
 	assert.Equal(t, "3 1 0", w.value("SELECT (SELECT count(*) FROM orchestrator_dead_letters), (SELECT count(*) FROM orchestrator_parked_aggregates), (SELECT count(*) FROM orchestrator_operations)"))
 	_, err = a.DiscardAtMost(t.Context(), letters, "", -1)
 	require.ErrorIs(t, err, admin.ErrInvalid)
@@ -188,9 +195,7 @@ func TestNoMoreIsDiscardedThanAgreedTo(t *testing.T) {
 func TestRequestsThatSomebodyDeletes(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
-	w.append("ada", 2)
-	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
-	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	r := w.parks(t)
 	require.NoError(t, r.stop())
 	w.worker("first", "running", "0 s")
 	w.exec("UPDATE orchestrator_workers SET resettable = '{p}'")
@@ -212,9 +217,7 @@ func TestRequestsThatSomebodyDeletes(t *testing.T) {
 func TestARetryOfAPausedProjectionSaysSo(t *testing.T) {
 	directOnly(t)
 	w := newWorld(t)
-	w.append("ada", 2)
-	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(errBad, 1)})
-	w.await("2", "SELECT letters FROM orchestrator_parked_aggregates")
+	r := w.parks(t)
 	a := w.admin("set")
 	require.NoError(t, a.Pause(w.patiently(), admin.Target{Projection: "p"}, "", time.Time{}))
 	_, err := w.asks(a, admin.Filter{})

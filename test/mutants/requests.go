@@ -55,12 +55,12 @@ var requestGuards = []guard{
 	{
 		Name: "what-is-deleted-was-not-done", File: "admin/retry.go",
 		Old: "		case result.Aggregates < of.parts:", New: "		case result.Aggregates < 0:",
-		Test: "TestRequestsThatSomebodyDeletes", Package: "test/face", Promise: "a request of which nothing is on record is not reported as done",
+		Test: "TestRequestsThatSomebodyDeletes", Package: "test/face", Promise: "a request whose rows somebody has deleted is not reported as done",
 	},
 	{
 		Name: "pauses-are-waited-for", File: "admin/retry.go",
 		Old: "	if paused != \"\" {", New: "	if paused == \" \" {",
-		Test: "TestARetryOfAPausedProjectionSaysSo", Package: "test/face", Promise: "whoever waits for a retry learns what it waits for",
+		Test: "TestARetryOfAPausedProjectionSaysSo", Package: "test/face", Promise: "a caller of a retry learns what the retry waits for",
 	},
 	{
 		Name: "pauses-that-are-over", File: "admin/pause.go",
@@ -216,6 +216,11 @@ var requestGuards = []guard{
 		Name: "resets-give-way", File: "actors/reset.go",
 		Old: "	if errors.Is(err, pgcoord.ErrLocked) && p.run.soft.Err() == nil {\n", New: "	if false {\n",
 		Test: "TestAResetThatWaitsForABatchGivesWay", Promise: "a reset that waits for one partition does not hold the others for long",
+	},
+	{
+		Name: "resets-stop-waiting", File: "actors/reset.go",
+		Old: "	ctx, forget := p.untilStopping(ctx)\n", New: "	forget := func() {}\n",
+		Test: "TestAResetThatWaitsStopsAtOnce", Promise: "a reset that waits keeps no change of generation waiting",
 	},
 	{
 		Name: "paused-requests-last", File: "pgcoord/requests.go",

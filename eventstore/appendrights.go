@@ -77,7 +77,7 @@ func (s *Store) explainIn(ctx context.Context, tx pgx.Tx, err error, reading boo
 		return err
 	}
 	cfg := conn.Config()
-	known := s.refusals.of(refused{databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}, reading})
+	known := s.refusals.of(refused{nameOf(cfg), reading})
 	select {
 	case known.looking <- struct{}{}:
 		defer func() { <-known.looking }()

@@ -51,22 +51,22 @@ func meaningOf(columns []string) keyMeaning {
 }
 
 // keysSQL lists the unique indexes of the table $1, its partitions and its children: schema, table and name, and the columns
-// that are compared as the table compares them. Each row also says in which schema the table is, and whether a policy may hide rows of
-// it. There is one row without a name for a table without indexes, and none if there is no table.
-const keysSQL = `
+// that are compared as the table compares them. Each row also says in which schema the table is, which sequence feeds its positions, and
+// whether a policy may hide rows of it. There is one row without a name for a table without indexes, and none if there is no table.
+var keysSQL = `
 WITH RECURSIVE tree AS (
 	SELECT oid, oid AS root FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1::text)
 	UNION ALL
 	SELECT i.inhrelid, tree.root FROM tree JOIN pg_catalog.pg_inherits AS i ON i.inhparent = tree.oid
-)
-SELECT rs.nspname::text, pg_catalog.row_security_active(tree.root),
+), fed AS MATERIALIZED (SELECT ` + dbguard.SequenceOf("pg_catalog.to_regclass($1::text)") + ` AS sequence)
+SELECT rs.nspname::text, coalesce(fed.sequence, ''), pg_catalog.row_security_active(tree.root),
 	coalesce(n.nspname::text, ''), coalesce(t.relname::text, ''), coalesce(c.relname::text, ''),
 	ARRAY(
 		SELECT a.attname::text
 		FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY AS k (attnum, n)
 		JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 		WHERE k.n <= i.indnkeyatts AND i.indcollation[k.n - 1] = a.attcollation)
-FROM tree
+FROM tree CROSS JOIN fed
 JOIN pg_catalog.pg_class AS r ON r.oid = tree.root JOIN pg_catalog.pg_namespace AS rs ON rs.oid = r.relnamespace
 LEFT JOIN (pg_catalog.pg_index AS i
 	JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
@@ -93,10 +93,16 @@ const (
 type uniqueKeys struct {
 	looking chan struct{} // holds a value while somebody looks them up
 
-	mu      sync.Mutex
-	table   pgx.Identifier // with its schema
-	hides   bool           // row-level security hides rows from the role that looked
+	mu sync.Mutex
+	tables
 	meaning map[keyName]key
+}
+
+// tables is what is known of the events table.
+type tables struct {
+	table    pgx.Identifier // with its schema
+	sequence string         // that feeds the positions, quoted; empty if it is not clear
+	hides    bool           // row-level security hides rows from the role that looked
 }
 
 // keyCache has the unique keys of one store's events table, by database.
@@ -110,6 +116,11 @@ type keyCache struct {
 type databaseName struct {
 	host, database, user string
 	port                 uint16
+}
+
+// nameOf is the database of a connection.
+func nameOf(cfg *pgx.ConnConfig) databaseName {
+	return databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}
 }
 
 func newKeyCache(events pgx.Identifier) *keyCache {
@@ -127,8 +138,7 @@ func (c *keyCache) of(ctx context.Context, tx pgx.Tx, events pgx.Identifier) (*u
 	if keys, ok := attached[c.attached].(*uniqueKeys); ok {
 		return keys, nil
 	}
-	cfg := conn.Config()
-	name := databaseName{host: cfg.Host, port: cfg.Port, database: cfg.Database, user: cfg.User}
+	name := nameOf(conn.Config())
 	c.mu.Lock()
 	keys := c.known[name]
 	c.mu.Unlock()
@@ -145,6 +155,13 @@ func (c *keyCache) of(ctx context.Context, tx pgx.Tx, events pgx.Identifier) (*u
 	return keys, nil
 }
 
+// found is what is known besides the meanings.
+func (k *uniqueKeys) found() tables {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.tables
+}
+
 // look looks the keys up.
 func (k *uniqueKeys) look(ctx context.Context, db DB, events pgx.Identifier) error {
 	at := time.Now()
@@ -156,14 +173,14 @@ func (k *uniqueKeys) look(ctx context.Context, db DB, events pgx.Identifier) err
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for rows.Next() {
-		var schema string
+		var schema, sequence string
 		var hides bool
 		var name keyName
 		var columns []string
-		if err := rows.Scan(&schema, &hides, &name.schema, &name.table, &name.name, &columns); err != nil {
+		if err := rows.Scan(&schema, &sequence, &hides, &name.schema, &name.table, &name.name, &columns); err != nil {
 			return fmt.Errorf("looking up the unique indexes of %s: %w", events.Sanitize(), err)
 		}
-		k.table = pgx.Identifier{schema, events[len(events)-1]}
+		k.table, k.sequence = pgx.Identifier{schema, events[len(events)-1]}, sequence
 		k.hides = k.hides || hides
 		k.meaning[name] = key{meaningOf(columns), at}
 	}
@@ -214,7 +231,7 @@ func (k *uniqueKeys) lookElsewhere(ctx context.Context, conn *pgx.Conn, name key
 	}
 	defer func() { _ = other.Close(ctx) }()
 	began := time.Now()
-	if err := k.look(ctx, other, k.table); err != nil {
+	if err := k.look(ctx, other, k.found().table); err != nil {
 		return err
 	}
 	k.mu.Lock()
@@ -233,22 +250,30 @@ func (s *Store) violation(ctx context.Context, tx pgx.Tx, keys *uniqueKeys, give
 	}
 	name := keyName{violated.SchemaName, violated.TableName, violated.ConstraintName}
 	meaning, unknown := keys.meaningIn(ctx, tx.Conn(), name)
+	known := keys.found()
 	switch {
-	case meaning == keyOfVersion && !keys.hides:
+	case meaning == keyOfVersion && !known.hides:
 		return fmt.Errorf("%w: its version in %s is behind its events, because other code wrote them, or because a restore left the table behind: "+
 			"then set it to the highest version of the events, since a retry cannot succeed before: %w",
 			ErrOptimisticConcurrency, s.AggregateHeadsTable().Sanitize(), err)
 	case meaning == keyOfVersion:
 		return fmt.Errorf("row-level security on %s may hide the event that has the version: append with a role that sees all events: %w",
-			keys.table.Sanitize(), err)
+			known.table.Sanitize(), err)
 	case meaning == keyOfEventID && givenID:
 		return fmt.Errorf("%w: %w", ErrDuplicateEvent, err)
 	case meaning == keyOfPosition:
-		return fmt.Errorf("the sequence of global_position is behind the events that are stored, as after a restore: advance it with "+
-			"SELECT setval(pg_get_serial_sequence(%s, 'global_position'), (SELECT max(global_position) FROM %s)): %w",
-			dbguard.Literal(keys.table.Sanitize()), keys.table.Sanitize(), err)
+		return behind(known, err)
 	case unknown != nil:
 		return fmt.Errorf("%w (%w)", err, unknown)
 	}
 	return err
+}
+
+// behind says how to advance a sequence that is behind the events.
+func behind(known tables, err error) error {
+	table, remedy := known.table.Sanitize(), "advance it to the highest position"
+	if known.sequence != "" {
+		remedy = fmt.Sprintf("advance it with SELECT setval(%s, (SELECT max(global_position) FROM %s))", dbguard.Literal(known.sequence), table)
+	}
+	return fmt.Errorf("the sequence of global_position is behind the events that are stored, as after a restore: %s: %w", remedy, err)
 }

@@ -146,7 +146,7 @@ SELECT max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN coalesce(pg_sequ
 const sqlBeforeNext = `SELECT CASE WHEN is_called THEN 0 ELSE greatest(last_value - 1, 0) END FROM %s`
 
 // LastAllocated returns the highest position that the events table has allocated. known is false if the role may not see
-// it, or if the positions have a sequence that the column does not own.
+// it, or if not exactly one sequence feeds the positions.
 func (s *Store) LastAllocated(ctx context.Context, db DB) (position int64, known bool, err error) {
 	var last *int64
 	if err = db.QueryRow(ctx, sqlLastAllocated, s.sequence).Scan(&last); err != nil || last == nil {

@@ -46,7 +46,7 @@ type Store struct {
 	replicaSet string
 	schema     string // as the database resolved it, never empty
 	events     string // the events table as schema.table
-	sequence   string // that its positions are drawn from, as SQL writes it; empty if it is not the column's own
+	sequence   string // that its positions are drawn from, as SQL writes it; empty if there is not exactly one
 	qualify    *strings.Replacer
 	silent     bool                         // no notifications are sent
 	untold     func(context.Context, error) // is told of those that could not be; may be nil
@@ -57,13 +57,11 @@ type Store struct {
 
 // sqlResolve finds the schemas in which the connection finds two tables, wherever
 // in its search_path they are, and the sequence of the second one's positions.
-const sqlResolve = `
+var sqlResolve = `
 SELECT (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)),
        (SELECT n.nspname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($2)),
-       (SELECT pg_get_serial_sequence($2, a.attname) FROM pg_attribute AS a
-        WHERE a.attrelid = to_regclass($2) AND a.attname = 'global_position' AND NOT a.attisdropped),
-       ` + dbguard.Encoding + `
-WHERE ` + dbguard.Primary + ``
+       ` + dbguard.SequenceOf("to_regclass($2)") + `, ` + dbguard.Encoding + `
+WHERE ` + dbguard.Primary
 
 // Open resolves the schema on db and returns the replica set's Store. schema is the schema of the coordination tables.
 // Empty means the connection's. events is the events table that the replica set reads.
@@ -118,8 +116,8 @@ func allLetters(schema, limit string) string {
 	return dbguard.LimitAllRows(pgx.Identifier{schema, "orchestrator_dead_letters"}, limit)
 }
 
-// SeesAppends reports whether Observe shows the events table's last allocated position. It does if the column owns its
-// sequence, as a bigserial does.
+// SeesAppends reports whether Observe shows the events table's last allocated position. It does if one sequence feeds
+// the positions.
 func (s *Store) SeesAppends() bool { return s.sequence != "" }
 
 // SQL replaces {{schema}} in a statement with the schema of the coordination tables.

@@ -24,7 +24,7 @@ var appendGuards = []guard{
 	},
 	{
 		Name: "other-unique-indexes", File: "eventstore/uniquekeys.go",
-		Old: "case meaning == keyOfVersion && !keys.hides:", New: "case meaning != keyOfEventID:",
+		Old: "case meaning == keyOfVersion && !known.hides:", New: "case meaning != keyOfEventID:",
 		Test: "TestEveryOtherUniqueViolationIsTheDatabasesOwn", Promise: "only the index of the versions tells of a conflict",
 	},
 	{

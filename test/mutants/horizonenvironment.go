@@ -63,6 +63,11 @@ var horizonEnvironmentGuards = []guard{
 		Test: "TestLastAllocatedIsTheOneBeforeTheNext", Promise: "and resets and imports know of the positions before it",
 	},
 	{
+		Name: "sequence-that-feeds", File: "internal/dbguard/sequence.go",
+		Old: "p.deptype = 'i')", New: "p.deptype IN ('a', 'i'))",
+		Test: "TestLastAllocatedIsOfTheSequenceThatFeedsThePositions", Package: "pgcoord", Promise: "and of those of the sequence that feeds them, whichever the column owns",
+	},
+	{
 		Name: "sequence-behind-the-rows", File: "internal/horizon/prober.go",
 		Old: "	if lastValue < p.extent.highest {\n", New: "	if lastValue < 0 {\n",
 		Test: "TestTheSequenceIsBehindTheRows", Promise: "events above the sequence are not passed over in silence",

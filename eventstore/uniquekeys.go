@@ -52,10 +52,12 @@ func meaningOf(columns []string) keyMeaning {
 
 // keysSQL lists the unique indexes of the table $1, its partitions and its children: schema, table and name, and the columns
 // that are compared as the table compares them. Each row also says in which schema the table is, which sequence feeds its positions, and
-// whether a policy may hide rows of it. There is one row without a name for a table without indexes, and none if there is no table.
+// whether a policy may hide rows of it. There is one row without a name for a table without indexes, and none if there is no table, or not
+// the table $2, unless that is empty.
 var keysSQL = `
 WITH RECURSIVE tree AS (
 	SELECT oid, oid AS root FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1::text)
+		AND ($2::text = '' OR pg_catalog.to_regclass(nullif($2, '')) IS NOT NULL)
 	UNION ALL
 	SELECT i.inhrelid, tree.root FROM tree JOIN pg_catalog.pg_inherits AS i ON i.inhparent = tree.oid
 ), fed AS MATERIALIZED (SELECT ` + dbguard.SequenceOf("pg_catalog.to_regclass($1::text)") + ` AS sequence)
@@ -101,6 +103,7 @@ type uniqueKeys struct {
 // tables is what is known of the events table.
 type tables struct {
 	table    pgx.Identifier // with its schema
+	heads    string         // the table, quoted, without which there are no keys; empty if that does not matter
 	sequence string         // that feeds the positions, quoted; empty if it is not clear
 	hides    bool           // row-level security hides rows from the role that looked
 }
@@ -109,7 +112,13 @@ type tables struct {
 type keyCache struct {
 	attached string // the name under which a connection has those of its database
 	mu       sync.Mutex
-	known    map[databaseName]*uniqueKeys
+	known    map[place]*uniqueKeys
+}
+
+// place is where an events table is. The schema is empty for the one that an append looked up.
+type place struct {
+	databaseName
+	schema string
 }
 
 // databaseName is what a database is known by.
@@ -124,7 +133,7 @@ func nameOf(cfg *pgx.ConnConfig) databaseName {
 }
 
 func newKeyCache(events pgx.Identifier) *keyCache {
-	return &keyCache{attached: "pupsourcing.unique_keys." + events.Sanitize(), known: map[databaseName]*uniqueKeys{}}
+	return &keyCache{attached: "pupsourcing.unique_keys." + events.Sanitize(), known: map[place]*uniqueKeys{}}
 }
 
 // of returns the keys in the transaction's database, nil if the table is not there. They are looked up if they are not known, which
@@ -138,7 +147,7 @@ func (c *keyCache) of(ctx context.Context, tx pgx.Tx, events pgx.Identifier) (*u
 	if keys, ok := attached[c.attached].(*uniqueKeys); ok {
 		return keys, nil
 	}
-	name := nameOf(conn.Config())
+	name := place{databaseName: nameOf(conn.Config())}
 	c.mu.Lock()
 	keys := c.known[name]
 	c.mu.Unlock()
@@ -155,6 +164,25 @@ func (c *keyCache) of(ctx context.Context, tx pgx.Tx, events pgx.Identifier) (*u
 	return keys, nil
 }
 
+// elsewhere returns the keys of the table with the store's name in another schema, where the search_path of an append may have led: one pool
+// may serve tenants that have a schema each. Other tables that a trigger writes to may have the name too, so the heads must be there as well.
+func (c *keyCache) elsewhere(conn *pgx.Conn, known *uniqueKeys, schema, heads string) *uniqueKeys {
+	table := known.found().table
+	if schema == "" || schema == table[0] {
+		return nil
+	}
+	name := place{databaseName: nameOf(conn.Config()), schema: schema}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known[name] == nil {
+		c.known[name] = &uniqueKeys{
+			looking: make(chan struct{}, 1), meaning: map[keyName]key{},
+			tables: tables{table: pgx.Identifier{schema, table[1]}, heads: pgx.Identifier{schema, heads}.Sanitize()},
+		}
+	}
+	return c.known[name]
+}
+
 // found is what is known besides the meanings.
 func (k *uniqueKeys) found() tables {
 	k.mu.Lock()
@@ -165,7 +193,7 @@ func (k *uniqueKeys) found() tables {
 // look looks the keys up.
 func (k *uniqueKeys) look(ctx context.Context, db DB, events pgx.Identifier) error {
 	at := time.Now()
-	rows, err := db.Query(ctx, keysSQL, pgx.QueryExecModeExec, events.Sanitize())
+	rows, err := db.Query(ctx, keysSQL, pgx.QueryExecModeExec, events.Sanitize(), k.found().heads)
 	if err != nil {
 		return fmt.Errorf("looking up the unique indexes of %s: %w", events.Sanitize(), err)
 	}
@@ -250,6 +278,13 @@ func (s *Store) violation(ctx context.Context, tx pgx.Tx, keys *uniqueKeys, give
 	}
 	name := keyName{violated.SchemaName, violated.TableName, violated.ConstraintName}
 	meaning, unknown := keys.meaningIn(ctx, tx.Conn(), name)
+	if meaning == keyOfOthers && len(s.EventsTable()) == 1 {
+		if other := s.keys.elsewhere(tx.Conn(), keys, name.schema, s.heads); other != nil {
+			if found, failed := other.meaningIn(ctx, tx.Conn(), name); failed == nil && found != keyOfOthers {
+				keys, meaning = other, found
+			}
+		}
+	}
 	known := keys.found()
 	switch {
 	case meaning == keyOfVersion && !known.hides:

@@ -156,6 +156,35 @@ func TestASequenceBehindTheEventsIsNamedWithItsRemedy(t *testing.T) {
 	}
 }
 
+// The tenants of an application may have a schema each, to which the search_path of its connections leads.
+func TestAConflictIsRecognisedInEachSchemaOfTheTenants(t *testing.T) {
+	t.Parallel()
+	pgtest.SkipBehindPooler(t, "it sets the search_path when it connects")
+	s, pool := newStore(t)
+	tenant := withPath(t, pool, "tenant")
+	require.NoError(t, RunMigrations(pool, WithSchema("tenant"), WithLogger(nil)))
+	e := event("order-1")
+	e.EventID = uuid.New()
+	for range 2 {
+		for name, db := range map[string]*pgxpool.Pool{"public": pool, "tenant": tenant} {
+			mustAppend(t, s, db, es.Any(), event("order-1"))
+			_, err := tryAppend(t.Context(), s, db, es.Any(), e)
+			if err != nil {
+				require.ErrorIs(t, err, ErrDuplicateEvent, name)
+			}
+			_, err = tryAppend(t.Context(), s, db, es.Any(), e)
+			require.ErrorIs(t, err, ErrDuplicateEvent, name)
+			exec(t, db, "UPDATE aggregate_heads SET aggregate_version = 0")
+			_, err = tryAppend(t.Context(), s, db, es.NoStream(), event("order-1"))
+			require.ErrorIs(t, err, ErrOptimisticConcurrency, name)
+			exec(t, db, "UPDATE aggregate_heads SET aggregate_version = (SELECT max(aggregate_version) FROM events); SELECT setval('events_global_position_seq', 1, false)")
+			_, err = tryAppend(t.Context(), s, db, es.Any(), event("order-1"))
+			require.ErrorContains(t, err, `setval('`+name+`.events_global_position_seq', (SELECT max(global_position) FROM "`+name+`"."events"))`)
+			exec(t, db, "SELECT setval('events_global_position_seq', (SELECT max(global_position) FROM events))")
+		}
+	}
+}
+
 // A pool's connections may be all that the role is allowed.
 func TestWhatIsKnownOfAnIndexDecidesWhereItCannotBeLookedUp(t *testing.T) {
 	t.Parallel()

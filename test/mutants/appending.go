@@ -37,4 +37,9 @@ var appendGuards = []guard{
 		Old: "case meaning == keyOfEventID && givenID:", New: "case meaning == keyOfEventID:",
 		Test: "TestAnEventIDThatATriggerRepeatsIsTheDatabasesOwnError", Promise: "an append is a repetition only of ids that its caller gave",
 	},
+	{
+		Name: "schemas-of-tenants", File: "eventstore/uniquekeys.go",
+		Old: "if meaning == keyOfOthers && len(s.EventsTable()) == 1 {", New: "if meaning == keyOfOthers && ctx.Err() != nil {",
+		Test: "TestAConflictIsRecognisedInEachSchemaOfTheTenants", Promise: "conflicts and repetitions are recognised in whichever schema the search_path leads to",
+	},
 }

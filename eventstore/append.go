@@ -35,7 +35,8 @@ const anyVersion int64 = -1
 // both by the columns of the violated index, whatever its name. Other errors are the database's own. If the role lacks a
 // right, the error includes the GRANT, which is looked up on a separate connection. It is also an error if a trigger or
 // rule removes events or stores them elsewhere, and if an apparent conflict may come from row-level security that hides
-// the aggregate from the role.
+// the aggregate from the role. Like a worker, Append refuses a connection whose client_encoding is not UTF8, since the
+// server would change the texts.
 //
 // After ErrOptimisticConcurrency the transaction can usually still be used, since the statement stored nothing and
 // raised no error. The exception is a conflict that only the unique index finds, because other code writes events
@@ -100,6 +101,11 @@ func aggregate(boundedContext, aggregateType, aggregateID string) string {
 // insert executes the statement. A result without events is a version conflict, of an aggregate that is at version actual, or at an
 // unknown one below 0.
 func (s *Store) insert(ctx context.Context, tx pgx.Tx, b *batch) (result es.AppendResult, actual int64, err error) {
+	if conn := tx.Conn(); conn != nil {
+		if err := dbguard.CheckConn(conn); err != nil {
+			return es.AppendResult{}, 0, err
+		}
+	}
 	keys, err := s.keys.of(ctx, tx, s.EventsTable())
 	if err != nil {
 		return es.AppendResult{}, 0, err

@@ -87,3 +87,39 @@ func checkMode(t *testing.T, s *Store, pool *pgxpool.Pool) {
 	require.ErrorIs(t, err, ErrOptimisticConcurrency)
 	require.ErrorContains(t, err, "it is at version 3")
 }
+
+// In a database with another encoding than UTF-8, that is what connections have by themselves. The server would take each byte for a character.
+func TestConnectionsThatWouldChangeTextsAreRefused(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	mustAppend(t, s, pool, es.NoStream(), event("Zoë"))
+	for _, mode := range pgtest.ExecModes() {
+		cfg := pool.Config()
+		cfg.ConnConfig.DefaultQueryExecMode = mode
+		cfg.MaxConns = 1
+		other, err := pgxpool.NewWithConfig(t.Context(), cfg)
+		require.NoError(t, err)
+		t.Cleanup(other.Close)
+		tx := begin(t, other, pgx.TxOptions{})
+		_, err = tx.Exec(t.Context(), "SET LOCAL client_encoding = 'LATIN1'")
+		require.NoError(t, err)
+		refused := func(err error) {
+			t.Helper()
+			require.ErrorContains(t, err, "client_encoding", mode) // pgx refuses it itself in the simple protocol
+		}
+		_, err = s.Append(t.Context(), tx, es.Any(), eventsOf("Zoë", 1))
+		refused(err)
+		_, err = s.ReadEvents(t.Context(), tx, 0, 10)
+		refused(err)
+		_, err = s.ReadAggregateStream(t.Context(), tx, "sales", "Order", "Zoë", nil, nil)
+		refused(err)
+		_, err = tx.Exec(t.Context(), "SET LOCAL client_encoding = 'UTF8'")
+		require.NoError(t, err)
+		_, err = s.Append(t.Context(), tx, es.Exact(1), eventsOf("Zoë", 1))
+		require.NoError(t, err, mode)
+		read, err := s.ReadAggregateStream(t.Context(), tx, "sales", "Order", "Zoë", nil, nil)
+		require.NoError(t, err, mode)
+		require.Equal(t, 2, read.Len(), mode)
+		require.NoError(t, tx.Rollback(t.Context()))
+	}
+}

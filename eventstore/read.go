@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventrow"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/packed"
 )
@@ -79,6 +80,11 @@ func (s *Store) LatestPosition(ctx context.Context, db DB) (int64, error) {
 // number if limit is 0, and closes it.
 func collect(rows pgx.Rows, limit int) ([]es.PersistedEvent, error) {
 	defer rows.Close()
+	if conn := rows.Conn(); conn != nil {
+		if err := dbguard.CheckConn(conn); err != nil {
+			return nil, err
+		}
+	}
 	scan := eventrow.Scanner{List: packed.Builder{Expected: min(limit, eventrow.MostExpected)}}
 	for rows.Next() {
 		if err := scan.Scan(rows); err != nil {

@@ -42,4 +42,9 @@ var appendGuards = []guard{
 		Old: "if meaning == keyOfOthers && len(s.EventsTable()) == 1 {", New: "if meaning == keyOfOthers && ctx.Err() != nil {",
 		Test: "TestAConflictIsRecognisedInEachSchemaOfTheTenants", Promise: "conflicts and repetitions are recognised in whichever schema the search_path leads to",
 	},
+	{
+		Name: "texts-as-they-are", File: "eventstore/append.go",
+		Old: "if err := dbguard.CheckConn(conn); err != nil {", New: "if err := ctx.Err(); err != nil {",
+		Test: "TestConnectionsThatWouldChangeTextsAreRefused", Promise: "no connection's encoding changes what is stored",
+	},
 }

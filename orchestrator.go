@@ -78,9 +78,9 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 // call it at once, and it can be repeated. It uses two options. WithSchema names the schema, which RunMigrations creates
 // if it does not exist. WithLogger sets the logger, which gets a line at Info for each migration.
 //
-// It waits indefinitely for locks that other sessions hold, on the tables or for their own migrations. To bound the
-// wait, use RunMigrationsContext, or set lock_timeout on the pool's connections, as in postgres://…?lock_timeout=10s. A
-// statement_timeout has no effect on it.
+// It waits indefinitely for locks that other sessions hold, on the tables or for their own migrations. While it waits
+// for a table, it lets other sessions go first, and tries again. To bound the wait, use RunMigrationsContext, or set
+// lock_timeout on the pool's connections, as in postgres://…?lock_timeout=10s. A statement_timeout has no effect on it.
 func RunMigrations(db *pgxpool.Pool, options ...Option) error {
 	return RunMigrationsContext(context.Background(), db, options...)
 }

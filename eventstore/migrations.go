@@ -22,9 +22,9 @@ var migrationFiles embed.FS
 // pupsourcing's generator made stay unchanged, so the call is needed only where they do not exist, and harmless
 // elsewhere. It can be repeated, and any number of processes may call it at once. Pass the same options as to New.
 //
-// It waits indefinitely for locks that other sessions hold, on the tables or for their own migrations. To bound the
-// wait, use RunMigrationsContext, or set lock_timeout on the pool's connections, as in postgres://…?lock_timeout=10s. A
-// statement_timeout has no effect on it.
+// It waits indefinitely for locks that other sessions hold, on the tables or for their own migrations. While it waits
+// for a table, it lets other sessions go first, and tries again. To bound the wait, use RunMigrationsContext, or set
+// lock_timeout on the pool's connections, as in postgres://…?lock_timeout=10s. A statement_timeout has no effect on it.
 //
 // Without WithSchema, all tables are in one schema of the connection's search_path. It is the schema of the version
 // table if there is one, otherwise that of an existing events table, otherwise the one in which new tables are created.

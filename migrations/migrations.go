@@ -72,7 +72,8 @@ var (
 // Run updates the coordination tables in schema, and creates the schema if it is missing. If schema is empty, Run uses
 // the schema of the version table, anywhere in the connection's search_path. If there is no such table, it uses the
 // schema in which new tables are created. It can be repeated, and any number of processes may call it at once. Run waits
-// for locks that other sessions hold, on the tables or for their own migrations, until ctx ends.
+// for locks that other sessions hold, on the tables or for their own migrations, until ctx ends. While it waits for a
+// table, it lets other sessions go first, and tries again.
 //
 // The error wraps ErrNewer if the tables are newer than this program, and ErrChanged if they differ from what the
 // migrations created.

@@ -124,20 +124,28 @@ var transaction = pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.Rea
 
 // step runs one migration in a transaction, under the lock. act is given where the tables are and the
 // version found there, and names the file that it ran, or none if nothing is
-// left to do. explain adds to its failure what the role lacks.
+// left to do. explain adds to its failure what the role lacks. It gives way to transactions that use the tables, and tries again: see patience.
 func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Context, pgx.Tx, place, int) (string, error),
 	explain func(context.Context, *pgxpool.Pool, error) error,
 ) (done bool, err error) {
 	var ran string
 	var p place
-	err = pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
-		var version int
-		if p, version, err = r.lockVersion(ctx, tx); err != nil {
+	for w := newPatience(); ; {
+		err = pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
+			var version int
+			if p, version, err = r.lockVersion(ctx, tx, w); err != nil {
+				return err
+			}
+			ran, err = act(ctx, tx, p, version)
 			return err
+		})
+		if ctx.Err() != nil || !w.again(err) {
+			break
 		}
-		ran, err = act(ctx, tx, p, version)
-		return err
-	})
+		if err = w.pause(ctx, r.log, err); err != nil {
+			break
+		}
+	}
 	if ended := ctx.Err(); err != nil && ended != nil {
 		if !errors.Is(err, ended) { // the pool may have the server cancel statements, whose error is returned then
 			err = fmt.Errorf("%w: %w", ended, err)

@@ -109,12 +109,15 @@ func (r *Runner) owned() (owned []dbrights.Need) {
 // lockVersion takes the lock until the transaction ends, makes sure of the
 // schema and the version table, and reads the version. A version beyond the
 // latest is ErrNewer. A migration may take as long as it needs: the context bounds it, and the role's lock_timeout its waits.
-func (r *Runner) lockVersion(ctx context.Context, tx pgx.Tx) (place, int, error) {
+func (r *Runner) lockVersion(ctx context.Context, tx pgx.Tx, w *patience) (place, int, error) {
 	if _, err := tx.Exec(ctx, patienceSQL, oneTrip); err != nil {
 		return place{}, 0, fmt.Errorf("setting the timeouts: %w", err)
 	}
 	if _, err := tx.Exec(ctx, lockSQL, oneTrip, lockKey); err != nil {
 		return place{}, 0, fmt.Errorf("waiting for the migration lock: %w", err)
+	}
+	if err := w.limit(ctx, tx); err != nil {
+		return place{}, 0, err
 	}
 	if err := r.ensureSchema(ctx, tx); err != nil {
 		return place{}, 0, err

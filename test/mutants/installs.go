@@ -82,4 +82,14 @@ var installGuards = []guard{
 		Old: "(install || !is.Unfinished)", New: "(install || one.name != \"\")",
 		Test: "TestTranscripts", Package: "test/transcripts", Promise: "the command line removes what an interrupted removal has left behind",
 	},
+	{
+		Name: "migrations-give-way", File: "internal/migrate/patience.go",
+		Old: "oneTrip, w.wait.Milliseconds())", New: "oneTrip, time.Hour.Milliseconds())",
+		Test: "TestAMigrationThatWaitsForAReaderStallsNobody", Promise: "a migration that waits for a reader of the tables stalls no worker",
+	},
+	{
+		Name: "migrations-heed-the-roles-timeout", File: "internal/migrate/patience.go",
+		Old: "(w.role == 0 || time.Since(w.began) < w.role)", New: "w.role >= 0",
+		Test: "TestTheRolesLockTimeoutBoundsAMigration", Promise: "and it waits no longer than the role may",
+	},
 }

@@ -26,7 +26,9 @@ const (
 // ProcessorConfig configures a PostgresProcessor. Fields without a default are required.
 type ProcessorConfig struct {
 	// DB is the database with the events, the checkpoints and the projection's own tables. A processor uses one
-	// connection at a time.
+	// connection at a time. All processors of a process on one pool leave one connection of the pool for handlers, so a
+	// handler may take a second one, if the pool allows at least 2. If the pool has fewer connections than there are
+	// processors with events, they take turns.
 	DB *pgxpool.Pool
 	// EventStore names the tables.
 	EventStore *eventstore.Store

@@ -88,6 +88,8 @@ func (p *PostgresProcessor) Run(ctx context.Context) error {
 	r.grace, r.idle = p.grace, p.idle
 	r.hook = handling.StartHook(p.config.FailureHook, handling.HookGrace, r.log, r.hookDropped())
 	defer r.hook.End()
+	r.places = joinPlaces(p.config.DB)
+	defer r.places.leave()
 	err = r.run(ctx)
 	if err == nil || ctx.Err() != nil && !errors.Is(err, ErrHandlerRunning) {
 		return nil // what failed because ctx ended is no failure
@@ -125,6 +127,7 @@ type runner struct {
 	idle        time.Duration // the same, or more where that was too short
 	log         *slog.Logger
 	db          dbguard.Pool
+	places      *places
 
 	// What follows is made by resolve.
 	rows    checkpoints

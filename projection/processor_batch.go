@@ -70,6 +70,13 @@ func before(events []es.PersistedEvent, position int64) int {
 // handle handles a page's events and records that the stream was read up to the page's end. After a crash of the server
 // it drops the page, since positions that the page passed may be allocated again.
 func (r *runner) handle(ctx context.Context, page eventread.Page) error {
+	if len(page.Events) > 0 { // before the horizon's age is looked at, since this may take long
+		giveBack, err := r.places.take(ctx)
+		if err != nil {
+			return err
+		}
+		defer giveBack()
+	}
 	if time.Since(r.probed) > horizonAge {
 		epoch := r.epoch
 		if err := r.advance(ctx); err != nil || r.epoch != epoch {

@@ -182,6 +182,43 @@ func TestProcessorPartitions(t *testing.T) {
 	assert.EqualValues(t, -1, checkpointOf(t, pool, "orders"), "its row is replaced")
 }
 
+// A handler that takes a second connection must not wait for batches whose handlers do the same.
+func TestProcessorsLeaveAConnectionForHandlers(t *testing.T) {
+	const total = 4
+	pool, store := newStore(t)
+	small := sameDatabase(t, pool, func(c *pgxpool.Config) { c.MaxConns = total })
+	all := make(chan struct{})
+	var inside atomic.Int32
+	for k := range total {
+		var together sync.Once
+		config := configFor(small, store, &each{"orders", func(ctx context.Context, tx pgx.Tx, e es.PersistedEvent) error {
+			together.Do(func() { // as many batches as there may be
+				if inside.Add(1) == total {
+					close(all)
+				}
+				select {
+				case <-all:
+				case <-time.After(time.Second):
+				}
+			})
+			if _, err := small.Exec(ctx, "SELECT 1"); err != nil {
+				return err
+			}
+			return record(ctx, tx, e, fmt.Sprint(k))
+		}})
+		config.PartitionKey, config.TotalPartitions = k, total
+		start(t, config)
+	}
+	awaiting.Until(t, patience, func() bool {
+		var rows int
+		return pool.QueryRow(t.Context(), `SELECT count(*) FROM projection_checkpoints`).Scan(&rows) == nil && rows == total
+	}, func() string { return "not all processors have begun" })
+	want := appendEvents(t, pool, store, "Order", 60)
+	got := eventually(t, pool, len(want))
+	slices.Sort(got)
+	assert.Equal(t, want, got)
+}
+
 // failing is the error of a run over ten events of which bad ones fail.
 func failing(t *testing.T, construct func(fail func(position int64) error) projection.Projection, fault func() error) (positions []int64, bad int64, pool *pgxpool.Pool, err error) {
 	t.Helper()

@@ -165,4 +165,9 @@ var manualGuards = []guard{
 		Test:    "TestHorizonIsFoundAgainAfterARest",
 		Promise: "not relying on a horizon from before a crash of the server",
 	},
+	{
+		Name: "connections-for-handlers-by-hand", File: "projection/places.go",
+		Old: "reservedConnections = 1", New: "reservedConnections = 0",
+		Test: "TestProcessorsLeaveAConnectionForHandlers", Promise: "handlers of manual runners that take a second connection do not wait for each other",
+	},
 }

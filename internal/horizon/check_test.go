@@ -48,6 +48,16 @@ func TestCheck(t *testing.T) {
 			pgx.Identifier{"e"},
 			[]string{`"public"."e"."aggregate_id" is not deterministic`, `ALTER TABLE "public"."e" ALTER COLUMN "aggregate_id" TYPE text COLLATE "C"`},
 		},
+		"an id whose type takes another for it": {
+			`CREATE EXTENSION citext; CREATE TABLE e (global_position bigserial, aggregate_type text, aggregate_id citext)`,
+			pgx.Identifier{"e"},
+			[]string{`"public"."e"."aggregate_id" is not deterministic, or its type is citext`, `ALTER TABLE "public"."e" ALTER COLUMN "aggregate_id" TYPE text COLLATE "C"`},
+		},
+		"a domain of such a type": {
+			`CREATE EXTENSION citext; CREATE DOMAIN careless AS citext; CREATE TABLE e (global_position bigserial, aggregate_type careless, aggregate_id text)`,
+			pgx.Identifier{"e"},
+			[]string{`ALTER TABLE "public"."e" ALTER COLUMN "aggregate_type" TYPE text COLLATE "C"`},
+		},
 		"counting down": {
 			`CREATE SEQUENCE s INCREMENT -1; CREATE TABLE e (global_position bigint DEFAULT nextval('s'))`,
 			pgx.Identifier{"e"},

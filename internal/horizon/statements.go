@@ -13,12 +13,14 @@ import (
 
 // sqlLocate looks up the events table by schema (or, where $1 is null, by the session's search_path, without the session's temporary
 // tables) and name $2, and the sequence that feeds its position: the one that the
-// column's default draws from, or that of an identity column. The last column is the names whose collation is not deterministic.
+// column's default draws from, or that of an identity column. The last column is the names whose collation is not deterministic, or whose type is citext.
 const sqlLocate = `
 SELECT c.oid, n.nspname, c.relname, current_user::pg_catalog.text, c.relkind::pg_catalog.text, c.relispartition,
        coalesce(a.attnum, 0), coalesce(d.oid, 0), coalesce(s.count, 0), coalesce(s.oid, 0), coalesce(s.nspname, ''), coalesce(s.relname, ''),
        ARRAY(SELECT x.attname::pg_catalog.text FROM pg_catalog.pg_attribute x JOIN pg_catalog.pg_collation l ON l.oid = x.attcollation
-             WHERE x.attrelid = c.oid AND x.attname IN ('bounded_context', 'aggregate_type', 'aggregate_id') AND NOT l.collisdeterministic
+             JOIN pg_catalog.pg_type y ON y.oid = x.atttypid LEFT JOIN pg_catalog.pg_type b ON b.oid = y.typbasetype
+             WHERE x.attrelid = c.oid AND x.attname IN ('bounded_context', 'aggregate_type', 'aggregate_id')
+               AND (NOT l.collisdeterministic OR 'citext' IN (y.typname, b.typname))
              ORDER BY x.attnum)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

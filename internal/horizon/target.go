@@ -139,8 +139,8 @@ func (t target) usable() error {
 	case t.sequences > 1:
 		return unfit(ReasonSequence, "%d sequences feed %s.global_position: its default must draw from one", t.sequences, table)
 	case len(t.ambiguous) > 0: // workers compare them byte by byte, and what is parked would be another slot's
-		return unfit(ReasonTable, "the collation of %s.%s is not deterministic, so it takes different texts for equal, and events would be skipped, or handled in "+
-			"another order: ALTER TABLE %[1]s ALTER COLUMN %[2]s TYPE text COLLATE \"C\"", table, pgx.Identifier{t.ambiguous[0]}.Sanitize())
+		return unfit(ReasonTable, "the collation of %s.%s is not deterministic, or its type is citext, so it takes different texts for equal, and events would be skipped, "+
+			"or handled in another order: ALTER TABLE %[1]s ALTER COLUMN %[2]s TYPE text COLLATE \"C\"", table, pgx.Identifier{t.ambiguous[0]}.Sanitize())
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
@@ -25,7 +26,7 @@ type failing struct {
 	text     string    // its last error
 
 	kind, frame string // of its last error: which failures are like it
-	aggregate   string // its id
+	of          replicaset.Aggregate
 
 	outcome handling.Outcome    // what the policy says of it
 	last    *projection.Failure // the latest failure, for the hook; nil before the first
@@ -76,7 +77,7 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	p.failing.text = handling.Abridged(fmt.Sprint(d.Err))
 	p.failing.kind, p.failing.frame = handling.Alike(d.Err, p.handler)
 	p.size.next = max(1, before(q.all, event.GlobalPosition))
-	p.failing.aggregate = strings.Clone(event.AggregateID)
+	p.failing.of = replicaset.Aggregate{BoundedContext: strings.Clone(event.BoundedContext), Type: strings.Clone(event.AggregateType), ID: strings.Clone(event.AggregateID)}
 	p.recordAttempt(ctx, event)
 	if d.Outcome == handling.Retry {
 		if outcome, _ := p.policy.After(p.failing.attempts, d.Class); outcome != handling.Retry {

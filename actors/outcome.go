@@ -96,21 +96,26 @@ func (p *processor) pass(ctx context.Context, letter pgcoord.Letter, record func
 	return next{more: true}, nil
 }
 
-// performed notices by the rows that the outcome of the event that failed was committed.
+// performed notices by the rows, and by what is parked, that the outcome of the event that failed was committed. Rows that rest do not show it: somebody may
+// have paused the projection before the event.
 func (p *processor) performed() {
+	var done bool
 	switch p.failing.outcome {
-	case handling.Skip, handling.Park:
-		if len(p.pieces) > 0 && slot.Lowest(p.pieces) < p.failing.position {
-			return
+	case handling.Skip:
+		rows := p.pieces
+		if len(rows) == 0 {
+			rows = slices.DeleteFunc(slices.Clone(p.resting), func(one slot.Piece) bool { return one.Stopped != 0 })
 		}
+		done = slot.Lowest(rows) >= p.failing.position
+	case handling.Park:
+		done = p.parked.holds(p.failing.of)
 	case handling.Stop:
-		if len(p.pieces) > 0 {
-			return
-		}
-	case handling.Retry:
-		return
+		done = slices.ContainsFunc(p.resting, func(one slot.Piece) bool { return one.Stopped == p.failing.position })
+	case handling.Retry: // nothing is to be performed
 	}
-	p.conclude()
+	if done {
+		p.conclude()
+	}
 }
 
 // conclude tells that the outcome of the event that failed was committed.
@@ -120,10 +125,10 @@ func (p *processor) conclude() {
 	case handling.Skip:
 		p.worker.Metrics.Skipped(p.fence.Projection)
 		p.log.Error("an event could not be handled, and the error policy has skipped it: no handler has handled it; orchestrator_dead_letters keeps it with the state skipped",
-			"position", f.position, "aggregate_id", f.aggregate, "attempts", f.attempts, "error", f.text)
+			"position", f.position, "aggregate_id", f.of.ID, "attempts", f.attempts, "error", f.text)
 	case handling.Park:
 		p.log.Error("an event could not be handled, and its aggregate is parked: its events are put aside, in order, until a person decides; orchestrator_parked_aggregates lists it",
-			"position", f.position, "aggregate_id", f.aggregate, "attempts", f.attempts, "error", f.text)
+			"position", f.position, "aggregate_id", f.of.ID, "attempts", f.attempts, "error", f.text)
 	case handling.Stop: // noticeResting logs it
 		p.failures = handling.State{}
 	case handling.Retry: // nothing is concluded

@@ -53,6 +53,16 @@ var errorPolicyGuards = []guard{
 		Test: "TestAnUnknownOutcomeIsNotPerformed", Promise: "an event is not skipped because its outcome is unknown",
 	},
 	{
+		Name: "a-pause-is-no-stop", File: "actors/outcome.go",
+		Old: "done = slices.ContainsFunc(p.resting, func(one slot.Piece) bool { return one.Stopped == p.failing.position })", New: "done = len(p.pieces) == 0",
+		Test: "TestAPauseBeforeTheOutcomeOfAnEvent", Package: "test/face", Promise: "a pause before a failed event is not taken for the stop at it",
+	},
+	{
+		Name: "a-pause-is-no-park", File: "actors/outcome.go",
+		Old: "done = p.parked.holds(p.failing.of)", New: "done = len(p.pieces) == 0 || p.parked.holds(p.failing.of)",
+		Test: "TestAPauseBeforeTheOutcomeOfAnEvent", Package: "test/face", Promise: "nobody is told that an aggregate is parked before it is",
+	},
+	{
 		Name: "conflicts-are-no-attempts", File: "internal/handling/class.go",
 		Old: "case batchtx.IsConflict(err):", New: "case batchtx.IsConflict(err) && !permanent:",
 		Test: "TestDefaultClass", Promise: "an event is not given up because a concurrent transaction was in the way",

@@ -1,0 +1,55 @@
+package face
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+)
+
+// This file tests what operators do between an event's failure and its outcome.
+
+// between is an error policy that has somebody act between the first failure of an event and its outcome.
+func between(t *testing.T, then projection.Outcome, act func() error) orchestrator.Option {
+	var once sync.Once
+	return orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: then, Classify: func(err error) projection.Class {
+		once.Do(func() { assert.NoError(t, act()) })
+		return projection.DefaultClass(err)
+	}})
+}
+
+// A pause that comes before the outcome of an event is no outcome, and nobody is told of one before it was committed.
+func TestAPauseBeforeTheOutcomeOfAnEvent(t *testing.T) {
+	for then, state := range map[projection.Outcome]string{projection.Stop: "stopped", projection.Skip: "skipped", projection.Park: "parked"} {
+		t.Run(then.String(), func(t *testing.T) {
+			w := newWorld(t)
+			w.append("ada", 2)
+			a := w.admin("set")
+			var outcomes atomic.Int64
+			orch := w.orchestrator("set", orchestrator.WithFailureHook(func(_ context.Context, f projection.Failure) {
+				if !f.Retry {
+					outcomes.Add(1)
+				}
+			}), between(t, then, func() error { return a.Pause(t.Context(), admin.Target{Projection: "p"}, "", time.Time{}) }))
+			r := start(t, orch, recorder{name: "p", before: poisoned(errBad, 1)})
+			w.logs.AwaitLine(t, "the projection is paused")
+			assert.Equal(t, "1 ada retrying 1", w.value(lettersOf))
+			require.NoError(t, a.Resume(t.Context(), admin.Target{Projection: "p"}, ""))
+			w.await(state, "SELECT state FROM orchestrator_dead_letters WHERE global_position = 1")
+			if then == projection.Skip {
+				w.awaitHandled("p", 1)
+				awaitMetric(t, orch, "1", `events_skipped_total{projection="p",replica_set="set"}`)
+			}
+			require.NoError(t, r.stop())
+			assert.EqualValues(t, 1, outcomes.Load(), "it was told of the outcome so often")
+		})
+	}
+}

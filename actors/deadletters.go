@@ -205,3 +205,12 @@ func isSetBack(now, before []slot.Piece) bool {
 		})
 	})
 }
+
+// isRevised says whether a checkpoint's revision was raised.
+func isRevised(now, before []slot.Piece) bool {
+	return slices.ContainsFunc(now, func(n slot.Piece) bool {
+		return slices.ContainsFunc(before, func(b slot.Piece) bool {
+			return n.From < b.To && b.From < n.To && n.Revision > b.Revision
+		})
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
@@ -90,5 +91,20 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	p.worker.Metrics.Failure(p.fence.Projection, d.Class.String(), d.Outcome.String())
 	if d.Outcome == handling.Retry {
 		p.tellFailed(p.failing.last)
+	}
+}
+
+// changedSince says whether somebody has changed the checkpoints such that the event that failed is handed to the handler again, whatever was to become of it:
+// they were set back, or a change that the owner must know of came before the event's outcome.
+func (p *processor) changedSince(now []slot.Piece) bool {
+	before := p.rows()
+	return isSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)
+}
+
+// forgetFailing drops what is known of the event that failed. The table counts its attempts.
+func (p *processor) forgetFailing() {
+	p.failures = handling.State{}
+	if p.failing.position != 0 {
+		p.notRetrying()
 	}
 }

@@ -331,6 +331,7 @@ func (p *processor) reload(ctx context.Context) error {
 	if isSetBack(pieces, p.rows()) || len(resting) < len(p.resting) {
 		p.failing.unknown = true // what was skipped, or stopped at, is to be handled now
 	}
+	changed := p.changedSince(pieces)
 	p.requests.forget(pieces)
 	p.noticeAbove(pieces)
 	p.pieces, p.resting, p.known, p.readTo = running, resting, true, readFrom(running, resting)
@@ -340,6 +341,9 @@ func (p *processor) reload(ctx context.Context) error {
 	p.parked = parkedIn(all, p.fence.Projection, p.fence.Partition.Range())
 	p.showParked()
 	p.performed()
+	if changed {
+		p.forgetFailing()
+	}
 	p.noticeSuccession()
 	p.noticeResting()
 	return nil

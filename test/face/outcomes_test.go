@@ -12,6 +12,7 @@ import (
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
+	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
@@ -52,4 +53,48 @@ func TestAPauseBeforeTheOutcomeOfAnEvent(t *testing.T) {
 			assert.EqualValues(t, 1, outcomes.Load(), "it was told of the outcome so often")
 		})
 	}
+}
+
+// After a reset an event is handed to its handler again, though it had failed as often as it may.
+func TestAResetBeforeTheOutcomeOfAnEvent(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 3)
+	a := w.admin("set")
+	var failed atomic.Bool
+	r := start(t, w.orchestrator("set", between(t, projection.Skip, func() error { return a.ResetCheckpoints(t.Context(), "p", admin.Start(), "") })),
+		recorder{name: "p", before: func(_ context.Context, e es.PersistedEvent) error {
+			if e.GlobalPosition == 1 && failed.CompareAndSwap(false, true) {
+				return errBad
+			}
+			return nil
+		}})
+	w.awaitHandled("p", 3)
+	require.NoError(t, r.stop())
+}
+
+// A reset begins to count the attempts at an event again.
+func TestAResetForgetsAttempts(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 3)
+	var calls atomic.Int64
+	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 3, First: time.Millisecond, Max: time.Millisecond, Then: projection.Skip})),
+		recorder{name: "p", before: func(_ context.Context, e es.PersistedEvent) error {
+			if e.GlobalPosition != 2 {
+				return nil
+			}
+			switch n := calls.Add(1); {
+			case n == 2:
+				return projection.RetryAfter(time.Hour, errBad)
+			case n <= 4:
+				return errBad
+			}
+			return nil
+		}})
+	w.await("2", "SELECT attempts FROM orchestrator_dead_letters")
+	w.await("1", "SELECT position FROM orchestrator_checkpoints")
+	w.exec("DELETE FROM handled")
+	require.NoError(t, w.admin("set").ResetCheckpoints(t.Context(), "p", admin.Start(), ""))
+	w.awaitHandled("p", 3)
+	assert.EqualValues(t, 5, calls.Load())
+	require.NoError(t, r.stop())
 }

@@ -63,6 +63,16 @@ var errorPolicyGuards = []guard{
 		Test: "TestAPauseBeforeTheOutcomeOfAnEvent", Package: "test/face", Promise: "nobody is told that an aggregate is parked before it is",
 	},
 	{
+		Name: "changes-come-before-outcomes", File: "actors/eventfailed.go",
+		Old: "return isSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)", New: "return isSetBack(now, before)",
+		Test: "TestAResetBeforeTheOutcomeOfAnEvent", Package: "test/face", Promise: "an event has no outcome by an attempt from before a reset",
+	},
+	{
+		Name: "resets-forget-attempts", File: "actors/eventfailed.go",
+		Old: "return isSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)", New: "return p.failing.outcome != handling.Retry && isRevised(now, before)",
+		Test: "TestAResetForgetsAttempts", Package: "test/face", Promise: "a rebuild tries an event as often as the error policy says",
+	},
+	{
 		Name: "conflicts-are-no-attempts", File: "internal/handling/class.go",
 		Old: "case batchtx.IsConflict(err):", New: "case batchtx.IsConflict(err) && !permanent:",
 		Test: "TestDefaultClass", Promise: "an event is not given up because a concurrent transaction was in the way",

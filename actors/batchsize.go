@@ -18,6 +18,7 @@ type batchSize struct {
 	whole bool // the handler gets the batch as a whole, which is not cut when it takes long
 
 	next   int                      // events of the next batch, at most
+	again  time.Time                // the next batch is not begun before: the handler of a larger one has asked for a delay
 	fixed  [estimates]time.Duration // what a batch takes whatever its events, by each of the last estimates
 	stable int                      // batches since the last estimate, or try
 	last   struct {                 // the batch that others are compared with

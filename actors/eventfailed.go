@@ -55,7 +55,7 @@ func (p *processor) decide(ctx context.Context, q portion, f handling.Failure) (
 		p.giveMoreIdle(d)
 	case handling.Smaller:
 		p.size.next = max(1, before(q.all, events.Position(d.Size)))
-		n.after = d.Delay
+		p.size.again = time.Now().Add(d.Delay)
 		p.log.Warn("a batch failed, trying a smaller one", "error", handling.Abridged(fmt.Sprint(d.Err)), "events", events.Len(),
 			"first_position", events.Position(0), "last_position", events.Position(events.Len()-1))
 	case handling.EventFailed:

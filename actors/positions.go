@@ -100,3 +100,18 @@ func (p *processor) noticeAbove(pieces []slot.Piece) {
 		}
 	}
 }
+
+// showPosition sets the metrics of how far the partition is. While the horizon is
+// not known the lag stays what it was.
+func (p *processor) showPosition() {
+	name := p.fence.Partition.String()
+	p.worker.Metrics.Position(p.fence.Projection, name, p.readTo)
+	if p.epoch != 0 && p.horizon == 0 {
+		return
+	}
+	if p.succession.replacedBy != "" {
+		p.worker.Metrics.NothingWaits(p.fence.Projection, name, p.horizon)
+		return
+	}
+	p.worker.Metrics.Lag(p.fence.Projection, name, max(0, p.horizon-p.readTo))
+}

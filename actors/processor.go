@@ -299,6 +299,9 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 		}
 		return p.waitToRetry(ctx, wait)
 	}
+	if wait := time.Until(p.size.again); wait > 0 {
+		return p.waitToRetry(ctx, wait)
+	}
 	return p.batch(ctx)
 }
 
@@ -330,6 +333,9 @@ func (p *processor) reload(ctx context.Context) error {
 	}
 	if isSetBack(pieces, p.rows()) || len(resting) < len(p.resting) {
 		p.failing.unknown = true // what was skipped, or stopped at, is to be handled now
+	}
+	if !slot.Level(pieces, p.rows()) {
+		p.size.again = time.Time{} // it was for other events
 	}
 	changed := p.changedSince(pieces)
 	p.requests.forget(pieces)
@@ -409,19 +415,4 @@ func (p *processor) failed(c actor.Context, err error) next {
 	p.worker.Metrics.DatabaseError("batch")
 	p.worker.databaseFailed(p.log, "batch", err, "next_try", after)
 	return next{after: after}
-}
-
-// showPosition sets the metrics of how far the partition is. While the horizon is
-// not known the lag stays what it was.
-func (p *processor) showPosition() {
-	name := p.fence.Partition.String()
-	p.worker.Metrics.Position(p.fence.Projection, name, p.readTo)
-	if p.epoch != 0 && p.horizon == 0 {
-		return
-	}
-	if p.succession.replacedBy != "" {
-		p.worker.Metrics.NothingWaits(p.fence.Projection, name, p.horizon)
-		return
-	}
-	p.worker.Metrics.Lag(p.fence.Projection, name, max(0, p.horizon-p.readTo))
 }

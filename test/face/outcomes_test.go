@@ -98,3 +98,30 @@ func TestAResetForgetsAttempts(t *testing.T) {
 	assert.EqualValues(t, 5, calls.Load())
 	require.NoError(t, r.stop())
 }
+
+// While a batch waits for as long as its handler has asked for, what people ask for is done.
+func TestABatchThatIsRetriedLaterHoldsUpNobody(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 1)
+	var repaired atomic.Bool
+	r := start(t, w.orchestrator("set", parkAtOnce), inBatches{recorder{name: "p", before: func(_ context.Context, e es.PersistedEvent) error {
+		switch {
+		case e.GlobalPosition == 1 && !repaired.Load():
+			return errBad
+		case e.AggregateID == "grace":
+			return projection.RetryAfter(time.Hour, errBad)
+		}
+		return nil
+	}}})
+	w.await("1", "SELECT letters FROM orchestrator_parked_aggregates")
+	repaired.Store(true)
+	w.append("alan", 30) // so that batches grow again
+	w.awaitHandled("p", 30)
+	w.append("grace", 8)
+	w.logs.AwaitLine(t, "a batch failed, trying a smaller one")
+	result, err := w.admin("set").Retry(w.patiently(), admin.Filter{}, "")
+	require.NoError(t, err)
+	assert.Equal(t, 1, result.Succeeded)
+	assert.Equal(t, "31", w.value("SELECT count(*) FROM handled"))
+	require.NoError(t, r.stop())
+}

@@ -73,6 +73,11 @@ var errorPolicyGuards = []guard{
 		Test: "TestAResetForgetsAttempts", Package: "test/face", Promise: "a rebuild tries an event as often as the error policy says",
 	},
 	{
+		Name: "late-batches-heed-people", File: "actors/processor.go",
+		Old: "time.Until(p.size.again); wait > 0 {\n		return p.waitToRetry(ctx, wait)", New: "time.Until(p.size.again); wait > 0 {\n		return next{after: wait}, nil",
+		Test: "TestABatchThatIsRetriedLaterHoldsUpNobody", Package: "test/face", Promise: "a batch that is retried in a day keeps nobody from a retry, a reset or a skip meanwhile",
+	},
+	{
 		Name: "conflicts-are-no-attempts", File: "internal/handling/class.go",
 		Old: "case batchtx.IsConflict(err):", New: "case batchtx.IsConflict(err) && !permanent:",
 		Test: "TestDefaultClass", Promise: "an event is not given up because a concurrent transaction was in the way",

@@ -9,10 +9,16 @@ import (
 
 // Code returns the SQLSTATE of the database's answer, or "" if err is not an answer of the database.
 func Code(err error) string {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+	if answer, ok := answerOf(err); ok {
 		return answer.Code
 	}
 	return ""
+}
+
+// answerOf is the database's answer in err. A handler may wrap a nil one, which is none.
+func answerOf(err error) (answer *pgconn.PgError, ok bool) {
+	answer, ok = errors.AsType[*pgconn.PgError](err)
+	return answer, ok && answer != nil
 }
 
 // HasClass says whether err is an answer of the database with a SQLSTATE that begins with one of the classes. A class has two

@@ -16,6 +16,9 @@ func TestCode(t *testing.T) {
 	assert.Equal(t, "40P01", dbfault.Code(fmt.Errorf("waiting: %w", &pgconn.PgError{Code: "40P01"})))
 	assert.Empty(t, dbfault.Code(errors.New("40P01")))
 	assert.Empty(t, dbfault.Code(nil))
+	none := fmt.Errorf("saving: %w", (*pgconn.PgError)(nil))
+	assert.Empty(t, dbfault.Code(none))
+	assert.False(t, dbfault.IsOfServer(none) || dbfault.IsUnavailable(none) || dbfault.IsDatabaseLost(none))
 }
 
 func TestHasClass(t *testing.T) {

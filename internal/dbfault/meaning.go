@@ -35,14 +35,14 @@ func IsConfiguration(err error) bool {
 // IsOfServer says whether the error speaks of the server, the connection or concurrent transactions, rather than of the
 // statement. It is an answer of the database; a SQLSTATE that is missing, or too short, says nothing of the statement either.
 func IsOfServer(err error) bool {
-	answer, ok := errors.AsType[*pgconn.PgError](err)
+	answer, ok := answerOf(err)
 	return ok && (len(answer.Code) < 2 || HasClass(err, "08", "40", "53", "57", "58", "XX"))
 }
 
 // IsUnavailable says whether the server could not be reached, or the connection was lost: the same can succeed on another
 // connection.
 func IsUnavailable(err error) bool {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+	if answer, ok := answerOf(err); ok {
 		switch answer.Code {
 		case "57P01", "57P02", "57P03", "57P05", "25P03", "25P04", "53300": // ended, crashed, starting, timeouts of sessions and transactions, too many connections
 			return true
@@ -71,7 +71,7 @@ func isOutdated(answer *pgconn.PgError) bool {
 // statements, or that the server has no room on its disks. Unlike [IsUnavailable] it leaves out network errors that no driver reported:
 // they may come of any other system.
 func IsDatabaseLost(err error) bool {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+	if answer, ok := answerOf(err); ok {
 		return IsUnavailable(err) || answer.Code == "53100" || answer.Code == "58030" || isOutdated(answer)
 	}
 	_, connecting := errors.AsType[*pgconn.ConnectError](err)

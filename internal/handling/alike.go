@@ -37,7 +37,7 @@ func kindOf(value any) string {
 	if !is {
 		return withoutDetails(fmt.Sprint(value))
 	}
-	if pg, is := errors.AsType[*pgconn.PgError](err); is {
+	if pg, is := errors.AsType[*pgconn.PgError](err); is && pg != nil {
 		if pg.ConstraintName != "" {
 			return "SQLSTATE " + pg.Code + ", constraint " + pg.ConstraintName
 		}

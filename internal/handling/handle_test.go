@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -134,6 +135,13 @@ func (m matching) As(any) bool {
 	return false
 }
 
+// agreeing is an error that claims to be every other one.
+type agreeing struct{}
+
+func (agreeing) Error() string { return "agreeing" }
+func (agreeing) Is(error) bool { return true }
+func (agreeing) As(any) bool   { return true }
+
 // Whoever decides what follows looks into the error of a handler. That must not panic, whatever the error's methods do.
 func TestErrorsWhoseMethodsPanic(t *testing.T) {
 	var none *blind
@@ -146,6 +154,9 @@ func TestErrorsWhoseMethodsPanic(t *testing.T) {
 		"a nil pointer, joined":  {errors.Join(errBad, none), "panicked"},
 		"Is":                     {matching{is: true}, "panicked: no comparison"},
 		"As":                     {matching{as: true}, "panicked: no conversion"},
+		"yes to everything":      {agreeing{}, "agreeing (a method Is or As of it says yes"},
+		"no answer, wrapped":     {fmt.Errorf("saving: %w", (*pgconn.PgError)(nil)), "saving"},
+		"no server, wrapped":     {fmt.Errorf("connecting: %w", (*pgconn.NotPreferredError)(nil)), "of type *fmt.wrapError, panicked"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.NotPanics(t, func() {

@@ -18,7 +18,8 @@ func sound(err error) error {
 }
 
 // checked is sound for an error. What follows a failure is decided by calling the error's methods, without a guard. If one of them panics, as those of a nil
-// pointer may, checked returns a [*PanicError]. It also replaces an error that wraps itself, because a search in it would not end.
+// pointer may, checked returns a [*PanicError]. It also replaces an error that wraps itself, because a search in it would not end, and one that claims to be
+// whatever it is compared with.
 func checked(err error) (safe error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -28,10 +29,20 @@ func checked(err error) (safe error) {
 	if left := mostWrapped; !ends(err, &left) {
 		return fmt.Errorf("the handler returned an error of type %T that wraps itself, or more than %d others", err, mostWrapped)
 	}
-	_ = err.Error()
-	_ = errors.Is(err, errProbe)
-	_, _ = errors.AsType[*probe](err)
+	text := err.Error()
+	if _, claims := errors.AsType[*probe](err); claims || errors.Is(err, errProbe) {
+		return fmt.Errorf("%s (a method Is or As of it says yes to whatever it is asked, so it counts as an ordinary error)", text)
+	}
+	rehearse(err)
 	return err
+}
+
+// rehearse asks of an error all that is asked of one that a handler has returned. It may wrap a nil pointer, at which only some of that panics.
+func rehearse(err error) {
+	Decide(Policy{}, State{}, Failure{Err: err, Lost: true, Events: 1})
+	DefaultClass(err)
+	wishedDelay(err)
+	kindOf(err)
 }
 
 // ends says whether an error wraps only so many others.

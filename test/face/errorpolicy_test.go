@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -409,5 +410,16 @@ func TestAnErrorWhoseMethodsPanicParksItsAggregate(t *testing.T) {
 	w.awaitHandled("p", 1)
 	assert.Equal(t, "ada 1", w.value("SELECT aggregate_id, letters FROM orchestrator_parked_aggregates"))
 	assert.Contains(t, w.value("SELECT last_error FROM orchestrator_dead_letters"), "a method of its error, of type *face.careless, panicked")
+	require.NoError(t, r.stop())
+}
+
+// So does an error that wraps a nil pointer of the driver's, as after an errors.As that found none.
+func TestAnErrorThatWrapsNothingParksItsAggregate(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 1)
+	w.append("grace", 1)
+	r := start(t, w.orchestrator("set", parkAtOnce), recorder{name: "p", before: poisoned(fmt.Errorf("saving: %w", (*pgconn.PgError)(nil)), 1)})
+	w.awaitHandled("p", 1)
+	assert.Equal(t, "ada 1", w.value("SELECT aggregate_id, letters FROM orchestrator_parked_aggregates"))
 	require.NoError(t, r.stop())
 }

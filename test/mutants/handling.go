@@ -18,6 +18,21 @@ var handlingGuards = []guard{
 		Test: "TestErrorsWhoseMethodsPanic", Promise: "an error whose methods panic is the failure of its event, and stops no worker",
 	},
 	{
+		Name: "errors-are-rehearsed", File: "internal/handling/sound.go",
+		Old: "	rehearse(err)\n	return err", New: "	return err",
+		Test: "TestErrorsWhoseMethodsPanic", Promise: "an error that wraps a nil pointer is the failure of its event, and stops no worker",
+	},
+	{
+		Name: "errors-are-not-everything", File: "internal/handling/sound.go",
+		Old: "claims || errors.Is(err, errProbe)", New: "claims && text == \"\"",
+		Test: "TestErrorsWhoseMethodsPanic", Promise: "an error whose methods say yes to everything is an attempt like others",
+	},
+	{
+		Name: "no-answer-is-no-answer", File: "internal/dbfault/code.go",
+		Old: "return answer, ok && answer != nil", New: "return answer, ok",
+		Test: "TestCode", Promise: "an error that wraps a nil answer of the database panics nowhere",
+	},
+	{
 		Name: "pieces-filter-the-read", File: "internal/eventread/filter.go",
 		Old: "if steps := newSteps(q.Pieces); !steps.level() && (!q.bySlotIndex || !level(q.Pieces)) {", New: "if steps := newSteps(q.Pieces); len(steps.from) == 0 {",
 		Test: "TestReadFindsExactlyTheWantedEvents", Promise: "of each slot only events above its own checkpoint are read",

@@ -30,9 +30,9 @@ type Projection interface {
 	// timeout, it is called again, with more time. This repeats its effects elsewhere.
 	//
 	// ctx ends when the handler must give up. It carries a [Delivery], which has the fencing token for systems that can
-	// check one. Handle must not keep tx or event after it has returned. It must not change the event's bytes, which
-	// other projections share. Several goroutines may call Handle at once for events of different partitions, but never
-	// for two events of one aggregate.
+	// check one. Handle must not keep tx or event after it has returned. A goroutine that uses tx after the batch has
+	// ended gets [pgx.ErrTxClosed]. Handle must not change the event's bytes, which other projections share. Several
+	// goroutines may call Handle at once for events of different partitions, but never for two events of one aggregate.
 	Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -82,6 +83,9 @@ type Tx struct {
 	reported string // the application_name that the server has reported, or "" if it reports none of ours
 	last     error  // the last error of the database that a handler has met, see Conflict
 	aside    *aside // nil if there is none
+
+	// over says that it has ended, or is about to. A handler may have left goroutines behind that still have it.
+	over atomic.Bool
 }
 
 // found is settings as they were before a handler ran.

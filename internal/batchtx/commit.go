@@ -57,6 +57,7 @@ func ExactlyOne(update string) string {
 // fails nothing is committed. If the connection is lost meanwhile it is not known whether it was. The error wraps ErrOwner, ErrReadOnly
 // or ErrRows where the name applies.
 func (t *Tx) CommitWith(ctx context.Context, statements ...Statement) error {
+	t.over.Store(true)
 	restore := t.restore()
 	known := t.conn.PgConn().CustomData()
 	if known[committed] == nil {

@@ -2,6 +2,7 @@ package batchtx
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,6 +16,18 @@ const (
 	inGood    = 'T'
 	inAborted = 'E'
 )
+
+// errOver is what a handler gets that goes on to use the transaction after its batch has ended, in a goroutine that it has not waited for. Its connection is
+// somebody else's then.
+var errOver = fmt.Errorf("the batch's transaction has ended, and its handler must not use it after it has returned: %w", pgx.ErrTxClosed)
+
+// refused is the results of a batch, or of a query if that is nil, after the transaction.
+func refused(b *pgx.Batch) pgx.BatchResults {
+	if b == nil {
+		b = &pgx.Batch{}
+	}
+	return pgx.FailedBatchResults(b, errOver)
+}
 
 // note remembers an error of the database. 25P02, which every statement of an aborted transaction gets, says nothing of why it is
 // aborted. An error that a handler has dealt with, by going back to a savepoint, is forgotten.
@@ -44,10 +57,18 @@ func IsConflict(err error) bool { return dbfault.IsConflict(err) || dbfault.Code
 func (t *Tx) Last() error { return t.last }
 
 // Begin begins a savepoint.
-func (t *Tx) Begin(ctx context.Context) (pgx.Tx, error) { return t.savepoint(t.Tx.Begin(ctx)) }
+func (t *Tx) Begin(ctx context.Context) (pgx.Tx, error) {
+	if t.over.Load() {
+		return nil, errOver
+	}
+	return t.savepoint(t.Tx.Begin(ctx))
+}
 
 // Exec executes a statement.
 func (t *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if t.over.Load() {
+		return pgconn.CommandTag{}, errOver
+	}
 	tag, err := t.Tx.Exec(ctx, sql, args...)
 	t.note(err)
 	return tag, err
@@ -55,21 +76,33 @@ func (t *Tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandT
 
 // Query executes a query.
 func (t *Tx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if t.over.Load() {
+		return refused(nil).Query()
+	}
 	return t.rows(t.Tx.Query(ctx, sql, args...))
 }
 
 // QueryRow executes a query that returns one row.
 func (t *Tx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if t.over.Load() {
+		return refused(nil).QueryRow()
+	}
 	return notedRow{Row: t.Tx.QueryRow(ctx, sql, args...), tx: t}
 }
 
 // SendBatch sends the batch.
 func (t *Tx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if t.over.Load() {
+		return refused(b)
+	}
 	return notedResults{BatchResults: t.Tx.SendBatch(ctx, b), tx: t}
 }
 
 // CopyFrom copies rows into a table.
 func (t *Tx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
+	if t.over.Load() {
+		return 0, errOver
+	}
 	n, err := t.Tx.CopyFrom(ctx, table, columns, source)
 	t.note(err)
 	return n, err
@@ -99,6 +132,9 @@ type notedSavepoint struct {
 
 // Commit releases the savepoint.
 func (s notedSavepoint) Commit(ctx context.Context) error {
+	if s.tx.over.Load() {
+		return errOver
+	}
 	err := s.Tx.Commit(ctx)
 	s.tx.note(err)
 	return err
@@ -106,6 +142,9 @@ func (s notedSavepoint) Commit(ctx context.Context) error {
 
 // Rollback goes back to the savepoint.
 func (s notedSavepoint) Rollback(ctx context.Context) error {
+	if s.tx.over.Load() {
+		return errOver
+	}
 	err := s.Tx.Rollback(ctx)
 	s.tx.note(err)
 	return err
@@ -113,11 +152,17 @@ func (s notedSavepoint) Rollback(ctx context.Context) error {
 
 // Begin begins a savepoint within it.
 func (s notedSavepoint) Begin(ctx context.Context) (pgx.Tx, error) {
+	if s.tx.over.Load() {
+		return nil, errOver
+	}
 	return s.tx.savepoint(s.Tx.Begin(ctx))
 }
 
 // Exec executes a statement.
 func (s notedSavepoint) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+	if s.tx.over.Load() {
+		return pgconn.CommandTag{}, errOver
+	}
 	tag, err := s.Tx.Exec(ctx, sql, args...)
 	s.tx.note(err)
 	return tag, err
@@ -125,21 +170,33 @@ func (s notedSavepoint) Exec(ctx context.Context, sql string, args ...any) (pgco
 
 // Query executes a query.
 func (s notedSavepoint) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if s.tx.over.Load() {
+		return refused(nil).Query()
+	}
 	return s.tx.rows(s.Tx.Query(ctx, sql, args...))
 }
 
 // QueryRow executes a query that returns one row.
 func (s notedSavepoint) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if s.tx.over.Load() {
+		return refused(nil).QueryRow()
+	}
 	return notedRow{Row: s.Tx.QueryRow(ctx, sql, args...), tx: s.tx}
 }
 
 // SendBatch sends the batch.
 func (s notedSavepoint) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if s.tx.over.Load() {
+		return refused(b)
+	}
 	return notedResults{BatchResults: s.Tx.SendBatch(ctx, b), tx: s.tx}
 }
 
 // CopyFrom copies rows into a table.
 func (s notedSavepoint) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
+	if s.tx.over.Load() {
+		return 0, errOver
+	}
 	n, err := s.Tx.CopyFrom(ctx, table, columns, source)
 	s.tx.note(err)
 	return n, err

@@ -38,6 +38,7 @@ func Close(conn *pgx.Conn) {
 // transaction is the one that was begun: a handler that has ended it may have set a role, or anything else, for the session. It closes it as
 // well where a handler has left a result open. Then it was not lost.
 func (t *Tx) Abort(ctx context.Context) (lost bool) {
+	t.over.Store(true)
 	if t.conn.IsClosed() {
 		return true
 	}

@@ -17,6 +17,7 @@ import (
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
 
 var errBad = errors.New("the event is bad")
@@ -270,4 +271,37 @@ func TestHandlerThatCommitsBySQL(t *testing.T) {
 			require.NoError(t, r.stop())
 		})
 	}
+}
+
+// straggler fails on its first event, and leaves behind a goroutine that goes on to write.
+type straggler struct {
+	recorder
+	calls *atomic.Int64
+	late  chan error
+	ended chan struct{} // closed when the batch has been rolled back
+}
+
+func (s straggler) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	if s.calls.Add(1) > 1 {
+		return s.recorder.Handle(ctx, tx, event)
+	}
+	go func() {
+		<-s.ended
+		s.late <- s.recorder.Handle(context.WithoutCancel(ctx), tx, event)
+	}()
+	return errBad
+}
+
+// What a handler does after it has failed is not kept, so the event can be handled again.
+func TestAHandlerThatGoesOnAfterItsFailure(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 1)
+	p := straggler{recorder{name: "p"}, new(atomic.Int64), make(chan error, 1), make(chan struct{})}
+	orch := w.orchestrator("set", orchestrator.WithFailureHook(func(context.Context, projection.Failure) { close(p.ended) }),
+		orchestrator.WithErrorPolicy(projection.ErrorPolicy{First: time.Second, Max: time.Second}))
+	r := start(t, orch, p)
+	require.ErrorIs(t, await(t, p.late, "the goroutine to write"), pgx.ErrTxClosed)
+	w.awaitHandled("p", 1)
+	assert.EqualValues(t, 2, p.calls.Load())
+	require.NoError(t, r.stop())
 }

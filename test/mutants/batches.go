@@ -3,6 +3,16 @@ package main
 // batchGuards keep what handlers do to a batch's transaction from losing events.
 var batchGuards = []guard{
 	{
+		Name: "nothing-is-written-after-the-commit", File: "internal/batchtx/commit.go",
+		Old: "	t.over.Store(true)\n", New: "",
+		Test: "TestNothingIsWrittenAfterTheEnd", Promise: "a goroutine that a handler has left behind writes nothing with another batch",
+	},
+	{
+		Name: "nothing-is-written-after-the-rollback", File: "internal/batchtx/rollback.go",
+		Old: "	t.over.Store(true)\n", New: "",
+		Test: "TestNothingIsWrittenAfterTheEnd", Promise: "what a failed handler has left behind commits nothing of the event, which is handled again",
+	},
+	{
 		Name: "commit-in-the-batchs-transaction", File: "internal/batchtx/commit.go",
 		Old: "pg_catalog.text = $1) IS NOT TRUE THEN", New: "pg_catalog.text = $1) IS NULL AND false THEN",
 		Test: "TestACommitInAnotherTransactionIsRefused", Package: "pgcoord",

@@ -135,6 +135,12 @@ func (m matching) As(any) bool {
 	return false
 }
 
+// hesitant is an error like those of the driver that say whether it is safe to retry.
+type hesitant struct{}
+
+func (hesitant) Error() string     { return "hesitant" }
+func (hesitant) SafeToRetry() bool { panic("no advice") }
+
 // agreeing is an error that claims to be every other one.
 type agreeing struct{}
 
@@ -156,7 +162,7 @@ func TestErrorsWhoseMethodsPanic(t *testing.T) {
 		"As":                     {matching{as: true}, "panicked: no conversion"},
 		"yes to everything":      {agreeing{}, "agreeing (a method Is or As of it says yes"},
 		"no answer, wrapped":     {fmt.Errorf("saving: %w", (*pgconn.PgError)(nil)), "saving"},
-		"no server, wrapped":     {fmt.Errorf("connecting: %w", (*pgconn.NotPreferredError)(nil)), "of type *fmt.wrapError, panicked"},
+		"SafeToRetry":            {fmt.Errorf("connecting: %w", hesitant{}), "panicked: no advice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.NotPanics(t, func() {

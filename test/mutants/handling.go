@@ -30,7 +30,7 @@ var handlingGuards = []guard{
 	{
 		Name: "no-answer-is-no-answer", File: "internal/dbfault/code.go",
 		Old: "return answer, ok && answer != nil", New: "return answer, ok",
-		Test: "TestCode", Promise: "an error that wraps a nil answer of the database panics nowhere",
+		Test: "TestErrorsWhoseMethodsPanic", Package: "internal/handling", Promise: "an error that wraps a nil answer of the database panics nowhere",
 	},
 	{
 		Name: "pieces-filter-the-read", File: "internal/eventread/filter.go",

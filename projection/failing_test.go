@@ -459,6 +459,34 @@ func TestProcessorsOfOnePartitionParkTogether(t *testing.T) {
 	assertInOrder(t, pool)
 }
 
+// Another processor of the partition may handle an event that has failed here, before it has its outcome. Then it has none.
+func TestAnotherProcessorHandlesTheEventThatFailed(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "nothing here is another through a pooler")
+	t.Parallel()
+	pool, store := newStore(t)
+	appendTo(t, pool, store, "a", "b")
+	var once sync.Once
+	var outcomes atomic.Int64
+	policy := projection.ErrorPolicy{Attempts: 1, Then: projection.Skip}
+	policy.Classify = func(err error) projection.Class { // is called between the failure and its outcome
+		once.Do(func() {
+			other, _ := withPolicy(pool, store, failingAt("one by one", badAt()), projection.ErrorPolicy{})
+			stop := start(t, other)
+			awaitText(t, pool, "true", `SELECT (count(*) = 2)::text FROM handled`)
+			assert.NoError(t, stop())
+			appendTo(t, pool, store, "b") // which only the first one is there to handle
+		})
+		return projection.DefaultClass(err)
+	}
+	config, _ := withPolicy(pool, store, failingAt("one by one", badAt(1)), policy)
+	config.FailureHook = func(context.Context, projection.Failure) { outcomes.Add(1) }
+	stop := start(t, config)
+	awaitText(t, pool, "3", `SELECT last_global_position::text FROM projection_checkpoints`)
+	require.NoError(t, stop())
+	assert.Equal(t, "3 0", textOf(t, pool, `SELECT concat((SELECT count(*) FROM handled), ' ', (SELECT count(*) FROM projection_dead_letters))`))
+	assert.Zero(t, outcomes.Load(), "it was told of an outcome that there was not")
+}
+
 // assertInOrder checks that each aggregate's events were handled in order, and none of a parked one after its first letter.
 func assertInOrder(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()

@@ -27,8 +27,8 @@ type letters struct {
 	table      pgx.Identifier
 	encoding   string // of the database
 
-	unfinishedSQL, setBackSQL, parkedSQL, notStoppedSQL, passedSQL string
-	attemptSQL, letterSQL, handledSQL, parkSQL, asideSQL           string
+	unfinishedSQL, setBackSQL, parkedSQL, notStoppedSQL, passedSQL, stateSQL string
+	attemptSQL, letterSQL, handledSQL, parkSQL, asideSQL                     string
 }
 
 // Parameters that do not exist, which the failures of the statements name.
@@ -58,6 +58,8 @@ WHERE projection_name = $1 AND global_position > $2::bigint AND state = 'skipped
 	sqlParkedAggregates = `
 SELECT bounded_context, aggregate_type, aggregate_id, letters FROM {parked}
 WHERE projection_name = $1 AND {slot} >= $2 AND {slot} < $3 AND ` + dbguard.Primary
+
+	sqlState = `SELECT coalesce((SELECT state FROM {letters} WHERE projection_name = $1 AND global_position = $2), '') WHERE ` + dbguard.Primary
 
 	// It runs when the checkpoint is locked, in a later snapshot, so it sees a stop that had the lock before. It returns a row if there is none.
 	sqlNotStopped = `
@@ -135,7 +137,7 @@ func newLetters(table, parked, checkpoints pgx.Identifier, projection string, sl
 	return &letters{
 		projection: projection, slots: slots, table: table, encoding: encoding,
 		unfinishedSQL: names.Replace(sqlUnfinished), setBackSQL: names.Replace(sqlSetBackOver), parkedSQL: names.Replace(sqlParkedAggregates),
-		notStoppedSQL: names.Replace(sqlNotStopped), passedSQL: names.Replace(sqlPassed), attemptSQL: names.Replace(sqlAttempt),
+		stateSQL: names.Replace(sqlState), notStoppedSQL: names.Replace(sqlNotStopped), passedSQL: names.Replace(sqlPassed), attemptSQL: names.Replace(sqlAttempt),
 		letterSQL: batchtx.ExactlyOne(names.Replace(sqlLetter)), handledSQL: names.Replace(sqlHandled), parkSQL: names.Replace(sqlPark),
 		asideSQL: names.Replace(sqlAside),
 	}
@@ -181,6 +183,14 @@ func (l *letters) setBackOver(ctx context.Context, db dbguard.Transactions, lowe
 		return 0, fmt.Errorf("reading the skipped events of %q in %s: %w", l.projection, l.table.Sanitize(), err)
 	}
 	return position, nil
+}
+
+// state is the state of the letter of an event; empty if it has none.
+func (l *letters) state(ctx context.Context, db dbguard.Transactions, position int64) (state string, err error) {
+	if err = db.QueryRow(ctx, l.stateSQL, l.projection, position).Scan(&state); err != nil {
+		return "", fmt.Errorf("reading what became of the event of %q at position %d in %s: %w", l.projection, position, l.table.Sanitize(), err)
+	}
+	return state, nil
 }
 
 // parked reads how many letters each parked aggregate of the slots has; nil if none is.

@@ -18,7 +18,9 @@ func (r *runner) loadLetters(ctx context.Context) error {
 	if err := r.findLetters(ctx); err != nil {
 		return err
 	}
-	r.noticePerformed(ctx)
+	if err := r.noticePerformed(ctx); err != nil {
+		return err
+	}
 	r.parked, r.unsettled = nil, 0
 	if r.letters == nil {
 		return nil
@@ -120,18 +122,24 @@ func (r *runner) foundStopped(ctx context.Context, u unfinished) error {
 }
 
 // noticePerformed notices by the checkpoint that the event that failed is behind: its outcome was committed though the answer was lost, another
-// processor has handled it, or a person has skipped it.
-func (r *runner) noticePerformed(ctx context.Context) {
+// processor has handled it, or a person has skipped it. Its letter says which.
+func (r *runner) noticePerformed(ctx context.Context) error {
 	position := r.failing.event.GlobalPosition
 	if position == 0 || r.stored() < position {
-		return
+		return nil
 	}
-	r.retryAt = time.Time{}
-	if r.failing.outcome == handling.Skip || r.failing.outcome == handling.Park {
-		r.conclude(ctx)
-		return
+	wanted := map[handling.Outcome]string{handling.Skip: "skipped", handling.Park: "parked"}[r.failing.outcome]
+	if wanted != "" && r.letters != nil {
+		state, err := r.letters.state(ctx, r.db.InTransactions(), position)
+		if err != nil {
+			return err
+		}
+		if state == wanted {
+			r.conclude(ctx)
+		}
 	}
-	r.failing = failing{}
+	r.retryAt, r.failing = time.Time{}, failing{}
+	return nil
 }
 
 // hookDropped logs, once a minute, that a failure was not told to the hook.

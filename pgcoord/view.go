@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
@@ -24,7 +25,7 @@ const viewColumns = `
        CASE WHEN isfinite(w.state_changed_at) THEN extract(epoch FROM now() - w.state_changed_at) * 1000 ELSE 0 END,
        CASE WHEN isfinite(h.last_heartbeat) THEN extract(epoch FROM now() - h.last_heartbeat) * 1000 ELSE 'infinity' END,
        coalesce(extract(epoch FROM h.last_heartbeat)::text, ''),
-       coalesce(extract(epoch FROM w.stale_timeout) * 1000, 0), w.session_key IS NOT NULL, coalesce(w.drained, false),` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
+       coalesce(extract(epoch FROM w.stale_timeout) * 1000, 0), w.session_key, coalesce(w.drained, false),` + drainedColumn + `, array_remove(w.left_out, NULL),` + abandonedColumn + `,
        (SELECT count(*) FROM {{schema}}orchestrator_workers WHERE replica_set = $1 AND state = 'dead'),
        CASE WHEN w.worker_id = $2 THEN (
            SELECT coalesce(jsonb_object_agg(projection, jsonb_build_object('positions', positions, 'revisions', revisions)), '{}')::text
@@ -57,6 +58,8 @@ WITH locks AS MATERIALIZED (` + advisoryLocks + `
         WHEN EXISTS (SELECT 1 FROM locks WHERE key = $3 AND pid = pg_backend_pid()) THEN true
         WHEN $4 AND NOT EXISTS (SELECT 1 FROM locks WHERE key = $3) THEN pg_try_advisory_lock($3)
         ELSE false END AS held
+), held AS MATERIALIZED (
+    SELECT key, pid FROM locks WHERE pid IS NOT NULL AND key = ANY (ARRAY(SELECT session_key FROM {{schema}}orchestrator_workers WHERE replica_set = $1))
 ), session AS (
     SELECT extract(epoch FROM clock_timestamp() - backend_start) * 1000 AS age, backend_start
     FROM pg_stat_get_activity(pg_backend_pid())
@@ -71,7 +74,8 @@ SELECT leader.held, leader.held OR EXISTS (SELECT 1 FROM locks WHERE key = $3),
        (SELECT coalesce(max(CASE WHEN has_sequence_privilege(oid, 'SELECT') THEN pg_sequence_last_value(oid) END), 0)
         FROM pg_class WHERE oid = to_regclass(nullif($5, ''))),
 ` + viewColumns + `,
-       coalesce((SELECT max(pid) FROM locks WHERE key = w.session_key), 0)
+       CASE WHEN row_number() OVER (ORDER BY w.worker_id) = 1 THEN (SELECT array_agg(key ORDER BY pid) FROM held) END,
+       CASE WHEN row_number() OVER (ORDER BY w.worker_id) = 1 THEN (SELECT array_agg(pid ORDER BY pid) FROM held) END
 FROM leader
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
 LEFT JOIN {{schema}}orchestrator_workers AS w
@@ -99,7 +103,7 @@ const mayChange = `
 // square of their number.
 const sqlGlance = `
 SELECT false AS leading, false AS locked, 0, false, 0::numeric, '', 0::numeric, '', extract(epoch FROM clock_timestamp()) * 1000, 0::bigint,
-` + viewColumns + `, 0
+` + viewColumns + `, NULL::bigint[], NULL::int[]
 FROM (VALUES (1)) AS one (row)
 LEFT JOIN {{schema}}orchestrator_generations AS g ON g.replica_set = $1 AND g.state <> 'superseded'
 LEFT JOIN {{schema}}orchestrator_workers AS w ON w.replica_set = $1 AND w.worker_id = $2
@@ -154,22 +158,28 @@ func (s *Store) readView(ctx context.Context, db DB, sql string, args ...any) (r
 	if err != nil {
 		return replicaset.View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 	}
-	defer rows.Close()
 	var v replicaset.View
-	for rows.Next() {
-		if err := scanView(&v, rows.Scan); err != nil {
-			return replicaset.View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
-		}
-	}
-	if err := rows.Err(); err != nil {
+	if err := scanRows(&v, rows); err != nil {
 		return replicaset.View{}, fmt.Errorf("observing replica set %q: %w", s.replicaSet, err)
 	}
 	return v, nil
 }
 
+// scanRows takes the rows of either statement.
+func scanRows(v *replicaset.View, rows pgx.Rows) error {
+	defer rows.Close()
+	held := map[int64]int{}
+	for rows.Next() {
+		if err := scanView(v, held, rows.Scan); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 // scanView takes one row of either statement: the replica set's state, repeated, and one
-// worker, or NULLs if there is none.
-func scanView(v *replicaset.View, scan func(...any) error) error {
+// worker, or NULLs if there is none. held are the backends that hold the workers' locks, which come with the first row.
+func scanView(v *replicaset.View, held map[int64]int, scan func(...any) error) error {
 	var (
 		sessionAge, serverAge  float64
 		clock                  float64
@@ -186,12 +196,15 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 		w                      replicaset.Worker
 		checkpoints            string
 		contradicting          []string
+		sessionKey             *int64
+		keys                   []int64
+		pids                   []int
 	)
 	g := &v.Generation
 	err := scan(&v.Leading, &v.LeaderLocked, &v.LeaderPID, &v.LeaderMayWrite, &sessionAge, &v.Session, &serverAge, &v.Server, &clock, &v.LastAllocated,
 		&g.Number, &generationState, &g.Cause, &reason, &members, &age, &activeFor,
 		&id, &name, &state, &generation, &w.Projections, &w.Unpartitioned, &partitions,
-		&stateAge, &heartbeatAge, &w.Heartbeat, &staleTimeout, &w.HasSession, &w.WithoutPartitions, &w.Drained, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &w.SessionPID)
+		&stateAge, &heartbeatAge, &w.Heartbeat, &staleTimeout, &sessionKey, &w.WithoutPartitions, &w.Drained, &w.LeftOut, &w.Abandoned, &v.Dead, &checkpoints, &contradicting, &keys, &pids)
 	if err != nil {
 		return err
 	}
@@ -208,8 +221,14 @@ func scanView(v *replicaset.View, scan func(...any) error) error {
 		v.Contradicting = contradicting
 	}
 	g.State, g.Age, g.ActiveFor = replicaset.GenerationState(*generationState), milliseconds(age), milliseconds(activeFor)
+	for i, key := range keys {
+		held[key] = pids[i]
+	}
 	if id == nil {
 		return nil
+	}
+	if sessionKey != nil {
+		w.HasSession, w.SessionPID = true, held[*sessionKey]
 	}
 	w.ID, w.Name, w.State, w.Generation, w.Partitions = *id, *name, replicaset.WorkerState(*state), *generation, *partitions
 	w.StateAge, w.HeartbeatAge = milliseconds(stateAge), milliseconds(heartbeatAge)

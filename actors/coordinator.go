@@ -27,7 +27,7 @@ import (
 //	          LeaseRenewed, LeaseExpired, DeclaredDead   the heartbeat's verdicts
 //	          Leave               finish and say goodbye
 //	sends     StopPartitions, StartPartitions, Joined, Left, EventsAppended, AppendsWatched, ReplicaSetSeen   to the supervisor
-//	itself    lookDue, lookOverdue, looked, acted
+//	itself    lookDue, lookOverdue, stopDue, looked, acted
 //
 // It works in rounds: look at the tables, decide, act, and look again if
 // anything was done. Looking and acting run on a goroutine, one at a time.
@@ -50,6 +50,7 @@ type coordinator struct {
 	left        bool                    // the goodbye is said
 	due         *time.Timer             // of the next look
 	overdue     *time.Timer             // of a look that is on its way
+	stopping    *time.Timer             // of the partitions
 	transitions transitionLog
 	ages        replicaset.Ages
 	began       time.Time // when its clock began
@@ -67,9 +68,10 @@ type (
 	lookOverdue struct{}
 	// looked is what was seen.
 	looked struct {
-		view replicaset.View
-		at   time.Duration // when, on the coordinator's clock
-		err  error
+		view  replicaset.View
+		ahead *pgcoord.Assigned // the worker's part of the generation, if it was read with it; else nil
+		at    time.Duration     // when, on the coordinator's clock
+		err   error
 		// believed is what the processors believed when the look began.
 		believed believed
 	}
@@ -111,6 +113,8 @@ func (k *coordinator) Receive(c actor.Context) {
 		k.look(c)
 	case *lookOverdue:
 		k.tellWatched(c, false)
+	case *stopDue:
+		k.stop(c, m.stop)
 	case *looked:
 		stopTimers(k.overdue)
 		k.looked(c, m)
@@ -121,7 +125,7 @@ func (k *coordinator) Receive(c actor.Context) {
 		k.follow(c, m)
 	case *actor.Stopping:
 		k.cancel()
-		stopTimers(k.due, k.overdue)
+		stopTimers(k.due, k.overdue, k.stopping)
 	default:
 		unknown(c, k.worker, kindCoordinator)
 	}
@@ -173,7 +177,7 @@ func (k *coordinator) follow(c actor.Context, m messages.ToCoordinator) {
 		if me, known := k.view.Worker(k.state.Self); known && !k.busy && !k.left && !k.state.Fenced {
 			var actions []replicaset.Action
 			k.state, actions = replicaset.DecideOwn(k.state, k.view, me)
-			k.act(c, actions)
+			k.act(c, actions, nil)
 			return
 		}
 	default:
@@ -218,7 +222,7 @@ func (k *coordinator) look(c actor.Context) {
 		return
 	}
 	w := k.worker
-	glance := k.glances()
+	glance, awaited := k.glances(), k.awaited()
 	k.busy, k.again, k.hurried, k.whole = true, false, false, false
 	stopTimers(k.due)
 	root, self := c.ActorSystem().Root, c.Self()
@@ -229,9 +233,12 @@ func (k *coordinator) look(c actor.Context) {
 		defer cancel()
 		result := &looked{believed: w.positions.now()}
 		result.err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
-			if glance {
+			switch {
+			case glance && awaited > 0:
+				result.view, result.ahead, err = w.Store.GlanceAhead(ctx, db, w.self(), awaited, w.Membership.Projections)
+			case glance:
 				result.view, err = w.Store.Glance(ctx, db, w.self())
-			} else {
+			default:
 				result.view, err = w.Store.Observe(ctx, db, w.self(), lead && w.session != nil)
 			}
 			result.at = time.Since(k.began)
@@ -272,7 +279,7 @@ func (k *coordinator) looked(c actor.Context, m *looked) {
 	k.tellSeen(c)
 	k.transitions.observe(k, k.view)
 	k.tellMember()
-	k.act(c, actions)
+	k.act(c, actions, m.ahead)
 }
 
 // tellChanged has the processors read checkpoints that somebody else has changed. It may be repeated until a busy one has.
@@ -316,21 +323,20 @@ func (k *coordinator) tellMember() {
 	k.worker.Metrics.OwnState(string(me.State))
 }
 
-// act sends what is for the supervisor, and does the rest on a goroutine.
-func (k *coordinator) act(c actor.Context, actions []replicaset.Action) {
+// act sends what is for the supervisor, and does the rest on a goroutine. ahead is what was read with the look that led to the actions.
+func (k *coordinator) act(c actor.Context, actions []replicaset.Action, ahead *pgcoord.Assigned) {
 	k.busy = true
 	stopTimers(k.due)
 	for _, a := range actions {
 		switch a := a.(type) {
 		case replicaset.StopPartitions:
-			k.log.Debug("stopping the partitions", "generation", a.Generation, "reason", a.Reason)
-			k.transitions.stopping()
-			c.Send(c.Parent(), messages.StopPartitions(a))
+			k.stopAfter(c, a)
 		case replicaset.WakeHorizon:
 			c.Send(c.Parent(), messages.EventsAppended{})
 		}
 	}
 	root, self, exec := c.ActorSystem().Root, c.Self(), newExecution(k.worker, k.view, replicaset.Leads(k.state, k.view), k.log, k.loop)
+	exec.ahead = ahead
 	go func() { root.Send(self, exec.run(k.ctx, actions)) }()
 }
 

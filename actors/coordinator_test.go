@@ -57,6 +57,66 @@ func TestALookThatHangsWatchesNoAppends(t *testing.T) {
 	})
 }
 
+// The partitions are stopped when it is time, unless they have stopped for another reason.
+func TestThePartitionsAreStoppedAfterATime(t *testing.T) {
+	for name, test := range map[string]struct {
+		then replicaset.Phase
+		want int
+	}{"they handle": {replicaset.Draining, 1}, "they have stopped": {replicaset.Idle, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			k := newCoordinator(&worker{Config: Config{Logger: slog.New(slog.DiscardHandler)}})
+			k.state.Partitions, k.state.Generation = replicaset.Draining, 1
+			said := make(chan messages.StopPartitions, 16)
+			system := quietSystem()
+			parent := system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+				switch m := c.Message().(type) {
+				case *actor.Started:
+					c.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+						switch c.Message().(type) {
+						case *actor.Started:
+							k.stopAfter(c, replicaset.StopPartitions{Generation: 1, Reason: "a test", After: 40 * time.Millisecond})
+						case *stopDue:
+							k.Receive(c)
+						}
+					}))
+				case messages.StopPartitions:
+					said <- m
+				}
+			}))
+			pass(40*time.Millisecond - 1)
+			synctest.Wait()
+			assert.Empty(t, said, "%s: it is not time yet", name)
+			k.state.Partitions = test.then
+			pass(1)
+			synctest.Wait()
+			if assert.Len(t, said, test.want, name) && test.want > 0 {
+				assert.Equal(t, messages.StopPartitions{Generation: 1, Reason: "a test"}, <-said)
+			}
+
+			system.Root.Stop(parent)
+			pass(time.Second) // of the bubble: the library's throttles end
+			system.Shutdown()
+			synctest.Wait()
+		})
+	}
+}
+
+func TestWhoReadsAhead(t *testing.T) {
+	for name, test := range map[string]struct {
+		phase replicaset.Phase
+		state replicaset.GenerationState
+		want  int64
+	}{
+		"who has stopped for it": {replicaset.Idle, replicaset.Preparing, 7},
+		"not who handles":        {replicaset.Handling, replicaset.Preparing, 0},
+		"not who is stopping":    {replicaset.Draining, replicaset.Preparing, 0},
+		"not what is active":     {replicaset.Idle, replicaset.Active, 0},
+	} {
+		k := &coordinator{state: replicaset.State{Partitions: test.phase}, view: replicaset.View{Generation: replicaset.Generation{Number: 7, State: test.state}}}
+		assert.Equal(t, test.want, k.awaited(), name)
+	}
+}
+
 func TestWhoGlances(t *testing.T) {
 	seen := replicaset.View{Generation: replicaset.Generation{Number: 1, State: replicaset.Active}, LeaderLocked: true}
 	k := &coordinator{worker: &worker{session: &pgcoord.Session{}}, view: seen}

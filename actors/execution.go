@@ -24,6 +24,7 @@ import (
 type execution struct {
 	worker *worker
 	view   replicaset.View
+	ahead  *pgcoord.Assigned // what was read with the view; nil if nothing was
 	began  time.Time
 	leads  bool
 	log    *slog.Logger
@@ -202,16 +203,25 @@ func reportAfter(rank, members int) time.Duration {
 	return min(reportRunning, reportRunningLeast+time.Duration(members)*reportRunningGrows) + time.Duration(max(0, rank))*each
 }
 
-// readAssignment reads what the worker handles in the generation.
-func (e *execution) readAssignment(ctx context.Context, generation int64) error {
+// assigned is what the worker handles in the generation.
+func (e *execution) assigned(ctx context.Context, generation int64) (read pgcoord.Assigned, err error) {
+	if e.ahead != nil && e.ahead.Generation == generation {
+		return *e.ahead, nil
+	}
 	w := e.worker
 	ctx, cancel := context.WithTimeout(ctx, actTimeout)
 	defer cancel()
-	var read pgcoord.Assigned
-	err := w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
+	err = w.coordinate(ctx, func(ctx context.Context, db pgcoord.Conn) (err error) {
 		read, err = w.Store.ReadAssignment(ctx, db, w.self(), generation, w.Membership.Projections)
 		return err
 	})
+	return read, err
+}
+
+// readAssignment reads what the worker handles in the generation, and has it started.
+func (e *execution) readAssignment(ctx context.Context, generation int64) error {
+	w := e.worker
+	read, err := e.assigned(ctx, generation)
 	if err != nil {
 		return err
 	}

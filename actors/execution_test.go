@@ -1,10 +1,17 @@
 package actors
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
 // Many workers do not report at once that they run, and few do not wait.
@@ -23,4 +30,24 @@ func TestWorkersReportOneAfterTheOther(t *testing.T) {
 		assert.GreaterOrEqual(t, before, last/2, "%d members", members)
 	}
 	assert.Positive(t, reportAfter(-1, 0))
+}
+
+// What was read ahead is the assignment of its generation, and of no other.
+func TestAnAssignmentThatWasReadAhead(t *testing.T) {
+	t.Parallel()
+	w := &worker{session: pgcoord.OpenSession(t.Context(), pgcoord.SessionConfig{
+		Connect: func(context.Context) (*pgx.Conn, error) { return nil, errors.New("not now") },
+		Logger:  slog.New(slog.DiscardHandler),
+	})}
+	w.session.Close()
+	read := pgcoord.Assigned{Generation: 2, Unsettled: map[string]int64{"p": 7}}
+	e := &execution{worker: w, ahead: &read}
+	got, err := e.assigned(t.Context(), 2)
+	require.NoError(t, err)
+	assert.Equal(t, read, got)
+	_, err = e.assigned(t.Context(), 3)
+	require.ErrorIs(t, err, pgcoord.ErrSessionClosed)
+	e.ahead = nil
+	_, err = e.assigned(t.Context(), 2)
+	require.ErrorIs(t, err, pgcoord.ErrSessionClosed)
 }

@@ -146,7 +146,7 @@ func (n *node) conclude() {
 	n.seen = nil
 	for _, a := range actions {
 		if stop, ok := a.(replicaset.StopPartitions); ok {
-			n.ask(messages.StopPartitions(stop))
+			n.ask(messages.StopPartitions{Generation: stop.Generation, Now: stop.Now, Reason: stop.Reason})
 		}
 	}
 	n.todo = slices.DeleteFunc(actions, func(a replicaset.Action) bool {

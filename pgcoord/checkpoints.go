@@ -43,6 +43,7 @@ func (s *Store) assignment(into *[]replicaset.Checkpoint, worker uuid.UUID, gene
 
 // Assigned is what a worker reads about its part of a generation before it handles events.
 type Assigned struct {
+	Generation  int64
 	Checkpoints []replicaset.Checkpoint // see Store.Assignment
 	Parked      []replicaset.Parked
 	Successions []replicaset.Succession
@@ -53,12 +54,20 @@ type Assigned struct {
 
 // ReadAssignment reads what the worker handles in the generation, and then what is parked for its projections and what has replaced them. The order matters: the revisions of the checkpoints fence what was read after them.
 func (s *Store) ReadAssignment(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections []string) (Assigned, error) {
-	var a Assigned
-	err := inTurn(ctx, db, s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s.successions(&a.Successions, projections))
-	if err != nil {
+	return s.readAssignment(ctx, db, worker, generation, projections)
+}
+
+// readAssignment is ReadAssignment after other reads.
+func (s *Store) readAssignment(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections []string, before ...read) (Assigned, error) {
+	a := Assigned{Generation: generation, Unsettled: map[string]int64{}}
+	reads := append(before, s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s.successions(&a.Successions, projections))
+	var err error
+	if a.UnsettledErr, err = s.inTurnAndAside(ctx, db, s.unsettled(a.Unsettled), reads...); err != nil {
 		return Assigned{}, err
 	}
-	a.Unsettled, a.UnsettledErr = s.Unsettled(ctx, db)
+	if a.UnsettledErr != nil {
+		a.Unsettled = nil
+	}
 	return a, nil
 }
 

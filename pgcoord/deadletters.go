@@ -121,7 +121,14 @@ GROUP BY d.projection`
 // or skipped. A skipped event must be handled if its checkpoint was moved back.
 func (s *Store) Unsettled(ctx context.Context, db Conn) (map[string]int64, error) {
 	highest := map[string]int64{}
-	unsettled := read{
+	if err := s.aside(ctx, db, s.unsettled(highest)); err != nil {
+		return nil, err
+	}
+	return highest, nil
+}
+
+func (s *Store) unsettled(highest map[string]int64) read {
+	return read{
 		sql: s.q(sqlUnsettled), args: []any{s.replicaSet},
 		take: func(rows pgx.Rows) error {
 			var projection string
@@ -134,10 +141,6 @@ func (s *Store) Unsettled(ctx context.Context, db Conn) (map[string]int64, error
 		},
 		doing: fmt.Sprintf("reading the failed events of replica set %q", s.replicaSet),
 	}
-	if err := s.aside(ctx, db, unsettled); err != nil {
-		return nil, err
-	}
-	return highest, nil
 }
 
 // record runs statements on an aid in a transaction that does not wait long for a lock.

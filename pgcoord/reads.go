@@ -47,17 +47,26 @@ func inTurn(ctx context.Context, db DB, reads ...read) error {
 		return nil
 	}
 	var batch pgx.Batch
-	var failed error
 	for _, r := range reads {
-		batch.Queue(r.sql, r.args...).Query(func(rows pgx.Rows) error {
-			failed = r.explain(r.take(rows))
-			return failed
-		})
+		batch.Queue(r.sql, r.args...)
 	}
-	if err := conn.SendBatch(ctx, &batch).Close(); err != nil && failed == nil { // before the first of them
-		return reads[0].explain(err)
+	results := conn.SendBatch(ctx, &batch)
+	defer results.Close()
+	return taken(results, reads)
+}
+
+// taken takes the results of the reads.
+func taken(results pgx.BatchResults, reads []read) error {
+	for _, r := range reads {
+		rows, err := results.Query() //nolint:rowserrcheck // take checks it
+		if err == nil {
+			err = r.take(rows)
+		}
+		if err != nil {
+			return r.explain(err)
+		}
 	}
-	return failed
+	return nil
 }
 
 // aside reads from an aid in a transaction that waits only briefly for a lock.
@@ -79,5 +88,51 @@ func (s *Store) aside(ctx context.Context, db Conn, r read) error {
 		_, rollback := conn.Exec(context.WithoutCancel(ctx), "ROLLBACK")
 		err = errors.Join(err, rollback)
 	}
+	if err == nil {
+		setPrepared(conn, r, true)
+	}
 	return r.explain(err)
+}
+
+// inTurnAndAside runs the reads in order, and then reads from an aid, which may fail by itself: then missed says why. As soon as all statements
+// are prepared, all is one message. Until its end the server sees one transaction, in which the aid's statement waits only briefly for a lock.
+func (s *Store) inTurnAndAside(ctx context.Context, db Conn, r read, reads ...read) (missed, err error) {
+	conn, is := db.(*pgx.Conn)
+	if !is || !isPrepared(conn, r) {
+		if err := inTurn(ctx, db, reads...); err != nil {
+			return nil, err
+		}
+		return s.aside(ctx, db, r), nil
+	}
+	var batch pgx.Batch
+	for _, r := range reads {
+		batch.Queue(r.sql, r.args...)
+	}
+	batch.Queue(sqlRecordPatience)
+	batch.Queue(r.sql, r.args...)
+	results := conn.SendBatch(ctx, &batch)
+	defer results.Close()
+	if err := taken(results, reads); err != nil {
+		return nil, err
+	}
+	if _, missed = results.Exec(); missed == nil {
+		missed = taken(results, []read{r})
+	}
+	setPrepared(conn, r, missed == nil)
+	return missed, nil
+}
+
+// leastPrepared is how many statements a session must be able to keep prepared, so that those of the coordination stay.
+const leastPrepared = 128
+
+// isPrepared says whether the read's statement is prepared on the connection.
+func isPrepared(conn *pgx.Conn, r read) bool {
+	prepared, _ := conn.PgConn().CustomData()[r.sql].(bool)
+	return prepared
+}
+
+// setPrepared notes whether the read's statement is prepared on the connection. In other modes than the default it never is.
+func setPrepared(conn *pgx.Conn, r read, is bool) {
+	cfg := conn.Config()
+	conn.PgConn().CustomData()[r.sql] = is && cfg.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement && cfg.StatementCacheCapacity >= leastPrepared
 }

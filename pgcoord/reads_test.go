@@ -2,6 +2,7 @@ package pgcoord
 
 import (
 	"context"
+	"iter"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/replicaset"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
@@ -53,8 +55,8 @@ func (c *counted) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceB
 func (*counted) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 func (*counted) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
 
-// A session reads the same in three messages as a pool does in more.
-func TestASessionReadsItsAssignmentInThreeMessages(t *testing.T) {
+// A session reads the same in three messages as a pool does in more, and in one as soon as its statements are prepared.
+func TestASessionReadsItsAssignmentInFewMessages(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
 	b := o.begin(t, whole(0), 7)
@@ -71,6 +73,12 @@ func TestASessionReadsItsAssignmentInThreeMessages(t *testing.T) {
 		conn := connected(t, o, mode, count)
 		assert.Equal(t, want, o.reads(t, conn), mode.String())
 		assert.Equal(t, 3, count.messages, mode.String())
+		assert.Equal(t, want, o.reads(t, conn), mode.String())
+		if mode == pgx.QueryExecModeCacheStatement {
+			assert.Equal(t, 4, count.messages)
+		} else {
+			assert.Equal(t, 6, count.messages, mode.String())
+		}
 		assert.Equal(t, byte('I'), conn.PgConn().TxStatus(), mode.String())
 		assert.Equal(t, "0", value[string](t, conn, `SHOW lock_timeout`), "the aid's patience is its own")
 	}
@@ -80,17 +88,83 @@ func TestASessionReadsItsAssignmentInThreeMessages(t *testing.T) {
 func TestAnAssignmentIsReadWithoutTheRecordOfFailures(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
+	conns := map[pgx.QueryExecMode][]*pgx.Conn{}
+	for _, mode := range everyMode {
+		before := connected(t, o, mode, nil)
+		require.NoError(t, o.reads(t, before).UnsettledErr)
+		conns[mode] = []*pgx.Conn{before, connected(t, o, mode, nil)}
+	}
 	locked, err := o.pool.Begin(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = locked.Rollback(context.WithoutCancel(t.Context())) })
 	exec(t, locked, `LOCK TABLE orchestrator_dead_letters`)
-	for _, mode := range everyMode {
-		conn := connected(t, o, mode, nil)
+	for mode, conn := range inEach(conns) {
 		a := o.reads(t, conn)
 		assert.Len(t, a.Checkpoints, 1)
 		require.ErrorContains(t, a.UnsettledErr, "reading the failed events of replica set", mode.String())
 		require.ErrorContains(t, a.UnsettledErr, "55P03", mode.String())
 		assert.Equal(t, byte('I'), conn.PgConn().TxStatus(), mode.String())
+	}
+}
+
+// inEach are the connections with their modes.
+func inEach(conns map[pgx.QueryExecMode][]*pgx.Conn) iter.Seq2[pgx.QueryExecMode, *pgx.Conn] {
+	return func(yield func(pgx.QueryExecMode, *pgx.Conn) bool) {
+		for mode, all := range conns {
+			for _, conn := range all {
+				if !yield(mode, conn) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// What is read ahead is what a glance and an assignment show one after the other, and nothing of a generation that is not active yet.
+func TestWhatIsReadAhead(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	prepare(t, o.Store, o.pool, o.fence.Generation)
+	ahead := func(db Conn) (replicaset.View, *Assigned) {
+		v, a, err := o.GlanceAhead(t.Context(), db, o.worker, o.fence.Generation+1, []string{"orders"})
+		require.NoError(t, err)
+		require.Equal(t, o.fence.Generation+1, v.Generation.Number)
+		require.True(t, v.Glance)
+		require.Len(t, v.Workers, 1)
+		return v, a
+	}
+	for _, mode := range everyMode {
+		v, a := ahead(connected(t, o, mode, nil))
+		assert.Equal(t, replicaset.Preparing, v.Generation.State)
+		assert.Empty(t, a.Checkpoints)
+	}
+	setState(t, o.Store, o.pool, o.worker, replicaset.Ready, o.fence.Generation+1)
+	activated, err := isActive(o.Activate(t.Context(), o.pool, replicaset.Activation{Number: o.fence.Generation + 1, By: o.worker}, nil))
+	require.NoError(t, err)
+	require.True(t, activated)
+	for _, mode := range everyMode {
+		conn := connected(t, o, mode, nil)
+		v, a := ahead(conn)
+		assert.Equal(t, replicaset.Active, v.Generation.State)
+		want, err := o.ReadAssignment(t.Context(), conn, o.worker, o.fence.Generation+1, []string{"orders"})
+		require.NoError(t, err)
+		require.Len(t, want.Checkpoints, 1)
+		assert.Equal(t, want, *a, mode.String())
+	}
+	_, a := ahead(o.pool)
+	assert.Nil(t, a, "a pool has no message for both")
+}
+
+// Where what is read ahead cannot be read, the glance is there.
+func TestAGlanceDoesWithoutWhatIsReadAhead(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	exec(t, o.pool, `ALTER TABLE orchestrator_successions RENAME TO elsewhere`)
+	for _, mode := range everyMode {
+		v, a, err := o.GlanceAhead(t.Context(), connected(t, o, mode, nil), o.worker, o.fence.Generation, []string{"orders"})
+		require.NoError(t, err, mode.String())
+		assert.Nil(t, a)
+		assert.Len(t, v.Workers, 1)
 	}
 }
 

@@ -125,6 +125,25 @@ func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset
 	return v, err
 }
 
+// GlanceAhead is Glance, and ReadAssignment of a generation after it, for a worker that waits for the generation to become active. In a change all workers
+// do so at the same time. Where the two cannot be read together, it is Glance, and returns nil.
+func (s *Store) GlanceAhead(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections []string) (replicaset.View, *Assigned, error) {
+	if _, is := db.(*pgx.Conn); is && !s.aids.rests() {
+		v := replicaset.View{Glance: true}
+		glance := read{
+			sql: s.q(sqlGlance), args: []any{s.replicaSet, worker},
+			take:  func(rows pgx.Rows) error { return scanRows(&v, rows) },
+			doing: fmt.Sprintf("observing replica set %q", s.replicaSet),
+		}
+		if a, err := s.readAssignment(ctx, db, worker, generation, projections, glance); err == nil {
+			s.aids.used()
+			return v, &a, nil
+		}
+	}
+	v, err := s.Glance(ctx, db, worker)
+	return v, nil, err
+}
+
 // Observe reads the state of the replica set as the worker sees it. With lead it also takes the leader's lock if that is
 // free. db must then be the worker's own session, since the lock lasts as long as the session.
 func (s *Store) Observe(ctx context.Context, db DB, worker uuid.UUID, lead bool) (replicaset.View, error) {

@@ -27,11 +27,12 @@ type (
 	RecordAbandoned struct{ Handlers []AbandonedHandler }
 	// Leave records that the worker has left.
 	Leave struct{}
-	// StopPartitions asks the supervisor to stop them.
+	// StopPartitions asks the supervisor to stop them, after a time.
 	StopPartitions struct {
 		Generation int64
 		Now        bool
 		Reason     string
+		After      time.Duration
 	}
 	// StartPartitions reads the assignment and asks the supervisor to start it.
 	StartPartitions struct{ Generation int64 }

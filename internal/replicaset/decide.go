@@ -3,6 +3,7 @@ package replicaset
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Decide is what follows from what the coordinator sees: its next state and
@@ -108,13 +109,38 @@ func decideLeaving(s State, v View, me Worker) (State, []Action) {
 func decidePreparing(s State, v View, me Worker) (State, []Action) {
 	g := v.Generation
 	if s.Partitions != Idle {
-		return stopping(s, false, fmt.Sprintf("generation %d is in preparation: %s", g.Number, g.Reason))
+		s, actions := stopping(s, false, fmt.Sprintf("generation %d is in preparation: %s", g.Number, g.Reason))
+		for i, a := range actions {
+			if stop, is := a.(StopPartitions); is {
+				stop.After = stopAfter(v)
+				actions[i] = stop
+			}
+		}
+		return s, actions
 	}
 	actions := unrecorded(s, v, me) // before it is ready
 	if me.State == Ready && me.Generation == g.Number {
 		return s, actions
 	}
 	return s, append(actions, Report{State: Ready, Generation: g.Number})
+}
+
+const (
+	// stopTogether is how many workers are so many that they wait for each other before they stop.
+	stopTogether = 16
+	// stopEach is, for each worker, how long after a generation was prepared they stop, and stopMost the most.
+	stopEach = 400 * time.Microsecond
+	stopMost = 50 * time.Millisecond
+)
+
+// stopAfter is how long to go on handling events when a generation is in preparation. Many workers look at it one after the other, and the pause of all lasts until the
+// last of them has stopped. So each goes on until about all have looked.
+func stopAfter(v View) time.Duration {
+	n := v.Connected()
+	if n < stopTogether {
+		return 0
+	}
+	return max(0, min(stopMost, time.Duration(n)*stopEach)-v.Generation.Age)
 }
 
 // decideMember starts the partitions of the active generation.

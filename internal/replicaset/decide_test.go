@@ -2,6 +2,7 @@ package replicaset
 
 import (
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -410,9 +411,15 @@ func TestLeaderActivates(t *testing.T) {
 			0: patienceLeast, 30 * time.Millisecond: 15 * time.Millisecond, 100 * time.Millisecond: patienceYoung, YoungChange - 1: patienceYoung,
 			YoungChange: decideTiming.Observe, time.Hour: decideTiming.Observe,
 		} {
-			g := preparing(2)
-			g.Age = age
-			assert.Equal(t, after, patience(of(nil), g))
+			v := sight(preparing(2), ready)
+			v.Generation.Age = age
+			assert.Equal(t, after, patience(of(nil), v))
+		}
+	})
+	t.Run("looks the later again the more they are", func(t *testing.T) {
+		for workers, after := range map[int]time.Duration{32: 8 * time.Millisecond, 40: 10 * time.Millisecond, 100: patienceYoung, 200: 50 * time.Millisecond, 10000: decideTiming.Observe} {
+			v := View{Generation: Generation{Number: 2, State: Preparing}, Workers: make([]Worker, workers)}
+			assert.Equal(t, after, patience(of(nil), v), workers)
 		}
 	})
 	t.Run("looks soon for a missing session", func(t *testing.T) {
@@ -423,6 +430,37 @@ func TestLeaderActivates(t *testing.T) {
 		_, actions := decideAs(t, of(nil), leading(sight(lasting, missing, ready)))
 		assert.Equal(t, []Action{LookAgain{After: absenceInterval}}, actions)
 	})
+}
+
+// Many workers go on handling events until all have had the time to see that a generation is in preparation.
+func TestManyStopTogether(t *testing.T) {
+	crowd := func(n int, age time.Duration) View {
+		v := sight(preparing(2), as(bob, Running, 1))
+		for i := 1; i < n; i++ {
+			v.Workers = append(v.Workers, as(uuid.UUID{15: byte(i), 14: 1}, Running, 1))
+		}
+		v.Generation.Age = age
+		return v
+	}
+	for name, test := range map[string]struct {
+		view View
+		want time.Duration
+	}{
+		"few":               {crowd(15, 0), 0},
+		"many":              {crowd(16, 0), 6400 * time.Microsecond},
+		"most":              {crowd(200, 0), 50 * time.Millisecond},
+		"some time ago":     {crowd(100, 30*time.Millisecond), 10 * time.Millisecond},
+		"a long time ago":   {crowd(100, time.Minute), 0},
+		"without a session": {View{Generation: preparing(2), Workers: slices.Repeat([]Worker{{State: Running}}, 100)}, 0},
+	} {
+		assert.Equal(t, test.want, stopAfter(test.view), name)
+	}
+	_, actions := Decide(of(runs(1)), crowd(100, 0))
+	require.IsType(t, StopPartitions{}, actions[0])
+	assert.Equal(t, 40*time.Millisecond, actions[0].(StopPartitions).After)
+	_, actions = Decide(of(func(s *State) { runs(1)(s); s.Leaving = true }), crowd(100, 0))
+	require.IsType(t, StopPartitions{}, actions[0])
+	assert.Zero(t, actions[0].(StopPartitions).After, "who leaves waits for nobody")
 }
 
 func TestPollOnlyLeaderIsTheLeastLive(t *testing.T) {

@@ -270,7 +270,7 @@ func finishPreparing(s State, v View, lost []Loss) []Action {
 	}
 	timedOut := g.Age >= s.Timing.Coordination
 	if !anyReady || (len(late) > 0 && !timedOut) {
-		return []Action{LookAgain{After: patience(s, g)}}
+		return []Action{LookAgain{After: patience(s, v)}}
 	}
 	activation := Activation{Number: g.Number, By: s.Self}
 	if len(late) > 0 {
@@ -282,16 +282,17 @@ func finishPreparing(s State, v View, lost []Loss) []Action {
 
 // patience is how long the leader waits for workers that are not ready before it looks
 // again: half as long as it has waited already, but a short time while the change is young. Only the last worker
-// to become ready notifies the leader then, since each notification wakes every session of the database.
-func patience(s State, g Generation) time.Duration {
-	most := s.Timing.Observe
-	if g.Age < YoungChange {
-		most = min(most, patienceYoung)
+// to become ready notifies the leader then, since each notification wakes every session of the database. The more workers there are, the longer a look
+// takes, which they wait for, and the longer the leader waits for the last of them.
+func patience(s State, v View) time.Duration {
+	most, least := s.Timing.Observe, max(patienceLeast, time.Duration(len(v.Workers))*patienceEach)
+	if v.Generation.Age < YoungChange {
+		most = min(most, max(patienceYoung, least))
 	}
 	if len(s.absent) > 0 {
 		most = min(most, absenceInterval)
 	}
-	return min(max(g.Age/2, patienceLeast), most)
+	return min(max(v.Generation.Age/2, least), most)
 }
 
 const (
@@ -300,6 +301,8 @@ const (
 	// patienceLeast bounds patience from below, and patienceYoung from above until YoungChange.
 	patienceLeast = 8 * time.Millisecond
 	patienceYoung = 25 * time.Millisecond
+	// patienceEach is, for each worker, what patience is at least.
+	patienceEach = 250 * time.Microsecond
 )
 
 // pruneAfter is how long a generation has been active when old rows are

@@ -54,8 +54,38 @@ var leadingGuards = []guard{
 	},
 	{
 		Name: "young-changes-are-looked-at", File: "internal/replicaset/lead.go",
-		Old: "most = min(most, patienceYoung)", New: "most = min(most, s.Timing.Observe)",
+		Old: "most = min(most, max(patienceYoung, least))", New: "most = min(most, max(s.Timing.Observe, least))",
 		Test: "TestLeaderActivates", Promise: "a change ends soon after the last worker becomes ready, even without a notification",
+	},
+	{
+		Name: "many-workers-are-looked-at-less", File: "internal/replicaset/lead.go",
+		Old: "max(patienceLeast, time.Duration(len(v.Workers))*patienceEach)", New: "max(patienceLeast, min(patienceLeast, time.Duration(len(v.Workers))*patienceEach))",
+		Test: "TestLeaderActivates", Promise: "a leader's looks do not hold up the workers that it waits for",
+	},
+	{
+		Name: "many-stop-together", File: "internal/replicaset/decide.go",
+		Old: "stop.After = stopAfter(v)", New: "stop.After = min(0, stopAfter(v))",
+		Test: "TestManyStopTogether", Promise: "the pause of many workers does not grow with the time that they take to look",
+	},
+	{
+		Name: "what-has-stopped-is-not-stopped", File: "actors/change.go",
+		Old: "if k.state.Partitions != replicaset.Draining || k.state.Generation != a.Generation {", New: "if k.state.Partitions == replicaset.Handling {",
+		Test: "TestThePartitionsAreStoppedAfterATime", Promise: "a stop that comes late stops no later partitions",
+	},
+	{
+		Name: "what-is-read-ahead-is-of-its-generation", File: "actors/execution.go",
+		Old: "e.ahead != nil && e.ahead.Generation == generation", New: "e.ahead != nil",
+		Test: "TestAnAssignmentThatWasReadAhead", Promise: "a worker starts the partitions of the active generation only",
+	},
+	{
+		Name: "aids-are-prepared-before-they-are-read-along", File: "pgcoord/reads.go",
+		Old: "if !is || !isPrepared(conn, r) {", New: "if !is || ctx == nil {",
+		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "a lock on the record of failures holds up no start of partitions",
+	},
+	{
+		Name: "aids-that-are-read-along-wait-briefly", File: "pgcoord/reads.go",
+		Old: "	batch.Queue(sqlRecordPatience)\n	batch.Queue(r.sql, r.args...)\n	results", New: "	batch.Queue(\"SELECT 1\")\n	batch.Queue(r.sql, r.args...)\n	results",
+		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "a lock on the record of failures holds up no start of partitions",
 	},
 	{
 		Name: "late-workers-notify", File: "pgcoord/workers.go",

@@ -46,6 +46,11 @@ func (f shape) filters(next int) string {
 	and := func(format string, args ...any) {
 		fmt.Fprintf(&where, "\n\tAND nullif("+format+", false) IS NOT NULL", args...)
 	}
+	if f&bySlotRange != 0 {
+		and(slot.SQL+" >= $%d::bigint", next)
+		and(slot.SQL+" < $%d::bigint", next+1)
+		next += 2
+	}
 	if f&bySlot != 0 {
 		and("global_position > ($%d::bigint[])[width_bucket("+slot.SQL+", $%d::bigint[])]", next+1, next)
 		next += 2
@@ -96,10 +101,9 @@ func (s *statements) read(q Query) (sql string, args []any, complete int) {
 		complete, args[2] = each, int64(limit)
 		args = append(args, types, int64(each))
 	}
-	if steps := newSteps(q.Pieces); !steps.level() && (!q.bySlotIndex || !level(q.Pieces)) {
-		f |= bySlot
-		args = append(args, steps.from, steps.position)
-	}
+	bySlots, slots := q.slots()
+	f |= bySlots
+	args = append(args, slots...)
 	if f&(byOneIndexedType|byIndexedTypes) == 0 && len(types) > 0 {
 		f |= byAggregateType
 		args = append(args, q.AggregateTypes)
@@ -111,7 +115,7 @@ func (s *statements) read(q Query) (sql string, args []any, complete int) {
 	if q.WithSlots {
 		f |= withSlots
 	}
-	return s.filtered[f], args, complete
+	return s.filtered[f](), args, complete
 }
 
 // unwanted is the position of slots that no piece covers: no event is above it.
@@ -161,5 +165,36 @@ func (s *steps) add(from int, position int64) {
 	s.position = append(s.position, position)
 }
 
-// level says whether the steps are one for all slots: nothing to filter by.
-func (s steps) level() bool { return len(s.from) == 1 && s.from[0] == 0 }
+// within are the slots from the first that is wanted to the last, and whether all of them are wanted after one position.
+func (s steps) within() (wanted slot.Range, level bool) {
+	isWanted := func(position int64) bool { return position != unwanted }
+	first := slices.IndexFunc(s.position, isWanted)
+	last := len(s.position) - 1
+	for last > first && !isWanted(s.position[last]) {
+		last--
+	}
+	wanted = slot.Range{From: int(s.from[first]), To: slot.Count}
+	if last+1 < len(s.from) {
+		wanted.To = int(s.from[last+1])
+	}
+	return wanted, first == last
+}
+
+// slots is the part of the shape that filters by slots, and its arguments. The range of slots costs a row less than the steps, so it comes first, and
+// mostly does alone. The slot index has the slots in its keys.
+func (q Query) slots() (f shape, args []any) {
+	steps := newSteps(q.Pieces)
+	wanted, alike := steps.within()
+	switch {
+	case q.bySlotIndex:
+		alike = level(q.Pieces)
+	case wanted != slot.All():
+		f |= bySlotRange
+		args = append(args, int64(wanted.From), int64(wanted.To))
+	}
+	if !alike {
+		f |= bySlot
+		args = append(args, steps.from, steps.position)
+	}
+	return f, args
+}

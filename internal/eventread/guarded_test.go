@@ -126,9 +126,9 @@ func TestCostOfTheGuards(t *testing.T) {
 	bare := &store{Store: s.Store, statements: &unguarded}
 	limit := dbguard.LimitAllRowsOf(s.EventsTable(), unguarded.table, "$3::bigint")
 	for f := range unguarded.filtered {
-		sql := strings.Replace(unguarded.filtered[f], dbguard.Primary+"\n\tAND ", "", 1)
+		sql := strings.Replace(unguarded.filtered[f](), dbguard.Primary+"\n\tAND ", "", 1)
 		sql = strings.Replace(sql, dbguard.LimitOnPrimary(limit), "$3::bigint", 1)
-		unguarded.filtered[f] = strings.Replace(sql, limit, "$3::bigint", 1)
+		unguarded.filtered[f] = func() string { return strings.Replace(sql, limit, "$3::bigint", 1) }
 	}
 	for _, limit := range []int{10, 100, 16_000} {
 		pages := max(3, 2000/limit)

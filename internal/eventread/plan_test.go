@@ -86,6 +86,7 @@ func plannedQueries(rows int64, limits []int) map[string]Query {
 			"all slots":  {{Range: all, Position: low}},
 			"one piece":  {{Range: half, Position: low}},
 			"two pieces": {{Range: half, Position: low}, {Range: other, Position: low + 50}},
+			"some slots": {{Range: slot.Range{From: 9, To: slot.Count / 2}, Position: low}, {Range: slot.Range{From: slot.Count / 2, To: slot.Count - 9}, Position: low + 50}},
 		}
 	}
 	scopes := map[string]Query{

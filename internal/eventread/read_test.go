@@ -90,6 +90,25 @@ func TestReadFindsExactlyTheWantedEvents(t *testing.T) {
 	})
 }
 
+// Partitions whose slots stand at one position, as nearly always, read all events between them, and none twice.
+func TestPartitionsShareTheEvents(t *testing.T) {
+	t.Parallel()
+	s, pool, all, slots := world(t)
+	borders := []int{0, slot.Count / 4, slot.Count / 2, slot.Count}
+	read := 0
+	for i, to := range borders[1:] {
+		own := slot.Range{From: borders[i], To: to}
+		page, err := s.page(t.Context(), pool, Query{Pieces: []slot.Piece{{Range: own}}, UpTo: all[len(all)-1].GlobalPosition, Limit: len(all)})
+		require.NoError(t, err)
+		for _, e := range page.Events {
+			require.True(t, own.Contains(slots[e.AggregateID]), "slot %d is not in %v", slots[e.AggregateID], own)
+		}
+		require.NotEmpty(t, page.Events)
+		read += len(page.Events)
+	}
+	assert.Equal(t, len(all), read)
+}
+
 // A reader that advances its pieces to each page's UpTo sees every event once.
 func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
 	t.Parallel()
@@ -181,7 +200,8 @@ func TestStepsGiveEverySlotThePositionOfItsPiece(t *testing.T) {
 		pieces := somePieces(3).Draw(t, "pieces")
 		before := slices.Clone(pieces)
 		s := newSteps(pieces)
-		filtered := false
+		wanted, level := s.within()
+		filtered, outside := false, false
 		for _, at := range bordersOf(pieces) {
 			want := int64(math.MaxInt64)
 			for _, p := range pieces {
@@ -189,13 +209,17 @@ func TestStepsGiveEverySlotThePositionOfItsPiece(t *testing.T) {
 					want = p.Position
 				}
 			}
-			filtered = filtered || want != slot.Lowest(pieces)
+			if !wanted.Contains(at) {
+				outside = outside || want != math.MaxInt64
+			} else {
+				filtered = filtered || want != slot.Lowest(pieces)
+			}
 			if got := stepAt(s, at); got != want {
 				t.Fatalf("slot %d has position %d, want %d", at, got, want)
 			}
 		}
-		if s.level() == filtered {
-			t.Fatalf("level() = %v for %v", s.level(), s)
+		if level == filtered || outside {
+			t.Fatalf("within() = %v, %v for %v", wanted, level, s)
 		}
 		if !slices.Equal(before, pieces) {
 			t.Fatal("the query's pieces were changed")

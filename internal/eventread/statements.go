@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,12 +18,11 @@ type DB = interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// statements is the SQL of the reads of one events table. Every text is made once, so that pgx
-// prepares it once per connection.
+// statements is the SQL of the reads of one events table. A text is made once, when it is first needed.
 type statements struct {
 	table     uint32 // its oid; 0 for whichever has the name
 	nextEvent string
-	filtered  [shapes]string
+	filtered  [shapes]func() string
 }
 
 func newStatements(events pgx.Identifier, oid uint32) *statements {
@@ -32,7 +32,7 @@ func newStatements(events pgx.Identifier, oid uint32) *statements {
 		"{{guarded one}}", dbguard.LimitAllRowsOf(events, oid, "1::bigint"))
 	s := &statements{table: oid, nextEvent: table.Replace(nextSQL)}
 	for f := range s.filtered {
-		s.filtered[f] = table.Replace(shape(f).sql())
+		s.filtered[f] = sync.OnceValue(func() string { return table.Replace(shape(f).sql()) })
 	}
 	return s
 }
@@ -48,6 +48,7 @@ const (
 	byOneIndexedType
 	byIndexedTypes // several
 	bySlotKeys     // by the slot index
+	bySlotRange
 
 	shapes = 1 << iota // how many there are
 )

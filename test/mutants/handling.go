@@ -34,8 +34,13 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "pieces-filter-the-read", File: "internal/eventread/filter.go",
-		Old: "if steps := newSteps(q.Pieces); !steps.level() && (!q.bySlotIndex || !level(q.Pieces)) {", New: "if steps := newSteps(q.Pieces); len(steps.from) == 0 {",
+		Old: "	if !alike {", New: "	if !alike && f == bySlot {",
 		Test: "TestReadFindsExactlyTheWantedEvents", Promise: "of each slot only events above its own checkpoint are read",
+	},
+	{
+		Name: "other-slots-are-not-read", File: "internal/eventread/filter.go",
+		Old: "	case wanted != slot.All():", New: "	case wanted == slot.All():",
+		Test: "TestPartitionsShareTheEvents", Promise: "of other partitions' slots no event is read",
 	},
 	{
 		Name: "pieces-keep-from-the-window", File: "actors/reader.go",
@@ -79,7 +84,7 @@ var handlingGuards = []guard{
 	},
 	{
 		Name: "pieces-by-slot-keep-their-positions", File: "internal/eventread/filter.go",
-		Old: "(!q.bySlotIndex || !level(q.Pieces))", New: "!q.bySlotIndex",
+		Old: "		alike = level(q.Pieces)", New: "		alike = true",
 		Test: "TestPropertyTheSlotIndexFindsTheSame", Promise: "of slots at different positions none is given an event again",
 	},
 	{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/actors"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/budget"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
@@ -48,7 +49,7 @@ func (o *Orchestrator) work(ctx context.Context, cfg actors.Config, d described)
 // partitions.
 func (o *Orchestrator) warnOfFewConnections(ctx context.Context, cfg actors.Config) {
 	connections := o.db.Config().MaxConns
-	if atOnce, most := actors.BatchesAtOnce(connections), mostBatches(cfg.Membership); atOnce < most && cfg.Membership.Partitions > 1 {
+	if atOnce, most := budget.AtOnce(connections, budget.KeptForWorkers), mostBatches(cfg.Membership); atOnce < most && cfg.Membership.Partitions > 1 {
 		cfg.Logger.WarnContext(ctx, "the pool has too few connections for all batches at once: handlers that are slow hold up others",
 			"pool_connections", connections, "batches_at_once", atOnce, "batches_possible", most)
 	}

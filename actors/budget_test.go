@@ -3,7 +3,6 @@ package actors
 import (
 	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,124 +14,6 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
-
-func TestWorkersOnOnePoolShareItsPlaces(t *testing.T) {
-	b := newBudget(3)
-	first, second := b.join(time.Hour, "p"), b.join(time.Hour, "r", "s")
-	silent := func(time.Duration, []string) {}
-	one, ok := first.try()
-	require.True(t, ok)
-	two, ok := first.try()
-	require.True(t, ok)
-	_, ok = first.try()
-	assert.False(t, ok, "the last place is for the worker that has none")
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := first.acquire(ended, "p", silent)
-	require.ErrorIs(t, err, context.Canceled)
-	soon, done := context.WithTimeout(t.Context(), deadline)
-	defer done()
-	three, err := second.acquire(soon, "r", silent)
-	require.NoError(t, err)
-
-	served := make(chan *share, 2)
-	for _, s := range []*share{first, second} {
-		go func() {
-			release, err := s.acquire(t.Context(), map[*share]string{first: "p", second: "s"}[s], silent)
-			assert.NoError(t, err)
-			served <- s
-			defer release()
-		}()
-		eventually(t, func() bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return len(b.queue) >= 1 && b.queue[len(b.queue)-1].share == s
-		}, "it does not wait")
-	}
-	one()
-	one() // again, without effect
-	assert.Same(t, first, <-served, "both workers have one place, and p has none")
-	two()
-	assert.Same(t, second, <-served)
-	three()
-	second.leave()
-	assert.Empty(t, b.places)
-}
-
-func TestABudgetIsForgottenWithItsLastUser(t *testing.T) {
-	pool, err := pgxpool.New(t.Context(), "host=127.0.0.1 pool_max_conns=5")
-	require.NoError(t, err)
-	defer pool.Close()
-	first, second := joinBudget(pool, time.Hour, nil), joinBudget(pool, time.Hour, nil)
-	assert.Same(t, first.budget, second.budget)
-	assert.Equal(t, 3, first.budget.capacity)
-	release, ok := second.try()
-	require.True(t, ok)
-	first.leave()
-	second.leave()
-	assert.Contains(t, budgets.of, pool, "a batch still has a place")
-	release()
-	assert.NotContains(t, budgets.of, pool)
-}
-
-// Each projection finds a place, however many batches of another hang.
-func TestAProjectionLeavesPlacesToTheOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(4)
-		s := b.join(time.Hour, "p", "q", "r")
-		taken := func(projection string) bool {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			_, err := s.acquire(ctx, projection, func(time.Duration, []string) {})
-			return err == nil
-		}
-		assert.True(t, taken("p"))
-		assert.True(t, taken("p"), "there are enough for all")
-		assert.False(t, taken("p"), "the rest is for q and r")
-		assert.True(t, taken("q"))
-		assert.False(t, taken("q"))
-		assert.True(t, taken("r"))
-		assert.Len(t, b.places, 4)
-	})
-}
-
-// Where there are fewer places than projections, one that was taken long ago does not count.
-func TestAPlaceThatWasTakenLongAgoDoesNotCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget(2)
-		s := b.join(5*time.Second, "p", "q", "r", "s")
-		acquire := func(projection string) (func(), time.Duration, []string, error) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			began := time.Now()
-			var by []string
-			release, err := s.acquire(ctx, projection, func(_ time.Duration, holders []string) { by = holders })
-			return release, time.Since(began), by, err
-		}
-		p, took, _, err := acquire("p")
-		require.NoError(t, err)
-		assert.Zero(t, took)
-		_, _, _, err = acquire("q")
-		require.NoError(t, err)
-		for _, want := range []time.Duration{5 * time.Second, 0, 0} {
-			release, took, _, err := acquire("r")
-			require.NoError(t, err)
-			assert.Equal(t, want, took)
-			_, ok := s.try()
-			assert.False(t, ok, "reading ahead can wait")
-			release()
-		}
-		_, _, _, err = acquire("r")
-		require.NoError(t, err)
-		_, took, by, err := acquire("s")
-		require.ErrorIs(t, err, context.DeadlineExceeded, "one connection is left for reading, and for handlers")
-		assert.Equal(t, time.Minute, took)
-		assert.Equal(t, []string{"p for 1m5s", "q for 1m5s", "r for 1m0s"}, by)
-		p()
-		p()
-		assert.Len(t, b.places, 2)
-	})
-}
 
 // Two projections hang in a pool of four: the third goes on, and the log says for whom it has waited.
 func TestHandlersThatHangLeaveConnectionsToOthers(t *testing.T) {
@@ -207,11 +88,4 @@ func TestHandlersOfTwoReplicaSetsFindASecondConnection(t *testing.T) {
 	eventually(t, func() bool {
 		return query[int](f, "SELECT count(DISTINCT (projection, position)) FROM handled") == 4*events
 	}, "handlers wait for connections that batches have")
-}
-
-// free says whether nobody holds a place.
-func (b *budget) free() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.places) == 0
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/budget"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/health"
@@ -78,7 +79,7 @@ type Timing struct {
 	// Answer is how long a statement may take before its connection counts as dead. Defaults to 5s.
 	Answer time.Duration
 	// Place is how long a batch may wait for a place on the pool before it is logged. After the same time, a batch that
-	// has a place no longer counts: see budget. Defaults to 5s.
+	// has a place no longer counts: see package budget. Defaults to 5s.
 	Place time.Duration
 	// History is how many superseded generations, departed workers, and failed events that were handled later are kept.
 	History int
@@ -116,7 +117,7 @@ type worker struct {
 	session *pgcoord.Session
 	// batches is the worker's share of the places for batches on its pool, so that
 	// handlers and readers find connections.
-	batches *share
+	batches *budget.Share
 	// turns has, for each projection, a place for the batch that has its turn, or waits for it in the database.
 	turns map[string]*turnPlace
 	// noTurns is until when batches take no turns, since their table cannot be read, in nanoseconds since 1970.
@@ -164,14 +165,14 @@ func (w *worker) acquireBatch(ctx context.Context, projectionName string) (relea
 			w.Metrics.BatchWaits(-1, time.Since(began))
 		}
 	}()
-	return w.batches.acquire(ctx, projectionName, func(waited time.Duration, holders []string) {
+	return w.batches.Acquire(ctx, projectionName, func(waited time.Duration, holders []string) {
 		if !waits {
 			waits = true
 			w.Metrics.BatchWaits(1, 0)
 		}
-		if waited >= w.batches.slow && w.notices.due("places", placesInterval) {
+		if waited >= w.batches.Slow() && w.notices.due("places", placesInterval) {
 			w.logger(kindProcessor).Warn("a batch waits for a pool connection, because other handlers do not return: allow the pool more connections, or repair the handlers so that they return",
-				"projection", projectionName, "waiting_for", waited, "places", w.batches.budget.capacity, "taken_by", holders)
+				"projection", projectionName, "waiting_for", waited, "places", w.batches.AtOnce(), "taken_by", holders)
 		}
 	})
 }

@@ -296,7 +296,7 @@ func (e *execution) activate(ctx context.Context, a replicaset.Activate) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var watch *blockerWatch
-	done, err := w.batches.activate(ctx)
+	done, err := w.batches.Activate(ctx)
 	if err != nil {
 		return err
 	}

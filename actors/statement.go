@@ -44,10 +44,10 @@ const batchesToSpare = 4
 // spareConnection takes a connection from the batches if there are enough and one
 // is free, until the function is called that it returns.
 func (w *worker) spareConnection() (giveBack func(), ok bool) {
-	if w.batches.budget.capacity < batchesToSpare {
+	if w.batches.AtOnce() < batchesToSpare {
 		return nil, false
 	}
-	return w.batches.try()
+	return w.batches.Try()
 }
 
 // errOutOfTurn says that the statement before did not reach the position at which one begins.

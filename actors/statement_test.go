@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/budget"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
@@ -101,7 +102,7 @@ func newReading(t *testing.T, connections int32, types ...string) *reading {
 		Config: Config{
 			Pool: r.pool, EventStore: r.events, Logger: slog.New(slog.DiscardHandler), Batch: BatchConfig{Size: 100},
 		},
-		batches: newBudget(int(connections - reservedConnections)).join(time.Hour),
+		batches: budget.New(connections).Join(budget.KeptForWorkers, time.Hour),
 		db:      dbguard.New(r.pool),
 		scopes:  map[string]handling.Scope{"p": {AggregateTypes: types}},
 	}
@@ -172,7 +173,7 @@ func (r *reading) wanted(after int64) []int64 {
 // awaitNothingOpen waits until no statement is open, and demands that what they had was given back.
 func (r *reading) awaitNothingOpen() {
 	r.t.Helper()
-	eventually(r.t, func() bool { return r.pool.Stat().AcquiredConns() == 0 && r.worker.batches.budget.free() }, "statements are open, or keep batches' places")
+	eventually(r.t, func() bool { return r.pool.Stat().AcquiredConns() == 0 && allFree(r.worker.batches) }, "statements are open, or keep batches' places")
 }
 
 // The window gets each event once and in order, whichever of two statements the server is done with first, and they are never more
@@ -188,7 +189,7 @@ func TestReadingAheadLosesNothing(t *testing.T) {
 		most                int
 	}{
 		"small events":           {events: 80_000, size: "20", connections: 12, most: 2},
-		"the least that suffice": {events: 3000, size: "16000", connections: reservedConnections + batchesToSpare, most: 2},
+		"the least that suffice": {events: 3000, size: "16000", connections: budget.KeptForWorkers + batchesToSpare, most: 2},
 		"a small pool":           {events: 3000, size: "16000", connections: 4, most: 1},
 		"payloads of 1 MiB":      {events: 40, size: "1048576", connections: 12, most: 2},
 		"events become larger":   {events: 4000, size: "CASE WHEN i < 1500 THEN 4000 WHEN i % 500 = 0 THEN 2000000 ELSE 20000 END", connections: 12, most: 2},
@@ -369,4 +370,16 @@ func TestAStatementEndsInTurn(t *testing.T) {
 		require.Equal(t, []*statement{first, second}, ended)
 		require.Equal(t, failed, second.err)
 	})
+}
+
+// allFree says whether no batch has a place.
+func allFree(s *budget.Share) bool {
+	taken := 0
+	for range s.AtOnce() {
+		if release, ok := s.Try(); ok {
+			defer release()
+			taken++
+		}
+	}
+	return taken == s.AtOnce()
 }

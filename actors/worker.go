@@ -12,6 +12,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/announcement"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/budget"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/lag"
@@ -34,7 +35,7 @@ func Start(cfg Config) (*Worker, error) {
 	w := &worker{
 		Config:   cfg,
 		db:       dbguard.NewPatient(cfg.Pool, cfg.Timing.Answer),
-		batches:  joinBudget(cfg.Pool, cmp.Or(cfg.Timing.Place, 5*time.Second), cfg.Membership.Projections),
+		batches:  budget.Join(cfg.Pool, budget.KeptForWorkers, cmp.Or(cfg.Timing.Place, budget.Slow), cfg.Membership.Projections...),
 		handlers: cfg.Handlers,
 		scopes:   map[string]handling.Scope{},
 		turns:    map[string]*turnPlace{},
@@ -50,9 +51,9 @@ func Start(cfg Config) (*Worker, error) {
 		w.logger(kindCoordinator).ErrorContext(ctx, "the other workers could not be notified, and find the change at their next look: if the notification queue is full, "+
 			"end the session that holds it up, which the server's log names", "error", err)
 	})
-	if atOnce, n := w.batches.budget.capacity, w.batches.budget.projections(); atOnce < n {
+	if atOnce, n := w.batches.AtOnce(), w.batches.Projections(); atOnce < n {
 		cfg.Logger.Warn("the pool has too few connections for a batch of each projection: projections whose handlers hang hold up the others; set the pool's MaxConns to pool_connections_needed or more",
-			"pool_connections", cfg.Pool.Config().MaxConns, "pool_connections_needed", n+reservedConnections, "batches_at_once", atOnce, "projections", n)
+			"pool_connections", cfg.Pool.Config().MaxConns, "pool_connections_needed", n+budget.KeptForWorkers, "batches_at_once", atOnce, "projections", n)
 	}
 	for i, name := range cfg.Membership.Projections {
 		w.scopes[name] = cfg.Projections[i].Scope
@@ -160,7 +161,7 @@ func (w *Worker) close() {
 		}
 		w.system.Shutdown()
 		w.worker.Loops.End()
-		w.worker.batches.leave()
+		w.worker.batches.Leave()
 		w.worker.hook.End()
 	})
 }

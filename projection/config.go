@@ -28,7 +28,7 @@ type ProcessorConfig struct {
 	// DB is the database with the events, the checkpoints and the projection's own tables. A processor uses one
 	// connection at a time. All processors of a process on one pool leave one connection of the pool for handlers, so a
 	// handler may take a second one, if the pool allows at least 2. If the pool has fewer connections than there are
-	// processors with events, they take turns.
+	// processors with events, they take turns. If workers use the pool too, all together leave two connections.
 	DB *pgxpool.Pool
 	// EventStore names the tables.
 	EventStore *eventstore.Store

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/budget"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/eventread"
@@ -88,8 +89,8 @@ func (p *PostgresProcessor) Run(ctx context.Context) error {
 	r.grace, r.idle = p.grace, p.idle
 	r.hook = handling.StartHook(p.config.FailureHook, handling.HookGrace, r.log, r.hookDropped())
 	defer r.hook.End()
-	r.places = joinPlaces(p.config.DB)
-	defer r.places.leave()
+	r.places = budget.Join(p.config.DB, budget.KeptForProcessors, budget.Slow, p.config.Projection.Name())
+	defer r.places.Leave()
 	err = r.run(ctx)
 	if err == nil || ctx.Err() != nil && !errors.Is(err, ErrHandlerRunning) {
 		return nil // what failed because ctx ended is no failure
@@ -127,7 +128,7 @@ type runner struct {
 	idle        time.Duration // the same, or more where that was too short
 	log         *slog.Logger
 	db          dbguard.Pool
-	places      *places
+	places      *budget.Share
 
 	// What follows is made by resolve.
 	rows    checkpoints

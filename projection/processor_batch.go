@@ -71,7 +71,7 @@ func before(events []es.PersistedEvent, position int64) int {
 // it drops the page, since positions that the page passed may be allocated again.
 func (r *runner) handle(ctx context.Context, page eventread.Page) error {
 	if len(page.Events) > 0 { // before the horizon's age is looked at, since this may take long
-		giveBack, err := r.places.take(ctx)
+		giveBack, err := r.places.Acquire(ctx, r.name, func(time.Duration, []string) {})
 		if err != nil {
 			return err
 		}

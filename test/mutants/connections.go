@@ -63,23 +63,28 @@ var connectionGuards = []guard{
 		Test: "TestAHookThatFailsOnceDoesNotEndRun", Package: "test/face", Promise: "what may pass does not end Run",
 	},
 	{
-		Name: "shared-budget", File: "actors/budget.go",
+		Name: "shared-budget", File: "internal/budget/budget.go",
 		Old: "(s.held > 0 && left <= workers)", New: "(s.held > 0 && left < 0)",
 		Test: "TestWorkersOnOnePoolShareItsPlaces", Promise: "no replica set keeps all places of a pool",
 	},
 	{
-		Name: "places-for-each-projection", File: "actors/budget.go",
+		Name: "places-for-each-projection", File: "internal/budget/budget.go",
 		Old: "	return left > projections\n", New: "	return left > 0\n",
 		Test: "TestAProjectionLeavesPlacesToTheOthers", Promise: "handlers of one projection that hang leave connections to the others",
 	},
 	{
-		Name: "slow-places-do-not-count", File: "actors/budget.go",
-		Old: " + min(slow, reservedConnections-1)", New: " + min(slow, 0)",
-		Test: "TestHandlersThatHangLeaveConnectionsToOthers", Promise: "handlers that hang in a small pool leave a connection to the other projections",
+		Name: "slow-places-do-not-count", File: "internal/budget/budget.go",
+		Old: " + min(slow, max(0, b.kept-1))", New: " + min(slow, 0)",
+		Test: "TestHandlersThatHangLeaveConnectionsToOthers", Package: "actors", Promise: "handlers that hang in a small pool leave a connection to the other projections",
 	},
 	{
-		Name: "one-budget", File: "actors/budget.go",
-		Old: "	b := budgets.of[pool]\n", New: "	var b *budget\n",
+		Name: "one-budget", File: "internal/budget/budget.go",
+		Old: "	b := budgets.of[pool]\n", New: "	var b *Budget\n",
 		Test: "TestABudgetIsForgottenWithItsLastUser", Promise: "handlers find a second connection",
+	},
+	{
+		Name: "budget-keeps-what-is-needed-most", File: "internal/budget/budget.go",
+		Old: "b.kept = max(b.kept, s.kept)", New: "b.kept = s.kept",
+		Test: "TestWorkersAndManualRunnersShareABudget", Promise: "handlers find a second connection beside manual runners",
 	},
 }

@@ -166,8 +166,13 @@ var manualGuards = []guard{
 		Promise: "not relying on a horizon from before a crash of the server",
 	},
 	{
-		Name: "connections-for-handlers-by-hand", File: "projection/places.go",
-		Old: "reservedConnections = 1", New: "reservedConnections = 0",
-		Test: "TestProcessorsLeaveAConnectionForHandlers", Promise: "handlers of manual runners that take a second connection do not wait for each other",
+		Name: "manual-runners-share-the-budget", File: "projection/processor.go",
+		Old: "budget.Join(p.config.DB, budget.KeptForProcessors", New: "budget.New(p.config.DB.Config().MaxConns).Join(budget.KeptForProcessors",
+		Test: "TestWorkersAndManualRunnersShareAPool", Package: "test/face", Promise: "handlers of workers and of manual runners that take a second connection do not wait for each other",
+	},
+	{
+		Name: "connections-for-handlers-by-hand", File: "internal/budget/budget.go",
+		Old: "KeptForProcessors = 1", New: "KeptForProcessors = 0",
+		Test: "TestProcessorsLeaveAConnectionForHandlers", Package: "projection", Promise: "handlers of manual runners that take a second connection do not wait for each other",
 	},
 }

@@ -1,4 +1,4 @@
-package actors
+package budget
 
 import (
 	"cmp"
@@ -12,20 +12,23 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Batches wait here for a place, so that those of all workers on one pool leave connections for reading, for the horizon and for handlers, and no projection takes all of them.
+// How many connections of the pool are kept from batches. Handlers may take one connection more, from the pool. Workers also read events and look
+// for the horizon while batches are in flight.
+const (
+	KeptForWorkers    = 2
+	KeptForProcessors = 1
+)
 
-// reservedConnections is how many connections of the pool are kept from
-// batches: for reading, for the horizon, and for handlers that use the pool.
-const reservedConnections = 2
+// Slow is after which time a place was mostly taken long ago.
+const Slow = 5 * time.Second
 
-// BatchesAtOnce returns how many batches a pool with so many connections can handle at once, over all workers of the
-// process that use it.
-func BatchesAtOnce(connections int32) int {
-	return max(1, int(connections)-reservedConnections)
+// AtOnce returns how many batches a pool with so many connections can handle at once, over all that use it in the process, if so many are kept.
+func AtOnce(connections int32, kept int) int {
+	return max(1, int(connections)-kept)
 }
 
-// budget is the places for batches on one pool, which all workers of the process on that pool share. So connections are left for
-// handlers that take a second one, however many workers there are. It is safe for concurrent use.
+// Budget is the places for batches on one pool, which all workers and manual runners of the process on that pool share. So connections are left for
+// handlers that take a second one, however many there are. A manual runner is a worker here. It is safe for concurrent use.
 //
 // A worker that has a place gets another only if one is left for each worker that has none, and a projection only if one is left for
 // each projection that has none. Otherwise handlers of one projection that hang would stop the others. Of those that wait, the
@@ -33,22 +36,24 @@ func BatchesAtOnce(connections int32) int {
 //
 // If the pool has fewer places than there are projections, handlers that hang could still take all of them. So one place that was taken
 // long ago does not count: another batch may use a reserved connection, as long as one remains.
-type budget struct {
-	pool     *pgxpool.Pool // nil if it is in no registry
-	capacity int
+type Budget struct {
+	pool        *pgxpool.Pool // nil if it is in no registry
+	connections int32
 	// activating has room for one: an activation keeps a connection while it waits for batches, so two at once could
 	// take those that handlers need.
 	activating chan struct{}
 
 	mu     sync.Mutex
+	kept   int                      // connections that are kept from batches, which is what the user keeps that keeps the most
 	places map[*takenPlace]struct{} // that are taken, also by workers that have left
-	shares []*share
+	shares []*Share
 	queue  []*claim // in the order of arrival
 }
 
-// share is one worker's part of a budget.
-type share struct {
-	budget *budget
+// Share is one worker's part of a budget.
+type Share struct {
+	budget *Budget
+	kept   int           // connections that it keeps from batches
 	slow   time.Duration // after which a place was taken long ago
 	// With the budget's mutex: how many places the worker has, and each of its projections.
 	held int
@@ -57,95 +62,120 @@ type share struct {
 
 // takenPlace is a place that is taken.
 type takenPlace struct {
-	share      *share
+	share      *Share
 	projection string // empty if it is taken for reading
 	since      time.Time
 }
 
 // claim is a batch that waits for a place.
 type claim struct {
-	share      *share
+	share      *Share
 	projection string
 	given      chan *takenPlace // room for one
 }
 
-// budgets is the budgets of the pools that workers use.
+// budgets is the budgets of the pools that are used.
 var budgets = struct {
 	sync.Mutex
-	of map[*pgxpool.Pool]*budget
-}{of: map[*pgxpool.Pool]*budget{}}
+	of map[*pgxpool.Pool]*Budget
+}{of: map[*pgxpool.Pool]*Budget{}}
 
-// joinBudget makes a worker share the pool's budget. It must leave.
-func joinBudget(pool *pgxpool.Pool, slow time.Duration, projections []string) *share {
+// Join makes a worker share the pool's budget, which keeps at least so many connections from batches. A place that was taken before the time slow is one
+// that was taken long ago. The worker must leave.
+func Join(pool *pgxpool.Pool, kept int, slow time.Duration, projections ...string) *Share {
 	budgets.Lock()
 	defer budgets.Unlock()
 	b := budgets.of[pool]
 	if b == nil {
-		b = newBudget(BatchesAtOnce(pool.Config().MaxConns))
+		b = New(pool.Config().MaxConns)
 		b.pool = pool
 		budgets.of[pool] = b
 	}
-	return b.join(slow, projections...)
+	return b.Join(kept, slow, projections...)
 }
 
-func newBudget(capacity int) *budget {
-	return &budget{capacity: capacity, activating: make(chan struct{}, 1), places: map[*takenPlace]struct{}{}}
+// New makes the budget of a pool with so many connections that nobody else uses.
+func New(connections int32) *Budget {
+	return &Budget{connections: connections, activating: make(chan struct{}, 1), places: map[*takenPlace]struct{}{}}
 }
 
-func (b *budget) join(slow time.Duration, projections ...string) *share {
+// Join makes a worker share the budget, as the function does.
+func (b *Budget) Join(kept int, slow time.Duration, projections ...string) *Share {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := &share{budget: b, slow: slow, of: map[string]int{}}
+	s := &Share{budget: b, kept: kept, slow: slow, of: map[string]int{}}
 	for _, p := range projections {
 		s.of[p] = 0
 	}
 	b.shares = append(b.shares, s)
+	b.keep()
 	return s
 }
 
-// leave ends a worker's share. Places that its batches still hold stay taken until they are given back.
-func (s *share) leave() {
+// Leave ends a worker's share. Places that its batches still hold stay taken until they are given back.
+func (s *Share) Leave() {
 	budgets.Lock()
 	defer budgets.Unlock()
 	b := s.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.shares = slices.DeleteFunc(b.shares, func(other *share) bool { return other == s })
+	b.shares = slices.DeleteFunc(b.shares, func(other *Share) bool { return other == s })
+	b.keep()
 	b.grant()
 	b.forget()
 }
 
+// keep finds how many connections are kept from batches.
+func (b *Budget) keep() {
+	b.kept = 0
+	for _, s := range b.shares {
+		b.kept = max(b.kept, s.kept)
+	}
+}
+
+// Slow is the time after which a place was taken long ago.
+func (s *Share) Slow() time.Duration { return s.slow }
+
+// AtOnce is how many batches can be handled at once, over all that share the budget.
+func (s *Share) AtOnce() int {
+	b := s.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return AtOnce(b.connections, b.kept)
+}
+
 // forget takes a budget that nobody uses out of the registry. The caller has both mutexes.
-func (b *budget) forget() {
+func (b *Budget) forget() {
 	if b.pool != nil && len(b.shares) == 0 && len(b.places) == 0 {
 		delete(budgets.of, b.pool)
 	}
 }
 
-// projections is how many projections the workers have together.
-func (b *budget) projections() int {
+// Projections is how many projections the workers have together that share the budget.
+func (s *Share) Projections() int {
+	b := s.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := 0
-	for _, s := range b.shares {
-		n += len(s.of)
+	for _, other := range b.shares {
+		n += len(other.of)
 	}
 	return n
 }
 
 // left is how many places can be taken.
-func (b *budget) left() int {
+func (b *Budget) left() int {
 	slow := 0
 	for p := range b.places {
 		if time.Since(p.since) >= p.share.slow {
 			slow++
 		}
 	}
-	return b.capacity - len(b.places) + min(slow, reservedConnections-1)
+	return AtOnce(b.connections, b.kept) - len(b.places) + min(slow, max(0, b.kept-1))
 }
 
 // mayTake says whether the worker may have another place now, for a batch of the projection.
-func (b *budget) mayTake(s *share, projection string) bool {
+func (b *Budget) mayTake(s *Share, projection string) bool {
 	left := b.left()
 	workers, projections := 0, 0
 	for _, other := range b.shares {
@@ -167,7 +197,7 @@ func (b *budget) mayTake(s *share, projection string) bool {
 	return left > projections
 }
 
-func (b *budget) take(s *share, projection string) *takenPlace {
+func (b *Budget) take(s *Share, projection string) *takenPlace {
 	p := &takenPlace{share: s, projection: projection, since: time.Now()}
 	b.places[p] = struct{}{}
 	s.held++
@@ -177,9 +207,9 @@ func (b *budget) take(s *share, projection string) *takenPlace {
 	return p
 }
 
-// acquire waits for a place for a batch of the projection, which must be given back. Now and then while it waits, waiting is told for how long
+// Acquire waits for a place for a batch of the projection, which must be given back. Now and then while it waits, waiting is told for how long
 // and who has the places.
-func (s *share) acquire(ctx context.Context, projection string, waiting func(time.Duration, []string)) (release func(), err error) {
+func (s *Share) Acquire(ctx context.Context, projection string, waiting func(time.Duration, []string)) (release func(), err error) {
 	b, began := s.budget, time.Now()
 	b.mu.Lock()
 	c := &claim{share: s, projection: projection, given: make(chan *takenPlace, 1)}
@@ -212,7 +242,7 @@ func (s *share) acquire(ctx context.Context, projection string, waiting func(tim
 }
 
 // giveUp ends a claim.
-func (s *share) giveUp(c *claim) {
+func (s *Share) giveUp(c *claim) {
 	b := s.budget
 	b.mu.Lock()
 	b.queue = slices.DeleteFunc(b.queue, func(other *claim) bool { return other == c })
@@ -225,7 +255,7 @@ func (s *share) giveUp(c *claim) {
 }
 
 // holders describes the batches that have the places, the oldest first.
-func (b *budget) holders() []string {
+func (b *Budget) holders() []string {
 	taken := slices.SortedFunc(maps.Keys(b.places), func(p, q *takenPlace) int {
 		return cmp.Or(p.since.Compare(q.since), cmp.Compare(p.projection, q.projection))
 	})
@@ -236,12 +266,12 @@ func (b *budget) holders() []string {
 	return texts
 }
 
-// try takes a place for reading if one is free that nobody waits for.
-func (s *share) try() (release func(), ok bool) {
+// Try takes a place for reading if one is free that nobody waits for.
+func (s *Share) Try() (release func(), ok bool) {
 	b := s.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.queue) > 0 || len(b.places) >= b.capacity || !b.mayTake(s, "") {
+	if len(b.queue) > 0 || len(b.places) >= AtOnce(b.connections, b.kept) || !b.mayTake(s, "") {
 		return nil, false
 	}
 	return b.take(s, "").giver(), true
@@ -266,7 +296,7 @@ func (p *takenPlace) giver() func() {
 }
 
 // grant gives places to those that wait: the worker with the fewest first, then the projection with the fewest, then the oldest claim.
-func (b *budget) grant() {
+func (b *Budget) grant() {
 	for {
 		best := -1
 		for i, c := range b.queue {
@@ -288,8 +318,8 @@ func (c *claim) before(other *claim) bool {
 	return cmp.Or(cmp.Compare(c.share.held, other.share.held), cmp.Compare(c.share.of[c.projection], other.share.of[other.projection])) < 0
 }
 
-// activate waits until no other worker on the pool is activating a generation. The caller must call done.
-func (s *share) activate(ctx context.Context) (done func(), err error) {
+// Activate waits until no other worker on the pool is activating a generation. The caller must call done.
+func (s *Share) Activate(ctx context.Context) (done func(), err error) {
 	select {
 	case s.budget.activating <- struct{}{}:
 		return func() { <-s.budget.activating }, nil

@@ -66,15 +66,17 @@ func TestThePartitionsAreStoppedAfterATime(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			k := newCoordinator(&worker{Config: Config{Logger: slog.New(slog.DiscardHandler)}})
 			k.state.Partitions, k.state.Generation = replicaset.Draining, 1
-			said := make(chan messages.StopPartitions, 16)
+			said, child := make(chan messages.StopPartitions, 16), make(chan *actor.PID, 1)
 			system := quietSystem()
 			parent := system.Root.Spawn(actor.PropsFromFunc(func(c actor.Context) {
 				switch m := c.Message().(type) {
 				case *actor.Started:
-					c.Spawn(actor.PropsFromFunc(func(c actor.Context) {
-						switch c.Message().(type) {
+					child <- c.Spawn(actor.PropsFromFunc(func(c actor.Context) {
+						switch m := c.Message().(type) {
 						case *actor.Started:
 							k.stopAfter(c, replicaset.StopPartitions{Generation: 1, Reason: "a test", After: 40 * time.Millisecond})
+						case replicaset.Phase:
+							k.state.Partitions = m
 						case *stopDue:
 							k.Receive(c)
 						}
@@ -86,7 +88,8 @@ func TestThePartitionsAreStoppedAfterATime(t *testing.T) {
 			pass(40*time.Millisecond - 1)
 			synctest.Wait()
 			assert.Empty(t, said, "%s: it is not time yet", name)
-			k.state.Partitions = test.then
+			system.Root.Send(<-child, test.then)
+			synctest.Wait()
 			pass(1)
 			synctest.Wait()
 			if assert.Len(t, said, test.want, name) && test.want > 0 {

@@ -22,15 +22,15 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                            {"internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es", "internal/lag", "internal/tracing"},
+	".":                            {"internal/budget", "internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es", "internal/lag", "internal/tracing"},
 	"cli":                          {".", "admin", "metrics", "statuspage", "eventstore", "migrations", "pgcoord", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
 	"statuspage":                   {"admin", "internal/dbfault", "internal/slot"},
 	"orchestratortest":             {".", "es", "eventstore", "internal/batchtx", "internal/handling", "projection"},
 	"admin":                        {"es", "eventstore", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/manual", "internal/replicaset", "internal/slot", "internal/waiting", "migrations", "pgcoord"},
-	"actors":                       {"internal/announcement", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es", "internal/health", "internal/lag", "internal/tracing"},
+	"actors":                       {"internal/announcement", "internal/budget", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es", "internal/health", "internal/lag", "internal/tracing"},
 	"pgcoord":                      {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "internal/waiting", "es", "internal/lag"},
-	"projection":                   {"internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/manual", "internal/packed", "internal/slot", "es", "internal/tracing"},
+	"projection":                   {"internal/budget", "internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/manual", "internal/packed", "internal/slot", "es", "internal/tracing"},
 	"eventstore":                   {"internal/slot", "internal/sqltx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es", "internal/tracing"},
 	"internal/eventread":           {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
 	"internal/eventrow":            {"internal/packed", "es"},
@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 var onlyIn = map[string][]string{
 	actorLibrary: {"actors"},
 	commands:     {"cli"},
-	driver:       {".", "actors", "orchestratortest", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler", "internal/sqltx"},
+	driver:       {".", "actors", "internal/budget", "orchestratortest", "admin", "cli", "pgcoord", "projection", "eventstore", "internal/horizon", "migrations", "internal/migrate", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventread", "internal/eventrow", "internal/handling", "internal/pooler", "internal/sqltx"},
 	collectors:   {".", "cli", "metrics", "internal/measure", "statuspage"},
 }
 

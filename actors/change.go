@@ -9,12 +9,13 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/messages"
 )
 
-// A change of generation pauses all workers until the last of them has stopped and started again. So each stops as late, and asks as little, as it can.
+// A change of generation pauses every worker until the slowest one has stopped and started again. So each worker stops late and sends few statements.
 
 // stopDue says that it is time to stop the partitions.
 type stopDue struct{ stop replicaset.StopPartitions }
 
-// awaited is the generation that the worker is ready for, which a look will probably show as active; 0 if there is none.
+// awaited returns the number of the generation in preparation if the worker has stopped for it, otherwise 0. The worker's next look probably shows that
+// generation as active, so its assignment is read with the look.
 func (k *coordinator) awaited() int64 {
 	if k.state.Partitions != replicaset.Idle || k.view.Generation.State != replicaset.Preparing {
 		return 0

@@ -69,7 +69,7 @@ type (
 	// looked is what was seen.
 	looked struct {
 		view  replicaset.View
-		ahead *pgcoord.Assigned // the worker's part of the generation, if it was read with it; else nil
+		ahead *pgcoord.Assigned // the assignment, if it was read with the view; otherwise nil
 		at    time.Duration     // when, on the coordinator's clock
 		err   error
 		// believed is what the processors believed when the look began.
@@ -323,7 +323,7 @@ func (k *coordinator) tellMember() {
 	k.worker.Metrics.OwnState(string(me.State))
 }
 
-// act sends what is for the supervisor, and does the rest on a goroutine. ahead is what was read with the look that led to the actions.
+// act sends the supervisor its messages and runs the other actions on a goroutine. ahead is the assignment that was read with the view, or nil.
 func (k *coordinator) act(c actor.Context, actions []replicaset.Action, ahead *pgcoord.Assigned) {
 	k.busy = true
 	stopTimers(k.due)

@@ -94,8 +94,8 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 	}
 }
 
-// changedSince says whether somebody has changed the checkpoints such that the event that failed is handed to the handler again, whatever was to become of it:
-// they were set back, or a change that the owner must know of came before the event's outcome.
+// changedSince says whether the failed event must be handed to its handler again because somebody has changed the checkpoints. That is so if they were
+// set back, or if their revision was raised before the event's outcome was committed.
 func (p *processor) changedSince(now []slot.Piece) bool {
 	before := p.rows()
 	return isSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)

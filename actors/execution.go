@@ -24,7 +24,7 @@ import (
 type execution struct {
 	worker *worker
 	view   replicaset.View
-	ahead  *pgcoord.Assigned // what was read with the view; nil if nothing was
+	ahead  *pgcoord.Assigned // the assignment that was read with the view, or nil
 	began  time.Time
 	leads  bool
 	log    *slog.Logger

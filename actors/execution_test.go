@@ -32,7 +32,7 @@ func TestWorkersReportOneAfterTheOther(t *testing.T) {
 	assert.Positive(t, reportAfter(-1, 0))
 }
 
-// What was read ahead is the assignment of its generation, and of no other.
+// An assignment that was read ahead is used for its own generation only.
 func TestAnAssignmentThatWasReadAhead(t *testing.T) {
 	t.Parallel()
 	w := &worker{session: pgcoord.OpenSession(t.Context(), pgcoord.SessionConfig{

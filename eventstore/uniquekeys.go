@@ -52,8 +52,8 @@ func meaningOf(columns []string) keyMeaning {
 
 // keysSQL lists the unique indexes of the table $1, its partitions and its children: schema, table and name, and the columns
 // that are compared as the table compares them. Each row also says in which schema the table is, which sequence feeds its positions, and
-// whether a policy may hide rows of it. There is one row without a name for a table without indexes, and none if there is no table, or not
-// the table $2, unless that is empty.
+// whether a policy may hide rows of it. A table without indexes has one row without a name. There are no rows if the table does not exist, or if $2 names
+// another table that does not.
 var keysSQL = `
 WITH RECURSIVE tree AS (
 	SELECT oid, oid AS root FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass($1::text)
@@ -103,7 +103,7 @@ type uniqueKeys struct {
 // tables is what is known of the events table.
 type tables struct {
 	table    pgx.Identifier // with its schema
-	heads    string         // the table, quoted, without which there are no keys; empty if that does not matter
+	heads    string         // a table that must exist too, quoted, or there are no keys; may be empty
 	sequence string         // that feeds the positions, quoted; empty if it is not clear
 	hides    bool           // row-level security hides rows from the role that looked
 }
@@ -164,8 +164,8 @@ func (c *keyCache) of(ctx context.Context, tx pgx.Tx, events pgx.Identifier) (*u
 	return keys, nil
 }
 
-// elsewhere returns the keys of the table with the store's name in another schema, where the search_path of an append may have led: one pool
-// may serve tenants that have a schema each. Other tables that a trigger writes to may have the name too, so the heads must be there as well.
+// elsewhere returns the keys of the table with the store's name in another schema. One pool may serve tenants with a schema each, so the search_path
+// decides which table an append writes to. A trigger may also write to a table of that name, so the heads must be in the same schema.
 func (c *keyCache) elsewhere(conn *pgx.Conn, known *uniqueKeys, schema, heads string) *uniqueKeys {
 	table := known.found().table
 	if schema == "" || schema == table[0] {

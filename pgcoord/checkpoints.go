@@ -57,7 +57,7 @@ func (s *Store) ReadAssignment(ctx context.Context, db Conn, worker uuid.UUID, g
 	return s.readAssignment(ctx, db, worker, generation, projections)
 }
 
-// readAssignment is ReadAssignment after other reads.
+// readAssignment runs other reads before those of ReadAssignment.
 func (s *Store) readAssignment(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections []string, before ...read) (Assigned, error) {
 	a := Assigned{Generation: generation, Unsettled: map[string]int64{}}
 	reads := append(before, s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s.successions(&a.Successions, projections))

@@ -55,7 +55,7 @@ func inTurn(ctx context.Context, db DB, reads ...read) error {
 	return taken(results, reads)
 }
 
-// taken takes the results of the reads.
+// taken has the reads take their results, up to the first error.
 func taken(results pgx.BatchResults, reads []read) error {
 	for _, r := range reads {
 		rows, err := results.Query() //nolint:rowserrcheck // take checks it
@@ -88,14 +88,14 @@ func (s *Store) aside(ctx context.Context, db Conn, r read) error {
 		_, rollback := conn.Exec(context.WithoutCancel(ctx), "ROLLBACK")
 		err = errors.Join(err, rollback)
 	}
-	if err == nil {
-		setPrepared(conn, r, true)
-	}
+	setPrepared(conn, r, err == nil)
 	return r.explain(err)
 }
 
-// inTurnAndAside runs the reads in order, and then reads from an aid, which may fail by itself: then missed says why. As soon as all statements
-// are prepared, all is one message. Until its end the server sees one transaction, in which the aid's statement waits only briefly for a lock.
+// inTurnAndAside runs the reads in order, and then r, which reads from an aid. If only r fails, it returns the reason as missed. Once r's statement is
+// prepared, everything is sent in one message. The server runs a message in one transaction, so the short lock_timeout before r ends with it.
+//
+// A statement that is not prepared would wait for a lock before that timeout is set. After an error pgx prepares all statements of the message again.
 func (s *Store) inTurnAndAside(ctx context.Context, db Conn, r read, reads ...read) (missed, err error) {
 	conn, is := db.(*pgx.Conn)
 	if !is || !isPrepared(conn, r) {
@@ -111,18 +111,20 @@ func (s *Store) inTurnAndAside(ctx context.Context, db Conn, r read, reads ...re
 	batch.Queue(sqlRecordPatience)
 	batch.Queue(r.sql, r.args...)
 	results := conn.SendBatch(ctx, &batch)
-	defer results.Close()
+	defer func() {
+		_ = results.Close()
+		setPrepared(conn, r, errors.Join(missed, err) == nil)
+	}()
 	if err := taken(results, reads); err != nil {
 		return nil, err
 	}
 	if _, missed = results.Exec(); missed == nil {
 		missed = taken(results, []read{r})
 	}
-	setPrepared(conn, r, missed == nil)
 	return missed, nil
 }
 
-// leastPrepared is how many statements a session must be able to keep prepared, so that those of the coordination stay.
+// leastPrepared is the smallest statement cache that keeps all statements of a session.
 const leastPrepared = 128
 
 // isPrepared says whether the read's statement is prepared on the connection.
@@ -131,7 +133,7 @@ func isPrepared(conn *pgx.Conn, r read) bool {
 	return prepared
 }
 
-// setPrepared notes whether the read's statement is prepared on the connection. In other modes than the default it never is.
+// setPrepared records whether the read's statement is prepared on the connection. pgx keeps statements prepared in its default mode only.
 func setPrepared(conn *pgx.Conn, r read, is bool) {
 	cfg := conn.Config()
 	conn.PgConn().CustomData()[r.sql] = is && cfg.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement && cfg.StatementCacheCapacity >= leastPrepared

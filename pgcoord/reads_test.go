@@ -107,6 +107,25 @@ func TestAnAssignmentIsReadWithoutTheRecordOfFailures(t *testing.T) {
 	}
 }
 
+// After an error pgx prepares the statements of the message again, which must not wait for a lock on the record of failures.
+func TestAnAidIsNotPreparedAgainBehindALock(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	conn := connected(t, o, pgx.QueryExecModeCacheStatement, nil)
+	for range 2 {
+		require.NoError(t, o.reads(t, conn).UnsettledErr)
+	}
+	exec(t, o.pool, `ALTER TABLE orchestrator_successions RENAME TO elsewhere`)
+	_, err := o.ReadAssignment(t.Context(), conn, o.worker, o.fence.Generation, []string{"orders"})
+	require.ErrorContains(t, err, "42P01")
+	exec(t, o.pool, `ALTER TABLE elsewhere RENAME TO orchestrator_successions`)
+	locked, err := o.pool.Begin(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = locked.Rollback(context.WithoutCancel(t.Context())) })
+	exec(t, locked, `LOCK TABLE orchestrator_dead_letters`)
+	require.ErrorContains(t, o.reads(t, conn).UnsettledErr, "55P03")
+}
+
 // inEach are the connections with their modes.
 func inEach(conns map[pgx.QueryExecMode][]*pgx.Conn) iter.Seq2[pgx.QueryExecMode, *pgx.Conn] {
 	return func(yield func(pgx.QueryExecMode, *pgx.Conn) bool) {
@@ -120,7 +139,7 @@ func inEach(conns map[pgx.QueryExecMode][]*pgx.Conn) iter.Seq2[pgx.QueryExecMode
 	}
 }
 
-// What is read ahead is what a glance and an assignment show one after the other, and nothing of a generation that is not active yet.
+// GlanceAhead reads the same as a glance and an assignment one after the other. A generation that is not active has no assignment.
 func TestWhatIsReadAhead(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)
@@ -155,7 +174,7 @@ func TestWhatIsReadAhead(t *testing.T) {
 	assert.Nil(t, a, "a pool has no message for both")
 }
 
-// Where what is read ahead cannot be read, the glance is there.
+// GlanceAhead returns the view though the assignment cannot be read.
 func TestAGlanceDoesWithoutWhatIsReadAhead(t *testing.T) {
 	t.Parallel()
 	o := newOwner(t)

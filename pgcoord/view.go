@@ -125,8 +125,8 @@ func (s *Store) Glance(ctx context.Context, db DB, worker uuid.UUID) (replicaset
 	return v, err
 }
 
-// GlanceAhead is Glance, and ReadAssignment of a generation after it, for a worker that waits for the generation to become active. In a change all workers
-// do so at the same time. Where the two cannot be read together, it is Glance, and returns nil.
+// GlanceAhead does the same as Glance followed by ReadAssignment, in fewer messages. A worker that waits for the generation to become active uses it, as all
+// workers do at the same time in a change. If the assignment cannot be read, GlanceAhead returns nil in its place.
 func (s *Store) GlanceAhead(ctx context.Context, db Conn, worker uuid.UUID, generation int64, projections []string) (replicaset.View, *Assigned, error) {
 	if _, is := db.(*pgx.Conn); is && !s.aids.rests() {
 		v := replicaset.View{Glance: true}
@@ -197,7 +197,7 @@ func scanRows(v *replicaset.View, rows pgx.Rows) error {
 }
 
 // scanView takes one row of either statement: the replica set's state, repeated, and one
-// worker, or NULLs if there is none. held are the backends that hold the workers' locks, which come with the first row.
+// worker, or NULLs if there is none. The first row also has the backends that hold the workers' locks. scanView adds them to held, by lock.
 func scanView(v *replicaset.View, held map[int64]int, scan func(...any) error) error {
 	var (
 		sessionAge, serverAge  float64

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkLooks measures what a whole look and a glance cost in replica sets of 10 and of 100 workers, whose sessions hold their locks. least-µs is
-// the fastest, which other load disturbs least.
+// BenchmarkLooks measures a whole look and a glance in replica sets of 10 and of 100 workers whose sessions hold their locks. least-µs is the fastest
+// look. Other load on the machine affects it less than the mean.
 func BenchmarkLooks(b *testing.B) {
 	for _, n := range []int{10, 100} {
 		s, pool := newStore(b)

@@ -89,7 +89,7 @@ func (p *PostgresProcessor) Run(ctx context.Context) error {
 	r.grace, r.idle = p.grace, p.idle
 	r.hook = handling.StartHook(p.config.FailureHook, handling.HookGrace, r.log, r.hookDropped())
 	defer r.hook.End()
-	r.places = budget.Join(p.config.DB, budget.KeptForProcessors, budget.Slow, p.config.Projection.Name())
+	r.places = budget.Join(p.config.DB, budget.KeptForProcessors, budget.Slow, r.name)
 	defer r.places.Leave()
 	err = r.run(ctx)
 	if err == nil || ctx.Err() != nil && !errors.Is(err, ErrHandlerRunning) {

@@ -17,8 +17,7 @@ const (
 	inAborted = 'E'
 )
 
-// errOver is what a handler gets that goes on to use the transaction after its batch has ended, in a goroutine that it has not waited for. Its connection is
-// somebody else's then.
+// errOver is returned to a goroutine that uses the transaction after its batch has ended. The connection may be another batch's by then.
 var errOver = fmt.Errorf("the batch's transaction has ended, and its handler must not use it after it has returned: %w", pgx.ErrTxClosed)
 
 // refused is the results of a batch, or of a query if that is nil, after the transaction.

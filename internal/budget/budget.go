@@ -12,17 +12,18 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// How many connections of the pool are kept from batches. Handlers may take one connection more, from the pool. Workers also read events and look
-// for the horizon while batches are in flight.
+// The number of connections that are kept from batches. One is for handlers that take a second connection. Workers need another one to read events and to
+// find the horizon.
 const (
 	KeptForWorkers    = 2
 	KeptForProcessors = 1
 )
 
-// Slow is after which time a place was mostly taken long ago.
+// Slow is the usual time after which a place counts as taken long ago.
 const Slow = 5 * time.Second
 
-// AtOnce returns how many batches a pool with so many connections can handle at once, over all that use it in the process, if so many are kept.
+// AtOnce returns how many batches all users of a pool in the process can handle at once. It is the number of connections without those that are kept, and
+// at least 1.
 func AtOnce(connections int32, kept int) int {
 	return max(1, int(connections)-kept)
 }
@@ -44,7 +45,7 @@ type Budget struct {
 	activating chan struct{}
 
 	mu     sync.Mutex
-	kept   int                      // connections that are kept from batches, which is what the user keeps that keeps the most
+	kept   int                      // connections that are kept from batches: the highest number of any share
 	places map[*takenPlace]struct{} // that are taken, also by workers that have left
 	shares []*Share
 	queue  []*claim // in the order of arrival
@@ -80,8 +81,8 @@ var budgets = struct {
 	of map[*pgxpool.Pool]*Budget
 }{of: map[*pgxpool.Pool]*Budget{}}
 
-// Join makes a worker share the pool's budget, which keeps at least so many connections from batches. A place that was taken before the time slow is one
-// that was taken long ago. The worker must leave.
+// Join makes a worker share the pool's budget, which then keeps at least kept connections from batches. A place that the worker has had for the time
+// slow counts as taken long ago. The caller must call Leave.
 func Join(pool *pgxpool.Pool, kept int, slow time.Duration, projections ...string) *Share {
 	budgets.Lock()
 	defer budgets.Unlock()
@@ -94,12 +95,12 @@ func Join(pool *pgxpool.Pool, kept int, slow time.Duration, projections ...strin
 	return b.Join(kept, slow, projections...)
 }
 
-// New makes the budget of a pool with so many connections that nobody else uses.
+// New returns a budget of its own for a pool with so many connections.
 func New(connections int32) *Budget {
 	return &Budget{connections: connections, activating: make(chan struct{}, 1), places: map[*takenPlace]struct{}{}}
 }
 
-// Join makes a worker share the budget, as the function does.
+// Join makes a worker share the budget. See the function Join.
 func (b *Budget) Join(kept int, slow time.Duration, projections ...string) *Share {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -125,7 +126,7 @@ func (s *Share) Leave() {
 	b.forget()
 }
 
-// keep finds how many connections are kept from batches.
+// keep updates the number of connections that are kept from batches.
 func (b *Budget) keep() {
 	b.kept = 0
 	for _, s := range b.shares {
@@ -133,7 +134,7 @@ func (b *Budget) keep() {
 	}
 }
 
-// Slow is the time after which a place was taken long ago.
+// Slow is the time after which a place of the share counts as taken long ago.
 func (s *Share) Slow() time.Duration { return s.slow }
 
 // AtOnce is how many batches can be handled at once, over all that share the budget.

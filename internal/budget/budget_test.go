@@ -72,7 +72,7 @@ func TestABudgetIsForgottenWithItsLastUser(t *testing.T) {
 	assert.NotContains(t, budgets.of, pool)
 }
 
-// Workers and manual runners of a process share a pool's budget. As many connections are kept as those need that need the most.
+// Workers and manual runners of a process share a pool's budget. It keeps the connections that the most demanding of them needs.
 func TestWorkersAndManualRunnersShareABudget(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), "host=127.0.0.1 pool_max_conns=4")
 	require.NoError(t, err)

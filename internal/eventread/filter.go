@@ -165,7 +165,7 @@ func (s *steps) add(from int, position int64) {
 	s.position = append(s.position, position)
 }
 
-// within are the slots from the first that is wanted to the last, and whether all of them are wanted after one position.
+// within returns the range from the first wanted slot to the last. level says whether events of all these slots are wanted after the same position.
 func (s steps) within() (wanted slot.Range, level bool) {
 	isWanted := func(position int64) bool { return position != unwanted }
 	first := slices.IndexFunc(s.position, isWanted)
@@ -180,8 +180,8 @@ func (s steps) within() (wanted slot.Range, level bool) {
 	return wanted, first == last
 }
 
-// slots is the part of the shape that filters by slots, and its arguments. The range of slots costs a row less than the steps, so it comes first, and
-// mostly does alone. The slot index has the slots in its keys.
+// slots returns the part of the shape that filters by slots, and its arguments. Comparing a slot with a range is cheaper than looking up its step, so the
+// range comes first. The steps are only needed if the slots stand at different positions. The slot index has the slots in its keys.
 func (q Query) slots() (f shape, args []any) {
 	steps := newSteps(q.Pieces)
 	wanted, alike := steps.within()

@@ -37,7 +37,7 @@ func checked(err error) (safe error) {
 	return err
 }
 
-// rehearse asks of an error all that is asked of one that a handler has returned. It may wrap a nil pointer, at which only some of that panics.
+// rehearse calls everything that is later called on a handler's error. An error may wrap a nil pointer on which only some of these calls panic.
 func rehearse(err error) {
 	Decide(Policy{}, State{}, Failure{Err: err, Lost: true, Events: 1})
 	DefaultClass(err)

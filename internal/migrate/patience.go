@@ -15,8 +15,8 @@ import (
 // open, would thus make a migration stall all workers until it ends. So a migration does not wait long for a lock. It gives way, and tries again.
 
 const (
-	// firstWait is how long the first attempt waits for each of its locks. Each further attempt waits twice as long, up to mostWait, since batches
-	// that follow one another may never leave a table alone for shorter.
+	// firstWait is how long the first attempt waits for each of its locks. Each further attempt waits twice as long, up to mostWait: while batches
+	// follow one another, a short wait may never succeed.
 	firstWait = 200 * time.Millisecond
 	mostWait  = 5 * time.Second
 	// reportEvery is how often the log says that a migration waits.

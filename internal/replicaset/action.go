@@ -27,7 +27,7 @@ type (
 	RecordAbandoned struct{ Handlers []AbandonedHandler }
 	// Leave records that the worker has left.
 	Leave struct{}
-	// StopPartitions asks the supervisor to stop them, after a time.
+	// StopPartitions asks the supervisor to stop them after the delay After.
 	StopPartitions struct {
 		Generation int64
 		Now        bool

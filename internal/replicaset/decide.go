@@ -126,15 +126,15 @@ func decidePreparing(s State, v View, me Worker) (State, []Action) {
 }
 
 const (
-	// stopTogether is how many workers are so many that they wait for each other before they stop.
+	// stopTogether is the number of workers from which on they delay their stop.
 	stopTogether = 16
-	// stopEach is, for each worker, how long after a generation was prepared they stop, and stopMost the most.
+	// The delay is stopEach for each worker, counted from the preparation of the generation, and at most stopMost.
 	stopEach = 400 * time.Microsecond
 	stopMost = 50 * time.Millisecond
 )
 
-// stopAfter is how long to go on handling events when a generation is in preparation. Many workers look at it one after the other, and the pause of all lasts until the
-// last of them has stopped. So each goes on until about all have looked.
+// stopAfter is how long a worker goes on handling events when a generation is in preparation. Many workers take a while to notice it, and all pause until
+// the last of them has stopped. So each worker goes on until nearly all have noticed.
 func stopAfter(v View) time.Duration {
 	n := v.Connected()
 	if n < stopTogether {

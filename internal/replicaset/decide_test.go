@@ -432,7 +432,7 @@ func TestLeaderActivates(t *testing.T) {
 	})
 }
 
-// Many workers go on handling events until all have had the time to see that a generation is in preparation.
+// Many workers go on handling events until all had time to notice that a generation is in preparation.
 func TestManyStopTogether(t *testing.T) {
 	crowd := func(n int, age time.Duration) View {
 		v := sight(preparing(2), as(bob, Running, 1))

@@ -282,8 +282,8 @@ func finishPreparing(s State, v View, lost []Loss) []Action {
 
 // patience is how long the leader waits for workers that are not ready before it looks
 // again: half as long as it has waited already, but a short time while the change is young. Only the last worker
-// to become ready notifies the leader then, since each notification wakes every session of the database. The more workers there are, the longer a look
-// takes, which they wait for, and the longer the leader waits for the last of them.
+// to become ready notifies the leader then, since each notification wakes every session of the database. With many workers a look takes longer, and they
+// compete with it for the server. So the leader then looks less often.
 func patience(s State, v View) time.Duration {
 	most, least := s.Timing.Observe, max(patienceLeast, time.Duration(len(v.Workers))*patienceEach)
 	if v.Generation.Age < YoungChange {
@@ -301,7 +301,7 @@ const (
 	// patienceLeast bounds patience from below, and patienceYoung from above until YoungChange.
 	patienceLeast = 8 * time.Millisecond
 	patienceYoung = 25 * time.Millisecond
-	// patienceEach is, for each worker, what patience is at least.
+	// patienceEach, times the number of workers, also bounds patience from below.
 	patienceEach = 250 * time.Microsecond
 )
 

@@ -27,7 +27,7 @@ func between(t *testing.T, then projection.Outcome, act func() error) orchestrat
 	}})
 }
 
-// A pause that comes before the outcome of an event is no outcome, and nobody is told of one before it was committed.
+// A pause before the outcome of an event is not taken for the outcome, which is reported once it is committed.
 func TestAPauseBeforeTheOutcomeOfAnEvent(t *testing.T) {
 	for then, state := range map[projection.Outcome]string{projection.Stop: "stopped", projection.Skip: "skipped", projection.Park: "parked"} {
 		t.Run(then.String(), func(t *testing.T) {

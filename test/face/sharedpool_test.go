@@ -20,7 +20,7 @@ import (
 type greedy struct {
 	recorder
 	pool *pgxpool.Pool
-	meet func() // returns when as many batches have begun as could begin at once
+	meet func() // waits until the pool's connections are all in use
 }
 
 func (g greedy) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
@@ -31,7 +31,7 @@ func (g greedy) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) 
 	return g.recorder.Handle(ctx, tx, event)
 }
 
-// meeting returns a function that returns when so many are in it, or after a second. From then on it returns at once.
+// meeting returns a function that waits until size calls wait, for a second at most. After that it returns at once.
 func meeting(size int) func() {
 	var mu sync.Mutex
 	inside := 0

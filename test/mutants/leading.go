@@ -83,6 +83,11 @@ var leadingGuards = []guard{
 		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "a lock on the record of failures holds up no start of partitions",
 	},
 	{
+		Name: "aids-are-not-prepared-behind-a-lock", File: "pgcoord/reads.go",
+		Old: "setPrepared(conn, r, errors.Join(missed, err) == nil)", New: "setPrepared(conn, r, missed == nil)",
+		Test: "TestAnAidIsNotPreparedAgainBehindALock", Promise: "a lock on the record of failures holds up no start of partitions",
+	},
+	{
 		Name: "aids-that-are-read-along-wait-briefly", File: "pgcoord/reads.go",
 		Old: "	batch.Queue(sqlRecordPatience)\n	batch.Queue(r.sql, r.args...)\n	results", New: "	batch.Queue(\"SELECT 1\")\n	batch.Queue(r.sql, r.args...)\n	results",
 		Test: "TestAnAssignmentIsReadWithoutTheRecordOfFailures", Promise: "a lock on the record of failures holds up no start of partitions",

@@ -27,7 +27,7 @@ MODULES = test-exports test-examples test-manifests test-observe
 # takes longest, so it begins first.
 test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
-	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 20m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
+	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 40m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
 	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory $(MODULES); fi
 
 .PHONY: test-exports

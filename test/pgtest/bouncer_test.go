@@ -2,10 +2,12 @@ package pgtest
 
 import (
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -116,9 +118,30 @@ func TestSecondRunWithoutPgBouncer(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	defer func(dirs []string) { bouncerDirs = dirs }(bouncerDirs)
 	bouncerDirs = nil
+	_, err := startPooled("true", nil)
+	require.ErrorIs(t, err, ErrNoBouncer)
 	t.Setenv("CI", "")
-	assert.Zero(t, runPooled(nil), "it is skipped")
+	assert.True(t, skipsPooled(err))
 	t.Setenv("CI", "true")
-	assert.Equal(t, 1, runPooled(nil), "it fails")
-	assert.False(t, BehindPooler())
+	assert.False(t, skipsPooled(err))
+	assert.False(t, skipsPooled(nil))
+}
+
+func TestSecondRun(t *testing.T) {
+	RequireBouncer(t)
+	run := func(script string, args ...string) *pooledRun {
+		r, err := startPooled("sh", append([]string{"-c", script, "sh"}, args...))
+		require.NoError(t, err)
+		return r
+	}
+	var said strings.Builder
+	both := run(`echo "PGTEST_POOLED=$PGTEST_POOLED $*"; echo also >&2`, "-test.v", "-test.coverprofile=c", "-test.run=TestMemprofile")
+	assert.Zero(t, both.end(true, &said))
+	assert.Equal(t, "pgtest: once more, through PgBouncer in transaction mode\nPGTEST_POOLED=true -test.v -test.run=TestMemprofile\nalso\n", said.String())
+	assert.NoFileExists(t, both.output.Name())
+
+	assert.Equal(t, 1, run("exit 3").end(true, io.Discard))
+	unwanted := run("exec sleep 600")
+	assert.Equal(t, 1, unwanted.end(false, io.Discard))
+	assert.True(t, unwanted.process.wait(patience), "it was killed")
 }

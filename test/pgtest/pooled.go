@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -12,43 +17,110 @@ import (
 	"go.uber.org/goleak"
 )
 
-// MainTwice is [Main] for a package whose tests run twice: directly, then with their databases behind PgBouncer in transaction
-// mode. A test that asks [BehindPooler] can do without what a pooler does not give; one that cannot calls [SkipBehindPooler]. Where
+// pooledVariable is set in the process that runs a package's tests through PgBouncer.
+const pooledVariable = "PGTEST_POOLED"
+
+// MainTwice is [Main] for a package whose tests run twice: directly, and with their databases behind PgBouncer in transaction
+// mode. The second run is a process of its own, at the same time; its output follows that of the first, and is dropped if the first
+// fails. A test that asks [BehindPooler] can do without what a pooler does not give; one that cannot calls [SkipBehindPooler]. Where
 // PgBouncer is not installed the second run is left out, which is said, and is a failure where CI is "true".
 func MainTwice(m *testing.M, leaks ...goleak.Option) {
-	shared.inMain = true
-	code := m.Run()
-	if code == 0 {
-		code = runPooled(m)
+	if os.Getenv(pooledVariable) != "" {
+		os.Exit(runPooled(m, leaks))
 	}
-	os.Exit(finish(code, leaks))
+	second, err := startPooled(os.Args[0], os.Args[1:])
+	switch {
+	case skipsPooled(err):
+		code := RunMain(m, leaks...)
+		fmt.Fprintln(os.Stderr, "pgtest: SKIPPED the second run, through PgBouncer:", err)
+		os.Exit(code)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "pgtest: running the tests through PgBouncer:", err)
+		os.Exit(1)
+	}
+	code := RunMain(m, append(leaks, IgnoreServer())...)
+	os.Exit(max(code, second.end(code == 0, os.Stdout)))
 }
 
+// skipsPooled says whether the second run is left out, for an error of startPooled.
+func skipsPooled(err error) bool { return errors.Is(err, ErrNoBouncer) && !mustHaveBouncer() }
+
 // runPooled runs the tests through PgBouncer.
-func runPooled(m *testing.M) (code int) {
+func runPooled(m *testing.M, leaks []goleak.Option) (code int) {
 	server, err := sharedServer()
 	if err == nil {
 		shared.bouncer, err = StartBouncer(context.Background(), server, TransactionMode, nil)
 	}
-	switch {
-	case errors.Is(err, ErrNoBouncer) && !mustHaveBouncer():
-		fmt.Fprintln(os.Stderr, "pgtest: SKIPPED the second run, through PgBouncer:", err)
-		return 0
-	case err != nil:
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest: running the tests through PgBouncer:", err)
 		return 1
 	}
-	fmt.Fprintln(os.Stderr, "pgtest: once more, through PgBouncer in transaction mode")
+	shared.inMain = true
 	code = m.Run()
-	if code != 0 {
-		fmt.Fprintln(os.Stderr, "pgtest: that was the run through PgBouncer in transaction mode")
-	}
 	if err := shared.bouncer.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest:", err)
 		code = max(code, 1)
 	}
 	shared.bouncer = nil
-	return code
+	return finish(code, leaks)
+}
+
+// pooledRun is the process of the second run.
+type pooledRun struct {
+	process *process
+	output  *os.File
+	release func()
+}
+
+// profiles are the flags of a test binary that name files to be written, which the first run writes.
+var profiles = regexp.MustCompile(`^-?-test\.([a-z]+profile|trace|testlogfile|gocoverdir)=`)
+
+// startPooled starts the program of this process, with its arguments, for the second run. The new process ends when this one does.
+func startPooled(program string, args []string) (*pooledRun, error) {
+	if _, err := findBouncer(); err != nil {
+		return nil, err
+	}
+	output, err := os.CreateTemp("", "pgtest-pooled-")
+	if err != nil {
+		return nil, fmt.Errorf("making a file for the output: %w", err)
+	}
+	isProfile := func(arg string) bool { return profiles.MatchString(arg) }
+	cmd := exec.Command(program, slices.DeleteFunc(slices.Clone(args), isProfile)...)
+	cmd.Env = append(os.Environ(), pooledVariable+"=true")
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.SysProcAttr = attributes(nil, syscall.SIGKILL)
+	p, err := spawn(cmd)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(output.Name()))
+	}
+	release, err := guard(p.pid)
+	if err != nil {
+		return nil, errors.Join(err, p.signal(syscall.SIGKILL), os.Remove(output.Name()))
+	}
+	return &pooledRun{process: p, output: output, release: release}, nil
+}
+
+// end waits for the process and copies its output, or kills the process if its outcome is not wanted. It returns the code to exit with.
+func (r *pooledRun) end(wanted bool, to io.Writer) (code int) {
+	defer os.Remove(r.output.Name())
+	defer r.release()
+	if !wanted {
+		_ = r.process.signal(syscall.SIGKILL)
+		return 1
+	}
+	<-r.process.done
+	_, err := fmt.Fprintln(to, "pgtest: once more, through PgBouncer in transaction mode")
+	if err == nil {
+		_, err = r.output.Seek(0, io.SeekStart)
+	}
+	if err == nil {
+		_, err = io.Copy(to, r.output)
+	}
+	if err := errors.Join(err, r.process.err); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest: that was the run through PgBouncer in transaction mode:", err)
+		return 1
+	}
+	return 0
 }
 
 // mustHaveBouncer says whether tests fail, and are not skipped, where PgBouncer is not installed.

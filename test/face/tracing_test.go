@@ -90,11 +90,12 @@ func TestAnAppendIsFollowedToItsHandling(t *testing.T) {
 	request.End()
 	w.append("barbara", 1) // without a trace
 
-	start(t, w.orchestrator("set", orchestrator.WithTracerProvider(seen)), recorder{name: "users", before: func(ctx context.Context, _ es.PersistedEvent) error {
+	users := recorder{name: "users", before: func(ctx context.Context, _ es.PersistedEvent) error {
 		_, own := tracer.Start(ctx, "the handler's own")
 		own.End()
 		return nil
-	}})
+	}}
+	start(t, w.orchestrator("set", orchestrator.WithTracerProvider(seen)), inBatches{users}) // such a batch is not cut if it takes long
 	w.awaitHandled("users", 3)
 	batch := seen.await(t, 1)[0]
 	assert.Equal(t, "process events", batch.Name)

@@ -22,12 +22,12 @@ help: ## Show this list
 MODULES = test-exports test-examples test-manifests test-observe
 
 .PHONY: test
-# Many tests wait, for time-outs or for the server: three packages at a time keep two processors busy. The race detector holds a
-# process up for a second when it ends, which goleak's check makes unnecessary; the tests start some hundred processes. test/face
-# takes longest, so it begins first.
+# Many tests wait, for time-outs or for the server, and many packages run their tests twice at the same time: one package for each processor keeps
+# all busy. The race detector holds a process up for a second when it ends, which goleak's check makes unnecessary; the tests start some hundred
+# processes. test/face takes longest, so it begins first.
 test: export GORACE += atexit_sleep_ms=50
 test: postgres pgbouncer postgres-versions ## Run all tests under the race detector, against a PostgreSQL of their own or DATABASE_URL
-	$(PGTEST) run -- go test -race -count=1 -p $$(($$(nproc 2>/dev/null || echo 2) * 3 / 2)) -timeout 40m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
+	$(PGTEST) run -- go test -race -count=1 -p $$(nproc 2>/dev/null || echo 2) -timeout 40m $(FLAGS) $(if $(filter ./...,$(PACKAGES)),./test/face) $(PACKAGES)
 	@if [ '$(PACKAGES)' = ./... ]; then $(MAKE) --no-print-directory $(MODULES); fi
 
 .PHONY: test-exports

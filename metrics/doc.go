@@ -122,7 +122,7 @@
 //	kind       generation           notifications_total: a generation was prepared or activated
 //	kind       horizon              notifications_total: the leader announced a horizon
 //	reason     standby              the connection leads to a standby
-//	reason     table                the events table is missing or of the wrong kind
+//	reason     table                the events table is missing, is of the wrong kind, or lacks its key
 //	reason     sequence             the position column's default or the sequence has unsuitable settings
 //	reason     privilege            the role lacks a right
 //	reason     row_security         row-level security hides events from the role

@@ -116,14 +116,33 @@ func asError(faults []Fault) error {
 	return &UnfitError{Faults: faults}
 }
 
+// keyed returns an error if no unique index has the position.
+func (t target) keyed(ctx context.Context, db Querier) error {
+	var keyed bool
+	err := db.QueryRow(ctx, sqlKeyed, t.table, t.column).Scan(&keyed)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows): // the table was dropped just now
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking up the unique indexes of %s: %w", t.tableName.Sanitize(), err)
+	case !keyed:
+		return unfit(ReasonTable, "the events table %s has no unique index of global_position, as if a restore had not finished: two events could have one position, "+
+			"and readers could skip one of them: ALTER TABLE %[1]s ADD PRIMARY KEY (global_position)", t.tableName.Sanitize())
+	}
+	return nil
+}
+
 // extent returns the highest position of a stored event, 0 if there is none. It is an error if there is one at a position
-// that is not above 0. Where the server cuts the statement short by a timeout, which it can only without an index, the extent
+// that is not above 0, or if no unique index has the position. Where the server cuts the statement short by a timeout, which it can only without an index, the extent
 // stays unknown, and is 0.
 func (t target) extent(ctx context.Context, db Querier) (highest int64, err error) {
 	var (
 		low, high *int64
 		visible   bool
 	)
+	if err := t.keyed(ctx, db); err != nil {
+		return 0, err
+	}
 	err = db.QueryRow(ctx, sqlExtent(t.tableName)).Scan(&low, &high, &visible)
 	switch {
 	case dbfault.IsCutShort(err):

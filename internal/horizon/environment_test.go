@@ -128,6 +128,7 @@ func TestPreconditionsThatChange(t *testing.T) {
 		{ReasonRLS, `ALTER TABLE events ENABLE ROW LEVEL SECURITY`, `ALTER TABLE events DISABLE ROW LEVEL SECURITY`},
 		{ReasonRLS, `ALTER TABLE events ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON events USING (false)`, `ALTER TABLE events DISABLE ROW LEVEL SECURITY; DROP POLICY own ON events`},
 		{ReasonTable, `ALTER TABLE events RENAME TO moved`, `ALTER TABLE moved RENAME TO events`},
+		{ReasonTable, `ALTER TABLE events DROP CONSTRAINT events_pkey`, `ALTER TABLE events ADD PRIMARY KEY (global_position)`},
 		{ReasonPosition, `INSERT INTO events VALUES (0, 'x')`, `DELETE FROM events WHERE global_position = 0`},
 	}
 	run := func(sql string) {
@@ -142,7 +143,7 @@ func TestPreconditionsThatChange(t *testing.T) {
 			if !quiet && tt.mend != sequence+"INCREMENT 1" { // which would go back
 				run(`SELECT nextval('events_global_position_seq')`)
 			}
-			if tt.reason == ReasonPosition {
+			if tt.reason == ReasonPosition || tt.reason == ReasonTable {
 				p.extent.read = time.Time{}
 			}
 			for range 2 {

@@ -13,7 +13,7 @@ type Reason string
 // The reasons.
 const (
 	ReasonStandby    Reason = "standby"             // the server is a standby
-	ReasonTable      Reason = "table"               // the events table is missing or of the wrong kind
+	ReasonTable      Reason = "table"               // the events table is missing, is of the wrong kind, or lacks its key
 	ReasonSequence   Reason = "sequence"            // the position's default, or the sequence's CACHE, INCREMENT, MINVALUE or CYCLE
 	ReasonPrivilege  Reason = "privilege"           // the role lacks a right
 	ReasonRLS        Reason = "row_security"        // row-level security hides events

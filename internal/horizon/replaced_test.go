@@ -90,6 +90,9 @@ func TestATableIsRestoredWhileItIsProbed(t *testing.T) {
 	}
 	exec(t, pool, `INSERT INTO events SELECT * FROM dump`)
 	exec(t, pool, `SELECT setval('events_global_position_seq', 5)`)
+	_, err := p.Probe(t.Context())
+	require.Equal(t, []Reason{ReasonTable}, ReasonsOf(err), "the indexes come last")
+	exec(t, pool, `ALTER TABLE events ADD PRIMARY KEY (global_position)`)
 	require.Equal(t, int64(5), probe(t, p).Position)
 	require.Equal(t, int64(6), insert(t, pool))
 	require.Equal(t, int64(6), probe(t, p).Position)

@@ -18,6 +18,16 @@ var horizonEnvironmentGuards = []guard{
 		Test: "TestPreconditionsThatChange", Promise: "a precondition that ends is noticed before what was drawn since is relied upon",
 	},
 	{
+		Name: "positions-have-a-key", File: "internal/horizon/statements.go",
+		Old: "AND (i.indnkeyatts = 1 OR t.relkind = 'p'))", New: "AND i.indisunique)",
+		Test: "TestCheck", Promise: "two events cannot have one position",
+	},
+	{
+		Name: "key-is-missed", File: "internal/horizon/check.go",
+		Old: "if err := t.keyed(ctx, db); err != nil {", New: "if err := t.keyed(ctx, db); err == ctx.Err() && err != nil {",
+		Test: "TestPreconditionsThatChange", Promise: "workers stop when the key of the events table is dropped",
+	},
+	{
 		Name: "alterations-are-noticed", File: "internal/horizon/statements.go",
 		Old: "coalesce(pg_catalog.pg_relation_filenode(s.seqrelid::pg_catalog.regclass), 0)", New: "0::pg_catalog.oid",
 		Test: "TestACacheThatCameAndWent", Promise: "a sequence that was altered and altered back is not the one that was known",

@@ -208,7 +208,7 @@ func TestACutOverIsAllOrNothing(t *testing.T) {
 	var slow atomic.Int64
 	versions := []projection.Projection{oldVersion()}
 	for i := range kills {
-		r := recorder{name: fmt.Sprint("p", i+2), before: slowly(func() bool { return slow.Load() == int64(i+2) }, 40*time.Millisecond)}
+		r := recorder{name: fmt.Sprint("p", i+2), before: slowly(func() bool { return slow.Load() == int64(i+2) }, 150*time.Millisecond)}
 		versions = append(versions, succeeding{acting{r}, fmt.Sprint("p", i+1)})
 	}
 	r := start(t, w.orchestrator("set", orchestrator.WithPartitionsPerWorker(2)), versions...)

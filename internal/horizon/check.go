@@ -116,7 +116,7 @@ func asError(faults []Fault) error {
 	return &UnfitError{Faults: faults}
 }
 
-// keyed returns an error if no unique index has the position.
+// keyed returns an error if the positions have no unique index.
 func (t target) keyed(ctx context.Context, db Querier) error {
 	var keyed bool
 	err := db.QueryRow(ctx, sqlKeyed, t.table, t.column).Scan(&keyed)
@@ -132,9 +132,8 @@ func (t target) keyed(ctx context.Context, db Querier) error {
 	return nil
 }
 
-// extent returns the highest position of a stored event, 0 if there is none. It is an error if there is one at a position
-// that is not above 0, or if no unique index has the position. Where the server cuts the statement short by a timeout, which it can only without an index, the extent
-// stays unknown, and is 0.
+// extent returns the highest position of a stored event, or 0 for an empty table. It is an error if an event has a position that is not above 0, or if the
+// positions have no unique index. If a timeout cuts the statement short, the extent stays unknown and is 0.
 func (t target) extent(ctx context.Context, db Querier) (highest int64, err error) {
 	var (
 		low, high *int64

@@ -46,6 +46,14 @@ func TestCheck(t *testing.T) {
 		"a key of a partitioned table": {
 			`CREATE TABLE e (global_position bigserial, region text, PRIMARY KEY (region, global_position)) PARTITION BY LIST (region)`, pgx.Identifier{"e"}, nil,
 		},
+		"a key that only stores the position": {
+			`CREATE TABLE e (global_position bigserial, id uuid, UNIQUE (id) INCLUDE (global_position))`,
+			pgx.Identifier{"e"},
+			[]string{"no unique index of global_position"},
+		},
+		"a key that stores more": {
+			`CREATE TABLE e (global_position bigserial, id uuid, UNIQUE (global_position) INCLUDE (id))`, pgx.Identifier{"e"}, nil,
+		},
 		"a key of some rows": {
 			`CREATE TABLE e (global_position bigserial); CREATE UNIQUE INDEX ON e (global_position) WHERE global_position > 5; CREATE INDEX ON e (global_position)`,
 			pgx.Identifier{"e"},

@@ -136,9 +136,9 @@
 //   - The events table is an ordinary or a partitioned table and no partition of
 //     another one, since an insert into a parent draws its number before it locks
 //     the partition.
-//   - A unique index has the position. Otherwise two events could have one, and a
-//     page that ends between them would skip the second. This is checked at the
-//     start and every ten seconds.
+//   - The positions have a unique index. Without it two events could have the
+//     same position, and a page that ends between them would skip the second.
+//     This is checked at each start and every ten seconds.
 //   - Partitions are attached empty.
 //
 // A transaction that makes a child of the events table may write to the child before others can see that it belongs to

@@ -36,7 +36,8 @@ type Options struct {
 	// waits for open transactions, asks whether others have noticed a regression, stores the horizon, and
 	// counts again what it met a hole in. Defaults to 1s.
 	RegressionsEvery time.Duration
-	// ExtentEvery is how often the sequence is compared with the highest stored event, besides at each start. Defaults to 10s.
+	// ExtentEvery is how often the sequence is compared with the highest stored event, and the key of the table looked up, besides at each start.
+	// Defaults to 10s.
 	ExtentEvery time.Duration
 	// Slot is the expression of an event's slot, in the events table's columns. If it is empty, no news are known.
 	Slot string
@@ -310,8 +311,8 @@ func (p *Prober) start(ctx context.Context) (steady bool, err error) {
 	return true, nil
 }
 
-// readExtent reads how high the stored events reach, at the start and now and then. What it finds was drawn before
-// the sequence is read.
+// readExtent reads how high the stored events reach and looks up the table's key, at each start and then every ExtentEvery. The positions that it finds
+// were drawn before the sequence is read.
 func (p *Prober) readExtent(ctx context.Context) error {
 	if !p.extent.read.IsZero() && time.Since(p.extent.read) < p.opts.ExtentEvery {
 		return nil

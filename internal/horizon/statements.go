@@ -141,11 +141,12 @@ const sqlOldestSession = `
 SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.min(backend_start), pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
 FROM pg_catalog.pg_stat_get_activity(NULL) WHERE ` + dbguard.Primary
 
-// sqlKeyed says whether a unique index of the table $1 has its column $2. The index of a partitioned table may have more columns, as it must.
+// sqlKeyed says whether the table $1 has a unique index of its column $2. The unique index of a partitioned table may have more columns, since it must have
+// those that the table is partitioned by. Columns after the first indnkeyatts are only stored in the index (INCLUDE).
 const sqlKeyed = `
 SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
-               WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND $2::pg_catalog.int2 = ANY (i.indkey)
-                 AND (i.indnkeyatts = 1 OR t.relkind = 'p'))
+               WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+                 AND $2::pg_catalog.int2 = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]) AND (i.indnkeyatts = 1 OR t.relkind = 'p'))
 FROM pg_catalog.pg_class t WHERE t.oid = $1::pg_catalog.oid AND ` + dbguard.Primary
 
 // sqlExtent reads the lowest and the highest position of the stored events, null if there are none.

@@ -23,6 +23,11 @@ var horizonEnvironmentGuards = []guard{
 		Test: "TestCheck", Promise: "two events cannot have one position",
 	},
 	{
+		Name: "stored-columns-are-no-key", File: "internal/horizon/statements.go",
+		Old: "ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])", New: "ANY (i.indkey)",
+		Test: "TestCheck", Promise: "two events cannot have one position",
+	},
+	{
 		Name: "key-is-missed", File: "internal/horizon/check.go",
 		Old: "if err := t.keyed(ctx, db); err != nil {", New: "if err := t.keyed(ctx, db); err == ctx.Err() && err != nil {",
 		Test: "TestPreconditionsThatChange", Promise: "workers stop when the key of the events table is dropped",

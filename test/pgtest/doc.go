@@ -27,8 +27,8 @@
 // # Through PgBouncer
 //
 // A package whose TestMain calls [MainTwice] has its tests run twice at the same time, directly and with their databases behind
-// PgBouncer in transaction mode. Tests of other modes start one with [OwnBouncer], programs with [StartBouncer]. Without PgBouncer such tests are skipped,
-// but fail where CI is "true".
+// PgBouncer in transaction mode. Tests of other modes start one with [OwnBouncer], programs with [StartBouncer]. Without PgBouncer
+// such tests are skipped, but fail where CI is "true".
 //
 // # What is left behind
 //

@@ -21,8 +21,7 @@ import (
 const pooledVariable = "PGTEST_POOLED"
 
 // MainTwice is [Main] for a package whose tests run twice: directly, and with their databases behind PgBouncer in transaction
-// mode. The second run is a process of its own, at the same time; its output follows that of the first, and is dropped if the first
-// fails. A test that asks [BehindPooler] can do without what a pooler does not give; one that cannot calls [SkipBehindPooler]. Where
+// mode. The second run is another process that runs at the same time. Its output follows that of the first. A test that asks [BehindPooler] can do without what a pooler does not give; one that cannot calls [SkipBehindPooler]. Where
 // PgBouncer is not installed the second run is left out, which is said, and is a failure where CI is "true".
 func MainTwice(m *testing.M, leaks ...goleak.Option) {
 	if os.Getenv(pooledVariable) != "" {
@@ -39,7 +38,7 @@ func MainTwice(m *testing.M, leaks ...goleak.Option) {
 		os.Exit(1)
 	}
 	code := RunMain(m, append(leaks, IgnoreServer())...)
-	os.Exit(max(code, second.end(code == 0, os.Stdout)))
+	os.Exit(max(code, second.end(os.Stdout)))
 }
 
 // skipsPooled says whether the second run is left out, for an error of startPooled.
@@ -53,7 +52,7 @@ func runPooled(m *testing.M, leaks []goleak.Option) (code int) {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest: running the tests through PgBouncer:", err)
-		return 1
+		return finish(1, leaks)
 	}
 	shared.inMain = true
 	code = m.Run()
@@ -68,11 +67,11 @@ func runPooled(m *testing.M, leaks []goleak.Option) (code int) {
 // pooledRun is the process of the second run.
 type pooledRun struct {
 	process *process
-	output  *os.File
+	output  *os.File // has no name any more, so nothing is left however the two runs end
 	release func()
 }
 
-// profiles are the flags of a test binary that name files to be written, which the first run writes.
+// profiles are the flags of a test binary that name files. Only the first run writes these.
 var profiles = regexp.MustCompile(`^-?-test\.([a-z]+profile|trace|testlogfile|gocoverdir)=`)
 
 // startPooled starts the program of this process, with its arguments, for the second run. The new process ends when this one does.
@@ -84,31 +83,27 @@ func startPooled(program string, args []string) (*pooledRun, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a file for the output: %w", err)
 	}
-	isProfile := func(arg string) bool { return profiles.MatchString(arg) }
-	cmd := exec.Command(program, slices.DeleteFunc(slices.Clone(args), isProfile)...)
+	r := &pooledRun{output: output}
+	if err := os.Remove(output.Name()); err != nil {
+		return nil, errors.Join(err, output.Close())
+	}
+	cmd := exec.Command(program, slices.DeleteFunc(slices.Clone(args), profiles.MatchString)...)
 	cmd.Env = append(os.Environ(), pooledVariable+"=true")
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = attributes(nil, syscall.SIGKILL)
-	p, err := spawn(cmd)
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(output.Name()))
+	if r.process, err = spawn(cmd); err != nil {
+		return nil, errors.Join(err, output.Close())
 	}
-	release, err := guard(p.pid)
-	if err != nil {
-		return nil, errors.Join(err, p.signal(syscall.SIGKILL), os.Remove(output.Name()))
+	if r.release, err = guard(r.process.pid); err != nil {
+		return nil, errors.Join(err, r.process.signal(syscall.SIGKILL), output.Close())
 	}
-	return &pooledRun{process: p, output: output, release: release}, nil
+	return r, nil
 }
 
-// end waits for the process and copies its output, or kills the process if its outcome is not wanted. It returns the code to exit with.
-func (r *pooledRun) end(wanted bool, to io.Writer) (code int) {
-	defer os.Remove(r.output.Name())
-	defer r.release()
-	if !wanted {
-		_ = r.process.signal(syscall.SIGKILL)
-		return 1
-	}
+// end waits for the process and copies its output. It returns the code to exit with.
+func (r *pooledRun) end(to io.Writer) (code int) {
 	<-r.process.done
+	r.release()
 	_, err := fmt.Fprintln(to, "pgtest: once more, through PgBouncer in transaction mode")
 	if err == nil {
 		_, err = r.output.Seek(0, io.SeekStart)
@@ -116,7 +111,7 @@ func (r *pooledRun) end(wanted bool, to io.Writer) (code int) {
 	if err == nil {
 		_, err = io.Copy(to, r.output)
 	}
-	if err := errors.Join(err, r.process.err); err != nil {
+	if err := errors.Join(err, r.output.Close(), r.process.err); err != nil {
 		fmt.Fprintln(os.Stderr, "pgtest: that was the run through PgBouncer in transaction mode:", err)
 		return 1
 	}

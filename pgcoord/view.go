@@ -196,8 +196,8 @@ func scanRows(v *replicaset.View, rows pgx.Rows) error {
 	return rows.Err()
 }
 
-// scanView takes one row of either statement: the replica set's state, repeated, and one
-// worker, or NULLs if there is none. The first row also has the backends that hold the workers' locks. scanView adds them to held, by lock.
+// scanView takes one row of either statement. Each row has the replica set's state and one worker. A replica set without workers has one row, whose
+// columns of the worker are NULL. The first row also lists the backends that hold the workers' locks, which scanView stores in held.
 func scanView(v *replicaset.View, held map[int64]int, scan func(...any) error) error {
 	var (
 		sessionAge, serverAge  float64

@@ -9,7 +9,7 @@ import "time"
 // everybody where there are no session locks to tell who leads. The followers look
 // every Timing.Follow, but not at the same time: each has a phase of its own on the
 // database's clock, so that of n followers one looks every Follow/n, and the death
-// of the leader is noticed about as soon as that of another. Many followers look half as often, since
+// of the leader is noticed about as soon as that of another. Many followers look less often, since
 // their looks together are many enough. A worker that is alone is told
 // of newcomers, and only makes sure.
 func NextLook(s State, v View) time.Duration {
@@ -20,10 +20,7 @@ func NextLook(s State, v View) time.Duration {
 		return aloneFollows * s.Timing.Follow
 	}
 	rank, followers := rankOf(s, v)
-	period := s.Timing.Follow
-	if followers >= manyFollow {
-		period *= 2
-	}
+	period := followPeriod(s, followers)
 	phase := period * time.Duration(rank) / time.Duration(max(1, followers))
 	next := (phase - v.Clock%period + period) % period
 	if next < period/4 { // it has just looked, for another reason
@@ -35,22 +32,35 @@ func NextLook(s State, v View) time.Duration {
 // aloneFollows is by how much longer than a follower's the interval of a lone worker is.
 const aloneFollows = 3
 
-// manyFollow is how many followers are many. They still notice within 2 s what only a look shows, as that checkpoints were set back.
-const manyFollow = 8
+// manyFollow is how many followers are many. However many they are, they notice within mostPeriods times Timing.Follow what only a look shows, as that
+// checkpoints were set back.
+const (
+	manyFollow  = 8
+	mostPeriods = 4
+)
+
+// followPeriod is the time between two looks of a follower: twice Timing.Follow if they are many, and longer the more they are.
+func followPeriod(s State, followers int) time.Duration {
+	if followers < manyFollow {
+		return s.Timing.Follow
+	}
+	return s.Timing.Follow * time.Duration(max(2, min((followers+1)/manyFollow, mostPeriods)))
+}
 
 // GlancesBetween says whether the look that comes after a time may be a glance, if nothing calls for it before. Many followers look at the locks often enough
 // together: however many they are, they do so about as often as a few. Whose turn it is goes by the database's clock, so that their whole looks are spread
-// evenly. The first of them acts if the leader freezes, so every other look of its is whole.
+// evenly. The first of them acts if the leader freezes, so all its looks are whole, or every other one if they are frequent.
 func GlancesBetween(s State, v View, after time.Duration) bool {
 	rank, followers := rankOf(s, v)
 	if followers < manyFollow || s.PollOnly || Leads(s, v) {
 		return false
 	}
-	glances := 1
-	if rank > 0 {
-		glances = max(1, min(followers/manyFollow, mostGlances))
+	period := followPeriod(s, followers)
+	glances := max(1, min(followers/manyFollow, mostGlances))
+	if rank == 0 {
+		glances = int(mostPeriods*s.Timing.Follow/period) - 1
 	}
-	round := int((v.Clock + after) / (2 * s.Timing.Follow))
+	round := int((v.Clock + after) / period)
 	return (round+rank)%(glances+1) != 0
 }
 

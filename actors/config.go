@@ -102,7 +102,7 @@ type BatchConfig struct {
 	// HangAfter is how long a handler may run before it is logged.
 	HangAfter time.Duration
 	// FlushAfter and FlushEvery bound how far the checkpoint may lag behind while no event is in scope, in time and in
-	// positions.
+	// positions. The time is twice as long if the projection has many partitions.
 	FlushAfter time.Duration
 	FlushEvery int64
 }

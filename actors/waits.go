@@ -52,12 +52,20 @@ func (p *processor) waited(c actor.Context) {
 	p.proceed(c)
 }
 
-// flushAfter is how far the checkpoint may stay behind, in time, while nothing is in scope.
+// manyFlush is how many partitions of a projection are many.
+const manyFlush = 16
+
+// flushAfter is how far the checkpoint may stay behind, in time, while nothing is in scope. It is twice as far if the projection has many partitions, which
+// would all write for one event of one of them.
 func (p *processor) flushAfter() time.Duration {
+	after := p.worker.Batch.FlushAfter
 	if time.Now().Before(p.waits.until) {
-		return min(flushAtOnce, p.worker.Batch.FlushAfter)
+		return min(flushAtOnce, after)
 	}
-	return p.worker.Batch.FlushAfter
+	if p.fence.Partition.Total >= manyFlush {
+		return 2 * after
+	}
+	return after
 }
 
 // flushIn is when the checkpoint is to be written though nothing was in scope: so long after it was last written, or from now on if that was before.

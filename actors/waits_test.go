@@ -71,6 +71,10 @@ func TestCheckpointsStayBehindUnlessSomebodyWaits(t *testing.T) {
 	assert.Equal(t, flushAtOnce, p.flushAfter())
 	p.waits.until = time.Now().Add(-time.Hour)
 	assert.Equal(t, time.Second, p.flushAfter())
+	p.fence.Partition.Total = manyFlush
+	assert.Equal(t, 2*time.Second, p.flushAfter(), "many partitions would write for one event of one of them")
+	p.waits.until = time.Now().Add(time.Hour)
+	assert.Equal(t, flushAtOnce, p.flushAfter())
 }
 
 // A batch writes the checkpoint too, so nothing is written between batches that come often enough.

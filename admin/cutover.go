@@ -135,7 +135,7 @@ func (c *cutting) validate() error {
 }
 
 const (
-	// Where nothing is in scope of a projection, workers write down once a second how far they are, and at once if they are asked.
+	// Where nothing is in scope of a projection, workers write down every second or two how far they are, and at once if they are asked.
 	writtenWithin  = 2 * time.Second
 	cutOverLook    = 25 * time.Millisecond
 	askAgainAfter  = 500 * time.Millisecond

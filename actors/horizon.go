@@ -216,6 +216,7 @@ func (h *horizonActor) probe(c actor.Context) {
 	}
 	result := &probed{installed: h.wakeUps.installed, told: h.wakeUps.told(), session: h.lead.session}
 	began, leads, before, run := time.Now(), h.lead.leads(), h.position, h.run
+	h.prober.Follow(h.lead.follows())
 	go func() {
 		defer cancel()
 		defer func() { result.took = time.Since(began); root.Send(self, result) }()

@@ -54,10 +54,10 @@ const (
 	leadOften  = 16 * time.Millisecond
 	// leadEachWoken is the same if there is a wake-up trigger: who installs it wants to be told soon.
 	leadEachWoken = 200 * time.Microsecond
-	// followEach is, for each worker, what the interval between two probes of a follower has at least, so that all together probe about 30 times a
+	// followEach is, for each worker, what the interval between two probes of a follower has at least, so that all together probe about 16 times a
 	// second; and followMost is the most.
-	followEach = 32 * time.Millisecond
-	followMost = time.Second
+	followEach = 64 * time.Millisecond
+	followMost = 2 * time.Second
 )
 
 // see takes in the replica set, and says whether to look at once: who led is not heard any more.

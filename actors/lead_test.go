@@ -73,7 +73,7 @@ func TestWhatWasHeardDuringAFailedProbeIsForgotten(t *testing.T) {
 
 func TestFollowersLookRarely(t *testing.T) {
 	t.Parallel()
-	const alone, poll = 8 * time.Millisecond, 100 * time.Millisecond
+	const alone, poll = 8 * time.Millisecond, 250 * time.Millisecond
 	l := follower(3)
 	assert.Equal(t, poll, l.probeInterval(alone, poll))
 	assert.Equal(t, time.Minute, l.probeInterval(time.Minute, poll), "nothing comes")

@@ -156,7 +156,7 @@ func TestAGlanceIsExcludedByALock(t *testing.T) {
 	w := watched(t, p)
 	probe(t, p) // which prepares the statement: that waits for the lock too
 	last := insert(t, pool)
-	p.opts.ExtentEvery, p.store.next = time.Hour, time.Now().Add(time.Hour) // both read events, so they wait for the lock
+	p.opts.ExtentEvery, p.store.last, p.store.rest = time.Hour, time.Now(), time.Hour // both read events, so they wait for the lock
 	alter := begin(t, dial(t, pool))
 	exec(t, alter, `LOCK TABLE events IN ACCESS EXCLUSIVE MODE`)
 	began := time.Now()

@@ -116,6 +116,7 @@ type Prober struct {
 	mine    mine
 	last    Stored // what was to be stored last, with its event
 	store   storing
+	follows bool // see Follow
 }
 
 // extent is how high the stored events reach.
@@ -142,6 +143,22 @@ func NewProber(db Querier, events pgx.Identifier, checkpoints Checkpoints, opts 
 		opts.ExtentEvery = defaultExtentEvery
 	}
 	return &Prober{db: db, events: events, checkpoints: checkpoints, opts: opts}
+}
+
+// followsTimes is how many times longer the intervals of a Prober that follows are.
+const followsTimes = 6
+
+// Follow says whether this Prober hears what another one announces, which has the same checkpoints. The other one then stores the horizon for both, and
+// finds out first if the stored events or the table's key are not as they must be. So this one does these things less often. It does them as often as
+// before when it does not follow any more.
+func (p *Prober) Follow(another bool) { p.follows = another }
+
+// every is the interval between two of those things, where alone is that of a Prober that follows no other.
+func (p *Prober) every(alone time.Duration) time.Duration {
+	if p.follows {
+		return followsTimes * alone
+	}
+	return alone
 }
 
 // Probe finds the horizon. Events up to it must be read by a statement that is
@@ -311,10 +328,10 @@ func (p *Prober) start(ctx context.Context) (steady bool, err error) {
 	return true, nil
 }
 
-// readExtent reads how high the stored events reach and looks up the table's key, at each start and then every ExtentEvery. The positions that it finds
-// were drawn before the sequence is read.
+// readExtent reads how high the stored events reach and looks up the table's key, at each start and then every ExtentEvery, or less often: see Follow.
+// The positions that it finds were drawn before the sequence is read.
 func (p *Prober) readExtent(ctx context.Context) error {
-	if !p.extent.read.IsZero() && time.Since(p.extent.read) < p.opts.ExtentEvery {
+	if !p.extent.read.IsZero() && time.Since(p.extent.read) < p.every(p.opts.ExtentEvery) {
 		return nil
 	}
 	highest, err := p.target.extent(ctx, p.db)

@@ -433,3 +433,27 @@ func TestServerFollows(t *testing.T) {
 		t.Run(name, func(t *testing.T) { assert.Equal(t, tt.want, tt.now.follows(earlier)) })
 	}
 }
+
+// What one prober does for all, a prober that hears it does less often.
+func TestWhoFollowsAnotherProberDoesLess(t *testing.T) {
+	pool := newEvents(t)
+	p, known := newProber(t, pool, 0)
+	first := insert(t, pool)
+	probe(t, p)
+	require.Equal(t, first, known.stored.Load())
+
+	some := time.Now().Add(-2 * defaultExtentEvery)
+	p.store.last, p.extent.read = some, some
+	p.opts.RegressionsEvery = defaultExtentEvery
+	p.Follow(true)
+	last := insert(t, pool)
+	require.Equal(t, last, probe(t, p).Position)
+	assert.Equal(t, first, known.stored.Load(), "the other stores the horizon")
+	assert.Equal(t, some, p.extent.read)
+
+	p.Follow(false)
+	last = insert(t, pool)
+	require.Equal(t, last, probe(t, p).Position)
+	assert.Equal(t, last, known.stored.Load())
+	assert.True(t, p.extent.read.After(some))
+}

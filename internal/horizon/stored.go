@@ -49,8 +49,9 @@ type mine struct {
 
 // storing is when and how the horizon is stored.
 type storing struct {
-	next     time.Time
-	failures int
+	last     time.Time     // when it was stored last, or could not be
+	rest     time.Duration // for how long it is not tried again after a failure
+	failures int           // in a row
 }
 
 const (
@@ -130,10 +131,10 @@ func (p *Prober) storeHorizon(ctx context.Context, position int64, began time.Ti
 	stored := Stored{Term: p.known.Stored.Term, Position: position, Sequence: p.facts.sequence, Filenode: p.facts.filenode, Table: p.facts.table}
 	p.mine = mine{position: position, stored: stored}
 	now := time.Now()
-	if position <= p.known.Stored.Position || now.Before(p.store.next) {
+	if position <= p.known.Stored.Position || now.Sub(p.store.last) < max(p.store.rest, p.every(p.opts.RegressionsEvery)) {
 		return nil
 	}
-	p.store.next = now.Add(p.opts.RegressionsEvery)
+	p.store.last, p.store.rest = now, 0
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err := p.storeNow(ctx, stored, began)
@@ -142,7 +143,7 @@ func (p *Prober) storeHorizon(ctx context.Context, position int64, began time.Ti
 		return nil
 	}
 	p.store.failures++
-	p.store.next = now.Add(min(p.opts.RegressionsEvery<<min(p.store.failures, 16), storeRest))
+	p.store.rest = min(p.opts.RegressionsEvery<<min(p.store.failures, 16), storeRest)
 	return fmt.Errorf("storing the horizon: %w", err)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/pgcoord"
 )
 
@@ -42,24 +43,8 @@ func (o *Orchestrator) connect(ctx context.Context, id uuid.UUID) (*pgx.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	if pool.AfterConnect != nil {
-		if err := pool.AfterConnect(ctx, conn); err != nil {
-			return nil, errors.Join(fmt.Errorf("running the pool's AfterConnect: %w", err), closeConn(conn))
-		}
-	}
-	prepare := pool.PrepareConn
-	if prepare == nil && pool.BeforeAcquire != nil { //nolint:staticcheck // pools still have it
-		prepare = func(ctx context.Context, conn *pgx.Conn) (bool, error) { return pool.BeforeAcquire(ctx, conn), nil } //nolint:staticcheck // as above
-	}
-	if prepare == nil {
-		return conn, nil
-	}
-	usable, err := prepare(ctx, conn)
-	if err == nil && !usable {
-		err = errors.New("it refused the connection")
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("running the pool's PrepareConn: %w", err), closeConn(conn))
+	if err := dbguard.RunHooks(ctx, pool, conn); err != nil {
+		return nil, errors.Join(err, closeConn(conn))
 	}
 	return conn, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 )
 
@@ -109,13 +110,11 @@ func (s *Store) lookUpAfresh(ctx context.Context, pool *pgxpool.Pool) (schemas, 
 		return schemas{}, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if config.AfterConnect != nil {
-		if err := config.AfterConnect(ctx, conn); err != nil {
-			return schemas{}, fmt.Errorf("running the pool's AfterConnect: %w", err)
-		}
+	if err := dbguard.RunHooks(ctx, config, conn); err != nil {
+		return schemas{}, err
 	}
 	found, changed, err := s.lookUp(ctx, conn)
-	if err == nil && changed.path && config.AfterConnect == nil {
+	if err == nil && changed.path && !dbguard.HasHooks(config) {
 		err = errSharedPath
 	}
 	return found, err

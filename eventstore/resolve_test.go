@@ -83,17 +83,28 @@ func TestResolveAsksANewConnection(t *testing.T) {
 	require.Equal(t, int32(1), pool.Stat().TotalConns(), "the next user gets the connection")
 	assert.Equal(t, pgx.Identifier{"public", "events"}, resolved(t, s, pool).EventsTable())
 
-	config := pool.Config()
-	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+	set := func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "SET search_path = other")
 		return err
 	}
-	prepared, err := pgxpool.NewWithConfig(t.Context(), config)
-	require.NoError(t, err)
-	defer prepared.Close()
-	found := resolved(t, s, prepared)
-	assert.Equal(t, pgx.Identifier{"other", "events"}, found.EventsTable())
-	assert.Equal(t, pgx.Identifier{"other", "aggregate_heads"}, found.AggregateHeadsTable(), "where the events are, if it is nowhere")
+	for name, hook := range map[string]func(*pgxpool.Config){
+		"AfterConnect": func(c *pgxpool.Config) { c.AfterConnect = set },
+		"PrepareConn": func(c *pgxpool.Config) {
+			c.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) { return true, set(ctx, conn) }
+		},
+		"BeforeAcquire": func(c *pgxpool.Config) {
+			c.BeforeAcquire = func(ctx context.Context, conn *pgx.Conn) bool { return set(ctx, conn) == nil } //nolint:staticcheck // pools still have it
+		},
+	} {
+		config := pool.Config()
+		hook(config)
+		prepared, err := pgxpool.NewWithConfig(t.Context(), config)
+		require.NoError(t, err)
+		defer prepared.Close()
+		found := resolved(t, s, prepared)
+		assert.Equal(t, pgx.Identifier{"other", "events"}, found.EventsTable(), name)
+		assert.Equal(t, pgx.Identifier{"other", "aggregate_heads"}, found.AggregateHeadsTable(), "where the events are, if it is nowhere")
+	}
 }
 
 func TestATableThatIsNotThereIsAnError(t *testing.T) {

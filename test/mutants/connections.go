@@ -18,9 +18,14 @@ var connectionGuards = []guard{
 		Test: "TestSettingsThatChangeWhatIsReadAreNamed", Promise: "texts reach handlers as they were stored",
 	},
 	{
-		Name: "after-connect", File: "connect.go",
+		Name: "after-connect", File: "internal/dbguard/hooks.go",
 		Old: "if pool.AfterConnect != nil {", New: "if false {",
 		Test: "TestTheSessionRunsAsTheRoleOfThePool", Package: "test/face", Promise: "the session runs as the role of the pool",
+	},
+	{
+		Name: "prepare-conn", File: "internal/dbguard/hooks.go",
+		Old: "	prepare := pool.PrepareConn\n", New: "	prepare := pool.PrepareConn\n	prepare = nil\n",
+		Test: "TestResolveAsksANewConnection", Package: "eventstore", Promise: "a search_path that a hook of the pool sets decides which events are read",
 	},
 	{
 		Name: "session-is-notified", File: "connect.go",

@@ -303,6 +303,35 @@ func TestHandlerMayTakeAnotherRole(t *testing.T) {
 	assert.Equal(t, positions, handledPositions(t, pool))
 }
 
+// The next connection that the runner gets has a role that somebody has left behind.
+func TestARoleThatIsLeftBehindEndsNoManualRunner(t *testing.T) {
+	pool, store := newStore(t)
+	positions := appendEvents(t, pool, store, "Order", 5)
+	app := newRole(t, pool)
+	tenant := "tenant_" + pool.Config().ConnConfig.Database
+	execute(t, pool, `CREATE ROLE `+tenant)
+	t.Cleanup(func() { _, _ = pool.Exec(context.Background(), `DROP OWNED BY `+tenant+`; DROP ROLE `+tenant) })
+	execute(t, pool, `GRANT `+tenant+` TO `+app.Config().ConnConfig.User)
+	var leave atomic.Bool
+	app = sameDatabase(t, app, func(c *pgxpool.Config) {
+		c.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+			if !leave.CompareAndSwap(true, false) {
+				return true, nil
+			}
+			_, err := conn.Exec(ctx, `SET ROLE `+tenant)
+			return true, err
+		}
+	})
+	config := configFor(app, store, atEvent(func(context.Context, pgx.Tx, es.PersistedEvent) error {
+		leave.Store(true)
+		return nil
+	})["one by one"])
+	config.BatchSize = 1
+	stop := start(t, config)
+	assert.Equal(t, positions, eventually(t, pool, 5))
+	require.NoError(t, stop())
+}
+
 // Every second connection leads to a standby that is behind.
 func TestStandbyInThePool(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "it has servers of its own")

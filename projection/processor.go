@@ -166,12 +166,12 @@ func newRunner(c ProcessorConfig, d handling.Description, policied bool) *runner
 
 // run sets up and handles batches until ctx ends or an error occurs that a retry cannot fix.
 func (r *runner) run(ctx context.Context) error {
-	failures := 0
+	failures, refused := 0, false
 	for ctx.Err() == nil {
 		err := r.setUp(ctx)
 		for err == nil && ctx.Err() == nil {
 			if err = r.turn(ctx); err == nil {
-				failures = 0
+				failures, refused = 0, false
 			}
 		}
 		switch {
@@ -180,6 +180,8 @@ func (r *runner) run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			r.finish(ctx)
 			return nil //nolint:nilerr // what failed because ctx ended is no failure
+		case r.ready && !refused && isRefusal(err):
+			refused = true // by a connection that somebody has left with another role, and that was closed; else setUp says what is wrong
 		case !transient(err):
 			return r.explain(ctx, err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbrights"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/horizon"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/pooler"
 )
@@ -57,4 +58,12 @@ func transient(err error) bool {
 	}
 	_, passing := errors.AsType[*passingError](err)
 	return passing || dbguard.MayPass(err, finalErrors...)
+}
+
+// isRefusal says whether the database refused a statement, which it may not do on another connection.
+func isRefusal(err error) bool {
+	if errors.Is(err, ErrProjectionStopped) {
+		return false
+	}
+	return dbrights.IsRefusal(err) || dbguard.HidesRows(err)
 }

@@ -17,8 +17,10 @@ const (
 	standbyParameter     = "pupsourcing.server_is_a_standby"
 	rowSecurityParameter = "pupsourcing.row_level_security_hides_rows"
 	replacedParameter    = "pupsourcing.another_table_has_the_name"
+	roleParameter        = "pupsourcing.the_role_lacks_a_right"
 
-	undefinedObject = "42704"
+	undefinedObject       = "42704"
+	insufficientPrivilege = "42501"
 )
 
 // The scalar subquery refers to no column, so the planner evaluates the condition once, before it scans anything. It is a
@@ -66,6 +68,11 @@ func LimitAllRowsOf(table pgx.Identifier, oid uint32, limit string) string {
 		return LimitAllRows(table, limit)
 	}
 	return fmt.Sprintf(limitOfSQL, Literal(table.Sanitize()), oid, LimitAllRows(table, limit))
+}
+
+// GiveUpUnless is a statement that makes a [Pool] close the connection that it runs on, unless the condition holds there.
+func GiveUpUnless(condition string) string {
+	return `SELECT CASE WHEN NOT (` + condition + `) THEN ` + Raise(roleParameter) + ` END`
 }
 
 // regclass is the table as a constant, which the server resolves when it parses the statement.

@@ -14,7 +14,7 @@ import (
 
 // Pool is an application's pool. Statements run on it as they do on the pool itself, except that
 //
-//   - a connection is closed, and not used again, when a statement finds out that its server is a standby;
+//   - a connection is closed, and not used again, when a statement finds out that its server is a standby, or that its role lacks a right;
 //   - a statement that is not answered in time fails with [ErrNoAnswer], and the connections that rest in the pool are tried: see
 //     [Pool.Suspect];
 //   - a connection whose settings would change what is read is refused: see [CheckConn].
@@ -44,8 +44,25 @@ func (p Pool) Unguarded() *pgxpool.Pool { return p.pool }
 func (p Pool) Config() *pgxpool.Config { return p.pool.Config() }
 
 // Acquire takes a connection from the pool. It must go back with [Release]. A connection that has rested is tried first, as the
-// pool is configured; one that does not answer in time is closed.
+// pool is configured; one that does not answer in time is closed. So is one with unfit settings, which whoever had it before may have left behind:
+// its error is returned only if the connections that the pool opens have them too.
 func (p Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	for others := p.pool.Stat().TotalConns(); ; others-- {
+		conn, err := p.acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err = CheckConn(conn.Conn()); err == nil {
+			return conn, nil
+		}
+		if drop(conn); others <= 0 {
+			return nil, err
+		}
+	}
+}
+
+// acquire takes a connection from the pool, whatever its settings are.
+func (p Pool) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 	for {
 		patience := p.watch.patience()
 		limited, cancel := context.WithTimeout(ctx, patience)
@@ -55,10 +72,6 @@ func (p Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) {
 		switch {
 		case err == nil:
 			p.watch.mark(conn)
-			if err := CheckConn(conn.Conn()); err != nil {
-				drop(conn)
-				return nil, err
-			}
 			return conn, nil
 		case !late || ctx.Err() != nil:
 			return nil, err
@@ -82,8 +95,11 @@ func Release(conn *pgxpool.Conn, err error) {
 	conn.Release()
 }
 
-// unfit says whether the connection's server is of no use.
-func unfit(err error) bool { return IsStandby(err) || IsBeginOnStandby(err) }
+// unfit says whether the connection is of no use: its server is a standby, or it has a role that may not do what the library needs, which
+// whoever had it before may have left behind.
+func unfit(err error) bool {
+	return IsStandby(err) || IsBeginOnStandby(err) || HidesRows(err) || Raised(err, roleParameter) || dbfault.Code(err) == insufficientPrivilege
+}
 
 // IsBeginOnStandby says whether err is a standby's answer to BEGIN READ WRITE, which is 0A000 (feature not supported). That is no answer to
 // any other statement of the library.

@@ -156,3 +156,51 @@ func TestOnlyKnownColumnsAreDecodable(t *testing.T) {
 		assert.Equal(t, inBoth, eventrow.Decodable(fields), "column %d in the other format", i)
 	}
 }
+
+// Whoever had the connection before may have set bytea_output.
+func TestPayloadsComeInEitherForm(t *testing.T) {
+	t.Parallel()
+	s, pool := newStore(t)
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	payloads := [][]byte{every, {}, []byte(`\x00`), []byte(`\\`), []byte("text")}
+	events := make([]es.Event, len(payloads))
+	for i, payload := range payloads {
+		events[i] = es.Event{BoundedContext: "sales", AggregateType: "Order", AggregateID: "1", EventType: "Placed", Payload: payload}
+	}
+	mustAppend(t, s, pool, es.NoStream(), events...)
+	for _, form := range []string{"hex", "escape"} {
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
+			require.NoError(t, pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), "SET LOCAL bytea_output = "+form)
+				require.NoError(t, err)
+				rows, err := tx.Query(t.Context(), "SELECT "+eventrow.Columns+" FROM events ORDER BY global_position", mode)
+				require.NoError(t, err)
+				defer rows.Close()
+				var scanner eventrow.Scanner
+				for rows.Next() {
+					require.NoError(t, scanner.Scan(rows), "%s in mode %s", form, mode)
+				}
+				found := scanner.List.Cut().All()
+				require.Len(t, found, len(payloads))
+				for i, payload := range payloads {
+					assert.Equal(t, payload, found[i].Payload, "%s in mode %s", form, mode)
+				}
+				return rows.Err()
+			}))
+		}
+	}
+}
+
+func TestAPayloadInNeitherFormIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`\x0`, `\x0g`, `\`, `a\`, `\40`, `\400`, `\q`} {
+		_, err := eventrow.ParseBytes([]byte(text))
+		require.Error(t, err, text)
+	}
+	parsed, err := eventrow.ParseBytes(nil)
+	require.NoError(t, err)
+	assert.Nil(t, parsed)
+}

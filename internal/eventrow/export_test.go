@@ -4,6 +4,8 @@ package eventrow
 var (
 	Decode    = decode
 	Decodable = decodable
+
+	ParseBytes = parseBytes
 )
 
 // NewScanner makes a scanner that decodes all rows, or none.

@@ -1,6 +1,7 @@
 package eventrow
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,7 @@ type Scanner struct {
 	List             packed.Builder // the rows that were scanned
 	known, decodable bool           // known: it has looked at the columns
 	filled           []int          // those whose values are filled up with spaces
+	payloadAsText    bool           // see asText
 }
 
 // Scan packs the current row of a query over Columns, and the slot if that
@@ -42,7 +44,7 @@ func (s *Scanner) Scan(rows pgx.Rows) error {
 func (s *Scanner) Row(rows pgx.Rows) (packed.Row, error) {
 	if !s.known {
 		fields := rows.FieldDescriptions()
-		s.known, s.decodable, s.filled = true, decodable(fields), filled(fields)
+		s.known, s.decodable, s.filled, s.payloadAsText = true, decodable(fields), filled(fields), asText(fields)
 	}
 	if s.decodable {
 		if row, ok := decode(rows.RawValues()); ok {
@@ -77,7 +79,12 @@ func (s *Scanner) scanSlowly(rows pgx.Rows) (packed.Row, error) {
 	if !s.WithSlot {
 		destinations = destinations[:len(destinations)-1]
 	}
-	if err := rows.Scan(destinations...); err != nil {
+	var err error
+	if s.payloadAsText {
+		destinations[payloadColumn] = nil
+		e.Payload, err = parseBytes(rows.RawValues()[payloadColumn])
+	}
+	if err = errors.Join(err, rows.Scan(destinations...)); err != nil {
 		return packed.Row{}, err
 	}
 	for _, column := range s.filled {

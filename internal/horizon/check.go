@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,18 +12,18 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
-// checkAttempts is how often Check asks again where a connection led to a standby.
+// checkAttempts is how often Check asks again where a connection led to a standby, or had a role that lacks a right.
 const checkAttempts = 5
 
 // Check verifies what the horizon depends on and can be verified: see the
 // package's comment. It is nil where a Prober will work; an [*UnfitError] says what to do. Other errors
 // are the database's.
 //
-// db is best a [dbguard.Pool], which closes a connection that leads to a standby: then Check asks again on another one.
+// db is best a [dbguard.Pool], which closes a connection that leads to a standby, or whose role lacks a right: then Check asks again on another one.
 func Check(ctx context.Context, db Querier, events pgx.Identifier) error {
 	var err error
 	for range checkAttempts {
-		if err = check(ctx, db, events); !dbguard.IsStandby(err) {
+		if err = check(ctx, db, events); !dbguard.IsStandby(err) && !isOfRole(err) {
 			break
 		}
 	}
@@ -42,16 +43,39 @@ func check(ctx context.Context, db Querier, events pgx.Identifier) error {
 		return err
 	}
 	if err := t.readable(ctx, db); err != nil {
-		return err
+		return t.giveUp(ctx, db, err)
 	}
 	seen, err := t.look(ctx, db)
 	if err != nil {
 		return err
 	}
 	if err := t.fit(seen.facts); err != nil {
-		return err
+		return t.giveUp(ctx, db, err)
 	}
 	_, err = t.extent(ctx, db)
+	return err
+}
+
+// isOfRole says whether the fault is the role's: it lacks a right, or does not see all rows. Whoever had the connection before may have left this
+// role behind, so the same may succeed on another connection.
+func isOfRole(err error) bool {
+	reasons := ReasonsOf(err)
+	return slices.Contains(reasons, ReasonPrivilege) || slices.Contains(reasons, ReasonRLS)
+}
+
+// sqlGiveUp makes a [dbguard.Pool] close the connection if its role does not see all of the table $1, whose position is the column $3, or may not
+// read the sequence $2 or the locks.
+var sqlGiveUp = dbguard.GiveUpUnless(`pg_catalog.has_column_privilege($1::pg_catalog.oid, $3::pg_catalog.int2, 'SELECT') IS NOT FALSE
+    AND pg_catalog.row_security_active($1::pg_catalog.oid) IS NOT TRUE
+    AND pg_catalog.has_sequence_privilege($2::pg_catalog.oid, 'SELECT') IS NOT FALSE
+    AND pg_catalog.has_table_privilege('pg_catalog.pg_locks', 'SELECT')`)
+
+// giveUp returns err. If it is the role's, a pool closes the connection. A transaction is the caller's, and stays usable.
+func (t target) giveUp(ctx context.Context, db Querier, err error) error {
+	if _, within := db.(pgx.Tx); !within && isOfRole(err) {
+		var none *string
+		_ = db.QueryRow(ctx, sqlGiveUp, t.table, t.sequence, t.column).Scan(&none)
+	}
 	return err
 }
 

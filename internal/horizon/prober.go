@@ -173,6 +173,7 @@ func (p *Prober) every(alone time.Duration) time.Duration {
 // with these checkpoints, if one of them saw the sequence below.
 func (p *Prober) Probe(ctx context.Context) (Reading, error) {
 	last, now := ErrUnstable, time.Now()
+	another := true // on another connection
 	for range startAttempts {
 		began := p.tracker != nil
 		reading, steady, err := p.attempt(ctx)
@@ -185,6 +186,8 @@ func (p *Prober) Probe(ctx context.Context) (Reading, error) {
 			continue
 		case err != nil && began && explained(err): // a start says what is wrong
 			last = err
+		case err != nil && another && isOfRole(err):
+			last, another = err, false
 		case err != nil:
 			p.tracker = nil
 			return Reading{}, p.failed(err)
@@ -302,14 +305,14 @@ func (p *Prober) start(ctx context.Context) (steady bool, err error) {
 		return false, err
 	}
 	if err := t.readable(ctx, p.db); err != nil {
-		return false, err
+		return false, t.giveUp(ctx, p.db, err)
 	}
 	seen, err := t.look(ctx, p.db)
 	if err != nil {
 		return false, err
 	}
 	if err := t.fit(seen.facts); err != nil {
-		return false, err
+		return false, t.giveUp(ctx, p.db, err)
 	}
 	if seen.facts.table != t.table || seen.facts.sequence != t.sequence || seen.facts.columnFill != t.columnFill {
 		return false, nil // it changed just now

@@ -2,8 +2,10 @@ package face
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,6 +14,7 @@ import (
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -61,6 +64,99 @@ func TestARoleWithHostileSettingsHandlesAll(t *testing.T) {
 			w.awaitHandled("users", 25)
 			require.NoError(t, second.stop())
 			w.requireOrder("users")
+		})
+	}
+}
+
+// leavesBehind is a recorder that changes a setting of its connection.
+type leavesBehind struct {
+	recorder
+	sql string
+}
+
+func (l leavesBehind) Handle(ctx context.Context, tx pgx.Tx, event es.PersistedEvent) error {
+	err := l.recorder.Handle(ctx, tx, event)
+	if err == nil {
+		_, err = tx.Exec(ctx, l.sql)
+	}
+	return err
+}
+
+// The next user of the connection is the library itself.
+func TestSettingsThatAreLeftBehindStopNobody(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "it changes sessions")
+	skipHostile(t, "it has settings and modes of its own")
+	for _, setting := range []string{"client_encoding = LATIN1", "datestyle = German", "bytea_output = escape"} {
+		for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec} {
+			t.Run(setting+" in mode "+mode.String(), func(t *testing.T) {
+				w := newWorld(t)
+				config := w.config()
+				config.ConnConfig.DefaultQueryExecMode = mode
+				pool := w.open(config)
+				left := func(name string) leavesBehind { return leavesBehind{recorder{name: name}, "SET " + setting} }
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() {
+					ended <- projection.NewPostgresProcessor(projection.ProcessorConfig{
+						DB: pool, EventStore: w.store, Projection: left("manual"), PollInterval: 20 * time.Millisecond, Logger: w.logs.Logger(),
+					}).Run(ctx)
+				}()
+				orch, err := orchestrator.New(pool, w.store, "set", orchestrator.WithLogger(w.logs.Logger()), orchestrator.WithPollInterval(20*time.Millisecond))
+				require.NoError(t, err)
+				r := start(t, orch, left("users"))
+				for n := range 10 {
+					w.append("ada", 2)
+					w.awaitHandled("users", 2*n+2)
+					w.awaitHandled("manual", 2*n+2)
+				}
+				cancel()
+				require.NoError(t, await(t, ended, "Run to return"))
+				require.NoError(t, r.stop())
+				require.NotContains(t, w.logs.String(), "try again")
+			})
+		}
+	}
+}
+
+// The application has left a role behind, on each connection that rests in the pool.
+func TestARoleThatIsLeftBehindStopsNobody(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "it changes sessions")
+	skipHostile(t, "the role that connects is its own")
+	for _, hidden := range []bool{false, true} {
+		t.Run(fmt.Sprintf("rows are hidden: %v", hidden), func(t *testing.T) {
+			w := newWorld(t)
+			w.troubled = true
+			app, tenant := w.owned(), w.role("tenant", "")
+			w.exec("GRANT " + tenant + " TO " + app)
+			if hidden {
+				w.exec("ALTER ROLE " + app + " BYPASSRLS; ALTER TABLE events ENABLE ROW LEVEL SECURITY; GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + tenant)
+				w.exec("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO " + tenant)
+			}
+			pool := w.as(app)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() {
+				ended <- projection.NewPostgresProcessor(projection.ProcessorConfig{
+					DB: pool, EventStore: w.store, Projection: recorder{name: "manual"}, PollInterval: 20 * time.Millisecond, Logger: w.logs.Logger(),
+				}).Run(ctx)
+			}()
+			orch, err := orchestrator.New(pool, w.store, "set", orchestrator.WithLogger(w.logs.Logger()), orchestrator.WithPollInterval(20*time.Millisecond))
+			require.NoError(t, err)
+			r := start(t, orch, recorder{name: "users"})
+			w.awaitRunning("set", 1)
+			for n := range 5 {
+				w.append("ada", 2)
+				w.awaitHandled("users", 2*n+2)
+				w.awaitHandled("manual", 2*n+2)
+				for _, conn := range pool.AcquireAllIdle(t.Context()) {
+					_, err := conn.Exec(t.Context(), "SET ROLE "+tenant)
+					require.NoError(t, err)
+					conn.Release()
+				}
+			}
+			cancel()
+			require.NoError(t, await(t, ended, "Run to return"))
+			require.NoError(t, r.stop())
 		})
 	}
 }

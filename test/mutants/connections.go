@@ -28,6 +28,31 @@ var connectionGuards = []guard{
 		Test: "TestResolveAsksANewConnection", Package: "eventstore", Promise: "a search_path that a hook of the pool sets decides which events are read",
 	},
 	{
+		Name: "left-behind-settings", File: "internal/dbguard/pool.go",
+		Old: "if drop(conn); others <= 0 {", New: "if drop(conn); others <= 1000 {",
+		Test: "TestSettingsThatAreLeftBehindStopNobody", Package: "test/face", Promise: "a setting that a handler leaves on a connection ends no manual runner",
+	},
+	{
+		Name: "left-behind-form", File: "internal/eventrow/scan.go",
+		Old: "if s.payloadAsText {", New: "if false {",
+		Test: "TestPayloadsComeInEitherForm", Promise: "a bytea_output that a handler leaves on a connection stops no reads",
+	},
+	{
+		Name: "left-behind-role", File: "internal/dbguard/pool.go",
+		Old: "HidesRows(err) || Raised(err, roleParameter) || ", New: "",
+		Test: "TestARoleThatIsLeftBehindStopsNobody", Package: "test/face", Promise: "a role that the application leaves on a connection does not stop a worker",
+	},
+	{
+		Name: "refused-once", File: "projection/processor.go",
+		Old: "refused = true // by", New: "return r.explain(ctx, err) // by",
+		Test: "TestARoleThatIsLeftBehindEndsNoManualRunner", Package: "projection", Promise: "nor does it end a manual runner",
+	},
+	{
+		Name: "manual-table-is-replaced", File: "internal/dbguard/transient.go",
+		Old: "IsReplaced(err) || ", New: "",
+		Test: "TestTheEventsTableIsPartitionedWhileAManualRunnerReads", Package: "test/face", Promise: "a manual runner goes on when the events table was partitioned",
+	},
+	{
 		Name: "session-is-notified", File: "connect.go",
 		Old: "	cfg.OnNotification = nil\n", New: "",
 		Test: "TestTheSessionIsNotifiedWhateverThePoolDoesAboutNotifications", Package: "test/face", Promise: "a callback of the pool takes no notification from the session",

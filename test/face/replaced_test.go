@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -83,14 +84,47 @@ func TestTheEventsTableIsPartitionedWhileWorkersRun(t *testing.T) {
 	}
 	w.append("ada", 3)
 	w.awaitHandled("users", 3)
-	w.exec(`BEGIN; LOCK TABLE events;
-		CREATE TABLE next (LIKE events INCLUDING DEFAULTS INCLUDING STORAGE, PRIMARY KEY (global_position)) PARTITION BY RANGE (global_position);
-		CREATE TABLE low PARTITION OF next FOR VALUES FROM (1) TO (3); CREATE TABLE high PARTITION OF next DEFAULT;
-		INSERT INTO next SELECT * FROM events; ` + swap + `; COMMIT`)
+	w.exec(partition)
 	w.append("ada", 3)
 	w.append("grace", 3)
 	w.awaitHandled("users", 9)
 	w.requireOrder("users")
+}
+
+// partition puts a partitioned table with the same events in the place of the events table.
+const partition = `BEGIN; LOCK TABLE events;
+	CREATE TABLE next (LIKE events INCLUDING DEFAULTS INCLUDING STORAGE, PRIMARY KEY (global_position)) PARTITION BY RANGE (global_position);
+	CREATE TABLE low PARTITION OF next FOR VALUES FROM (1) TO (3); CREATE TABLE high PARTITION OF next DEFAULT;
+	INSERT INTO next SELECT * FROM events; ` + swap + `; COMMIT`
+
+// The manual runner knows a horizon of the table before, and reads on when it knows one of the new table.
+func TestTheEventsTableIsPartitionedWhileAManualRunnerReads(t *testing.T) {
+	w := newWorld(t)
+	w.append("ada", 5)
+	began, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	r := recorder{name: "users", before: func(ctx context.Context, _ es.PersistedEvent) error {
+		once.Do(func() { close(began) })
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+		}
+		return ctx.Err()
+	}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- projection.NewPostgresProcessor(projection.ProcessorConfig{
+			DB: w.application(), EventStore: w.store, Projection: r, BatchSize: 1, Logger: w.logs.Logger(),
+		}).Run(ctx)
+	}()
+	await(t, began, "the first event")
+	w.exec(partition)
+	close(goOn)
+	w.awaitHandled("users", 5)
+	w.requireOrder("users")
+	cancel()
+	require.NoError(t, await(t, ended, "Run to return"))
 }
 
 // An empty table gets the name, with the same sequence. Workers handle nothing and say what a person can do; here they accept the table.

@@ -140,18 +140,31 @@ func asError(faults []Fault) error {
 	return &UnfitError{Faults: faults}
 }
 
-// keyed returns an error if the positions have no unique index.
+// keyed returns an error if the positions have no unique index, if an event may be without a position or an aggregate, or if a subscription
+// writes into the table.
 func (t target) keyed(ctx context.Context, db Querier) error {
-	var keyed bool
-	err := db.QueryRow(ctx, sqlKeyed, t.table, t.column).Scan(&keyed)
+	var (
+		keyed        bool
+		nullable     []string
+		subscription string
+	)
+	table := t.tableName.Sanitize()
+	err := db.QueryRow(ctx, sqlKeyed, t.table, t.column).Scan(&keyed, &nullable, &subscription)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows): // the table was dropped just now
 		return nil
 	case err != nil:
-		return fmt.Errorf("looking up the unique indexes of %s: %w", t.tableName.Sanitize(), err)
+		return fmt.Errorf("looking up the unique indexes of %s: %w", table, err)
 	case !keyed:
 		return unfit(ReasonTable, "the events table %s has no unique index of global_position, as if a restore had not finished: two events could have one position, "+
-			"and readers could skip one of them: ALTER TABLE %[1]s ADD PRIMARY KEY (global_position)", t.tableName.Sanitize())
+			"and readers could skip one of them: ALTER TABLE %[1]s ADD PRIMARY KEY (global_position)", table)
+	case len(nullable) > 0:
+		return unfit(ReasonTable, "the column %s of the events table %s may be null, and nobody would handle such an event: ALTER TABLE %[2]s ALTER COLUMN %[1]s SET NOT NULL",
+			pgx.Identifier{nullable[0]}.Sanitize(), table)
+	case subscription != "":
+		return unfit(ReasonTable, "the subscription %s writes into the events table %s at positions that another server has given, "+
+			"and those that readers have passed would be skipped: handle the events on that server, or ALTER SUBSCRIPTION %[1]s DISABLE",
+			pgx.Identifier{subscription}.Sanitize(), table)
 	}
 	return nil
 }

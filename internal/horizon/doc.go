@@ -138,7 +138,9 @@
 //     the partition.
 //   - The positions have a unique index. Without it two events could have the
 //     same position, and a page that ends between them would skip the second.
-//     This is checked at each start and every ten seconds.
+//     This is checked at each start and every ten seconds, and so are the next two.
+//   - No event is without a position or an aggregate. It would have no slot, so no reader of some slots would get it.
+//   - No subscription writes into the table. It stores events at the positions of another server, and our sequence says nothing of these.
 //   - Partitions are attached empty.
 //
 // A transaction that makes a child of the events table may write to the child before others can see that it belongs to

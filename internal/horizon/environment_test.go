@@ -129,6 +129,7 @@ func TestPreconditionsThatChange(t *testing.T) {
 		{ReasonRLS, `ALTER TABLE events ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON events USING (false)`, `ALTER TABLE events DISABLE ROW LEVEL SECURITY; DROP POLICY own ON events`},
 		{ReasonTable, `ALTER TABLE events RENAME TO moved`, `ALTER TABLE moved RENAME TO events`},
 		{ReasonTable, `ALTER TABLE events DROP CONSTRAINT events_pkey`, `ALTER TABLE events ADD PRIMARY KEY (global_position)`},
+		{ReasonTable, `ALTER TABLE events ADD aggregate_id text`, `ALTER TABLE events DROP aggregate_id`},
 		{ReasonPosition, `INSERT INTO events VALUES (0, 'x')`, `DELETE FROM events WHERE global_position = 0`},
 	}
 	run := func(sql string) {
@@ -156,6 +157,43 @@ func TestPreconditionsThatChange(t *testing.T) {
 			assert.Greater(t, after.Epoch, before.Epoch, tt.mend)
 			assert.Equal(t, after.LastValue, after.Position, tt.mend)
 		}
+	}
+}
+
+// A subscription writes events at positions that the sequence does not give. That the sequence was advanced in time does not help.
+func TestASubscriptionWritesTheEvents(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "it has servers of its own")
+	for _, table := range []string{
+		`CREATE TABLE events (global_position bigserial PRIMARY KEY, name text)`,
+		`CREATE TABLE events (global_position bigserial PRIMARY KEY, name text) PARTITION BY RANGE (global_position);
+			CREATE TABLE low PARTITION OF events FOR VALUES FROM (1) TO (1000)`,
+	} {
+		var pools []*pgxpool.Pool
+		var dsn string
+		for range 2 {
+			server := pgtest.Own(t, pgtest.Options{Settings: map[string]string{"wal_level": "logical"}})
+			var err error
+			dsn, err = server.CreateDatabase(t.Context(), "app")
+			require.NoError(t, err)
+			pool, err := pgxpool.New(t.Context(), dsn)
+			require.NoError(t, err)
+			t.Cleanup(pool.Close)
+			_, err = pool.Exec(t.Context(), table, pgx.QueryExecModeSimpleProtocol)
+			require.NoError(t, err)
+			pools = append(pools, pool)
+		}
+		subscriber, publisher := pools[0], pools[1]
+		exec(t, publisher, `CREATE PUBLICATION events FOR TABLE events`)
+		exec(t, subscriber, `SELECT setval('events_global_position_seq', 500)`)
+		require.NoError(t, Check(t.Context(), subscriber, events))
+		exec(t, subscriber, `CREATE SUBSCRIPTION orders CONNECTION '`+dsn+`' PUBLICATION events`)
+		err := Check(t.Context(), subscriber, events)
+		require.Equal(t, []Reason{ReasonTable}, ReasonsOf(err), "%v", err)
+		require.ErrorContains(t, err, `ALTER SUBSCRIPTION "orders" DISABLE`)
+		exec(t, subscriber, `ALTER SUBSCRIPTION orders DISABLE`)
+		require.NoError(t, Check(t.Context(), subscriber, events))
+		exec(t, subscriber, `DROP SUBSCRIPTION orders`)
+		require.NoError(t, Check(t.Context(), publisher, events))
 	}
 }
 

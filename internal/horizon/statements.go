@@ -142,11 +142,17 @@ SELECT pg_catalog.pg_postmaster_start_time(), pg_catalog.min(backend_start), pg_
 FROM pg_catalog.pg_stat_get_activity(NULL) WHERE ` + dbguard.Primary
 
 // sqlKeyed says whether the table $1 has a unique index of its column $2. The unique index of a partitioned table may have more columns, since it must have
-// those that the table is partitioned by. Columns after the first indnkeyatts are only stored in the index (INCLUDE).
+// those that the table is partitioned by. Columns after the first indnkeyatts are only stored in the index (INCLUDE). It also reads which of the
+// columns that decide who reads an event may be null, and which enabled subscription writes into the table or a partition of it.
 const sqlKeyed = `
 SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
                WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-                 AND $2::pg_catalog.int2 = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]) AND (i.indnkeyatts = 1 OR t.relkind = 'p'))
+                 AND $2::pg_catalog.int2 = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1]) AND (i.indnkeyatts = 1 OR t.relkind = 'p')),
+       ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type y ON y.oid = a.atttypid
+             WHERE a.attrelid = t.oid AND a.attname IN ('global_position', 'aggregate_id') AND NOT a.attnotnull AND NOT y.typnotnull ORDER BY a.attnum),
+       coalesce((SELECT u.subname::pg_catalog.text FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_subscription u ON u.oid = r.srsubid
+                 WHERE u.subenabled AND (r.srrelid = t.oid OR r.srrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(t.oid)))
+                 ORDER BY 1 LIMIT 1), '')
 FROM pg_catalog.pg_class t WHERE t.oid = $1::pg_catalog.oid AND ` + dbguard.Primary
 
 // sqlExtent reads the lowest and the highest position of the stored events, null if there are none.

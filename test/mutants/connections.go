@@ -53,11 +53,6 @@ var connectionGuards = []guard{
 		Test: "TestTheEventsTableIsPartitionedWhileAManualRunnerReads", Package: "test/face", Promise: "a manual runner goes on when the events table was partitioned",
 	},
 	{
-		Name: "manual-table-is-replaced", File: "internal/dbguard/transient.go",
-		Old: "IsReplaced(err) || ", New: "",
-		Test: "TestTheEventsTableIsPartitionedWhileAManualRunnerReads", Package: "test/face", Promise: "a manual runner goes on when the events table was partitioned",
-	},
-	{
 		Name: "session-is-notified", File: "connect.go",
 		Old: "	cfg.OnNotification = nil\n", New: "",
 		Test: "TestTheSessionIsNotifiedWhateverThePoolDoesAboutNotifications", Package: "test/face", Promise: "a callback of the pool takes no notification from the session",

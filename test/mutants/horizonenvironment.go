@@ -28,6 +28,16 @@ var horizonEnvironmentGuards = []guard{
 		Test: "TestCheck", Promise: "two events cannot have one position",
 	},
 	{
+		Name: "aggregates-are-known", File: "internal/horizon/statements.go",
+		Old: "AND NOT a.attnotnull AND NOT y.typnotnull", New: "AND a.attisdropped",
+		Test: "TestCheck", Promise: "no event is without an aggregate, whose slot nobody would have",
+	},
+	{
+		Name: "no-subscription", File: "internal/horizon/statements.go",
+		Old: "WHERE u.subenabled AND (", New: "WHERE NOT u.subenabled AND (",
+		Test: "TestASubscriptionWritesTheEvents", Promise: "events do not come at positions that another server has given",
+	},
+	{
 		Name: "key-is-missed", File: "internal/horizon/check.go",
 		Old: "if err := t.keyed(ctx, db); err != nil {", New: "if err := t.keyed(ctx, db); err == ctx.Err() && err != nil {",
 		Test: "TestPreconditionsThatChange", Promise: "workers stop when the key of the events table is dropped",

@@ -95,10 +95,10 @@ func Release(conn *pgxpool.Conn, err error) {
 	conn.Release()
 }
 
-// unfit says whether the connection is of no use: its server is a standby, or it has a role that may not do what the library needs, which
-// whoever had it before may have left behind.
+// unfit says whether the connection is of no use: its server is a standby, or it has a timeout that is too short, or a role that may not do what the
+// library needs, which whoever had it before may have left behind.
 func unfit(err error) bool {
-	return IsStandby(err) || IsBeginOnStandby(err) || HidesRows(err) || Raised(err, roleParameter) || dbfault.Code(err) == insufficientPrivilege
+	return dbfault.IsCutShort(err) || IsStandby(err) || IsBeginOnStandby(err) || HidesRows(err) || Raised(err, roleParameter) || dbfault.Code(err) == insufficientPrivilege
 }
 
 // IsBeginOnStandby says whether err is a standby's answer to BEGIN READ WRITE, which is 0A000 (feature not supported). That is no answer to

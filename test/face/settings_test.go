@@ -2,7 +2,6 @@ package face
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"testing"
 	"time"
@@ -118,17 +117,21 @@ func TestSettingsThatAreLeftBehindStopNobody(t *testing.T) {
 	}
 }
 
-// The application has left a role behind, on each connection that rests in the pool.
+// The application has left something behind, on each connection that rests in the pool.
 func TestARoleThatIsLeftBehindStopsNobody(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "it changes sessions")
 	skipHostile(t, "the role that connects is its own")
-	for _, hidden := range []bool{false, true} {
-		t.Run(fmt.Sprintf("rows are hidden: %v", hidden), func(t *testing.T) {
+	for _, left := range []string{"a role without rights", "a role that does not see all rows", "a timeout"} {
+		t.Run(left, func(t *testing.T) {
 			w := newWorld(t)
 			w.troubled = true
 			app, tenant := w.owned(), w.role("tenant", "")
 			w.exec("GRANT " + tenant + " TO " + app)
-			if hidden {
+			leave := "SET ROLE " + tenant
+			switch left {
+			case "a timeout":
+				leave = "SET statement_timeout = 1"
+			case "a role that does not see all rows":
 				w.exec("ALTER ROLE " + app + " BYPASSRLS; ALTER TABLE events ENABLE ROW LEVEL SECURITY; GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + tenant)
 				w.exec("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO " + tenant)
 			}
@@ -149,7 +152,7 @@ func TestARoleThatIsLeftBehindStopsNobody(t *testing.T) {
 				w.awaitHandled("users", 2*n+2)
 				w.awaitHandled("manual", 2*n+2)
 				for _, conn := range pool.AcquireAllIdle(t.Context()) {
-					_, err := conn.Exec(t.Context(), "SET ROLE "+tenant)
+					_, err := conn.Exec(t.Context(), leave)
 					require.NoError(t, err)
 					conn.Release()
 				}

@@ -43,6 +43,11 @@ var connectionGuards = []guard{
 		Test: "TestARoleThatIsLeftBehindStopsNobody", Package: "test/face", Promise: "a role that the application leaves on a connection does not stop a worker",
 	},
 	{
+		Name: "left-behind-timeout", File: "internal/dbguard/pool.go",
+		Old: "dbfault.IsCutShort(err) || ", New: "",
+		Test: "TestARoleThatIsLeftBehindStopsNobody", Package: "test/face", Promise: "nor does a timeout",
+	},
+	{
 		Name: "refused-once", File: "projection/processor.go",
 		Old: "refused = true // by", New: "return r.explain(ctx, err) // by",
 		Test: "TestARoleThatIsLeftBehindEndsNoManualRunner", Package: "projection", Promise: "nor does it end a manual runner",

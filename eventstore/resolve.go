@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
@@ -88,33 +87,17 @@ func (s *Store) lookUp(ctx context.Context, db DB) (schemas, changes, error) {
 }
 
 // poolOf returns the application's pool, if db is one.
-func poolOf(db DB) (*pgxpool.Pool, bool) {
-	switch db := db.(type) {
-	case *pgxpool.Pool:
-		return db, true
-	case interface{ Unguarded() *pgxpool.Pool }:
-		return db.Unguarded(), true
-	}
-	return nil, false
-}
+func poolOf(db DB) (*pgxpool.Pool, bool) { return dbguard.PoolOf(db) }
 
 // lookUpAfresh finds the tables on a new connection, opened as the pool opens one.
 func (s *Store) lookUpAfresh(ctx context.Context, pool *pgxpool.Pool) (schemas, error) {
-	config := pool.Config()
-	opened, err := configOfPool(ctx, config)
-	if err != nil {
-		return schemas{}, err
-	}
-	conn, err := pgx.ConnectConfig(ctx, opened)
+	conn, err := dbguard.Open(ctx, pool)
 	if err != nil {
 		return schemas{}, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if err := dbguard.RunHooks(ctx, config, conn); err != nil {
-		return schemas{}, err
-	}
 	found, changed, err := s.lookUp(ctx, conn)
-	if err == nil && changed.path && !dbguard.HasHooks(config) {
+	if err == nil && changed.path && !dbguard.HasHooks(pool.Config()) {
 		err = errSharedPath
 	}
 	return found, err

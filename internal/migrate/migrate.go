@@ -133,7 +133,7 @@ func (r *Runner) step(ctx context.Context, db *pgxpool.Pool, act func(context.Co
 	for w := newPatience(); ; {
 		err = pgx.BeginTxFunc(ctx, db, transaction, func(tx pgx.Tx) error {
 			var version int
-			if p, version, err = r.lockVersion(ctx, tx, w); err != nil {
+			if p, version, err = r.lockVersion(ctx, pooledTx{tx, db}, w); err != nil {
 				return err
 			}
 			ran, err = act(ctx, tx, p, version)

@@ -2,6 +2,7 @@ package face
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -89,4 +90,40 @@ func TestASearchPathThatIsLeftBehindDoesNotMisleadTheManualProcessor(t *testing.
 	w.requireAllHandled("p")
 	cancel()
 	require.NoError(t, await(t, ended, "Run to return"))
+}
+
+// A worker must not join the replica set of another schema's tables, and no migration may make tables there.
+func TestASearchPathThatIsLeftBehindDoesNotDecideWhereTheTablesAre(t *testing.T) {
+	pgtest.SkipBehindPooler(t, "it changes sessions")
+	skipHostile(t, "its roles have a search_path of their own")
+	w := newEmptyWorld(t)
+	w.exec("CREATE SCHEMA other")
+	silent := orchestrator.WithLogger(slog.New(slog.DiscardHandler))
+	left := func() *pgxpool.Pool {
+		pool := w.open(w.config())
+		_, err := pool.Exec(t.Context(), "SET search_path = other")
+		require.NoError(t, err)
+		return pool
+	}
+	require.NoError(t, eventstore.RunMigrations(left(), eventstore.WithLogger(nil)))
+	require.NoError(t, orchestrator.RunMigrations(left(), silent))
+	const schemas = "SELECT DISTINCT schemaname FROM pg_tables WHERE tablename IN ('events', 'orchestrator_checkpoints')"
+	require.Equal(t, "public", w.value(schemas))
+
+	require.NoError(t, orchestrator.RunMigrations(w.db, silent, orchestrator.WithSchema("other")))
+	orch, err := orchestrator.New(left(), w.store, "set", orchestrator.WithLogger(w.logs.Logger()))
+	require.NoError(t, err)
+	r := start(t, orch, publicRecorder{recorder{name: "users"}})
+	w.await("1", "SELECT count(*) FROM public.orchestrator_workers WHERE state = 'running'")
+	require.NoError(t, r.stop())
+
+	// What a hook of the pool sets is meant.
+	w.exec("DROP SCHEMA other CASCADE; CREATE SCHEMA other")
+	config := w.config()
+	config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+		_, err := conn.Exec(ctx, "SET search_path = other")
+		return err == nil, err
+	}
+	require.NoError(t, orchestrator.RunMigrations(w.open(config), silent))
+	require.Equal(t, "other, public", w.value(schemas+" ORDER BY 1"))
 }

@@ -48,6 +48,11 @@ var connectionGuards = []guard{
 		Test: "TestARoleThatIsLeftBehindStopsNobody", Package: "test/face", Promise: "nor does a timeout",
 	},
 	{
+		Name: "left-behind-path", File: "internal/migrate/place.go",
+		Old: "case pooled && (path || role):", New: "case pooled && fresh:",
+		Test: "TestASearchPathThatIsLeftBehindDoesNotDecideWhereTheTablesAre", Package: "test/face", Promise: "no worker joins the replica set of another schema's tables",
+	},
+	{
 		Name: "refused-once", File: "projection/processor.go",
 		Old: "refused = true // by", New: "return r.explain(ctx, err) // by",
 		Test: "TestARoleThatIsLeftBehindEndsNoManualRunner", Package: "projection", Promise: "nor does it end a manual runner",

@@ -19,6 +19,7 @@ import (
 // configure returns what the worker's actors need.
 func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, recorder *measure.ReplicaSet) actors.Config {
 	hostname, _ := os.Hostname()
+	log := o.config.logger.With("replica_set", o.replicaSet, "worker", id.String(), "worker_name", o.config.workerName)
 	cfg := actors.Config{
 		Pool:        o.db,
 		EventStore:  checked.events,
@@ -40,10 +41,10 @@ func (o *Orchestrator) configure(id uuid.UUID, checked stores, d described, reco
 		},
 		Timing:  o.config.timing(),
 		Batch:   o.config.batch(),
-		Logger:  o.config.logger.With("replica_set", o.replicaSet, "worker", id.String(), "worker_name", o.config.workerName),
+		Logger:  log,
 		Metrics: recorder,
 		Lag:     &lag.History{},
-		Tracer:  tracing.New(o.config.tracerProvider),
+		Tracer:  tracing.New(o.config.tracerProvider, log.With("component", "tracing")),
 
 		FailureHook: o.config.failureHook,
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/eventstore"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/contained"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/measure"
 	"github.com/getpup/pupsourcing-orchestrator/v2/metrics"
@@ -68,6 +69,7 @@ func New(db *pgxpool.Pool, eventStore *eventstore.Store, replicaSet string, opti
 	if most := db.Config().MaxConns; most < minimumConnections {
 		return nil, fmt.Errorf("making an orchestrator for replica set %q: the pool's MaxConns is %d, a worker needs at least %d", replicaSet, most, minimumConnections)
 	}
+	o.config.logger = contained.Logger(o.config.logger)
 	if err := o.registerMetrics(); err != nil {
 		return nil, fmt.Errorf("making an orchestrator for replica set %q: %w", replicaSet, err)
 	}

@@ -44,8 +44,9 @@ type ErrorPolicy struct {
 	MaxParkedEvents int
 
 	// Classify returns the class of a handler's error. Nil means DefaultClass. It is not called for failures whose cause
-	// the library knows: a conflict that aborted the transaction, a lost connection, or a stop. If it panics, or returns
-	// a class that does not exist, DefaultClass is used. It must return quickly. Several goroutines may call it at once.
+	// the library knows: a conflict that aborted the transaction, a lost connection, or a stop. If it panics, takes
+	// longer than 2s, or returns a class that does not exist, DefaultClass is used, and the error's text says so. It must
+	// return quickly. Several goroutines may call it at once.
 	Classify func(error) Class
 }
 

@@ -158,9 +158,10 @@ func newRunner(c ProcessorConfig, d handling.Description, policied bool) *runner
 		config: c, projection: d.Projection, name: d.Name, scope: d.Scope, policy: d.Policy, policied: policied,
 		partition:   slot.Partition{Key: c.PartitionKey, Total: c.TotalPartitions},
 		application: "pupsourcing-manual " + uuid.NewString(),
-		size:        c.BatchSize, db: dbguard.New(c.DB), tracer: tracing.New(c.TracerProvider),
+		size:        c.BatchSize, db: dbguard.New(c.DB),
 	}
 	r.log = c.Logger.With("component", "processor", "projection", d.Name, "partition", r.partition.String())
+	r.tracer = tracing.New(c.TracerProvider, r.log)
 	return r
 }
 

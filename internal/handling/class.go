@@ -3,10 +3,10 @@ package handling
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/contained"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
@@ -111,30 +111,29 @@ func wishedDelay(err error) time.Duration {
 	return min(max(wish.after, 0), longestRetry)
 }
 
-// classify calls a policy's Classify. One that panics or ends its goroutine is replaced by DefaultClass, and the error says so. So is one
-// that returns a class that does not exist.
-func classify(call func(error) Class, err error) (class Class, explained error) {
-	if call == nil {
+const (
+	// classifyPatience is how long a policy's Classify is waited for. The partition of the projection does nothing else meanwhile, and cannot stop.
+	classifyPatience = 2 * time.Second
+	// classifyMost is how many calls of it may be left behind, each with its goroutine.
+	classifyMost = 16
+)
+
+// classify calls a policy's Classify. One that panics, ends its goroutine or does not return in time is replaced by DefaultClass, and the error says so. So
+// is one that returns a class that does not exist.
+func (p Policy) classify(err error) (class Class, explained error) {
+	if p.Classify == nil {
 		return DefaultClass(err), err
 	}
-	fault := "it ended its goroutine"
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if value := recover(); value != nil {
-				fault = fmt.Sprintf("it panicked: %v\n%s", value, debug.Stack())
-			}
-		}()
-		class = call(err)
-		fault = ""
-	}()
-	<-done
-	if fault == "" && (class < ClassError || class > ClassShutdown) {
-		fault = fmt.Sprintf("it returned the class %d, which does not exist", int(class))
+	calls := p.classifying
+	if calls == nil {
+		calls = contained.NewCalls(classifyPatience, classifyMost)
 	}
-	if fault == "" {
+	class, fault := contained.Call(calls, func() Class { return p.Classify(err) })
+	if fault == nil && (class < ClassError || class > ClassShutdown) {
+		fault = fmt.Errorf("it returned the class %d, which does not exist", int(class))
+	}
+	if fault == nil {
 		return class, err
 	}
-	return DefaultClass(err), fmt.Errorf("%w (the error policy's Classify could not be used, and DefaultClass was: %s)", err, fault)
+	return DefaultClass(err), fmt.Errorf("%w (the error policy's Classify could not be used, and DefaultClass was: %s)", err, fault.Error())
 }

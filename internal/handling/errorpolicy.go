@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/contained"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
@@ -65,6 +66,7 @@ func (p ErrorPolicy[O, C]) Policy(backoff dbfault.Backoff) (Policy, error) {
 	}
 	if p.Classify != nil {
 		made.Classify = func(err error) Class { return Class(p.Classify(err)) }
+		made.classifying = contained.NewCalls(classifyPatience, classifyMost)
 	}
 	if made.Then == Stop && made.Attempts == 0 && made.Classify == nil {
 		made.Then = Retry // the zero value retries for ever, whatever the error is

@@ -3,6 +3,7 @@ package handling
 import (
 	"time"
 
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/contained"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 )
 
@@ -62,6 +63,8 @@ type Policy struct {
 	MaxParked, MaxParkedEvents int
 	// Classify finds the class of a handler's error. Nil means DefaultClass.
 	Classify func(error) Class
+
+	classifying *contained.Calls // of Classify
 }
 
 // IsZero says whether it is the policy of a projection that has none.
@@ -83,5 +86,5 @@ func (p Policy) classOf(err error) (Class, error) {
 		}
 		return ClassError, err
 	}
-	return classify(p.Classify, err)
+	return p.classify(err)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
+	"github.com/getpup/pupsourcing-orchestrator/v2/test/awaiting"
 	"github.com/getpup/pupsourcing-orchestrator/v2/test/pgtest"
 )
 
@@ -178,6 +179,8 @@ func TestRetryAfterSetsTheDelay(t *testing.T) {
 // Whatever Classify does, the event has an outcome.
 func TestClassifyIsContained(t *testing.T) {
 	t.Parallel()
+	released := make(chan struct{})
+	t.Cleanup(func() { close(released) })
 	for name, tt := range map[string]struct {
 		classify func(error) projection.Class
 		want     handling.Verdict
@@ -190,12 +193,18 @@ func TestClassifyIsContained(t *testing.T) {
 		"panics":    {func(error) projection.Class { panic("oh no") }, handling.EventFailed, handling.Retry, "it panicked: oh no"},
 		"exits":     {func(error) projection.Class { runtime.Goexit(); return 0 }, handling.EventFailed, handling.Retry, "it ended its goroutine"},
 		"unknown":   {func(error) projection.Class { return 77 }, handling.EventFailed, handling.Retry, "the class 77, which does not exist"},
+		"hangs":     {func(error) projection.Class { <-released; return 0 }, handling.EventFailed, handling.Retry, "it did not return within 2s"},
 		"negative":  {func(error) projection.Class { return -1 }, handling.EventFailed, handling.Retry, "the class -1, which does not exist"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := followed(t, projection.ErrorPolicy{Classify: tt.classify})
-			_, d := handling.Decide(p, handling.State{}, handling.Failure{Err: errBad, Events: 1, Position: 7})
+			decided := make(chan handling.Decision, 1)
+			go func() {
+				_, d := handling.Decide(p, handling.State{}, handling.Failure{Err: errBad, Events: 1, Position: 7})
+				decided <- d
+			}()
+			d := awaiting.Value(t, 30*time.Second, decided, "a decision")
 			assert.Equal(t, tt.want, d.Verdict)
 			assert.Equal(t, tt.outcome, d.Outcome)
 			require.ErrorIs(t, d.Err, errBad)

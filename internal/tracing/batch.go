@@ -3,13 +3,17 @@ package tracing
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/contained"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
 )
 
@@ -19,11 +23,24 @@ const MostLinks = 64
 // scope names the instrumentation.
 const scope = "github.com/getpup/pupsourcing-orchestrator/v2"
 
-// Tracer makes spans. Its methods do nothing on nil, and neither do those of the Span that it returns then.
-type Tracer struct{ tracer trace.Tracer }
+// Tracer makes spans. Its methods do nothing on nil, and neither do those of the Span that it returns then. Spans are an aid: if the application's tracer
+// fails, batches have none.
+type Tracer struct {
+	tracer trace.Tracer
+	log    *slog.Logger
+	calls  *contained.Calls
+	logged atomic.Int64 // when a failure was logged last, in nanoseconds of Unix time
+}
+
+const (
+	// patience is how long the application's tracer may take to begin a span, or to end one.
+	patience = time.Second
+	// logEvery is how often a failure of it is logged.
+	logEvery = time.Minute
+)
 
 // New makes a Tracer. Without a provider it returns nil.
-func New(provider trace.TracerProvider) *Tracer {
+func New(provider trace.TracerProvider, log *slog.Logger) *Tracer {
 	if provider == nil {
 		return nil
 	}
@@ -35,7 +52,7 @@ func New(provider trace.TracerProvider) *Tracer {
 			}
 		}
 	}
-	return &Tracer{tracer: provider.Tracer(scope, trace.WithInstrumentationVersion(version))}
+	return &Tracer{tracer: provider.Tracer(scope, trace.WithInstrumentationVersion(version)), log: log, calls: contained.NewCalls(patience, 1)}
 }
 
 // Batch is what a span says of a batch.
@@ -57,7 +74,8 @@ type Events interface {
 
 // Span is one batch, being handled.
 type Span struct {
-	span trace.Span
+	span   trace.Span
+	tracer *Tracer
 }
 
 // Start begins the span of a batch of events, of which there is at least one. The handlers get the context.
@@ -90,9 +108,31 @@ func (t *Tracer) Start(ctx context.Context, b Batch, events Events) (context.Con
 	if rest > 0 {
 		attributes = append(attributes, attribute.Int("pupsourcing.appends_not_linked", rest))
 	}
-	ctx, span := t.tracer.Start(ctx, "process "+b.EventsTable, trace.WithSpanKind(trace.SpanKindConsumer),
-		trace.WithLinks(links...), trace.WithAttributes(attributes...))
-	return ctx, &Span{span: span}
+	type begun struct {
+		within context.Context
+		span   trace.Span
+	}
+	began, fault := contained.Call(t.calls, func() begun {
+		within, span := t.tracer.Start(ctx, "process "+b.EventsTable, trace.WithSpanKind(trace.SpanKindConsumer),
+			trace.WithLinks(links...), trace.WithAttributes(attributes...))
+		return begun{within, span}
+	})
+	if t.failed(fault) {
+		return ctx, nil
+	}
+	return began.within, &Span{span: began.span, tracer: t}
+}
+
+// failed says whether the application's tracer has failed, and logs it now and then.
+func (t *Tracer) failed(fault error) bool {
+	if fault == nil {
+		return false
+	}
+	now, last := time.Now().UnixNano(), t.logged.Load()
+	if (last == 0 || now-last >= int64(logEvery)) && t.logged.CompareAndSwap(last, now) {
+		t.log.Warn("the tracer failed, so batches have no spans; handling goes on", "error", fault)
+	}
+	return true
 }
 
 // appends is links to the sampled appends of the events, each once, and how many there are besides.
@@ -126,11 +166,15 @@ func (s *Span) End(committed int, err error) {
 	if s == nil {
 		return
 	}
-	s.span.SetAttributes(attribute.Int("pupsourcing.committed", committed))
-	if err != nil {
-		s.span.SetAttributes(attribute.String("error.type", handling.DefaultClass(err).String()))
-		s.span.RecordError(err)
-		s.span.SetStatus(codes.Error, "the batch was rolled back")
-	}
-	s.span.End()
+	_, fault := contained.Call(s.tracer.calls, func() struct{} {
+		s.span.SetAttributes(attribute.Int("pupsourcing.committed", committed))
+		if err != nil {
+			s.span.SetAttributes(attribute.String("error.type", handling.DefaultClass(err).String()))
+			s.span.RecordError(err)
+			s.span.SetStatus(codes.Error, "the batch was rolled back")
+		}
+		s.span.End()
+		return struct{}{}
+	})
+	s.tracer.failed(fault)
 }

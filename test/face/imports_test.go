@@ -22,7 +22,7 @@ const (
 // mayImport says which of the module's packages each package may import, by
 // the name of their directory: imports point downwards only. The root is ".".
 var mayImport = map[string][]string{
-	".":                            {"internal/budget", "internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es", "internal/lag", "internal/tracing"},
+	".":                            {"internal/contained", "internal/budget", "internal/handling", "internal/replicaset", "internal/dbfault", "internal/dbguard", "internal/dbrights", "actors", "eventstore", "internal/horizon", "metrics", "internal/measure", "migrations", "pgcoord", "projection", "internal/slot", "internal/waiting", "internal/health", "es", "internal/lag", "internal/tracing"},
 	"cli":                          {".", "admin", "metrics", "statuspage", "eventstore", "migrations", "pgcoord", "projection"},
 	"cmd/pupsourcing-orchestrator": {"cli"},
 	"statuspage":                   {"admin", "internal/dbfault", "internal/slot"},
@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"admin":                        {"es", "eventstore", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/horizon", "internal/manual", "internal/replicaset", "internal/slot", "internal/waiting", "migrations", "pgcoord"},
 	"actors":                       {"internal/announcement", "internal/budget", "internal/dbrights", "internal/eventread", "internal/wakeup", "internal/handling", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "eventstore", "internal/horizon", "messages", "internal/measure", "internal/packed", "pgcoord", "projection", "internal/slot", "internal/waiting", "es", "internal/health", "internal/lag", "internal/tracing"},
 	"pgcoord":                      {"internal/packed", "internal/announcement", "internal/replicaset", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "internal/horizon", "internal/slot", "internal/waiting", "es", "internal/lag"},
-	"projection":                   {"internal/budget", "internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/manual", "internal/packed", "internal/slot", "es", "internal/tracing"},
+	"projection":                   {"internal/contained", "internal/budget", "internal/eventread", "internal/handling", "internal/batchtx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/pooler", "eventstore", "internal/horizon", "internal/manual", "internal/packed", "internal/slot", "es", "internal/tracing"},
 	"eventstore":                   {"internal/slot", "internal/sqltx", "internal/dbfault", "internal/dbguard", "internal/dbrights", "internal/eventrow", "internal/migrate", "internal/packed", "internal/wakeup", "es", "internal/tracing"},
 	"internal/eventread":           {"internal/dbfault", "internal/dbguard", "internal/eventrow", "internal/packed", "internal/slot", "es"},
 	"internal/eventrow":            {"internal/packed", "es"},
@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	"internal/manual":              {"internal/dbfault", "internal/slot"},
 	"internal/dbfault":             {},
 	"internal/sqltx":               {"internal/batchtx"},
-	"internal/handling":            {"internal/sqltx", "internal/batchtx", "internal/dbfault", "internal/dbguard", "es"},
+	"internal/handling":            {"internal/contained", "internal/sqltx", "internal/batchtx", "internal/dbfault", "internal/dbguard", "es"},
 	"internal/dbguard":             {"internal/dbfault"},
 	"internal/dbrights":            {"internal/dbfault"},
 	"internal/batchtx":             {"internal/dbfault", "internal/dbguard"},
@@ -52,7 +52,8 @@ var mayImport = map[string][]string{
 	"internal/measure":             {},
 	"internal/slot":                {},
 	"internal/health":              {},
-	"internal/tracing":             {"internal/handling", "es"},
+	"internal/tracing":             {"internal/contained", "internal/handling", "es"},
+	"internal/contained":           {},
 	"internal/lag":                 {},
 	"internal/waiting":             {"internal/dbfault", "internal/health", "internal/replicaset", "internal/slot"},
 	"internal/wakeup":              {},

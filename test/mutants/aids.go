@@ -67,4 +67,29 @@ var aidGuards = []guard{
 		Old: "s.assignment(&a.Checkpoints, worker, generation), s.parked(&a.Parked, projections), s", New: "s.parked(&a.Parked, projections), s.assignment(&a.Checkpoints, worker, generation), s",
 		Test: "TestWhatIsReadIsAsNewAsTheRevisionThatFencesIt", Promise: "what a worker knows of parked aggregates is fenced",
 	},
+	{
+		Name: "classifiers-hold-up-nobody", File: "internal/handling/class.go",
+		Old: "classifyPatience = 2 * time.Second", New: "classifyPatience = 200 * time.Second",
+		Test: "TestClassifyIsContained", Promise: "a classifier that hangs keeps no projection from going on, and no generation from changing",
+	},
+	{
+		Name: "late-calls-are-few", File: "internal/contained/contained.go",
+		Old: "if c.late.Load() >= c.most {", New: "if c.late.Load() > c.most {",
+		Test: "TestCall", Promise: "a function of the application that hangs each time does not leave ever more goroutines behind",
+	},
+	{
+		Name: "loggers-hold-up-nobody", File: "orchestrator.go",
+		Old: "	o.config.logger = contained.Logger(o.config.logger)\n", New: "	_ = contained.Logger(o.config.logger)\n",
+		Test: "TestALoggerThatHangsHoldsUpNobody", Package: "test/face", Promise: "a logger that hangs keeps no event from being handled",
+	},
+	{
+		Name: "lost-records-are-counted", File: "internal/contained/logger.go",
+		Old: "h.lost.Add(lost + 1)", New: "h.lost.Add(1)",
+		Test: "TestLogger", Package: "internal/contained", Promise: "the log says how many records are missing",
+	},
+	{
+		Name: "tracers-hold-up-nobody", File: "internal/tracing/batch.go",
+		Old: "	patience = time.Second", New: "	patience = 100 * time.Second",
+		Test: "TestATracerThatHangs", Promise: "a tracer that hangs keeps no event from being handled",
+	},
 }

@@ -36,6 +36,7 @@ type requests struct {
 	size     int                  // letters of the next batch; 0 for the first of a request
 	lockWait time.Duration        // how long the next reset waits for a batch; 0 for the first time
 	failures handling.State
+	unserved int // in a row, failures of a handler that say nothing of its letters
 }
 
 const (
@@ -237,7 +238,7 @@ func (p *processor) retry(ctx context.Context, r replicaset.Request, events pack
 		return p.requestFailed(ctx, r, events, handling.Failure{Err: err, AtCommit: true, Lost: lost, Took: time.Since(began)})
 	}
 	end.committed = handled
-	p.turns.conflicts, p.requests.failures = 0, handling.State{}
+	p.turns.conflicts, p.requests.failures, p.requests.unserved = 0, handling.State{}, 0
 	p.worker.Metrics.EventsHandled(p.fence.Projection, handled)
 	if left := p.parked.retried(r.Aggregate, handled); handled == events.Len() && (last || !left) {
 		p.log.Info("a parked aggregate was retried, and is not parked any more", "aggregate_id", r.ID, "aggregate_type", r.Type, "operation", r.Operation)
@@ -312,7 +313,7 @@ func (p *processor) answer(ctx context.Context, r replicaset.Request, record fun
 	}
 	p.requests.list = slices.DeleteFunc(p.requests.list, func(one replicaset.Request) bool { return one == r })
 	p.requests.known = len(p.requests.list) > 0 // else there may be more
-	p.requests.size, p.requests.failures = 0, handling.State{}
+	p.requests.size, p.requests.failures, p.requests.unserved = 0, handling.State{}, 0
 	return next{more: true}, nil
 }
 
@@ -351,9 +352,22 @@ func (p *processor) requestFailed(ctx context.Context, r replicaset.Request, eve
 		}
 		return p.failRequest(ctx, r, events, d)
 	case handling.Database:
-		return next{}, d.Err
+		if f.AtCommit || f.Lost {
+			return next{}, d.Err
+		}
+		p.tryRequestsLater(d.Err)
 	}
 	return next{more: true}, nil
+}
+
+// tryRequestsLater leaves the requests alone for a while, after a handler's error that counts as no attempt, such as that another system cannot be reached. The
+// partition's own events do not wait for that.
+func (p *processor) tryRequestsLater(err error) {
+	p.requests.unserved++
+	after := failureBackoff.After(p.requests.unserved)
+	p.requests.again = time.Now().Add(after)
+	p.worker.Metrics.DatabaseError("batch")
+	p.worker.databaseFailed(p.log, "request", err, "next_try", after)
 }
 
 // failRequest ends a request at an event that could not be handled. Its aggregate stays parked.

@@ -63,7 +63,7 @@ func (p *processor) reset(ctx context.Context, r replicaset.Request) (next, erro
 		return p.requestFailed(ctx, r, stand, handling.Failure{Err: err, AtCommit: true, Lost: lost, Took: time.Since(began)})
 	}
 	p.log.Info("the read model was emptied, and the projection begins again", "position", r.Target, "operation", r.Operation, "took", time.Since(began))
-	p.known, p.requests.failures = false, handling.State{}
+	p.known, p.requests.failures, p.requests.unserved = false, handling.State{}, 0
 	p.worker.Store.AnnounceChange(ctx, p.worker.db.InTransactions())
 	return next{more: true}, nil
 }

@@ -28,6 +28,11 @@ var requestGuards = []guard{
 		Test: "TestLettersAreRetriedInBatches", Promise: "an aggregate flows again only when nothing of it is put aside",
 	},
 	{
+		Name: "requests-have-their-own-backoff", File: "actors/requests.go",
+		Old: "		if f.AtCommit || f.Lost {", New: "		if f.AtCommit || f.Lost || d.Err != nil {",
+		Test: "TestARetryThatCannotBeServedHoldsUpNobody", Package: "test/face", Promise: "other aggregates do not wait for a retry whose handler cannot reach another system",
+	},
+	{
 		Name: "operations-end-in-turn", File: "pgcoord/requests.go",
 		Old: "	b.add(sqlEndInTurn, r.Operation)\n", New: "",
 		Test: "TestTheLastAnswerEndsTheOperation", Promise: "an operation ends with its last request, though two owners answer at once",

@@ -23,6 +23,11 @@ type Letter struct {
 	Kind, Frame string
 }
 
+// sqlOfEvent has a letter say which event it is of. There may be a letter of another event at the position, if somebody has emptied the events table. A letter
+// that kept that event's aggregate would not be found when the aggregate is retried.
+const sqlOfEvent = `replica_set = excluded.replica_set, event_id = excluded.event_id, event_type = excluded.event_type,
+    bounded_context = excluded.bounded_context, aggregate_type = excluded.aggregate_type, aggregate_id = excluded.aggregate_id`
+
 // A failure that is recorded late, after the batch that handled the event has committed, changes nothing: the row's checkpoint has
 // passed the event by then.
 const sqlRecordFailure = `
@@ -34,7 +39,8 @@ WHERE projection = $1 AND generation = $12 AND worker_id = $11 AND position < $2
   AND (hashtextextended($8::text, 0) & 65535) >= slot_from AND (hashtextextended($8::text, 0) & 65535) < slot_to
 FOR SHARE
 ON CONFLICT (projection, global_position) DO UPDATE
-SET state = 'retrying', attempts = CASE d.state WHEN 'retrying' THEN d.attempts + 1 ELSE excluded.attempts END, last_error = excluded.last_error,
+SET state = 'retrying', attempts = CASE WHEN d.state = 'retrying' AND d.event_id = excluded.event_id THEN d.attempts + 1 ELSE excluded.attempts END,
+    last_error = excluded.last_error, ` + sqlOfEvent + `,
     error_kind = excluded.error_kind, error_frame = excluded.error_frame,
     worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = now()
 RETURNING attempts`

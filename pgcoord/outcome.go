@@ -11,7 +11,8 @@ INSERT INTO {{schema}}orchestrator_dead_letters AS d (projection, global_positio
 VALUES ($1::text, $2::bigint, $3::text, $4::uuid, $5::text, $6::text, $7::text, $8::text, $9::text, $10::bigint, $11::text, $12::uuid, $13::bigint,
     CASE $9::text WHEN 'skipped' THEN pg_catalog.now() END, $14::text, $15::text)
 ON CONFLICT (projection, global_position) DO UPDATE
-SET state = excluded.state, attempts = greatest(d.attempts, excluded.attempts), last_error = excluded.last_error,
+SET state = excluded.state, last_error = excluded.last_error, ` + sqlOfEvent + `,
+    attempts = CASE WHEN d.event_id = excluded.event_id THEN greatest(d.attempts, excluded.attempts) ELSE excluded.attempts END,
     error_kind = excluded.error_kind, error_frame = excluded.error_frame,
     worker_id = excluded.worker_id, generation = excluded.generation, last_failed_at = pg_catalog.now(),
     skipped_at = coalesce(excluded.skipped_at, d.skipped_at)`

@@ -42,6 +42,25 @@ func TestASkipCommitsWithItsCheckpoint(t *testing.T) {
 	}
 }
 
+// Positions may be given again. What is recorded of the later event names it, and counts its own attempts, also where its failure could not be recorded before.
+func TestALetterReplacesThatOfAnEarlierEvent(t *testing.T) {
+	t.Parallel()
+	o := newOwner(t)
+	earlier := failed(t, o, slot.All(), 7, "no stock")
+	earlier.Attempts = 5
+	b := o.begin(t, whole(0), 7)
+	b.Skip(earlier)
+	require.NoError(t, b.Commit(t.Context(), 7))
+	exec(t, o.pool, `UPDATE orchestrator_checkpoints SET position = 0`)
+
+	later := failed(t, o, slot.All(), 7, "no price")
+	later.Attempts, later.Event.EventID, later.Event.AggregateID = 2, uuid.New(), "later"
+	b = o.begin(t, whole(0), 7)
+	b.Park(later, 1)
+	require.NoError(t, b.Commit(t.Context(), 7))
+	assert.Equal(t, 1, deadLetters(t, o, `state = 'parked' AND aggregate_id = 'later' AND attempts = 2 AND event_id = '`+later.Event.EventID.String()+`'`))
+}
+
 // A stop is a row for each range of the partition, also for those that are further. Whoever does not know it commits nothing.
 func TestAStopIsKnownToWhoeverCommits(t *testing.T) {
 	t.Parallel()

@@ -81,7 +81,12 @@ WITH event AS (
     INSERT INTO {{schema}}orchestrator_dead_letters AS d (projection, global_position, replica_set, event_id, event_type,
         bounded_context, aggregate_type, aggregate_id, state, attempts, last_error, worker_id, generation)
     SELECT $1::text, position, $8::text, id::uuid, type, context, aggregate_type, aggregate_id, 'parked', 0, '', $9::uuid, $10::bigint FROM event
-    ON CONFLICT (projection, global_position) DO UPDATE SET state = 'parked', worker_id = excluded.worker_id, generation = excluded.generation
+    ON CONFLICT (projection, global_position) DO UPDATE
+    SET state = 'parked', worker_id = excluded.worker_id, generation = excluded.generation, ` + sqlOfEvent + `,
+        attempts = CASE WHEN d.event_id = excluded.event_id THEN d.attempts ELSE 0 END,
+        last_error = CASE WHEN d.event_id = excluded.event_id THEN d.last_error ELSE '' END,
+        error_kind = CASE WHEN d.event_id = excluded.event_id THEN d.error_kind ELSE '' END,
+        error_frame = CASE WHEN d.event_id = excluded.event_id THEN d.error_frame ELSE '' END
     RETURNING 1
 ), parked AS (
     UPDATE {{schema}}orchestrator_parked_aggregates AS p SET letters = p.letters + more.n

@@ -155,6 +155,22 @@ func TestProcessorSkipsAndParks(t *testing.T) {
 	}
 }
 
+// Somebody has emptied the events table and set the checkpoint back. Letters of earlier events at the same positions are still there.
+func TestAProcessorsLetterAtAPositionThatIsGivenAgain(t *testing.T) {
+	t.Parallel()
+	pool, store := newStore(t)
+	execute(t, pool, `INSERT INTO projection_dead_letters (projection_name, global_position, event_id, event_type, bounded_context, aggregate_type, aggregate_id, state, attempts, last_error)
+		SELECT 'orders', n, gen_random_uuid(), 'Earlier', 'shop', 'Order', 'gone', 'skipped', 7, 'earlier' FROM generate_series(1, 4) AS n`)
+	appendTo(t, pool, store, "a", "b", "a", "a")
+	config, _ := withPolicy(pool, store, failingAt("one by one", badAt(1)), projection.ErrorPolicy{Attempts: 1, Then: projection.Park})
+	stop := start(t, config)
+	assert.Equal(t, []int64{2}, eventually(t, pool, 1))
+	awaitText(t, pool, "4", `SELECT last_global_position::text FROM projection_checkpoints`)
+	require.NoError(t, stop())
+	assert.Equal(t, "1 a 1, 3 a 0, 4 a 0", textOf(t, pool, `SELECT string_agg(concat_ws(' ', global_position, d.aggregate_id, d.attempts), ', ' ORDER BY global_position)
+		FROM projection_dead_letters AS d JOIN events AS e USING (global_position, event_id, event_type, aggregate_id)`))
+}
+
 // An error's text may have characters that the database has not. What becomes of the event must be recorded all the same.
 func TestProcessorRecordsOutcomesInAnyEncoding(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "the database is the test's own")

@@ -81,10 +81,14 @@ WHERE c.projection_name = own.name AND c.last_global_position < $5::bigint
     AND (hashtextextended($10::text, 0) & 65535) >= own.slot_from AND (hashtextextended($10::text, 0) & 65535) < own.slot_to
 FOR SHARE OF c
 ON CONFLICT (projection_name, global_position) DO UPDATE
-SET state = 'retrying', attempts = CASE d.state WHEN 'retrying' THEN d.attempts + 1 ELSE excluded.attempts END, last_error = excluded.last_error,
-    last_failed_at = pg_catalog.now()
+SET state = 'retrying', attempts = CASE WHEN d.state = 'retrying' AND d.event_id = excluded.event_id THEN d.attempts + 1 ELSE excluded.attempts END,
+    last_error = excluded.last_error, ` + sqlOfEvent + `, last_failed_at = pg_catalog.now()
 WHERE d.state IN ('retrying', 'skipped')
 RETURNING attempts`
+
+	// A letter says which event it is of, also where there is one of another event at the position, since somebody has emptied the events table.
+	sqlOfEvent = `event_id = excluded.event_id, event_type = excluded.event_type, bounded_context = excluded.bounded_context,
+    aggregate_type = excluded.aggregate_type, aggregate_id = excluded.aggregate_id`
 
 	sqlOwnRows = `ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::int4[]), pg_catalog.unnest($4::int4[])) AS own (name, slot_from, slot_to)`
 
@@ -93,7 +97,8 @@ INSERT INTO {letters} AS d (projection_name, global_position, event_id, event_ty
     slot_from, slot_to)
 VALUES ($1::text, $2::bigint, $3::uuid, $4::text, $5::text, $6::text, $7::text, $8::text, $9::bigint, $10::text, $11::int4, $12::int4)
 ON CONFLICT (projection_name, global_position) DO UPDATE
-SET state = excluded.state, attempts = greatest(d.attempts, excluded.attempts), last_error = excluded.last_error, slot_from = excluded.slot_from,
+SET state = excluded.state, attempts = CASE WHEN d.event_id = excluded.event_id THEN greatest(d.attempts, excluded.attempts) ELSE excluded.attempts END,
+    last_error = excluded.last_error, ` + sqlOfEvent + `, slot_from = excluded.slot_from,
     slot_to = excluded.slot_to, last_failed_at = pg_catalog.now()`
 
 	sqlHandled = `DELETE FROM {letters} WHERE projection_name = $1 AND global_position = ANY($2::bigint[])`
@@ -118,7 +123,9 @@ WITH event AS (
 ), letter AS (
     INSERT INTO {letters} AS d (projection_name, global_position, event_id, event_type, bounded_context, aggregate_type, aggregate_id, state, attempts, last_error)
     SELECT $1::text, position, id::uuid, type, context, aggregate_type, aggregate_id, 'parked', 0, '' FROM event
-    ON CONFLICT (projection_name, global_position) DO UPDATE SET state = 'parked'
+    ON CONFLICT (projection_name, global_position) DO UPDATE
+    SET state = 'parked', ` + sqlOfEvent + `, attempts = CASE WHEN d.event_id = excluded.event_id THEN d.attempts ELSE 0 END,
+        last_error = CASE WHEN d.event_id = excluded.event_id THEN d.last_error ELSE '' END
     RETURNING 1
 ), parked AS (
     UPDATE {parked} AS p SET letters = p.letters + more.n

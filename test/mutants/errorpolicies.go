@@ -13,6 +13,16 @@ var errorPolicyGuards = []guard{
 		Test: "TestASkipCommitsWithItsCheckpoint", Promise: "no event is passed without the record that says so",
 	},
 	{
+		Name: "letters-are-of-their-events", File: "pgcoord/outcome.go",
+		Old: "last_error = excluded.last_error, ` + sqlOfEvent + `,", New: "last_error = excluded.last_error,",
+		Test: "TestALetterReplacesThatOfAnEarlierEvent", Promise: "an event that fails at a position that was given again is found when its aggregate is retried",
+	},
+	{
+		Name: "letters-aside-are-of-their-events", File: "pgcoord/parked.go",
+		Old: "generation = excluded.generation, ` + sqlOfEvent + `,", New: "generation = excluded.generation,",
+		Test: "TestALetterAtAPositionThatIsGivenAgain", Package: "test/face", Promise: "and so are the later events of its aggregate",
+	},
+	{
 		Name: "stops-raise-the-revision", File: "pgcoord/outcome.go",
 		Old: "revision = revision + 1", New: "revision = revision",
 		Test: "TestAStopIsKnownToWhoeverCommits", Promise: "a stop is known before the next commit",

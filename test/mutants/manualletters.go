@@ -3,6 +3,11 @@ package main
 // manualLetterGuards are those of the manual runner's error policies.
 var manualLetterGuards = []guard{
 	{
+		Name: "manual-letters-are-of-their-events", File: "projection/letters.go",
+		Old: "last_error = excluded.last_error, ` + sqlOfEvent + `, slot_from", New: "last_error = excluded.last_error, slot_from",
+		Test: "TestAProcessorsLetterAtAPositionThatIsGivenAgain", Promise: "a letter names the event that failed, not an earlier one at its position",
+	},
+	{
 		Name: "manual-outcomes-are-looked-up", File: "projection/load.go",
 		Old: "if state == wanted {", New: "if state == wanted || true {",
 		Test: "TestAnotherProcessorHandlesTheEventThatFailed", Promise: "nobody is told that an event was skipped which another processor has handled",

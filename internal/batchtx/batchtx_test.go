@@ -195,6 +195,20 @@ func TestAbortClosesWhatAHandlerEnded(t *testing.T) {
 	assert.False(t, tx.Abort(t.Context()))
 	assert.True(t, tx.Conn().IsClosed(), "a result was left open")
 
+	for sql, closes := range map[string]bool{
+		"SET statement_timeout = 1; SELECT pg_sleep(30)":                            true,
+		"SET ROLE pg_monitor; SELECT * FROM pg_authid":                              true,
+		"SAVEPOINT s; SET statement_timeout = 1; SELECT pg_sleep(30)|ROLLBACK TO s": false,
+		"SELECT 1/0": false,
+	} {
+		tx = beginOn(t, pool, named)
+		for one := range strings.SplitSeq(sql, "|") {
+			_, _ = tx.Exec(t.Context(), one, pgx.QueryExecModeSimpleProtocol)
+		}
+		assert.False(t, tx.Abort(t.Context()), "%s: it was not lost", sql)
+		assert.Equal(t, closes, tx.Conn().IsClosed(), sql)
+	}
+
 	tx = beginOn(t, pool, named)
 	_, err = tx.Exec(t.Context(), "SELECT pg_terminate_backend(pg_backend_pid())")
 	require.Error(t, err)

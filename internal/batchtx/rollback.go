@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbfault"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/dbguard"
 )
 
 // endTimeout bounds a rollback. The connection is closed if it passes.
@@ -36,15 +37,17 @@ func Close(conn *pgx.Conn) {
 
 // Abort rolls back, in one round trip, also after ctx has ended, and says whether the connection was lost. It closes the connection unless the
 // transaction is the one that was begun: a handler that has ended it may have set a role, or anything else, for the session. It closes it as
-// well where a handler has left a result open. Then it was not lost.
+// well where a handler has left a result open, and where a statement of the handler has failed for a timeout or a role that whoever had the connection
+// before may have left behind: the pool would give that connection to the next attempt. Then it was not lost.
 func (t *Tx) Abort(ctx context.Context) (lost bool) {
 	t.over.Store(true)
 	if t.conn.IsClosed() {
 		return true
 	}
-	own := t.abort(ctx, t.conn.PgConn().TxStatus() == inAborted)
+	aborted := t.conn.PgConn().TxStatus() == inAborted
+	own := t.abort(ctx, aborted)
 	lost = t.conn.IsClosed()
-	if !own {
+	if !own || aborted && dbguard.Unfit(t.last) {
 		Close(t.conn)
 	}
 	return lost

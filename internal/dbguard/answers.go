@@ -130,7 +130,7 @@ type tx struct {
 // Exec executes a statement in the transaction.
 func (t *tx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
 	tag, err := t.Tx.Exec(ctx, sql, args...)
-	if unfit(err) {
+	if Unfit(err) {
 		t.unfit = err
 	}
 	return tag, err

@@ -84,7 +84,7 @@ func (p Pool) acquire(ctx context.Context) (*pgxpool.Conn, error) {
 // no use, the connection is closed. Where a connection was lost, the others of its [Pool] are tried.
 func Release(conn *pgxpool.Conn, err error) {
 	lost := conn.Conn().IsClosed()
-	if lost || unfit(err) {
+	if lost || Unfit(err) {
 		w := watchOf(conn)
 		drop(conn)
 		if w != nil && lost {
@@ -95,9 +95,9 @@ func Release(conn *pgxpool.Conn, err error) {
 	conn.Release()
 }
 
-// unfit says whether the connection is of no use: its server is a standby, or it has a timeout that is too short, or a role that may not do what the
+// Unfit says whether err shows that the connection is of no use: its server is a standby, or it has a timeout that is too short, or a role that may not do what the
 // library needs, which whoever had it before may have left behind.
-func unfit(err error) bool {
+func Unfit(err error) bool {
 	return dbfault.IsCutShort(err) || IsStandby(err) || IsBeginOnStandby(err) || HidesRows(err) || Raised(err, roleParameter) || dbfault.Code(err) == insufficientPrivilege
 }
 

@@ -121,7 +121,7 @@ func TestSettingsThatAreLeftBehindStopNobody(t *testing.T) {
 func TestARoleThatIsLeftBehindStopsNobody(t *testing.T) {
 	pgtest.SkipBehindPooler(t, "it changes sessions")
 	skipHostile(t, "the role that connects is its own")
-	for _, left := range []string{"a role without rights", "a role that does not see all rows", "a timeout"} {
+	for _, left := range []string{"a role without rights", "a role that does not see all rows", "a timeout", "a timeout for the handler"} {
 		t.Run(left, func(t *testing.T) {
 			w := newWorld(t)
 			w.troubled = true
@@ -131,6 +131,10 @@ func TestARoleThatIsLeftBehindStopsNobody(t *testing.T) {
 			switch left {
 			case "a timeout":
 				leave = "SET statement_timeout = 1"
+			case "a timeout for the handler":
+				leave = "SET statement_timeout = 20"
+				w.exec(`CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_catalog.pg_sleep(0.05); RETURN NEW; END $$;
+					CREATE TRIGGER slow BEFORE INSERT ON handled FOR EACH ROW EXECUTE FUNCTION slow()`)
 			case "a role that does not see all rows":
 				w.exec("ALTER ROLE " + app + " BYPASSRLS; ALTER TABLE events ENABLE ROW LEVEL SECURITY; GRANT SELECT ON ALL TABLES IN SCHEMA public TO " + tenant)
 				w.exec("GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO " + tenant)
@@ -141,6 +145,7 @@ func TestARoleThatIsLeftBehindStopsNobody(t *testing.T) {
 			go func() {
 				ended <- projection.NewPostgresProcessor(projection.ProcessorConfig{
 					DB: pool, EventStore: w.store, Projection: recorder{name: "manual"}, PollInterval: 20 * time.Millisecond, Logger: w.logs.Logger(),
+					ErrorPolicy: &projection.ErrorPolicy{}, // or Run ends at the handler's first error
 				}).Run(ctx)
 			}()
 			orch, err := orchestrator.New(pool, w.store, "set", orchestrator.WithLogger(w.logs.Logger()), orchestrator.WithPollInterval(20*time.Millisecond))

@@ -48,6 +48,11 @@ var connectionGuards = []guard{
 		Test: "TestARoleThatIsLeftBehindStopsNobody", Package: "test/face", Promise: "nor does a timeout",
 	},
 	{
+		Name: "handlers-meet-what-is-left-behind", File: "internal/batchtx/rollback.go",
+		Old: "if !own || aborted && dbguard.Unfit(t.last) {", New: "if !own || dbguard.Unfit(nil) {",
+		Test: "TestAbortClosesWhatAHandlerEnded", Promise: "a handler does not meet a timeout that was left behind again and again",
+	},
+	{
 		Name: "left-behind-path", File: "internal/migrate/place.go",
 		Old: "case pooled && (path || role):", New: "case pooled && fresh:",
 		Test: "TestASearchPathThatIsLeftBehindDoesNotDecideWhereTheTablesAre", Package: "test/face", Promise: "no worker joins the replica set of another schema's tables",

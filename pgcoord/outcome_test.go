@@ -175,8 +175,13 @@ func TestEventsOnRecordArePutAside(t *testing.T) {
 		SELECT $1::text, unnest($2::bigint[]), replica_set, event_id, event_type, bounded_context, aggregate_type, aggregate_id, 'handled', 4, 'once', event_id, 1, now() FROM orchestrator_dead_letters WHERE global_position = 7`
 	exec(t, o.pool, record, "orders", []int64{8, 9, 10, 11, 13})
 	exec(t, o.pool, record, "letters", []int64{8})
+	events := packedEvents(letter, 8, 10, 12)
+	for i := range events.Len() {
+		e := events.At(i)
+		exec(t, o.pool, `UPDATE orchestrator_dead_letters SET event_id = $1 WHERE global_position = $2`, e.EventID, e.GlobalPosition)
+	}
 	b = o.begin(t, whole(7), 12)
-	b.PutAside(packedEvents(letter, 8, 10, 12))
+	b.PutAside(events)
 	require.NoError(t, b.Commit(t.Context(), 12))
 	assert.Equal(t, "letters 8 handled 4, orders 7 parked 1, orders 8 parked 4, orders 9 handled 4, orders 10 parked 4, orders 11 handled 4, orders 12 parked 0, orders 13 handled 4",
 		value[string](t, o.pool, `SELECT string_agg(concat_ws(' ', projection, global_position, state, attempts), ', ' ORDER BY projection, global_position) FROM orchestrator_dead_letters`))

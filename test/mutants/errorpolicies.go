@@ -154,7 +154,7 @@ var errorPolicyGuards = []guard{
 	},
 	{
 		Name: "letters-on-record-are-parked", File: "pgcoord/parked.go",
-		Old: "FROM event\n    ON CONFLICT (projection, global_position) DO UPDATE SET state = 'parked', worker_id", New: "FROM event\n    ON CONFLICT (projection, global_position) DO UPDATE SET state = d.state, worker_id",
+		Old: "    SET state = 'parked', worker_id", New: "    SET state = d.state, worker_id",
 		Test: "TestEventsOnRecordArePutAside", Package: "pgcoord", Promise: "an event that was handled before a reset is put aside like any other",
 	},
 	{

@@ -225,7 +225,7 @@ func (s *Store) actual(ctx context.Context, tx pgx.Tx, b *batch, seen int64) (in
 // conflict is the error for an aggregate that is not at the expected version.
 func (s *Store) conflict(ctx context.Context, expected es.ExpectedVersion, events []es.Event, actual int64) error {
 	first := &events[0]
-	s.log.DebugContext(ctx, "An append met a version conflict", slog.String("bounded_context", first.BoundedContext),
+	s.log.DebugContext(ctx, "an append met a version conflict", slog.String("bounded_context", first.BoundedContext),
 		slog.String("aggregate_type", first.AggregateType), slog.String("aggregate_id", first.AggregateID),
 		slog.String("expected", expected.String()))
 	return fmt.Errorf("appending %s: %w: expected %s, it is at version %d", describe(events), ErrOptimisticConcurrency, expected, actual)

@@ -59,7 +59,7 @@ func (s *Store) watchHolders(ctx, over context.Context, db Execer, pid uint32) [
 		case <-time.After(wait):
 		}
 		if holders := holdersOf(over, db, pid); len(holders) > 0 {
-			s.log.WarnContext(ctx, "A change of an index of the events table waits for other sessions to end their transactions",
+			s.log.WarnContext(ctx, "a change of an index of the events table waits for other sessions to end their transactions",
 				"events_table", s.EventsTable().Sanitize(), "sessions", strings.Join(holders, ", "))
 		}
 	}

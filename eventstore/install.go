@@ -111,7 +111,7 @@ func (s *Store) retry(ctx context.Context, attempts int, try func() error) error
 		}
 		if time.Since(reported) > installReport {
 			reported = time.Now()
-			s.log.WarnContext(ctx, "A change of the events table waits for open transactions; it gives way to appends and tries again until they end",
+			s.log.WarnContext(ctx, "a change of the events table waits for open transactions; it gives way to appends and tries again until they end",
 				"events_table", s.EventsTable().Sanitize(), "attempts", tried, "error", err)
 		}
 		select {

@@ -157,6 +157,37 @@ func TestAConflictThatAHandlerDealtWithIsForgotten(t *testing.T) {
 	assert.True(t, tx.Conflict())
 }
 
+// A statement that waits for another transaction ends because of that, and not of its own timeout. A lock_timeout that is shorter stays.
+func TestLocksAreWaitedForLessThanAStatementMayTake(t *testing.T) {
+	pool := pgtest.NewDatabase(t)
+	for _, one := range []struct{ statement, lock, want string }{
+		{"0", "0", "0"},
+		{"0", "7s", "7s"},
+		{"10s", "0", "4s"},
+		{"10s", "9s", "4s"},
+		{"10s", "3s", "3s"},
+		{"2001ms", "0", "801ms"},
+		{"1min", "0", "24s"},
+		{"1h", "2h", "24min"},
+		{"5d", "0", "2d"},
+	} {
+		conn, err := pool.Acquire(t.Context())
+		require.NoError(t, err)
+		for setting, value := range map[string]string{"statement_timeout": one.statement, "lock_timeout": one.lock} {
+			_, err = conn.Exec(t.Context(), "SELECT set_config($1, $2, false)", setting, value)
+			require.NoError(t, err)
+		}
+		tx, _, err := batchtx.Begin(t.Context(), conn.Conn(), batchtx.Settings{})
+		require.NoError(t, err)
+		var statement, lock string
+		require.NoError(t, tx.QueryRow(t.Context(), "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')").Scan(&statement, &lock))
+		assert.Equal(t, []string{one.statement, one.want}, []string{statement, lock}, "%+v", one)
+		assert.False(t, tx.Abort(t.Context()))
+		batchtx.Close(conn.Conn())
+		conn.Release()
+	}
+}
+
 // A connection goes back to its pool only if the transaction that is rolled back is the one that was begun.
 func TestAbortClosesWhatAHandlerEnded(t *testing.T) {
 	pool := pgtest.NewDatabase(t)

@@ -65,11 +65,18 @@ SELECT pg_catalog.current_setting('session_authorization'), pg_catalog.current_s
 // sqlEndTurn replaces the time that the turn may wait by the time that each lock may wait.
 const sqlEndTurn = `SELECT pg_catalog.set_config('lock_timeout', $1, true)`
 
-// sqlHandOver returns the transaction's id and its backend's, and gives the handlers the timeouts that the connection has.
+// sqlHandOver returns the transaction's id and its backend's, and gives the handlers the timeouts that the connection has. Where statements have a
+// timeout, a lock is waited for no longer than two fifths of it. The error then says that another transaction is the cause, and not the handler. A row
+// that several transactions wait for is waited for twice: first for the transaction that is next, then for the one that has it.
 const sqlHandOver = `
 SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text, pg_catalog.pg_backend_pid(),
     pg_catalog.set_config('statement_timeout', pg_catalog.current_setting('pupsourcing.statement_timeout'), true),
-    pg_catalog.set_config('lock_timeout', pg_catalog.current_setting('pupsourcing.lock_timeout'), true)`
+    pg_catalog.set_config('lock_timeout', CASE WHEN pg_catalog.current_setting('pupsourcing.statement_timeout') = '0' THEN pg_catalog.current_setting('pupsourcing.lock_timeout')
+        ELSE (
+            SELECT CASE WHEN own > 0 THEN least(own, most) ELSE most END::pg_catalog.text
+            FROM (SELECT pg_catalog.ceil(400 * extract(epoch FROM pg_catalog.current_setting('pupsourcing.statement_timeout')::pg_catalog.interval))::pg_catalog.int8 AS most,
+                (1000 * extract(epoch FROM pg_catalog.current_setting('pupsourcing.lock_timeout')::pg_catalog.interval))::pg_catalog.int8 AS own) AS milliseconds
+        ) END, true)`
 
 // Tx is a batch's transaction. It is used by one goroutine at a time.
 type Tx struct {

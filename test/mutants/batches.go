@@ -69,6 +69,11 @@ var batchGuards = []guard{
 		Test: "TestAConflictThatAHandlerDealtWithIsForgotten", Package: "internal/batchtx", Promise: "a conflict that a handler dealt with hides no failure of the event",
 	},
 	{
+		Name: "waiting-is-a-conflict", File: "internal/batchtx/begin.go",
+		Old: "current_setting('pupsourcing.statement_timeout') = '0' THEN", New: "current_setting('pupsourcing.statement_timeout') <> '' THEN",
+		Test: "TestWaitingForARowIsNoFailureOfTheEvent", Package: "test/face", Promise: "an event whose handler waits for another transaction is not skipped",
+	},
+	{
 		Name: "conflicts-abort-the-transaction", File: "internal/batchtx/record.go",
 		Old: "IsConflict(t.last) && (conn.TxStatus() == inAborted || conn.IsBusy())", New: "IsConflict(t.last) || conn == nil",
 		Test: "TestAConflictThatAHandlerDealtWithIsForgotten", Package: "internal/batchtx", Promise: "nor where the library does not see how",

@@ -130,7 +130,7 @@
 //	reason     sequence_behind      the sequence is below a stored event's position
 //	reason     sequence_regression  the sequence is below a checkpoint, and a person must decide
 //	reason     replaced             the events table contains other events than before
-//	operation  batch                handling a batch of events
+//	operation  batch                handling a batch of events, or of a retry
 //	operation  checkpoint           reading the checkpoints
 //	operation  configuration        anything that fails until a person acts; the log names the remedy
 //	operation  coordination         looking at the replica set, or changing its tables

@@ -16,7 +16,8 @@ import (
 type CutOver struct {
 	// Operation is the number of the row in orchestrator_operations.
 	Operation int64
-	// Position is the highest position that the old projection has handled. The new one continues after it.
+	// Position is the highest position that the old projection has handled. The new one continues after it. If Paused is
+	// 0, slots may be at lower positions, and the new projection continues after those.
 	Position int64
 	// Paused is how long projections were held in total. It is 0 if both were already at the same positions.
 	Paused time.Duration

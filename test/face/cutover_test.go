@@ -54,6 +54,10 @@ func withEffects(w *world) *world {
 // effects is how many effects there are by the old version, by the new one, and on which side of the other's.
 const effects = `SELECT count(*) FILTER (WHERE by = 'p1'), count(*) FILTER (WHERE by = 'p2') FROM effects`
 
+// returns is how many aggregates have an effect by the new version before one by the old one. Slots may be at different positions when both versions are level.
+const returns = `SELECT count(*) FROM (SELECT FROM effects JOIN events ON global_position = position GROUP BY aggregate_id
+	HAVING max(position) FILTER (WHERE by = 'p1') >= min(position) FILTER (WHERE by = 'p2')) AS aggregates`
+
 // The new version is built beside the old one, across restarts and changes of N, without effects. After the cut-over it has them, and the old one handles nothing.
 func TestCutOver(t *testing.T) {
 	w := withEffects(newWorld(t))
@@ -124,7 +128,7 @@ func TestEachEffectOnceAcrossACutOver(t *testing.T) {
 	w.await("270", "SELECT count(*) FROM effects")
 	w.awaitHandled("p2", 270)
 	w.requireOrder("p2")
-	assert.Equal(t, "true", w.value("SELECT max(position) FILTER (WHERE by = 'p1') < min(position) FILTER (WHERE by = 'p2') FROM effects"))
+	assert.Equal(t, "0", w.value(returns))
 	require.NoError(t, r.stop())
 }
 

@@ -108,5 +108,5 @@ func TestEachEffectOnceThoughProcessesAreKilled(t *testing.T) {
 	w.requireOrder("p1")
 	w.requireOrder("p2")
 	assert.Equal(t, "0", w.value("SELECT count(*) FROM orchestrator_dead_letters"), "a handler has failed: it had a second effect of an event")
-	assert.Equal(t, "true", w.value("SELECT max(position) FILTER (WHERE by = 'p1') < min(position) FILTER (WHERE by = 'p2') FROM effects"))
+	assert.Equal(t, "0", w.value(returns))
 }

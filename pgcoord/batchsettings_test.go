@@ -152,12 +152,12 @@ func timeoutsAreTheHandlers(t *testing.T, o owner, names ...string) {
 			return err
 		}
 		defer b.Rollback(context.Background())
-		for _, name := range []string{"statement_timeout", "lock_timeout"} {
+		for name, want := range map[string]string{"statement_timeout": "400ms", "lock_timeout": "160ms"} {
 			var setting string
 			if err := b.Tx().QueryRow(context.Background(), `SELECT current_setting($1)`, name).Scan(&setting); err != nil {
 				return err
 			}
-			assert.Equal(t, "400ms", setting, name)
+			assert.Equal(t, want, setting, name)
 		}
 		for range 5 {
 			if _, err := b.Tx().Exec(context.Background(), `SELECT pg_sleep(0.1)`); err != nil {

@@ -197,15 +197,6 @@ func (p *processor) settle(ctx context.Context) error {
 	return nil
 }
 
-// isSetBack says whether a checkpoint is lower than it was.
-func isSetBack(now, before []slot.Piece) bool {
-	return slices.ContainsFunc(now, func(n slot.Piece) bool {
-		return slices.ContainsFunc(before, func(b slot.Piece) bool {
-			return n.From < b.To && b.From < n.To && n.Position < b.Position
-		})
-	})
-}
-
 // isRevised says whether a checkpoint's revision was raised.
 func isRevised(now, before []slot.Piece) bool {
 	return slices.ContainsFunc(now, func(n slot.Piece) bool {

@@ -98,7 +98,7 @@ func (p *processor) eventFailed(ctx context.Context, q portion, d handling.Decis
 // set back, or if their revision was raised before the event's outcome was committed.
 func (p *processor) changedSince(now []slot.Piece) bool {
 	before := p.rows()
-	return isSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)
+	return slot.IsSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)
 }
 
 // forgetFailing drops what is known of the event that failed. The table counts its attempts.

@@ -331,7 +331,7 @@ func (p *processor) reload(ctx context.Context) error {
 	if slot.Lowest(running) > slot.Lowest(p.pieces) {
 		p.databaseFailures, p.failures = 0, p.failures.Committed(slot.Lowest(running)) // a batch was committed, though its answer was lost
 	}
-	if isSetBack(pieces, p.rows()) || len(resting) < len(p.resting) {
+	if slot.IsSetBack(pieces, p.rows()) || len(resting) < len(p.resting) {
 		p.failing.unknown = true // what was skipped, or stopped at, is to be handled now
 	}
 	if !slot.Level(pieces, p.rows()) {

@@ -11,6 +11,8 @@ import (
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/batchtx"
 	"github.com/getpup/pupsourcing-orchestrator/v2/internal/handling"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/manual"
+	"github.com/getpup/pupsourcing-orchestrator/v2/internal/slot"
 )
 
 // failing is the event that a handler fails on.
@@ -210,6 +212,18 @@ func (r *runner) waitToRetry(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// noticeMoved forgets the delay before the next attempt if it is not for the events that come next: somebody has moved the rows of the checkpoint. If they were
+// set back, the event that failed is handed to its handler again.
+func (r *runner) noticeMoved(own []manual.Piece) {
+	now, before := manual.Slots(own), manual.Slots(r.own)
+	switch {
+	case slot.IsSetBack(now, before):
+		r.retryAt, r.failing, r.failures = time.Time{}, failing{}, handling.State{}
+	case r.failing.event.GlobalPosition == 0 && !slot.Level(now, before): // it was for several events
+		r.retryAt = time.Time{}
+	}
 }
 
 // publicError converts an error to its public form.

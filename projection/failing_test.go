@@ -296,6 +296,45 @@ func TestAPersonSkipsAProcessorsEvent(t *testing.T) {
 		assert.Equal(t, "2 skipped 1", lettersOf(t, pool))
 		assert.Equal(t, "2 1 error retry", hook.String())
 	})
+	t.Run("in a batch that is retried", func(t *testing.T) {
+		t.Parallel()
+		pool, store := newStore(t)
+		appendTo(t, pool, store, "a", "b", "a", "b")
+		var calls atomic.Int32
+		fail := func(e es.PersistedEvent) error {
+			calls.Add(1)
+			return projection.RetryAfter(time.Hour, badAt(2)(e))
+		}
+		config, _ := withPolicy(pool, store, failingAt("in batches", fail), projection.ErrorPolicy{Attempts: 9})
+		stop := start(t, config)
+		require.Eventually(t, func() bool { return calls.Load() >= 2 }, patience, tick, "the batch does not fail")
+		execute(t, pool, `UPDATE projection_checkpoints SET last_global_position = 2`)
+		assert.Equal(t, []int64{3, 4}, eventually(t, pool, 2))
+		require.NoError(t, stop())
+	})
+}
+
+// A rebuild begins while the next attempt at an event is an hour away. It does not wait for that, and has the handler try the event again.
+func TestARebuildDoesNotWaitForAProcessorsRetry(t *testing.T) {
+	t.Parallel()
+	pool, store := newStore(t)
+	appendTo(t, pool, store, "a", "b", "a", "b")
+	var repaired atomic.Bool
+	fail := func(e es.PersistedEvent) error {
+		if repaired.Load() {
+			return nil
+		}
+		return projection.RetryAfter(time.Hour, badAt(3)(e))
+	}
+	config, _ := withPolicy(pool, store, failingAt("one by one", fail), projection.ErrorPolicy{Attempts: 9})
+	stop := start(t, config)
+	eventually(t, pool, 2)
+	awaitText(t, pool, "retrying", `SELECT coalesce(max(state), '') FROM projection_dead_letters`)
+	repaired.Store(true)
+	execute(t, pool, `UPDATE projection_checkpoints SET last_global_position = 0`)
+	assert.Equal(t, []int64{1, 2, 1, 2, 3, 4}, eventually(t, pool, 6))
+	require.NoError(t, stop())
+	assert.Empty(t, lettersOf(t, pool))
 }
 
 func TestProcessorCountsAttemptsOverRuns(t *testing.T) {

@@ -263,6 +263,7 @@ func (r *runner) resolve(ctx context.Context, db eventread.DB) error {
 
 // take starts from the checkpoint's rows, and then from what is known about failed events.
 func (r *runner) take(ctx context.Context, own []manual.Piece) error {
+	r.noticeMoved(own)
 	r.own = own
 	r.scanned = r.stored()
 	r.horizon, r.kept = r.scanned, time.Now()

@@ -155,6 +155,16 @@ func Level(a, b []Piece) bool {
 	return true
 }
 
+// IsSetBack says whether a slot has a lower position than it had before.
+func IsSetBack(now, before []Piece) bool {
+	return slices.ContainsFunc(now, func(n Piece) bool {
+		return slices.ContainsFunc(before, func(b Piece) bool {
+			_, meet := n.Intersect(b.Range)
+			return meet && n.Position < b.Position
+		})
+	})
+}
+
 // Highest is the highest position among the pieces; 0 if there are none.
 func Highest(pieces []Piece) int64 {
 	high := int64(0)

@@ -74,12 +74,12 @@ var errorPolicyGuards = []guard{
 	},
 	{
 		Name: "changes-come-before-outcomes", File: "actors/eventfailed.go",
-		Old: "return isSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)", New: "return isSetBack(now, before)",
+		Old: "return slot.IsSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)", New: "return slot.IsSetBack(now, before)",
 		Test: "TestAResetBeforeTheOutcomeOfAnEvent", Package: "test/face", Promise: "an event has no outcome by an attempt from before a reset",
 	},
 	{
 		Name: "resets-forget-attempts", File: "actors/eventfailed.go",
-		Old: "return isSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)", New: "return p.failing.outcome != handling.Retry && isRevised(now, before)",
+		Old: "return slot.IsSetBack(now, before) || p.failing.outcome != handling.Retry && isRevised(now, before)", New: "return p.failing.outcome != handling.Retry && isRevised(now, before)",
 		Test: "TestAResetForgetsAttempts", Package: "test/face", Promise: "a rebuild tries an event as often as the error policy says",
 	},
 	{

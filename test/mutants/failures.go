@@ -64,7 +64,7 @@ var failureGuards = []guard{
 	},
 	{
 		Name: "rebuilds-settle-skipped-events", File: "actors/processor.go",
-		Old: "	if isSetBack(pieces, p.rows()) ||", New: "	if false && isSetBack(pieces, p.rows()) ||",
+		Old: "	if slot.IsSetBack(pieces, p.rows()) ||", New: "	if false && slot.IsSetBack(pieces, p.rows()) ||",
 		Test: "TestARebuildHandlesWhatWasSkipped", Package: "test/face", Promise: "an event that was skipped is called handled once a rebuild has handled it",
 	},
 	{

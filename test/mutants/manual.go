@@ -142,6 +142,16 @@ var manualGuards = []guard{
 		Promise: "a handler that takes longer than the transaction may be idle is not repeated for ever",
 	},
 	{
+		Name: "manual-rebuilds-wait-for-no-retry", File: "projection/failing.go",
+		Old: "	case slot.IsSetBack(now, before):", New: "	case false:",
+		Test: "TestARebuildDoesNotWaitForAProcessorsRetry", Package: "projection", Promise: "a rebuild begins at once, however late the next attempt at an event is",
+	},
+	{
+		Name: "manual-delays-end-with-their-batch", File: "projection/failing.go",
+		Old: "r.failing.event.GlobalPosition == 0 && !slot.Level(now, before):", New: "r.failing.event.GlobalPosition == 0 && len(now) < 0:",
+		Test: "TestAPersonSkipsAProcessorsEvent", Package: "projection", Promise: "the delay of a batch does not hold up events behind a checkpoint that a person has moved",
+	},
+	{
 		Name: "manual-losses-end",
 		File: "internal/handling/decide.go",
 		Old:  `s.losses < lossesMost {`,

@@ -61,6 +61,12 @@ func (p *processor) decide(ctx context.Context, q portion, f handling.Failure) (
 	case handling.EventFailed:
 		p.eventFailed(ctx, q, d)
 	case handling.Database:
+		if d.Size > 0 {
+			p.size.next = max(1, before(q.all, events.Position(d.Size)))
+		}
+		if d.Delay > 0 {
+			p.size.again = time.Now().Add(d.Delay)
+		}
 		return next{}, d.Err
 	}
 	return n, nil

@@ -300,6 +300,9 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 		return p.waitToRetry(ctx, wait)
 	}
 	if wait := time.Until(p.size.again); wait > 0 {
+		if err := p.advanceTo(ctx, p.buffer.pages[0].events.Position(0)-1); err != nil {
+			return next{}, err
+		}
 		return p.waitToRetry(ctx, wait)
 	}
 	return p.batch(ctx)
@@ -413,6 +416,6 @@ func (p *processor) failed(c actor.Context, err error) next {
 	p.databaseFailures++
 	after := failureBackoff.After(p.databaseFailures)
 	p.worker.Metrics.DatabaseError("batch")
-	p.worker.databaseFailed(p.log, "batch", err, "next_try", after)
+	p.worker.databaseFailed(p.log, "batch", err, "next_try", max(after, time.Until(p.size.again)))
 	return next{after: after}
 }

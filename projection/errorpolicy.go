@@ -112,7 +112,8 @@ type ErrorPolicied interface {
 // and errors.As find err in it. Permanent(nil) is nil.
 func Permanent(err error) error { return handling.Permanent(err) }
 
-// RetryAfter marks a handler's error with the delay before the next attempt. It replaces the policy's backoff. The
-// attempt counts like any other. With a delay of 0 or less the backoff applies. A delay of more than 24h becomes 24h.
-// errors.Is and errors.As find err in it. RetryAfter(d, nil) is nil.
+// RetryAfter marks a handler's error with the delay before the next attempt. It replaces the policy's backoff, and the
+// backoff of ClassDatabase. The attempt counts as any other of the error's class does. With a delay of 0 or less the
+// backoff applies. A delay of more than 24h becomes 24h. errors.Is and errors.As find err in it. RetryAfter(d, nil) is
+// nil.
 func RetryAfter(d time.Duration, err error) error { return handling.RetryAfter(d, err) }

@@ -47,10 +47,10 @@ func (r *runner) decide(ctx context.Context, events []es.PersistedEvent, f handl
 }
 
 // repeated is the error after which the batch is handled again. It ends Run if the role has lost a right, or if a table
-// no longer exists.
+// no longer exists. A handler's error, which may be another database's, does not.
 func repeated(events []es.PersistedEvent, d handling.Decision) error {
 	switch {
-	case d.Verdict == handling.Database && dbfault.IsConfiguration(d.Err):
+	case d.Verdict == handling.Database && d.Class == handling.ClassError && dbfault.IsConfiguration(d.Err):
 		return d.Err
 	case len(events) == 0:
 		return &passingError{d.Err}

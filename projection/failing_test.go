@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -335,6 +336,51 @@ func TestARebuildDoesNotWaitForAProcessorsRetry(t *testing.T) {
 	assert.Equal(t, []int64{1, 2, 1, 2, 3, 4}, eventually(t, pool, 6))
 	require.NoError(t, stop())
 	assert.Empty(t, lettersOf(t, pool))
+}
+
+// A policy calls an error of another database ClassDatabase, whatever its code. Run does not end with it.
+func TestAnotherDatabasesErrorEndsNoProcessor(t *testing.T) {
+	t.Parallel()
+	pool, store := newStore(t)
+	appendTo(t, pool, store, "a", "b", "a", "b")
+	var calls atomic.Int32
+	fail := func(e es.PersistedEvent) error {
+		if e.GlobalPosition == 3 && calls.Add(1) < 4 {
+			return &pgconn.PgError{Severity: "ERROR", Code: "42P01", Message: "there is no such table yet"}
+		}
+		return nil
+	}
+	config, hook := withPolicy(pool, store, failingAt("one by one", fail), projection.ErrorPolicy{
+		Attempts: 1, Classify: func(error) projection.Class { return projection.ClassDatabase },
+	})
+	stop := start(t, config)
+	assert.Equal(t, []int64{1, 2, 3, 4}, eventually(t, pool, 4))
+	require.NoError(t, stop())
+	assert.Empty(t, hook.String())
+}
+
+// A handler needs another database for one event, and that is away. The events before it are committed without it, and the next attempt comes when the handler
+// asked for it.
+func TestProcessorWaitsForAnotherDatabase(t *testing.T) {
+	t.Parallel()
+	pool, store := newStore(t)
+	appendTo(t, pool, store, "a", "b", "c", "d", "e", "f", "g", "h", "i")
+	var calls atomic.Int32
+	config, _ := withPolicy(pool, store, atEvent(func(ctx context.Context, _ pgx.Tx, e es.PersistedEvent) error {
+		if e.GlobalPosition != 8 {
+			return nil
+		}
+		calls.Add(1)
+		_, err := pgx.Connect(ctx, "postgres://127.0.0.1:1/elsewhere?connect_timeout=5")
+		return projection.RetryAfter(time.Hour, err)
+	})["one by one"], projection.ErrorPolicy{Attempts: 1})
+	stop := start(t, config)
+	assert.Equal(t, []int64{1, 2, 3, 4, 5, 6, 7}, eventually(t, pool, 7))
+	require.Eventually(t, func() bool { return calls.Load() >= 2 }, patience, tick, "the event is not tried by itself")
+	execute(t, pool, `UPDATE projection_checkpoints SET last_global_position = 8`)
+	assert.Equal(t, []int64{1, 2, 3, 4, 5, 6, 7, 9}, eventually(t, pool, 8))
+	require.NoError(t, stop())
+	assert.EqualValues(t, 2, calls.Load())
 }
 
 func TestProcessorCountsAttemptsOverRuns(t *testing.T) {

@@ -133,6 +133,12 @@ func (r *runner) handleParts(ctx context.Context, events []es.PersistedEvent, up
 		switch d.Verdict {
 		case handling.Conflict, handling.Idle, handling.Database:
 			r.size = max(1, len(part)/2)
+			if d.Size > 0 {
+				r.size = max(1, before(part, q.handle[d.Size].GlobalPosition))
+			}
+			if d.Delay > 0 {
+				r.retryAt = time.Now().Add(d.Delay)
+			}
 			return repeated(part, d)
 		case handling.Smaller:
 			size = max(1, before(part, q.handle[d.Size].GlobalPosition))

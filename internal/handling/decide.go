@@ -72,13 +72,14 @@ type Decision struct {
 	Err error
 	// Idle is how long the next batch's transaction may be idle.
 	Idle time.Duration
-	// Size is how many events the next batch should have at most.
+	// Size is how many events the next batch should have at most; 0 if that is not known.
 	Size int
 	// Event is the index of the event that has failed.
 	Event int
-	// Class is the failure's class, where it is an event's.
+	// Class is the class of a handler's error; ClassError for other failures.
 	Class Class
-	// Outcome is what the policy says of the event, and Delay how long to wait before the next attempt at it, or at a smaller batch.
+	// Outcome is what the policy says of the event, and Delay how long to wait before the next attempt at it, or at a smaller batch. For Database, Delay is what
+	// the handler asked for; 0 if it did not.
 	Outcome Outcome
 	Delay   time.Duration
 }
@@ -102,7 +103,7 @@ func Decide(p Policy, s State, f Failure) (State, Decision) {
 		case ClassConflict:
 			return s, Decision{Verdict: Conflict, Class: class, Err: err}
 		case ClassDatabase, ClassShutdown:
-			return s, Decision{Verdict: Database, Class: class, Err: err}
+			return s, f.away(class, err)
 		default:
 		}
 	default:
@@ -130,6 +131,18 @@ func Decide(p Policy, s State, f Failure) (State, Decision) {
 		d.Delay = wish
 	}
 	return s, d
+}
+
+// away is what follows a handler's error that does not count as an attempt, such as that another system cannot be reached. The events before it are to be
+// committed without it, since they would be handled again at every attempt.
+func (f Failure) away(class Class, err error) Decision {
+	d := Decision{Verdict: Database, Class: class, Err: err}
+	if f.Handled > 0 && !f.Whole {
+		d.Size = f.Handled
+		return d
+	}
+	d.Delay = wishedDelay(err)
+	return d
 }
 
 // explained says what ended the batch where the server's error does not.

@@ -84,7 +84,7 @@ var errorPolicyGuards = []guard{
 	},
 	{
 		Name: "late-batches-heed-people", File: "actors/processor.go",
-		Old: "time.Until(p.size.again); wait > 0 {\n		return p.waitToRetry(ctx, wait)", New: "time.Until(p.size.again); wait > 0 {\n		return next{after: wait}, nil",
+		Old: "time.Until(p.size.again); wait > 0 {\n", New: "time.Until(p.size.again); wait > 0 {\n		if wait > 0 {\n			return next{after: wait}, nil\n		}\n",
 		Test: "TestABatchThatIsRetriedLaterHoldsUpNobody", Package: "test/face", Promise: "a batch that is retried in a day keeps nobody from a retry, a reset or a skip meanwhile",
 	},
 	{
@@ -176,6 +176,17 @@ var errorPolicyGuards = []guard{
 		Name: "cut-batches-put-less-aside", File: "actors/parked.go",
 		Old: "q.aside.Slice(0, before(q.aside, q.upTo+1))", New: "q.aside.Slice(0, q.aside.Len())",
 		Test: "TestAPortionIsCut", Promise: "a batch that is cut puts no event aside that it does not pass",
+	},
+	{
+		Name: "events-before-one-that-waits-are-committed", File: "actors/eventfailed.go",
+		Old: "		if d.Size > 0 {\n", New: "		if false {\n",
+		Test: "TestEventsBeforeOneWhoseSystemIsAwayAreCommitted", Package: "test/face",
+		Promise: "events are not handled again at each attempt at a later one whose system is away",
+	},
+	{
+		Name: "systems-that-are-away-are-asked-later", File: "internal/handling/decide.go",
+		Old: "	d.Delay = wishedDelay(err)\n", New: "",
+		Test: "TestRetryAfterOfASystemThatIsAway", Package: "test/face", Promise: "RetryAfter delays an attempt that does not count too",
 	},
 	{
 		Name: "unpartitioned-does-not-park", File: "policychoice.go",

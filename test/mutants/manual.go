@@ -152,6 +152,16 @@ var manualGuards = []guard{
 		Test: "TestAPersonSkipsAProcessorsEvent", Package: "projection", Promise: "the delay of a batch does not hold up events behind a checkpoint that a person has moved",
 	},
 	{
+		Name: "manual-runs-survive-handlers-errors", File: "projection/failed.go",
+		Old: " && d.Class == handling.ClassError &&", New: " &&",
+		Test: "TestAnotherDatabasesErrorEndsNoProcessor", Package: "projection", Promise: "an error that the policy calls ClassDatabase is retried, whatever its code",
+	},
+	{
+		Name: "manual-events-before-are-committed", File: "projection/processor_batch.go",
+		Old: "			if d.Size > 0 {", New: "			if false {",
+		Test: "TestProcessorWaitsForAnotherDatabase", Package: "projection", Promise: "an event whose system is away is tried as late as its handler asked for",
+	},
+	{
 		Name: "manual-losses-end",
 		File: "internal/handling/decide.go",
 		Old:  `s.losses < lossesMost {`,

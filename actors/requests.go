@@ -87,6 +87,12 @@ func (r *requests) next(resting []slot.Piece) (replicaset.Request, bool) {
 	return replicaset.Request{}, false
 }
 
+// postpone puts a request behind the others.
+func (r *requests) postpone(one replicaset.Request) {
+	r.list = append(slices.DeleteFunc(r.list, func(other replicaset.Request) bool { return other == one }), one)
+	r.size, r.failures = 0, handling.State{}
+}
+
 // serve does a step of the first request that may be served.
 func (p *processor) serve(ctx context.Context) (next, error) {
 	if !p.requests.known {
@@ -355,14 +361,19 @@ func (p *processor) requestFailed(ctx context.Context, r replicaset.Request, eve
 		if f.AtCommit || f.Lost {
 			return next{}, d.Err
 		}
-		p.tryRequestsLater(d.Err)
+		if d.Size > 0 && r.Kind == replicaset.Retry {
+			p.requests.size = d.Size // those before it are committed first
+			break
+		}
+		p.tryRequestsLater(r, d.Err)
 	}
 	return next{more: true}, nil
 }
 
 // tryRequestsLater leaves the requests alone for a while, after a handler's error that counts as no attempt, such as that another system cannot be reached. The
-// partition's own events do not wait for that.
-func (p *processor) tryRequestsLater(err error) {
+// partition's own events do not wait for that. The other requests come first then, since their handlers may not need that system.
+func (p *processor) tryRequestsLater(r replicaset.Request, err error) {
+	p.requests.postpone(r)
 	p.requests.unserved++
 	after := failureBackoff.After(p.requests.unserved)
 	p.requests.again = time.Now().Add(after)

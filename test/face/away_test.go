@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	orchestrator "github.com/getpup/pupsourcing-orchestrator/v2"
+	"github.com/getpup/pupsourcing-orchestrator/v2/admin"
 	"github.com/getpup/pupsourcing-orchestrator/v2/es"
 	"github.com/getpup/pupsourcing-orchestrator/v2/projection"
 )
@@ -92,4 +93,47 @@ func TestRetryAfterOfASystemThatIsAway(t *testing.T) {
 	w.awaitHandled("p", 4)
 	require.NoError(t, r.stop())
 	assert.LessOrEqual(t, calls.of(3), 2, "RetryAfter is ignored")
+}
+
+// One of two retries needs another database, which is away. The other one is not held up by it.
+func TestARetryWaitsForNoOtherWhoseSystemIsAway(t *testing.T) {
+	t.Parallel()
+	directOnly(t)
+	w := newWorld(t)
+	w.troubled = true
+	w.append("ada", 3)
+	w.append("grace", 2)
+	const broken, away, repaired = 0, 1, 2
+	var ada, grace atomic.Int32
+	var calls tried
+	fail := func(ctx context.Context, event es.PersistedEvent) error {
+		state := ada.Load()
+		if event.AggregateID == "grace" {
+			state = grace.Load()
+		}
+		switch {
+		case state == broken:
+			return errBad
+		case state == away && event.GlobalPosition > 1:
+			calls.at(event.GlobalPosition)
+			return connectElsewhere(ctx)
+		}
+		calls.at(event.GlobalPosition)
+		return nil
+	}
+	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Park})), recorder{name: "p", before: fail})
+	w.await("5", "SELECT sum(letters)::int FROM orchestrator_parked_aggregates")
+	ada.Store(away)
+	grace.Store(repaired)
+	first, err := w.asks(w.admin("set"), admin.Filter{AggregateID: "ada"})
+	require.Error(t, err, "it waits")
+	eventually(t, func() bool { return calls.of(2) >= 3 }, func() string { return "the first retry to be tried" })
+	second, err := w.admin("set").Retry(w.patiently(), admin.Filter{AggregateID: "grace"}, "")
+	require.NoError(t, err)
+	assert.Equal(t, 1, second.Succeeded)
+	assert.LessOrEqual(t, calls.of(1), 2, "what comes before the letter that cannot be served is kept")
+	ada.Store(repaired)
+	w.await("done", "SELECT state FROM orchestrator_operations WHERE id = $1", first.Operation)
+	require.NoError(t, r.stop())
+	w.requireOrder("p")
 }

@@ -33,6 +33,16 @@ var requestGuards = []guard{
 		Test: "TestARetryThatCannotBeServedHoldsUpNobody", Package: "test/face", Promise: "other aggregates do not wait for a retry whose handler cannot reach another system",
 	},
 	{
+		Name: "requests-let-others-go-first", File: "actors/requests.go",
+		Old: "	p.requests.postpone(r)\n", New: "",
+		Test: "TestARetryWaitsForNoOtherWhoseSystemIsAway", Package: "test/face", Promise: "a retry whose handler cannot reach another system holds up no other retry",
+	},
+	{
+		Name: "letters-before-one-that-waits-are-kept", File: "actors/requests.go",
+		Old: "		if d.Size > 0 && r.Kind == replicaset.Retry {", New: "		if false && r.Kind == replicaset.Retry {",
+		Test: "TestARetryWaitsForNoOtherWhoseSystemIsAway", Package: "test/face", Promise: "letters that were handled are not handled again at each attempt at a later one",
+	},
+	{
 		Name: "operations-end-in-turn", File: "pgcoord/requests.go",
 		Old: "	b.add(sqlEndInTurn, r.Operation)\n", New: "",
 		Test: "TestTheLastAnswerEndsTheOperation", Promise: "an operation ends with its last request, though two owners answer at once",

@@ -293,13 +293,7 @@ func (p *processor) progress(ctx context.Context, c actor.Context) (next, error)
 	if p.failing.outcome != handling.Retry && p.atFailing() {
 		return p.perform(ctx)
 	}
-	if wait := time.Until(p.failing.retryAt); wait > 0 && p.atFailing() {
-		if err := p.advanceTo(ctx, p.buffer.pages[0].events.Position(0)-1); err != nil {
-			return next{}, err
-		}
-		return p.waitToRetry(ctx, wait)
-	}
-	if wait := time.Until(p.size.again); wait > 0 {
+	if wait := p.untilNextAttempt(); wait > 0 {
 		if err := p.advanceTo(ctx, p.buffer.pages[0].events.Position(0)-1); err != nil {
 			return next{}, err
 		}

@@ -78,6 +78,15 @@ func (p *processor) lookAtResting(ctx context.Context) (changed bool, err error)
 // retryLooks is how often a processor that waits to retry an event looks at its checkpoints.
 const retryLooks = time.Second
 
+// untilNextAttempt is how long to wait before the next attempt at the next events; 0 or less if they do not wait.
+func (p *processor) untilNextAttempt() time.Duration {
+	wait := time.Until(p.size.again)
+	if p.atFailing() {
+		wait = max(wait, time.Until(p.failing.retryAt))
+	}
+	return wait
+}
+
 // waitToRetry waits, and reads the checkpoints now and then: a person may skip the event or begin a rebuild, which must not have to wait
 // for the next try.
 func (p *processor) waitToRetry(ctx context.Context, wait time.Duration) (next, error) {

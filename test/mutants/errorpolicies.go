@@ -84,7 +84,7 @@ var errorPolicyGuards = []guard{
 	},
 	{
 		Name: "late-batches-heed-people", File: "actors/processor.go",
-		Old: "time.Until(p.size.again); wait > 0 {\n", New: "time.Until(p.size.again); wait > 0 {\n		if wait > 0 {\n			return next{after: wait}, nil\n		}\n",
+		Old: "		return p.waitToRetry(ctx, wait)\n", New: "		return next{after: wait}, nil\n",
 		Test: "TestABatchThatIsRetriedLaterHoldsUpNobody", Package: "test/face", Promise: "a batch that is retried in a day keeps nobody from a retry, a reset or a skip meanwhile",
 	},
 	{

@@ -28,12 +28,13 @@ WHERE projection = $1 AND state = 'waiting' AND (hashtextextended(aggregate_id, 
 ORDER BY (kind = 'reset') DESC, EXISTS (
     SELECT FROM {{schema}}orchestrator_checkpoints AS c WHERE c.projection = r.projection AND c.position >= c.hold_at AND coalesce(c.hold_until > now(), true)
       AND (hashtextextended(r.aggregate_id, 0) & 65535) >= c.slot_from AND (hashtextextended(r.aggregate_id, 0) & 65535) < c.slot_to),
-  operation, aggregate_id, aggregate_type, bounded_context
+  row_number() OVER (PARTITION BY operation ORDER BY aggregate_id, aggregate_type, bounded_context), operation
 LIMIT $4::bigint`
 
 // Requests reads the requests that need the projection's handler, for aggregates in a range of slots, in order. Resets
 // come first, since a projection that is paused is reset too. Those whose slots are paused come last, since they must wait.
-// It returns no more than the number most.
+// Operations take turns, so that one of many requests does not keep the others out of the list, which has no more than the
+// number most.
 func (s *Store) Requests(ctx context.Context, db dbguard.Transactions, projection string, slots slot.Range, most int) ([]replicaset.Request, error) {
 	rows, err := db.Waiting(recordPatience).Query(ctx, s.q(sqlRequests), projection, slots.From, slots.To, most)
 	var requests []replicaset.Request

@@ -2,6 +2,7 @@ package face
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -95,19 +96,22 @@ func TestRetryAfterOfASystemThatIsAway(t *testing.T) {
 	assert.LessOrEqual(t, calls.of(3), 2, "RetryAfter is ignored")
 }
 
-// One of two retries needs another database, which is away. The other one is not held up by it.
+// One of two retries needs another database, which is away. The other one is not held up by it, although the first is of more aggregates than a worker lists.
 func TestARetryWaitsForNoOtherWhoseSystemIsAway(t *testing.T) {
 	t.Parallel()
 	directOnly(t)
 	w := newWorld(t)
 	w.troubled = true
-	w.append("ada", 3)
+	w.appendTo("Sales", "Order", "a", 3)
+	for i := range 120 {
+		w.appendTo("Sales", "Order", fmt.Sprint("b", i), 1)
+	}
 	w.append("grace", 2)
 	const broken, away, repaired = 0, 1, 2
-	var ada, grace atomic.Int32
+	var orders, grace, asked atomic.Int32
 	var calls tried
 	fail := func(ctx context.Context, event es.PersistedEvent) error {
-		state := ada.Load()
+		state := orders.Load()
 		if event.AggregateID == "grace" {
 			state = grace.Load()
 		}
@@ -115,24 +119,24 @@ func TestARetryWaitsForNoOtherWhoseSystemIsAway(t *testing.T) {
 		case state == broken:
 			return errBad
 		case state == away && event.GlobalPosition > 1:
-			calls.at(event.GlobalPosition)
+			asked.Add(1)
 			return connectElsewhere(ctx)
 		}
 		calls.at(event.GlobalPosition)
 		return nil
 	}
 	r := start(t, w.orchestrator("set", orchestrator.WithErrorPolicy(projection.ErrorPolicy{Attempts: 1, Then: projection.Park})), recorder{name: "p", before: fail})
-	w.await("5", "SELECT sum(letters)::int FROM orchestrator_parked_aggregates")
-	ada.Store(away)
+	w.await("125", "SELECT sum(letters)::int FROM orchestrator_parked_aggregates")
+	orders.Store(away)
 	grace.Store(repaired)
-	first, err := w.asks(w.admin("set"), admin.Filter{AggregateID: "ada"})
+	first, err := w.asks(w.admin("set"), admin.Filter{AggregateType: "Order"})
 	require.Error(t, err, "it waits")
-	eventually(t, func() bool { return calls.of(2) >= 3 }, func() string { return "the first retry to be tried" })
+	eventually(t, func() bool { return asked.Load() >= 3 }, func() string { return "the first retry to be tried" })
 	second, err := w.admin("set").Retry(w.patiently(), admin.Filter{AggregateID: "grace"}, "")
 	require.NoError(t, err)
 	assert.Equal(t, 1, second.Succeeded)
 	assert.LessOrEqual(t, calls.of(1), 2, "what comes before the letter that cannot be served is kept")
-	ada.Store(repaired)
+	orders.Store(repaired)
 	w.await("done", "SELECT state FROM orchestrator_operations WHERE id = $1", first.Operation)
 	require.NoError(t, r.stop())
 	w.requireOrder("p")

@@ -39,8 +39,8 @@ var requestGuards = []guard{
 	},
 	{
 		Name: "operations-are-listed-in-turn", File: "pgcoord/requests.go",
-		Old: "row_number() OVER (PARTITION BY operation ORDER BY aggregate_id, aggregate_type, bounded_context), operation\n",
-		New: "operation, aggregate_id, aggregate_type, bounded_context\n",
+		Old:  "row_number() OVER (PARTITION BY operation ORDER BY aggregate_id, aggregate_type, bounded_context), operation\n",
+		New:  "operation, aggregate_id, aggregate_type, bounded_context\n",
 		Test: "TestARetryWaitsForNoOtherWhoseSystemIsAway", Package: "test/face", Promise: "a retry of many aggregates keeps no other from being served",
 	},
 	{

@@ -383,6 +383,25 @@ func TestProcessorWaitsForAnotherDatabase(t *testing.T) {
 	assert.EqualValues(t, 2, calls.Load())
 }
 
+// Without a policy, SELECT is enough for the tables of failed events, unless a run with one has parked an aggregate that gets another event.
+func TestAProcessorWithoutAPolicyNamesTheRightsThatParkedEventsNeed(t *testing.T) {
+	t.Parallel()
+	pool, store := newStore(t)
+	appendTo(t, pool, store, "a", "b")
+	config, _ := withPolicy(pool, store, failingAt("one by one", badAt(1)), projection.ErrorPolicy{Attempts: 1, Then: projection.Park})
+	stop := start(t, config)
+	awaitText(t, pool, "2", `SELECT last_global_position::text FROM projection_checkpoints`)
+	require.NoError(t, stop())
+	role := newRole(t, pool)
+	user := pgx.Identifier{textOf(t, role, `SELECT current_user`)}.Sanitize()
+	execute(t, pool, `GRANT ALL ON ALL TABLES IN SCHEMA public TO `+user+`; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO `+user+`;
+		REVOKE INSERT, UPDATE, DELETE ON projection_dead_letters, projection_parked_aggregates FROM `+user)
+	appendTo(t, pool, store, "a")
+	err := untilError(t, configFor(role, store, failingAt("one by one", badAt())))
+	require.ErrorContains(t, err, `GRANT DELETE, INSERT, UPDATE ON`)
+	require.ErrorContains(t, err, `projection_dead_letters`)
+}
+
 func TestProcessorCountsAttemptsOverRuns(t *testing.T) {
 	t.Parallel()
 	pool, store := newStore(t)

@@ -76,10 +76,11 @@ func (r *runner) findLetters(ctx context.Context) error {
 	return nil
 }
 
-// needs is the rights on the tables of failed events. Without a policy, what others have parked or stopped is heeded.
+// needs is the rights on the tables of failed events. Without a policy, what others have parked or stopped is heeded. Later events of what they have parked
+// are put aside, and what they have retried or skipped may be handled.
 func (r *runner) needs() []dbrights.Need {
 	rights := []string{"SELECT"}
-	if r.policied {
+	if r.policied || len(r.parked) > 0 || r.unsettled > 0 {
 		rights = []string{"SELECT", "INSERT", "UPDATE", "DELETE"}
 	}
 	store := r.config.EventStore

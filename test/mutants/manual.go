@@ -162,6 +162,11 @@ var manualGuards = []guard{
 		Test: "TestProcessorWaitsForAnotherDatabase", Package: "projection", Promise: "an event whose system is away is tried as late as its handler asked for",
 	},
 	{
+		Name: "manual-parked-events-need-rights", File: "projection/load.go",
+		Old: "	if r.policied || len(r.parked) > 0 || r.unsettled > 0 {", New: "	if r.policied {",
+		Test: "TestAProcessorWithoutAPolicyNamesTheRightsThatParkedEventsNeed", Package: "projection", Promise: "the error names the right that is missing to put an event aside",
+	},
+	{
 		Name: "manual-losses-end",
 		File: "internal/handling/decide.go",
 		Old:  `s.losses < lossesMost {`,
